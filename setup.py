@@ -1,0 +1,13 @@
+"""What pyproject.toml cannot say: tools/ is installed as tfqnas_tools; nobody owns the name `tools`."""
+
+from setuptools import find_packages, setup
+
+LIBRARIES = ["tfqnas"]  # top-level packages; tests, benchmarks and configs stay in the checkout
+
+setup(
+    packages=[
+        *find_packages(include=[pattern for name in LIBRARIES for pattern in (name, f"{name}.*")]),
+        "tfqnas_tools",
+    ],
+    package_dir={"tfqnas_tools": "tools"},
+)

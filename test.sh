@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# ./test.sh [--all] [pytest arguments]: sets up .venv if need be, then lint and the tests; --all adds the slow ones.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
+
+all=false
+for argument in "$@"; do # takes --all out of the arguments, wherever it stands
+    shift
+    if [[ "$argument" == --all ]]; then all=true; else set -- "$@" "$argument"; fi
+done
+if ! $all; then set -- -m "not slow" "$@"; fi
+
+echo "test: the environment, .venv"
+scripts/setup_env.sh
+echo "test: ruff check ."
+.venv/bin/ruff check .
+echo "test: pytest $*"
+exec .venv/bin/python -m pytest "$@"

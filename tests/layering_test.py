@@ -1,0 +1,242 @@
+"""Imports point one way (docs/design.md). What each room may know is listed here; a new room needs a line."""
+
+import ast
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# These know no room; those that read settings, write files or talk to people may use them.
+HELPERS = {"errors", "files", "progress", "report", "settings"}
+NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet"}
+ROOMS = {
+    "errors": set(),
+    "files": {"errors"},
+    "progress": set(),
+    "settings": {"errors"},
+    "report": {"errors", "files"},
+    "arch": {"errors"},
+    "spaces": {"arch", "errors"},
+    "cost": {"arch", "spaces", "errors"},
+    "search": {"arch", "spaces", "cost"} | HELPERS,
+    "quantizers": {"errors"},
+    "layers": {"quantizers", "errors"},  # plain numbers or tensors, never an Arch
+    "supernet": {"arch", "spaces", "quantizers", "layers", "errors"},
+    "subnet": {"arch", "spaces", "quantizers", "layers", "supernet", "errors"},
+    "data": HELPERS,
+    "train": NETWORKS | {"data"} | HELPERS,
+    "strategy": NETWORKS | {"data", "train", "search"} | HELPERS,
+    "models": NETWORKS | {"data", "search"} | HELPERS,
+    "family": NETWORKS | {"data", "train", "search", "models"} | HELPERS,
+    "integrations": NETWORKS | HELPERS,
+    "__init__": NETWORKS | {"data", "train", "search", "models", "family"},  # by name only, on first use
+}
+# Scores of real networks, for the tools to hand to a searcher, which itself knows no model.
+SEARCH_EVALUATE = "tfqnas.search.evaluate"
+EVALUATE_MAY_KNOW = {"tfqnas.supernet", "tfqnas.train.calibrate"}
+
+TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets", "tensorflow_model_optimization"}
+WITHOUT_TENSORFLOW = {"arch", "spaces", "cost", "search"} | HELPERS
+# keras-tuner itself loads Keras.
+MAY_LOAD_TENSORFLOW = {SEARCH_EVALUATE, "tfqnas.search.tuner"}
+
+
+class Source(NamedTuple):
+    name: str  # dotted, as imported: tfqnas.search.pareto, tools.train
+    path: Path
+    tree: ast.Module
+
+    @property
+    def room(self) -> str:
+        return [*self.name.split("."), "__init__"][1]
+
+
+@functools.cache
+def sources() -> dict[str, Source]:
+    found = {}
+    for top in ("tfqnas", "tools", "tflite_export"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name] = Source(name, path, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return found
+
+
+def imports(source: Source):
+    """(module, line) of every import, wherever it stands; `from a import b` is a.b where that is a module."""
+    package = source.name.split(".")
+    if source.path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                longer = f"{module}.{alias.name}"
+                # `from absl import flags` and the like name modules that are not here to be looked up.
+                yield (
+                    (longer if longer in sources() or module in ("absl", "tensorflow") else module),
+                    node.lineno,
+                )
+
+
+def within(module: str, names) -> bool:
+    return any(module == name or module.startswith(name + ".") for name in names)
+
+
+def offences(rule) -> list[str]:
+    """Where `rule(source, module)` says why an import is wrong."""
+    return [
+        f"{source.path.relative_to(ROOT)}:{line}: {reason}"
+        for source in sources().values()
+        for module, line in imports(source)
+        if (reason := rule(source, module))
+    ]
+
+
+def library() -> list[str]:
+    return [name for name in sources() if within(name, {"tfqnas"})]
+
+
+def test_the_library_is_found():
+    assert {"tfqnas.arch", "tfqnas.cost", "tfqnas.supernet", "tfqnas.spaces"} <= set(sources())
+
+
+def test_every_room_is_in_the_plan():
+    unknown = {sources()[name].room for name in library()} - set(ROOMS)
+    assert not unknown, f"say in {Path(__file__).name} and in docs/design.md what these may import: {unknown}"
+
+
+def test_the_plan_has_no_circles():
+    def below(room, seen=()):
+        assert room not in seen, f"circle: {' -> '.join((*seen, room))}"
+        for other in ROOMS[room]:
+            below(other, (*seen, room))
+
+    for room in ROOMS:
+        below(room)
+
+
+def test_rooms_import_only_what_the_plan_gives_them():
+    def rule(source, module):
+        if not (within(source.name, {"tfqnas"}) and within(module, {"tfqnas"}) and module != "tfqnas"):
+            return None
+        if source.name == SEARCH_EVALUATE and within(module, EVALUATE_MAY_KNOW):
+            return None
+        room = module.split(".")[1]
+        if room == source.room or room in ROOMS.get(source.room, ()):
+            return None
+        return f"{source.room} must not import {module}"
+
+    assert not offences(rule)
+
+
+def test_search_and_all_below_it_do_without_tensorflow():
+    def rule(source, module):
+        named = within(source.name, {f"tfqnas.{room}" for room in WITHOUT_TENSORFLOW})
+        if named and source.name != SEARCH_EVALUATE and within(module, TENSORFLOW):
+            return f"{source.room} must not import {module}"
+        return None
+
+    assert not offences(rule)
+
+
+def test_nothing_imports_the_tools_and_the_library_not_the_exporter():
+    def rule(source, module):
+        if within(module, {"tools"}):
+            return "tools/ is imported as tfqnas_tools"
+        if within(module, {"tfqnas_tools"}) and not within(source.name, {"tools"}):
+            return "only tools import tools"
+        if within(module, {"tflite_export"}) and within(source.name, {"tfqnas"}):
+            return "tfqnas must not import tflite_export"
+        return None
+
+    assert not offences(rule)
+
+
+def test_in_the_exporter_only_lower_knows_the_library():
+    def rule(source, module):
+        if not within(source.name, {"tflite_export"}) or within(source.name, {"tflite_export.lower"}):
+            return None
+        return f"{source.name} must not import {module}" if within(module, {"tfqnas"}) else None
+
+    assert not offences(rule)
+
+
+def test_only_tools_read_flags():
+    def rule(source, module):
+        read = within(module, {"absl.flags", "absl.app", "argparse"})
+        return f"{module} belongs in tools/" if read and not within(source.name, {"tools"}) else None
+
+    assert not offences(rule)
+
+
+def test_only_the_integration_knows_tf_keras():
+    def rule(source, module):
+        legacy = within(module, {"tf_keras", "tensorflow_model_optimization"})
+        return (
+            f"{module} belongs in integrations/tfmot.py"
+            if legacy and source.name != "tfqnas.integrations.tfmot"
+            else None
+        )
+
+    assert not offences(rule)
+
+
+def test_keras_is_never_reached_through_tensorflow():
+    assert not offences(
+        lambda _, module: within(module, {"tensorflow.keras"}) and f"import keras, not {module}"
+    )
+    written = [
+        f"{source.path.relative_to(ROOT)}:{node.lineno}: write keras, not tf.keras"
+        for source in sources().values()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "keras"
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("tf", "tensorflow")
+    ]
+    assert not written
+
+
+def test_importing_search_and_all_below_it_loads_no_tensorflow():
+    modules = [
+        name
+        for name in library()
+        if sources()[name].room in WITHOUT_TENSORFLOW and name not in MAY_LOAD_TENSORFLOW
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    loaded = {sorted(TENSORFLOW)!r}\n"
+        "    loaded = [other for other in loaded if other in sys.modules]\n"
+        "    if loaded: sys.exit(f'importing {name} loads {loaded}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import tensorflow as tf", "tensorflow"),
+        ("from tfqnas import arch", "tfqnas.arch"),
+        ("from tfqnas.arch import Arch", "tfqnas.arch"),
+        ("from . import pareto", "tfqnas.search.pareto"),
+        ("from .. import cost", "tfqnas.cost"),
+        ("from ..arch import Arch", "tfqnas.arch"),
+        ("def f():\n    from absl import flags", "absl.flags"),
+        ("from tensorflow import keras", "tensorflow.keras"),
+    ],
+)
+def test_imports_are_seen_in_every_form(text, expected):
+    source = Source("tfqnas.search.some", ROOT / "tfqnas/search/some.py", ast.parse(text))
+    assert [module for module, _ in imports(source)] == [expected]

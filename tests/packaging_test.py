@@ -1,0 +1,355 @@
+"""What is installed, and the scripts that install it: with a fake python, so nothing is downloaded."""
+
+import ast
+import configparser
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# -- the wheel ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel built from a copy: building leaves files behind."""
+    copy = tmp_path_factory.mktemp("copy") / "tfqnas"
+    skipped = shutil.ignore_patterns(
+        ".git", ".venv*", "runs", "build", "*.egg-info", "__pycache__", ".*_cache"
+    )
+    shutil.copytree(ROOT, copy, ignore=skipped)
+    code = "import setuptools.build_meta as build; print(build.build_wheel('dist'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (copy / "dist").glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def metadata(wheel, name):
+    (path,) = (n for n in wheel.namelist() if n.endswith(f".dist-info/{name}"))
+    return wheel.read(path).decode()
+
+
+def test_top_level_packages_of_the_wheel(wheel):
+    top = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name}
+    assert top - {"tflite_export"} == {"tfqnas", "tfqnas_tools"}
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel):
+    names = set(wheel.namelist())
+    for directory, package in (("tfqnas", "tfqnas"), ("tools", "tfqnas_tools")):
+        for path in (ROOT / directory).rglob("*"):
+            if path.suffix in (".py", ".json"):
+                assert f"{package}/{path.relative_to(ROOT / directory).as_posix()}" in names
+
+
+def test_commands_point_at_functions_that_exist(wheel):
+    entries = configparser.ConfigParser()
+    entries.read_string(metadata(wheel, "entry_points.txt"))
+    commands = dict(entries["console_scripts"])
+    assert set(commands) >= {f"tfqnas-{name}" for name in ("run", "train", "search", "evaluate", "predict")}
+    for command, target in commands.items():
+        module, function = target.split(":")
+        source = wheel.read(module.replace(".", "/") + ".py")
+        functions = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+        assert function in functions, f"{command}: {target}"
+
+
+def test_constraints_pin_every_direct_requirement(wheel):
+    def plain(text):
+        return text.lower().replace("_", "-")
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {plain(line.split("==")[0]) for line in lines if "==" in line and not line.startswith("#")}
+    required = [
+        line.partition(": ")[2]
+        for line in metadata(wheel, "METADATA").splitlines()
+        if "Requires-Dist" in line
+    ]
+    assert len(required) > 10
+    for requirement in required:
+        name = requirement
+        for mark in "<>=!;[ ":
+            name = name.split(mark)[0]
+        assert plain(name) in pinned, requirement
+
+
+# -- the scripts --------------------------------------------------------------------------------------
+
+UTILITIES = [
+    *("bash", "cat", "chmod", "cp", "dirname", "env", "find", "flock", "grep", "mkdir", "mv", "rm"),
+    *("sha256sum", "shasum", "sleep", "tail", "touch"),
+]
+
+# Stands for every python and for the one in .venv; what happens in pip is the content of the file `pip`.
+FAKE_PYTHON = """#!/usr/bin/env bash
+here="$(dirname "$FAKE_CALLS")"
+case "$1 $2" in
+    "-c "*version_info*) exit "${FAKE_NOT_311:-0}" ;;
+    "-c "*) exit 0 ;;
+    "--version ") echo "Python 3.11.9" ;;
+    "-m venv") echo venv >>"$FAKE_CALLS"; mkdir -p "$3/bin"; . "$here/venv"; cp "$0" "$3/bin/python" ;;
+    "-m pip") if [[ "$3" == install ]]; then echo "pip ${*:4}" >>"$FAKE_CALLS"; . "$here/pip"; fi ;;
+    *) echo "python $*" >>"$FAKE_CALLS" ;;
+esac
+"""
+HANG = 'touch "$here/hanging"; exec sleep 60'
+
+
+class Checkout:
+    """A checkout with the scripts alone, and a PATH with a fake python and nothing else that could be one."""
+
+    def __init__(self, directory: Path):
+        self.root = directory / "checkout"
+        self.bin = directory / "bin"
+        self.bin.mkdir(parents=True)
+        self.root.mkdir()
+        for name in ("pyproject.toml", "constraints.txt", "setup.py", "quickstart.sh", "test.sh"):
+            shutil.copy(ROOT / name, self.root)
+        shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        shutil.copytree(ROOT / ".ci", self.root / ".ci")
+        for name in UTILITIES:
+            if found := shutil.which(name):
+                (self.bin / name).symlink_to(found)
+        self.calls = directory / "calls"
+        self.venv = self.root / ".venv"
+        self.hanging = directory / "hanging"
+        self.program("python3.11")
+        self.behave()
+
+    def program(self, name, text=FAKE_PYTHON):
+        path = self.bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def behave(self, pip="", venv=""):
+        (self.calls.parent / "pip").write_text(pip + "\n")
+        (self.calls.parent / "venv").write_text(venv + "\n")
+
+    def start(self, script="scripts/setup_env.sh", *arguments, **environment):
+        environment = {
+            "PATH": str(self.bin),
+            "FAKE_CALLS": str(self.calls),
+            "HOME": str(self.root),
+            **environment,
+        }
+        return subprocess.Popen(
+            [str(self.root / script), *arguments],
+            env=environment, cwd="/", start_new_session=True, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *arguments, **environment):
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    def made(self):
+        """What was called since the last time."""
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        self.calls.unlink(missing_ok=True)
+        return lines
+
+    def kill_when_hanging(self, process):
+        deadline = time.monotonic() + 20
+        while not self.hanging.exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        self.hanging.unlink()
+
+    def stamps(self):
+        return [p.name for p in self.venv.glob(".tfqnas-*") if p.name != ".tfqnas-owned"]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+PIP = "pip --disable-pip-version-check --no-input -e .[dev] -c constraints.txt"
+
+
+def test_set_up_makes_the_environment_once(checkout):
+    code, out, err = checkout.run()
+    assert (code, err) == (0, "")
+    assert "making .venv" in out and "with pip" in out
+    assert checkout.made() == ["venv", PIP]
+    assert len(checkout.stamps()) == 1
+
+    begin = time.monotonic()
+    assert checkout.run() == (0, "", "")
+    assert time.monotonic() - begin < 1.0
+    assert checkout.made() == []
+
+
+@pytest.mark.parametrize("where", ["pip", "venv"])
+def test_an_environment_whose_making_was_killed_is_made_anew(checkout, where):
+    checkout.behave(**{where: HANG})
+    checkout.kill_when_hanging(checkout.start())
+    (checkout.venv / "half-unpacked").touch()
+    assert checkout.stamps() == []
+    checkout.made()
+
+    checkout.behave()
+    code, out, _ = checkout.run()
+    assert code == 0 and "anew" in out
+    assert checkout.made() == ["venv", PIP]
+    assert not (checkout.venv / "half-unpacked").exists()
+    assert len(checkout.stamps()) == 1
+    assert sorted(p.name for p in checkout.root.glob(".venv*")) == [".venv", ".venv.lock"]
+
+
+def test_a_failed_installation_says_which_step_and_is_repeated(checkout):
+    checkout.behave(pip='echo "ERROR: No matching distribution found for tensorflow"; exit 1')
+    code, _, err = checkout.run()
+    assert code == 1
+    assert "No matching distribution" in err and "installing the requirements: pip failed" in err
+    assert checkout.stamps() == []
+    checkout.behave()
+    assert checkout.run()[0] == 0
+
+
+def test_a_missing_python_is_said_with_what_was_looked_for(checkout):
+    (checkout.bin / "python3.11").unlink()
+    code, _, err = checkout.run()
+    assert code == 1
+    assert "no Python 3.11" in err and "found: none" in err
+    checkout.program("python3", FAKE_PYTHON.replace("${FAKE_NOT_311:-0}", "1").replace("3.11.9", "3.10.1"))
+    code, _, err = checkout.run()
+    assert code == 1
+    assert "python3 (Python 3.10.1)" in err
+    assert not checkout.venv.exists()
+
+
+def test_a_python_that_only_has_the_name_is_passed_over(checkout):
+    checkout.program(
+        "python3.11", "#!/usr/bin/env bash\necho 'python3.11: command not found' >&2\nexit 127\n"
+    )
+    checkout.program("python3")
+    code, out, _ = checkout.run()
+    assert code == 0
+    assert f"{checkout.bin}/python3 (" in out
+
+
+def test_a_python_that_was_asked_for_is_used_or_refused(checkout, tmp_path):
+    (checkout.bin / "python3.11").rename(tmp_path / "mine")
+    code, out, _ = checkout.run(TFQNAS_PYTHON=str(tmp_path / "mine"))
+    assert code == 0 and str(tmp_path / "mine") in out
+    shutil.rmtree(checkout.venv)
+    code, _, err = checkout.run(TFQNAS_PYTHON="/nowhere/python")
+    assert code == 1 and "TFQNAS_PYTHON=/nowhere/python" in err
+
+
+def test_two_at_once_install_once(checkout):
+    if not shutil.which("flock"):
+        pytest.skip("no flock")
+    checkout.behave(pip="sleep 0.3")
+    both = [checkout.start(), checkout.start()]
+    outputs = [process.communicate(timeout=30)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert checkout.made() == ["venv", PIP]
+    assert sum("another set-up" in out for out in outputs) == 1
+
+
+def test_changed_requirements_are_installed_into_the_environment(checkout):
+    checkout.run()
+    checkout.made()
+    (checkout.venv / "mine").touch()
+    with open(checkout.root / "constraints.txt", "a") as file:
+        file.write("six==1.17.0\n")
+    code, out, _ = checkout.run()
+    assert code == 0 and "have changed" in out
+    assert checkout.made() == [PIP]
+    assert (checkout.venv / "mine").exists()
+    assert len(checkout.stamps()) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_uv_is_used_where_it_is_and_pip_where_uv_fails(checkout, fails):
+    checkout.program(
+        "uv",
+        f"""#!/usr/bin/env bash
+        echo "uv $1" >>"$FAKE_CALLS"
+        if [[ "$1" == pip ]]; then exit {int(fails)}; fi
+        for last; do :; done
+        mkdir -p "$last/bin"; cp "{checkout.bin}/python3.11" "$last/bin/python"
+        """,
+    )
+    code, out, _ = checkout.run()
+    assert code == 0
+    calls = [call for call in checkout.made() if call != "uv python"]
+    assert calls == ["uv venv", "uv pip", *(["venv", PIP] if fails else [])]
+    assert ("uv could not" in out) == fails
+    assert len(checkout.stamps()) == 1
+
+
+def test_an_environment_that_is_not_ours_is_used_and_never_removed(checkout):
+    (checkout.venv / "bin").mkdir(parents=True)
+    (checkout.venv / "mine").touch()
+    shutil.copy(checkout.bin / "python3.11", checkout.venv / "bin" / "python")
+    assert checkout.run()[0] == 0
+    assert checkout.made() == [PIP]
+    (stamp,) = checkout.stamps()
+    (checkout.venv / stamp).unlink()
+    code, _, err = checkout.run(FAKE_NOT_311="1")
+    assert code == 1 and "Move it away" in err
+    assert (checkout.venv / "mine").exists()
+
+
+def test_a_copied_checkout_makes_its_own_environment(checkout, tmp_path):
+    checkout.run()
+    checkout.made()
+    other = tmp_path / "other"
+    shutil.copytree(checkout.root, other, symlinks=True)
+    checkout.root, checkout.venv = other, other / ".venv"
+    code, out, _ = checkout.run()
+    assert code == 0 and "moved" in out
+    assert checkout.made() == ["venv", PIP]
+
+
+def ready(checkout):
+    checkout.run()
+    checkout.made()
+    shutil.copy(checkout.venv / "bin" / "python", checkout.venv / "bin" / "ruff")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("test.sh", [], ["python check .", "python -m pytest -m not slow"]),
+        ("test.sh", ["--all"], ["python check .", "python -m pytest"]),
+        (
+            "test.sh",
+            ["-x", "--all", "tests/a b_test.py"],
+            ["python check .", "python -m pytest -x tests/a b_test.py"],
+        ),
+        ("test.sh", ["-k", "lsq"], ["python check .", "python -m pytest -m not slow -k lsq"]),
+        (".ci/run", [], ["python check .", "python -m pytest"]),
+        (
+            "quickstart.sh",
+            ["--seed=1"],
+            ["python tools/run.py --flagfile=configs/digits_oqa.cfg --seed=1"],
+        ),
+    ],
+)
+def test_what_the_commands_run(checkout, script, arguments, expected):
+    ready(checkout)
+    code, _, err = checkout.run(script, *arguments)
+    assert (code, err) == (0, "")
+    assert checkout.made() == expected
+
+
+def test_scripts_can_be_executed():
+    for name in ("quickstart.sh", "test.sh", "scripts/setup_env.sh", ".ci/run"):
+        assert os.access(ROOT / name, os.X_OK), name

@@ -1,0 +1,9 @@
+"""Errors whose message is meant for the person who started a tool: no traceback is printed for them."""
+
+
+class UserError(Exception):
+    """Says what is wrong, where, what was expected and what was received."""
+
+
+class TrainingDivergedError(UserError):
+    """A loss or a gradient that is not finite."""

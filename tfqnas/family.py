@@ -1,0 +1,218 @@
+"""From trained supernets to a family of models: search, extraction, the table and the picture."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from tfqnas import report
+from tfqnas.arch import Arch
+from tfqnas.errors import UserError
+from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
+from tfqnas.models import load_model
+from tfqnas.progress import Progress
+from tfqnas.search import ParetoFront, RandomBins, Result
+from tfqnas.search import run as run_search
+from tfqnas.settings import first_difference, plain
+from tfqnas.subnet import extract
+from tfqnas.train.calibrate import accuracy
+
+
+class Family:
+    """The search results and models of a run.
+
+    Args:
+        run: `Run` with trained supernets.
+        config: `SearchConfig`.
+    """
+
+    def __init__(self, run, config):
+        self.run, self.config = run, config
+
+    def directory(self, bits):
+        return self.run.directory / "search" / f"b{bits}"
+
+    def search_work(self):
+        """Relative work of one search, in the unit of `Run.work`."""
+        run, config = self.run, self.config
+        bins = len(config.search_edges) - 1 if config.search_edges else config.search_bins
+        recalibration = min(run.config.recalibration_images, len(run.dataset.train_images))
+        ends = [run.cost(arch, None)["mmacs"] for arch in (run.space.smallest(), run.space.largest())]
+        images = recalibration + len(run.dataset.held_out_images)
+        return bins * config.search_per_bin * images * sum(ends) / 2
+
+    def search(self, bits, part, supernet=None):
+        """Scores random subnets of a supernet and returns the `ParetoFront` by effective MFLOPs.
+
+        A score is the accuracy on images held out from the training set, after recalibration on training
+        images. Each is appended to `scored.jsonl` at once; a search that was stopped goes on from there.
+        """
+        run, config = self.run, self.config
+        directory = self.directory(bits)
+        _refuse_other_settings(directory / "config.json", config)
+        part.update(0.0, "loading the supernet")
+        supernet = supernet or run.supernet(bits)
+        results = [_result(record) for record in read_jsonl(directory / "scored.jsonl")]
+        edges = config.search_edges or config.search_bins
+        searcher = RandomBins(
+            run.space, lambda arch: run.cost(arch, bits)["mmacs"], edges, config.search_per_bin, config.search_seed
+        )
+        budget = config.search_per_bin * (len(searcher.edges) - 1)
+        done = best = 0
+
+        def on_result(result):
+            nonlocal done, best
+            done, best = done + 1, max(best, result.accuracy)
+            append_jsonl(directory / "scored.jsonl", dataclasses.asdict(result))
+            part.update((len(results) + done) / budget, f"{len(results) + done} subnets scored, best {best:.1%}")
+
+        try:
+            front = run_search(
+                searcher, lambda arch: run.accuracy(supernet, arch, "held_out"),
+                lambda arch: run.cost(arch, bits), budget, on_result, results=results, by="effective_mflops",
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(f"search of the {bits}-bit supernet: {error}") from None
+        write_atomically(directory / "pareto.json", front.to_json())
+        return front
+
+    def extract(self, bits, part, supernet=None):
+        """Saves subnets of the front as `.keras`, reloads each and compares on the test split.
+
+        Returns:
+            One record a model: arch, bits, costs, test accuracy before (in the supernet) and after
+            extraction, file.
+        """
+        run = self.run
+        supernet = supernet or run.supernet(bits)
+        front = self.front(bits)
+        chosen = evenly(len(front.rows), self.config.models)
+        records = []
+        for done, index in enumerate(chosen):
+            arch = front.rows[index].arch
+            part.update(done / len(chosen), arch.key)
+            records.append(extract_model(run, supernet, arch, self.run.directory / "models" / f"b{bits}_{index}"))
+        write_json(self.directory(bits) / "models.json", records)
+        return records
+
+    def front(self, bits):
+        path = self.directory(bits) / "pareto.json"
+        if not path.exists():
+            raise UserError(f"{path} is not there: run tools/search.py --run_dir={self.run.directory} --bits={bits}")
+        return ParetoFront.from_json(read_json(path))
+
+    def scored(self, bits):
+        """Records of all scored subnets, for the picture."""
+        on_front = {row.arch for row in self.front(bits).rows}
+        results = [_result(record) for record in read_jsonl(self.directory(bits) / "scored.jsonl")]
+        return [
+            {"effective_mflops": r.costs["effective_mflops"], "accuracy": r.accuracy, "on_front": r.arch in on_front}
+            for r in results
+        ]
+
+    def progress(self, stages=()):
+        """A `Progress` with parts for training stages, then for the search and extraction of each bit width."""
+        parts = [(stage.name, self.run.work(stage)) for stage in stages]
+        for bits in self.run.config.bits:
+            parts.append((f"search_b{bits}", self.search_work()))
+            parts.append((f"extract_b{bits}", self.search_work() / 8))
+        return Progress(parts)
+
+    def make(self, all_bits, progress):
+        """Searches the supernets of these bit widths, extracts subnets of the fronts and writes the report."""
+        for bits in all_bits:
+            supernet = self.run.supernet(bits)
+            with progress.part(f"search_b{bits}") as part:
+                self.search(bits, part, supernet)
+            with progress.part(f"extract_b{bits}") as part:
+                self.extract(bits, part, supernet)
+        self.report()
+
+    def summary(self):
+        """The table of all extracted models, and where the files are."""
+        where = f"pictures and settings: {self.run.directory}/report.html, models: {self.run.directory}/models"
+        return f"\n{report.table(self.models(), COLUMNS)}\n\n{NOTE}\n{where}"
+
+    def models(self):
+        """The records of all extracted models."""
+        paths = [self.directory(bits) / "models.json" for bits in self.run.config.bits]
+        return [record for path in paths if path.exists() for record in read_json(path)]
+
+    def report(self):
+        """Writes `pareto.png`, `training.png` and `report.html`."""
+        run = self.run
+        searched = [b for b in run.config.bits if (self.directory(b) / "pareto.json").exists()]
+        picture, curves = run.directory / "pareto.png", run.directory / "training.png"
+        subtitle = f"{run.config.dataset}, space {run.space.name}"
+        report.pareto_figure({b: self.scored(b) for b in searched}, picture, "Accuracy against cost", subtitle)
+        report.training_figure(read_jsonl(run.directory / "log.jsonl"), curves)
+        sections = [
+            report.Section("Pareto fronts", [report.Picture(picture)]),
+            report.Section("Extracted models", [report.Table(self.models(), COLUMNS), NOTE]),
+            report.Section("Training", [report.Picture(curves)]),
+            report.Section("Settings", [report.Code(run.config.to_json())]),
+        ]
+        report.write_html(run.directory / "report.html", f"tfqnas: {run.config.dataset}", sections)
+
+
+NOTE = (
+    "Accuracy before extraction is that of the subnet inside its supernet, after extraction that of the saved "
+    "and reloaded Keras model, both on the test split. kB counts the weights as deployed: quantized ones at "
+    "their bit width, others at 8 bits, 32-bit biases."
+)
+COLUMNS = (
+    ("arch_key", "architecture"),
+    ("bits", "bits"),
+    ("effective_mflops", "eff. MFLOPs", ".3f"),
+    ("kB", "kB", ".1f"),
+    ("before", "test before", ".2%"),
+    ("after", "test after", ".2%"),
+)
+
+
+def extract_model(run, supernet, arch, path):
+    """Extracts a subnet to `path`.keras, reloads it, and returns its record, also written to `path`.json.
+
+    Raises:
+        UserError: where the reloaded model does not classify as the supernet does.
+    """
+    statistics = run.recalibrate(supernet, arch)
+    before = run.accuracy(supernet, arch, "test", statistics)
+    model = extract(supernet, arch, statistics)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file, temporary = path.with_name(f"{path.name}.keras"), path.with_name(f".{path.name}.keras")
+    model.save(temporary)
+    temporary.replace(file)
+    images, labels = run.images("test", arch.resolution)
+    after = accuracy(load_model(file).predict(images, batch_size=256, verbose=0), labels)
+    if abs(after - before) * len(labels) > max(1.0, 1e-3 * len(labels)):
+        raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
+    record = {
+        "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits), "before": before,
+        "after": after, "file": str(file.relative_to(run.directory)), "arch": json.loads(arch.to_json()),
+        "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
+    }  # fmt: skip
+    write_json(path.with_name(f"{path.name}.json"), record)
+    return record
+
+
+def evenly(count, wanted):
+    """`wanted` of the indices 0 to `count` - 1, evenly spread, the last one always among them."""
+    return sorted({round(i) for i in np.linspace(count - 1, 0, min(wanted, count))})
+
+
+def _result(record):
+    return Result(**{**record, "arch": Arch.from_json(record["arch"])})
+
+
+def _refuse_other_settings(path, config):
+    """Scores in a search directory belong to one set of search settings."""
+    if not path.exists():
+        write_json(path, plain(config))
+    difference = first_difference(config, read_json(path))
+    if difference:
+        name, ours, theirs = difference
+        raise UserError(
+            f"{path} was made with --{name}={theirs}, this search has --{name}={ours}: give the same value, or "
+            f"remove {path.parent} to search anew"
+        )

@@ -1,0 +1,24 @@
+"""Quantized and elastic layers. Layers take plain numbers or tensors, never an Arch."""
+
+from tfqnas.layers.elastic import (
+    ElasticBatchNorm,
+    ElasticConv2D,
+    ElasticDepthwiseConv2D,
+    ElasticSqueezeExcite,
+)
+from tfqnas.layers.mbconv import ElasticMBConv, keras_activation
+from tfqnas.layers.quantized import QuantConv2D, QuantDense, QuantDepthwiseConv2D
+
+# Every layer, for the contract test that holds for all of them (tests/layers/contract_test.py).
+ALL = (
+    QuantConv2D,
+    QuantDepthwiseConv2D,
+    QuantDense,
+    ElasticConv2D,
+    ElasticDepthwiseConv2D,
+    ElasticBatchNorm,
+    ElasticSqueezeExcite,
+    ElasticMBConv,
+)
+
+__all__ = ["ALL", "keras_activation", *(layer.__name__ for layer in ALL)]

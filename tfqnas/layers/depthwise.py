@@ -1,0 +1,59 @@
+"""Depthwise convolution whose gradient to the filter is fast, and exact to float rounding, on CPUs."""
+
+import tensorflow as tf
+
+
+def depthwise_conv2d(x, kernel, strides):
+    """`tf.nn.depthwise_conv2d` with SAME padding and another gradient to the filter.
+
+    oneDNN, which TensorFlow uses on CPUs, has a fast filter gradient for 3 x 3 only; for larger kernels on
+    small maps it takes up to 15 times as long as TensorFlow's own kernel (7 x 7 on 3 x 3 pixels, 960 channels:
+    48 ms and 3 ms), more than all else in a training step. TensorFlow's own kernel is reached by EXPLICIT
+    padding, which oneDNN leaves alone.
+
+    Args:
+        x: float32 (batch, height, width, channels).
+        kernel: float32 (k, k, channels, 1), k odd; sizes may be unknown when traced.
+        strides: (1, s, s, 1).
+
+    Returns:
+        float32 (batch, ceil(height / s), ceil(width / s), channels).
+    """
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def gradient(upstream):
+            dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
+            )
+            return dx, _filter_gradient(x, kernel, upstream, strides)
+
+        return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME"), gradient
+
+    return convolve(x, kernel)
+
+
+def _filter_gradient(x, kernel, upstream, strides):
+    sizes = tf.shape(kernel)
+    arguments = {"filter_sizes": sizes, "out_backprop": upstream, "strides": strides}
+
+    def onednn():
+        return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(input=x, padding="SAME", **arguments)
+
+    def own():
+        stride = strides[1]
+        size, out = tf.shape(x)[1:3], tf.shape(upstream)[1:3]
+        total = tf.maximum((out - 1) * stride + sizes[:2] - size, 0)
+        margins = tf.stack([total // 2, total - total // 2], axis=1)
+        padded = tf.pad(x, tf.pad(margins, ((1, 1), (0, 0))))
+        return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+            input=padded, padding="EXPLICIT", explicit_paddings=[0] * 8, **arguments
+        )
+
+    if tf.config.list_physical_devices("GPU"):
+        return onednn()
+    static = kernel.shape[0]
+    if static is not None:
+        return onednn() if static <= 3 else own()
+    gradient = tf.cond(sizes[0] <= 3, onednn, own)
+    return tf.ensure_shape(gradient, kernel.shape)

@@ -1,0 +1,195 @@
+"""Elastic layers: a call computes with a view into the largest layer's weights.
+
+Sizes are given at call time as Python ints or as int32 scalar tensors. As tensors they become dynamic slices
+of one graph, which then serves every architecture without a retrace; where a size is not given, nothing is
+sliced and the layer is a static one. Only TensorFlow's own operators are used, because those of Keras want
+to know the number of channels when they are traced.
+"""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.layers.depthwise import depthwise_conv2d
+from tfqnas.layers.quantized import QuantConv2D, QuantDepthwiseConv2D
+
+
+def _channels(x, largest):
+    """The number of channels of `x`, or None where they are all of `largest`."""
+    static = x.shape[-1]
+    if static == largest:
+        return None
+    return tf.shape(x)[-1] if static is None else static
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ElasticConv2D(QuantConv2D):
+    """Convolution with elastic width: the first input channels (as many as come) and the first `filters`."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_spec = None  # narrower inputs are welcome
+
+    def call(self, x, filters=None):
+        """`x`: float32 (batch, height, width, channels). Returns `filters` channels (all if None)."""
+        inputs = _channels(x, self.kernel.shape[2])
+        kernel = tf.convert_to_tensor(self.kernel)
+        bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
+        if inputs is not None or filters is not None:
+            kernel = kernel[:, :, :inputs, :filters]
+            bias = bias[:filters] if self.use_bias else None
+        kernel = self.quantized_kernel(kernel)
+        y = tf.nn.conv2d(self.quantized_inputs(x), kernel, self.strides, self.padding.upper())
+        return y if bias is None else tf.nn.bias_add(y, bias)
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
+    """Depthwise convolution with elastic kernel size and width.
+
+    A smaller kernel is the centre of the largest one (OQA, section 3.3), or, with `kernel_transform`, a
+    learned linear map of that centre, one matrix for each step down, shared by all channels and initialised
+    with the identity (once-for-all, Cai et al., 2020, section 3.2).
+
+    Args:
+        kernel_size: the largest kernel size, odd.
+        kernel_sizes: all kernel sizes that may be asked for; by default any.
+        kernel_transform: learn the map to the smaller kernels of `kernel_sizes`.
+    """
+
+    def __init__(self, kernel_size, *args, kernel_sizes=None, kernel_transform=False, **kwargs):
+        super().__init__(kernel_size, *args, **kwargs)
+        self.kernel_sizes = tuple(kernel_sizes or ())
+        self.kernel_transform = kernel_transform
+        if kernel_transform and not self.kernel_sizes:
+            raise ValueError("kernel_transform needs kernel_sizes, the sizes between which it maps")
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_spec = None
+        self.transforms = {}
+        if self.kernel_transform:
+            for size in sorted(self.kernel_sizes, reverse=True)[1:]:
+                self.transforms[str(size)] = self.add_weight(
+                    name=f"transform_{size}", shape=(size**2, size**2), initializer="identity"
+                )
+
+    def _cropped(self, kernel, size):
+        start = (self.kernel.shape[0] - size) // 2
+        return kernel[start : start + size, start : start + size]
+
+    def _transformed(self, kernel, size):
+        """The kernel of each size from the next larger one, all of them, and `size` picks: they are tiny."""
+        largest, channels = self.kernel.shape[0], tf.shape(kernel)[2]
+        chosen = kernel
+        for small, matrix in ((int(s), m) for s, m in self.transforms.items()):
+            centre = tf.reshape(self._cropped(kernel, small), (small**2, -1))
+            mapped = tf.reshape(tf.linalg.matmul(matrix, centre), (small, small, channels, -1))
+            margin = (largest - small) // 2
+            kernel = tf.pad(mapped, ((margin, margin), (margin, margin), (0, 0), (0, 0)))
+            chosen = tf.where(tf.equal(size, small), kernel, chosen)
+        return chosen
+
+    def view(self, kernel_size=None, channels=None):
+        """The kernel of a subnet, float32 (kernel_size, kernel_size, channels, 1); None: the largest."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        if channels is not None:
+            kernel = kernel[:, :, :channels]
+        if kernel_size is None:
+            return kernel
+        return self._cropped(self._transformed(kernel, kernel_size), kernel_size)
+
+    def call(self, x, kernel_size=None):
+        """`x`: float32 (batch, height, width, channels). Returns as many channels."""
+        kernel = self.view(kernel_size, _channels(x, self.kernel.shape[2]))
+        kernel = self.quantized_kernel(kernel)
+        return depthwise_conv2d(self.quantized_inputs(x), kernel, (1, *self.strides, 1))
+
+    def get_config(self):
+        own = {"kernel_sizes": self.kernel_sizes, "kernel_transform": self.kernel_transform}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ElasticBatchNorm(keras.layers.Layer):
+    """Batch normalisation of the first channels, with statistics that are arguments.
+
+    It keeps no moving averages: those of a supernet mix all subnets and suit none. A call normalises by the
+    statistics of its own batch (training and recalibration), or by those that it is given (evaluation).
+
+    Args:
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
+        self.built = True
+
+    def call(self, x, statistics=None, collect=False):
+        """Normalises `x`, float32 (batch, height, width, channels).
+
+        Args:
+            statistics: None (those of this batch), or float32 (2, largest channels): mean and variance.
+            collect: return the statistics of the batch as well, padded to the largest width.
+
+        Returns:
+            `y`, or `(y, statistics)`.
+        """
+        largest = self.gamma.shape[0]
+        channels = _channels(x, largest)
+        gamma, beta = (tf.convert_to_tensor(v)[:channels] for v in (self.gamma, self.beta))
+        if statistics is not None:
+            mean, variance = statistics[0, :channels], statistics[1, :channels]
+            y, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x, scale=gamma, offset=beta, mean=mean, variance=variance,
+                epsilon=self.epsilon, is_training=False,
+            )  # fmt: skip
+            return y
+        none = tf.zeros((0,))
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=self.epsilon, is_training=True
+        )
+        if not collect:
+            return y
+        # The kernel normalises by the population's variance but reports Bessel's estimate.
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+        statistics = tf.stack([mean, variance * (count - 1.0) / count])
+        return y, tf.pad(statistics, ((0, 0), (0, largest - tf.shape(statistics)[1])))
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ElasticSqueezeExcite(keras.layers.Layer):
+    """Squeeze-and-excitation with elastic width (Hu et al., 2018; gate as in MobileNetV3), not quantized.
+
+    Args:
+        squeezed: the largest number of squeezed channels.
+    """
+
+    def __init__(self, squeezed, **kwargs):
+        super().__init__(**kwargs)
+        self.squeezed = squeezed
+        self.reduce = ElasticConv2D(squeezed, 1, name="reduce")
+        self.expand = None
+
+    def build(self, input_shape):
+        self.expand = ElasticConv2D(input_shape[-1], 1, name="expand")
+        self.reduce.build((None, 1, 1, input_shape[-1]))
+        self.expand.build((None, 1, 1, self.squeezed))
+        self.built = True
+
+    def call(self, x, squeezed=None):
+        """`x`: float32 (batch, height, width, channels), weighted by a gate of each channel."""
+        gate = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+        gate = tf.nn.relu(self.reduce(gate, filters=squeezed))
+        gate = self.expand(gate, filters=_channels(x, self.expand.filters))
+        return x * keras.activations.hard_sigmoid(gate)
+
+    def get_config(self):
+        return {**super().get_config(), "squeezed": self.squeezed}

@@ -1,0 +1,130 @@
+"""The inverted residual block (MobileNetV2 and V3) with elastic kernel size and width."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.layers.elastic import (
+    ElasticBatchNorm,
+    ElasticConv2D,
+    ElasticDepthwiseConv2D,
+    ElasticSqueezeExcite,
+)
+
+_ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hard_silu"}
+
+
+def keras_activation(name):
+    """The Keras name of an activation that a search space names "relu", "relu6" or "hswish"."""
+    return _ACTIVATIONS[name]
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ElasticMBConv(keras.layers.Layer):
+    """1x1 expansion, k x k depthwise, squeeze-excite, 1x1 projection; plus the input where `residual`.
+
+    Args:
+        hidden: the largest number of expanded channels.
+        out_channels: channels after the projection.
+        kernel_sizes: the kernel sizes that may be asked for.
+        stride: 1 or 2, of the depthwise convolution.
+        has_expansion: whether there is an expansion convolution.
+        se_channels: the largest number of squeezed channels, 0 for no squeeze-excite.
+        activation: "relu", "relu6" or "hswish".
+        residual: add the input.
+        weight_quantizer, input_quantizer: prototypes for the three convolutions, or None.
+        kernel_transform: see `ElasticDepthwiseConv2D`.
+    """
+
+    def __init__(self, hidden, out_channels, kernel_sizes, stride=1, has_expansion=True, se_channels=0,
+                 activation="relu", residual=False, weight_quantizer=None, input_quantizer=None,
+                 kernel_transform=False, **kwargs):  # fmt: skip
+        super().__init__(**kwargs)
+        self.settings = {
+            "hidden": hidden, "out_channels": out_channels, "kernel_sizes": tuple(kernel_sizes),
+            "stride": stride, "has_expansion": has_expansion, "se_channels": se_channels,
+            "activation": activation, "residual": residual, "kernel_transform": kernel_transform,
+        }  # fmt: skip
+        self.prototypes = {"weight_quantizer": weight_quantizer, "input_quantizer": input_quantizer}
+        self.activation = keras.activations.get(keras_activation(activation))
+        common = {"padding": "same", "use_bias": False, **self.prototypes}
+        pointwise = {"kernel_size": 1, "kernel_initializer": "he_normal", **common}
+        self.expand = self.expand_norm = self.squeeze_excite = None
+        if has_expansion:
+            self.expand = ElasticConv2D(hidden, name="expand", **pointwise)
+            self.expand_norm = ElasticBatchNorm(name="expand_norm")
+        largest = max(kernel_sizes)
+        # He's initialisation by the inputs of one filter, k * k; Keras counts those of all channels, which
+        # makes wide kernels so small that the first steps of training overturn them and their LSQ step.
+        he_normal = keras.initializers.RandomNormal(stddev=2**0.5 / largest)
+        self.depthwise = ElasticDepthwiseConv2D(
+            largest, strides=stride, kernel_sizes=kernel_sizes, kernel_transform=kernel_transform,
+            depthwise_initializer=he_normal, name="depthwise", **common,
+        )  # fmt: skip
+        self.depthwise_norm = ElasticBatchNorm(name="depthwise_norm")
+        if se_channels:
+            self.squeeze_excite = ElasticSqueezeExcite(se_channels, name="squeeze_excite")
+        self.project = ElasticConv2D(out_channels, name="project", **pointwise)
+        self.project_norm = ElasticBatchNorm(name="project_norm")
+        # In the order of the statistics that a call takes and returns.
+        self.norms = [n for n in (self.expand_norm, self.depthwise_norm, self.project_norm) if n is not None]
+
+    @property
+    def quantizers(self):
+        """The quantizers of the convolutions, in order."""
+        convolutions = (self.expand, self.depthwise, self.project)
+        return [q for layer in convolutions if layer is not None for q in layer.quantizers]
+
+    def build(self, input_shape):
+        """`input_shape`: (batch, height, width, channels); only the channels need to be known."""
+        hidden = (*input_shape[:3], self.settings["hidden"])
+        out = (*input_shape[:3], self.settings["out_channels"])
+        if self.expand is not None:
+            self.expand.build(input_shape)
+            self.expand_norm.build(hidden)
+        self.depthwise.build(hidden)
+        self.depthwise_norm.build(hidden)
+        if self.squeeze_excite is not None:
+            self.squeeze_excite.build(hidden)
+        self.project.build(hidden)
+        self.project_norm.build(out)
+        self.built = True
+
+    def call(self, x, kernel_size=None, hidden=None, se_channels=None, statistics=None, collect=False):
+        """Computes the block with `kernel_size` and `hidden` channels (None: the largest).
+
+        Args:
+            x: float32 (batch, height, width, channels).
+            kernel_size, hidden, se_channels: ints or int32 scalars, or None.
+            statistics: None, or a list with the statistics of each of `norms`.
+            collect: return the statistics of the batch as well.
+
+        Returns:
+            `y`, or `(y, statistics)` with a list in the order of `norms`.
+        """
+        given = iter(statistics) if statistics is not None else None
+        collected = []
+
+        def normalized(norm, y):
+            if given is not None:
+                return norm(y, statistics=next(given))
+            if not collect:
+                return norm(y)
+            y, own = norm(y, collect=True)
+            collected.append(own)
+            return y
+
+        y = x
+        if self.expand is not None:
+            y = self.activation(normalized(self.expand_norm, self.expand(y, filters=hidden)))
+        y = self.activation(normalized(self.depthwise_norm, self.depthwise(y, kernel_size=kernel_size)))
+        if self.squeeze_excite is not None:
+            y = self.squeeze_excite(y, squeezed=se_channels)
+        y = normalized(self.project_norm, self.project(y))
+        if self.settings["residual"]:
+            y = tf.add_n([x, y])  # x + y can fail inside tf.cond after graph optimisation
+        return (y, collected) if collect else y
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        prototypes = {name: serialize(quantizer) for name, quantizer in self.prototypes.items()}
+        return {**super().get_config(), **self.settings, **prototypes}

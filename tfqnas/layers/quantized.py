@@ -1,0 +1,97 @@
+"""Static quantized layers: with no quantizers they are the plain Keras layers."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.layers.depthwise import depthwise_conv2d
+from tfqnas.quantizers import clone
+
+
+class _Quantized:
+    """What the quantized layers share: two quantizers and their place in the configuration.
+
+    Args:
+        weight_quantizer: prototype `Quantizer` of the kernel, or None.
+        input_quantizer: prototype `Quantizer` of the input, or None.
+    """
+
+    def __init__(self, *args, weight_quantizer=None, input_quantizer=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.weight_quantizer = clone(weight_quantizer, "weight_quantizer")
+        self.input_quantizer = clone(input_quantizer, "input_quantizer")
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        for quantizer in self.quantizers:
+            quantizer.build()
+
+    @property
+    def quantizers(self):
+        return [q for q in (self.weight_quantizer, self.input_quantizer) if q is not None]
+
+    def quantized_inputs(self, x):
+        return x if self.input_quantizer is None else self.input_quantizer(x, batched=True)
+
+    def quantized_kernel(self, kernel):
+        kernel = tf.convert_to_tensor(kernel)
+        return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel)
+
+    def finish(self, y):
+        """Bias and activation, as in the plain layer."""
+        if self.use_bias:
+            y = y + self.bias
+        return y if self.activation is None else self.activation(y)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "weight_quantizer": serialize(self.weight_quantizer),
+            "input_quantizer": serialize(self.input_quantizer),
+        }
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class QuantConv2D(_Quantized, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` of the quantized input with the quantized kernel (OQA, equation 2)."""
+
+    def call(self, x):
+        x = self.quantized_inputs(x)
+        return self.finish(self.convolution_op(x, self.quantized_kernel(self.kernel)))
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class QuantDepthwiseConv2D(_Quantized, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` of the quantized input with the quantized kernel."""
+
+    def call(self, x):
+        x, kernel = self.quantized_inputs(x), self.quantized_kernel(self.kernel)
+        if self._has_fast_gradient:
+            return self.finish(depthwise_conv2d(x, kernel, (1, *self.strides, 1)))
+        y = keras.ops.depthwise_conv(
+            x,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+        return self.finish(y)
+
+    @property
+    def _has_fast_gradient(self):
+        return (
+            self.padding == "same"
+            and self.data_format == "channels_last"
+            and self.depth_multiplier == 1
+            and tuple(self.dilation_rate) == (1, 1)
+        )
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class QuantDense(_Quantized, keras.layers.Dense):
+    """`keras.layers.Dense` of the quantized input with the quantized kernel."""
+
+    def call(self, x):
+        x = self.quantized_inputs(x)
+        return self.finish(keras.ops.matmul(x, self.quantized_kernel(self.kernel)))

@@ -1,0 +1,116 @@
+"""What every quantizer is: a float tensor in, its fake-quantized version out."""
+
+import contextlib
+import contextvars
+
+import keras
+import tensorflow as tf
+
+_INITIALIZING = contextvars.ContextVar("tfqnas_initializing", default=False)
+
+
+@contextlib.contextmanager
+def initializing():
+    """While open, every quantizer that is called sets its parameters from the tensor it is given.
+
+    An explicit, eager pass and not a flag in a graph: a flag that starts with the wrong value is an
+    initialisation that silently never runs. Use it through `tfqnas.initialize`.
+    """
+    token = _INITIALIZING.set(True)
+    try:
+        yield
+    finally:
+        _INITIALIZING.reset(token)
+
+
+def integer_range(bits, signed, narrow_range=False):
+    """Returns `(Qn, Qp)`: `[-2^(b-1), 2^(b-1)-1]` signed, `[0, 2^b-1]` unsigned (OQA, section 3.2).
+
+    `narrow_range` drops the lowest signed code, so that the range is symmetric: a BatchNorm with a
+    negative gamma, folded at export, then still fits into `bits` bits.
+    """
+    if not isinstance(bits, int) or not 2 <= bits <= 16:
+        raise ValueError(f"bits: expected a whole number from 2 to 16, received {bits!r}")
+    if not isinstance(signed, bool):
+        raise ValueError(f"signed: expected True or False, received {signed!r}")
+    if narrow_range and not signed:
+        raise ValueError("narrow_range: only a signed range has a lowest code to drop, received signed=False")
+    if signed:
+        return -(2 ** (bits - 1)) + int(narrow_range), 2 ** (bits - 1) - 1
+    return 0, 2**bits - 1
+
+
+class Quantizer(keras.layers.Layer):
+    """A thin, serialisable wrapper around the mathematics of one quantization method.
+
+    A subclass implements `set_from` and `fake_quantize` (and `build`, where it has parameters). As an argument
+    of a layer or of a supernet a quantizer is a prototype: every layer makes its own by `clone`, since no
+    quantizer object may belong to two layers.
+
+    Args:
+        bits: bit width, 2 to 16.
+        signed: whether the integer range reaches below zero.
+        narrow_range: drop the lowest code of a signed range.
+    """
+
+    def __init__(self, bits, signed=True, narrow_range=False, **kwargs):
+        super().__init__(**kwargs)
+        self.qn, self.qp = integer_range(bits, signed, narrow_range)
+        self.bits = bits
+        self.signed = signed
+        self.narrow_range = narrow_range
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def call(self, x, batched=False):
+        """Fake-quantizes `x` (float32, any shape); `batched` says that its first axis counts examples."""
+        if _INITIALIZING.get():
+            if not tf.executing_eagerly():
+                raise RuntimeError(f"{self.path}: quantizers are initialised eagerly, outside of tf.function")
+            self.set_from(x)
+        return self.fake_quantize(x, batched)
+
+    def set_from(self, x):
+        """Sets the parameters from the tensor `x` that is to be quantized."""
+        raise NotImplementedError
+
+    def fake_quantize(self, x, batched):
+        """Returns `x` on the grid of this quantizer, same shape and dtype."""
+        raise NotImplementedError
+
+    def to_integers(self, x):
+        """Returns `(q, scale, zero_point)`: int32 codes with `fake_quantize(x) = (q - zero_point) * scale`."""
+        raise NotImplementedError
+
+    def halved(self):
+        """Returns the quantizer of one bit less that inherits this one's parameters (bit inheritance)."""
+        raise NotImplementedError
+
+    @property
+    def problem(self):
+        """None, or what is wrong with the parameters in words (not initialised, collapsed)."""
+        return None
+
+    def compute_output_shape(self, input_shape, *args, **kwargs):
+        return input_shape
+
+    def get_config(self):
+        config = super().get_config()
+        return {**config, "bits": self.bits, "signed": self.signed, "narrow_range": self.narrow_range}
+
+
+def clone(quantizer, name=None):
+    """Returns a new, unbuilt quantizer with the same configuration; None stays None (no quantization)."""
+    if quantizer is None:
+        return None
+    if isinstance(quantizer, dict):  # as it stands in the configuration of a saved layer
+        quantizer = keras.saving.deserialize_keras_object(quantizer)
+    if not isinstance(quantizer, Quantizer):
+        raise TypeError(f"expected a tfqnas Quantizer or None, received {type(quantizer).__name__}")
+    return type(quantizer).from_config({**quantizer.get_config(), "name": name or quantizer.name})
+
+
+def quantizers_of(model):
+    """All quantizers of a Keras model, in the order of its layers."""
+    return [quantizer for layer in model.layers for quantizer in getattr(layer, "quantizers", ())]

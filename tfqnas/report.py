@@ -1,0 +1,368 @@
+"""What a run shows to people: pictures, tables, and one HTML page that needs no other file."""
+
+import base64
+import html
+import io
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from string import Template
+
+from tfqnas.files import write_atomically
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; markers differ too, for print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_STYLES = tuple(zip(_COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
+_INK, _GREY, _GRID = "#222222", "#6b6b6b", "#e6e6e6"
+
+
+def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
+    """All scored subnets as pale dots, the Pareto front of each bit width as a line; a PNG.
+
+    Args:
+        scored: label -> records with `effective_mflops`, `accuracy` (a fraction, 0 to 1) and `on_front`.
+            An integer label is a bit width and shown as "4 bits".
+        dataset: shown under the title, with the number of subnets.
+    """
+    groups = {
+        _label(label): [_point(label, r) for r in records] for label, records in scored.items() if records
+    }
+    if not groups:
+        raise ValueError("pareto_figure: there are no scored subnets")
+    figure = _new_figure(7.6, 4.8)
+    axes = figure.add_subplot()
+    fronts, ends = {}, {}
+    for (label, points), (colour, marker) in zip(groups.items(), cycle(_STYLES), strict=False):
+        axes.scatter(
+            [x for x, _, _ in points], [y for _, y, _ in points],
+            s=13, color=colour, alpha=0.22, linewidths=0, zorder=2,
+        )  # fmt: skip
+        front = fronts[label] = sorted((x, y) for x, y, on_front in points if on_front)
+        # A front is a staircase: between two of its subnets, and beyond the last, nothing better is known.
+        axes.step(*_columns(front), where="post", color=colour, linewidth=1.8, zorder=3)
+        reach = max(x for x, _, _ in points)
+        if front:
+            (x, y) = front[-1]
+            axes.plot((x, reach), (y, y), color=colour, linewidth=1, alpha=0.55, zorder=3)
+            ends[label] = (reach, y, colour)
+        axes.plot(
+            *_columns(front), linestyle="none", marker=marker, markersize=6.5,
+            color=colour, markeredgecolor="white", markeredgewidth=0.9, zorder=4,
+        )  # fmt: skip
+    every = [point for points in groups.values() for point in points]
+    hidden = _set_axes(axes, every, [point for front in fronts.values() for point in front])
+    _label_fronts(axes, ends)
+
+    axes.set_xlabel("effective MFLOPs")
+    axes.set_ylabel("accuracy on held-out training images, %")
+    subtitle = f"{dataset} · {len(every):,} subnets scored, Pareto front of each bit width"
+    if hidden:
+        subtitle += f" · {hidden:,} below the axis"
+    axes.set_title(title, loc="left", fontsize=13.5, fontweight="bold", color=_INK, pad=25)
+    axes.annotate(
+        subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points",
+        fontsize=9, color=_GREY,
+    )  # fmt: skip
+    return _save(figure, path, grid="y")
+
+
+def training_figure(records: Sequence[Mapping], path, title: str = "Training") -> Path:
+    """Loss, accuracy and learning rate over the steps of all stages; a PNG.
+
+    `records` are those of `log.jsonl`: `stage`, `step` and any of `loss`, `accuracy` (a fraction),
+    `learning_rate`. Steps may count within a stage or through the whole run. Where a step was logged twice,
+    because a killed run repeated it, the last record counts.
+    """
+    stages = _stages(records)
+    if not stages:
+        raise ValueError("training_figure: no record has a stage, a step and a loss or an accuracy")
+    rows = [row for row in _CURVES if any(row[0] in r for _, points in stages for _, r in points)]
+    figure = _new_figure(8.6, 1.1 + 1.95 * sum(row[3] for row in rows))
+    panels = figure.subplots(
+        len(rows), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [row[3] for row in rows]}
+    )[:, 0]
+    end = max(x for _, points in stages for x, _ in points)
+    for axes, (key, axis, factor, _) in zip(panels, rows, strict=True):
+        for number, (_, points) in enumerate(stages):
+            curve = [(x, factor * r[key]) for x, r in points if isinstance(r.get(key), numbers.Real)]
+            sparse = len(curve) < 16
+            axes.plot(
+                *_columns(curve), color=_COLOURS[number % len(_COLOURS)], linewidth=1.5,
+                marker="o" if sparse else None, markersize=3.2,
+            )  # fmt: skip
+            if number:
+                axes.axvline(points[0][0], color="#bbbbbb", linewidth=0.8, zorder=0)
+        axes.set_ylabel(axis)
+        axes.set_xlim(0, end * 1.005)
+        if key == "learning_rate":
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+        axes.margins(y=0.08)
+    for number, (stage, points) in enumerate(stages):
+        following = stages[number + 1][1][0][0] if number + 1 < len(stages) else end
+        share = (following - points[0][0]) / end
+        turned = len(str(stage)) * 0.0095 > share
+        panels[0].annotate(
+            str(stage), (points[0][0], 1), xycoords=("data", "axes fraction"), xytext=(3, 4),
+            textcoords="offset points", fontsize=8.5, color=_COLOURS[number % len(_COLOURS)],
+            rotation=35 if turned else 0, ha="left", va="bottom", rotation_mode="anchor",
+        )  # fmt: skip
+    panels[-1].set_xlabel("step")
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    return _save(figure, path)
+
+
+def table(rows: Sequence[Mapping], columns: Sequence) -> str:
+    """Rows as aligned text, numbers to the right.
+
+    Args:
+        rows: mappings; a missing or None value shows as "-".
+        columns: each a key, or (key, heading), or (key, heading, format specification as of `format`).
+    """
+    headings, cells, right = _cells(rows, columns)
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    lines = [headings, ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in a page; rows and columns as of `table`."""
+
+    rows: Sequence[Mapping]
+    columns: Sequence
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file, embedded in the page."""
+
+    path: str | Path
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text, such as a command."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it: paragraphs (str), `Table`, `Picture`, `Code`."""
+
+    heading: str
+    items: Sequence = ()
+
+
+def write_html(path, title: str, sections: Sequence) -> Path:
+    """One self-contained page of `Section`s, written atomically: pictures embedded, all text escaped."""
+    body = "\n".join(_section(section) for section in sections)
+    return write_atomically(path, Template(_PAGE).substitute(title=html.escape(title), body=body))
+
+
+# -- figures ------------------------------------------------------------------------------------------
+
+_CURVES = (  # key, axis title, factor, relative height
+    ("loss", "loss", 1.0, 1.0),
+    ("accuracy", "accuracy, %", 100.0, 1.0),
+    ("learning_rate", "learning rate", 1.0, 0.45),
+)
+
+
+def _new_figure(width: float, height: float):
+    """A figure that knows no window system and leaves matplotlib's global state alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure, path, grid: str = "both") -> Path:
+    for axes in figure.axes:
+        axes.set_axisbelow(True)
+        axes.grid(color=_GRID, linewidth=0.8, axis=grid)
+        axes.tick_params(colors=_GREY, labelsize=9, length=0, which="both")
+        axes.xaxis.label.set(color=_INK, fontsize=10)
+        axes.yaxis.label.set(color=_INK, fontsize=10)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color("#999999")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return write_atomically(path, buffer.getvalue())
+
+
+def _set_axes(axes, every: Sequence, front: Sequence) -> int:
+    """Scales and limits; returns how many points lie below.
+
+    The fronts get at least half of the height. The worst 2% of the subnets may fall out: they would squeeze
+    the rest.
+    """
+    xs, ys = [point[0] for point in every], [point[1] for point in every]
+    low, high = min(xs), max(xs)
+    if high > 10 * low:
+        axes.set_xscale("log")
+        span = (high / low) ** 0.05
+        axes.set_xlim(low / span, high * span**2.6)  # room for the labels on the right
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        if high < 100 * low:
+            axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "235" else "")
+    else:
+        span = (high - low) or 0.1 * high
+        axes.set_xlim(low - 0.05 * span, high + 0.13 * span)
+    top, bottom = max(ys), min(y for _, y in front) if front else min(ys)
+    height = max(top - bottom, 1.0)
+    floor = max(min(bottom, sorted(ys)[len(ys) // 50]), bottom - height)
+    axes.set_ylim(floor - 0.04 * (top - floor + 1), top + 0.06 * (top - floor + 1))
+    return sum(y < axes.get_ylim()[0] for y in ys)
+
+
+def _label_fronts(axes, ends: Mapping) -> None:
+    """Names each line at its right end, (x, y, colour); labels that would overlap are moved apart."""
+    from matplotlib.patheffects import withStroke
+
+    low, high = axes.get_ylim()
+    gap = 0.055 * (high - low)
+    by_height = sorted(ends.items(), key=lambda item: item[1][1])
+    heights = [y for _, (_, y, _) in by_height]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    for i in range(len(heights) - 1, -1, -1):  # not out at the top
+        heights[i] = min(heights[i], (heights[i + 1] if i + 1 < len(heights) else high + 0.5 * gap) - gap)
+    for (label, (x, _, colour)), y in zip(by_height, heights, strict=True):
+        axes.annotate(
+            label, (x, y), xytext=(6, 0), textcoords="offset points", va="center", ha="left",
+            color=colour, fontsize=10.5, fontweight="bold", annotation_clip=False, zorder=5,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )  # fmt: skip
+
+
+def _label(label) -> str:
+    return f"{label} bits" if isinstance(label, int) else str(label)
+
+
+def _point(label, record: Mapping) -> tuple[float, float, bool]:
+    accuracy = float(record["accuracy"])
+    if not 0.0 <= accuracy <= 1.0:
+        raise ValueError(f"pareto_figure: {label}: accuracy is {accuracy}, expected a fraction from 0 to 1")
+    return float(record["effective_mflops"]), 100.0 * accuracy, bool(record["on_front"])
+
+
+def _stages(records: Sequence[Mapping]) -> list:
+    """[(stage, [(step counted through the run, record), ...])] in the order of appearance."""
+    by_stage: dict = {}
+    for record in records:
+        if "stage" in record and "step" in record and ("loss" in record or "accuracy" in record):
+            steps = by_stage.setdefault(record["stage"], {})
+            steps[record["step"]] = {**steps.get(record["step"], {}), **record}
+    stages, end = [], 0
+    for stage, steps in by_stage.items():
+        offset = end if min(steps) < end else 0
+        stages.append((stage, [(offset + step, steps[step]) for step in sorted(steps)]))
+        end = offset + max(steps)
+    return stages
+
+
+def _columns(points: Sequence) -> tuple:
+    return tuple(zip(*points, strict=True)) or ((), ())
+
+
+# -- tables and pages ---------------------------------------------------------------------------------
+
+
+def _cells(rows: Sequence[Mapping], columns: Sequence) -> tuple[list, list, list]:
+    """Headings, formatted cells, and for each column whether it holds numbers."""
+    full = [(c, c, "") if isinstance(c, str) else (*c, "")[:3] for c in columns]
+    cells = [[_cell(row.get(key), spec) for key, _, spec in full] for row in rows]
+    right = []
+    for key, _, _ in full:
+        values = [row[key] for row in rows if row.get(key) is not None]
+        right.append(bool(values) and all(isinstance(value, numbers.Real) for value in values))
+    return [heading for _, heading, _ in full], cells, right
+
+
+def _cell(value, spec: str) -> str:
+    if value is None:
+        return "-"
+    return format(value, spec) if spec and isinstance(value, numbers.Real) else str(value)
+
+
+def _section(section: Section) -> str:
+    items = "\n".join(_item(item) for item in section.items)
+    return f"<section>\n<h2>{html.escape(section.heading)}</h2>\n{items}\n</section>"
+
+
+def _item(item) -> str:
+    match item:
+        case str():
+            return f"<p>{html.escape(item)}</p>"
+        case Code(text):
+            return f"<pre>{html.escape(text)}</pre>"
+        case Picture(path, caption):
+            data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
+            name = html.escape(caption or Path(path).stem, quote=True)
+            legend = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+            return f'<figure><img alt="{name}" src="data:image/png;base64,{data}">{legend}</figure>'
+        case Table(rows, columns, caption):
+            return _html_table(rows, columns, caption)
+    raise TypeError(f"a section holds str, Table, Picture and Code, not {type(item).__name__}")
+
+
+def _html_table(rows: Sequence[Mapping], columns: Sequence, caption: str) -> str:
+    headings, cells, right = _cells(rows, columns)
+
+    def line(tag: str, values: Sequence[str]) -> str:
+        filled = (
+            f"<{tag}{' class=n' if to_right else ''}>{html.escape(value)}</{tag}>"
+            for value, to_right in zip(values, right, strict=True)
+        )
+        return f"<tr>{''.join(filled)}</tr>"
+
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    body = "\n".join(line("td", row) for row in cells)
+    head = f"<thead>{line('th', headings)}</thead>"
+    return f"<div class=wide><table>{title}{head}\n<tbody>{body}</tbody></table></div>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { margin: 2.5rem auto; max-width: 60rem; padding: 0 1.2rem; color: #222; background: #fff;
+       font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 1.5rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p { max-width: 44rem; }
+figure { margin: 1rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption, caption { color: #6b6b6b; font-size: .88rem; text-align: left; padding-bottom: .4rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; }
+th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; white-space: nowrap;
+         border-bottom: 1px solid #e6e6e6; }
+th { border-bottom-color: #999; font-weight: 600; }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
+pre { background: #f6f6f6; padding: .7rem 1rem; overflow-x: auto; font-size: .88rem; }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+$body
+</body>
+</html>
+"""

@@ -1,0 +1,109 @@
+"""Pareto fronts: the architectures that no other beats in cost and accuracy."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from tfqnas.arch import Arch, fields_from_json
+
+
+def pareto_front(costs, accuracies):
+    """Indices of the points that no other point dominates, in ascending cost.
+
+    A point dominates another if it costs no more and is no less accurate, and one of the two strictly. Of
+    equal points the first one stays. O(n log n).
+
+    Args:
+        costs: (n,) numbers, less is better.
+        accuracies: (n,) numbers, more is better.
+
+    Returns:
+        int64 (k,), along which costs and accuracies both rise strictly.
+
+    Raises:
+        ValueError: the lengths differ, or a number is NaN.
+    """
+    costs, accuracies = np.asarray(costs, np.float64), np.asarray(accuracies, np.float64)
+    if costs.ndim != 1 or costs.shape != accuracies.shape:
+        shapes = f"{costs.shape} and {accuracies.shape}"
+        raise ValueError(f"costs and accuracies: expected two lists of one length, received {shapes}")
+    if np.isnan(costs).any() or np.isnan(accuracies).any():
+        raise ValueError("costs or accuracies hold NaN, which has no order")
+    # Of the same cost the most accurate comes first; lexsort is stable, so of equal points the first.
+    order = np.lexsort((-accuracies, costs))
+    if not len(order):
+        return order
+    best_before = np.concatenate(([-np.inf], np.maximum.accumulate(accuracies[order])[:-1]))
+    keep = accuracies[order] > best_before
+    keep[0] = True  # also if its accuracy is minus infinity
+    return order[keep]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A scored architecture.
+
+    Args:
+        arch: `Arch`.
+        accuracy: the score, more is better.
+        costs: dict of names and numbers.
+        extra: dict of whatever else is known of it, that JSON can hold.
+    """
+
+    arch: Arch
+    accuracy: float
+    costs: dict
+    extra: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        # numpy's numbers, which costs and scores often are, are none to JSON.
+        costs = {name: v.item() if hasattr(v, "item") else v for name, v in self.costs.items()}
+        object.__setattr__(self, "accuracy", float(self.accuracy))
+        object.__setattr__(self, "costs", costs)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParetoFront:
+    """Results of which none dominates another, in ascending cost.
+
+    Args:
+        rows: tuple of `Result`.
+        by: name of the cost that decides.
+    """
+
+    rows: tuple[Result, ...]
+    by: str
+
+    @classmethod
+    def of(cls, results, by):
+        """The front of `results` by accuracy and the cost named `by`.
+
+        Raises:
+            ValueError: a result has no such cost.
+        """
+        results = list(results)
+        for result in results:
+            if by not in result.costs:
+                raise ValueError(f"{result.arch.key}: no cost {by!r}, known are {', '.join(result.costs)}")
+        front = pareto_front([r.costs[by] for r in results], [r.accuracy for r in results])
+        return cls(tuple(results[i] for i in front), by)
+
+    def to_json(self):
+        """The front as JSON text, a row a line."""
+        rows = ",\n  ".join(json.dumps(dataclasses.asdict(row)) for row in self.rows)
+        return f'{{"by": {json.dumps(self.by)}, "rows": [\n  {rows}\n]}}\n'
+
+    @classmethod
+    def from_json(cls, source):
+        """The front that `to_json` wrote; `source`: the text, or the dict parsed from it.
+
+        Raises:
+            ValueError: a field is unknown, missing or wrong.
+        """
+        fields = fields_from_json(cls, source, "Pareto front")
+        rows = []
+        for i, row in enumerate(fields["rows"]):
+            row = fields_from_json(Result, row, f"Pareto front: row {i}")
+            rows.append(Result(**{**row, "arch": Arch.from_json(row["arch"])}))
+        return cls(tuple(rows), fields["by"])

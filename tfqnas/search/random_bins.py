@@ -1,0 +1,138 @@
+"""Random architectures, the same number in every range of cost."""
+
+import bisect
+import itertools
+import math
+
+import numpy as np
+
+from tfqnas.search.searcher import Searcher
+
+# Random draws for each architecture wanted. Bins that are still not full then are left to walks.
+_DRAWS = 20
+# A walk gives up after so many mutations that bring it no closer, a bin after so many such walks in a row.
+_MUTATIONS = 500
+_WALKS = 10
+
+
+class RandomBins(Searcher):
+    """Different random architectures, `per_bin` in every bin of cost (OQA, A.2: 2,000 in every 50 MFLOPs).
+
+    Sampling puts nearly everything near the middle of the cost range. So bins are filled by sampling as far
+    as that goes, and those not full then by walks: each starts at a random architecture and mutates about two
+    genes at a time, keeping what is no farther from the bin, until it meets an architecture of the bin that
+    is not taken yet. Sampled architectures are distributed within their bin as in the space; walks prefer
+    what is easy to reach.
+
+    The largest and the smallest architecture are part of their bins, if there are such. Bins take turns in
+    `ask`, so that the first n architectures are spread evenly too.
+
+    Args:
+        space: `SearchSpace`.
+        cost: Arch -> number.
+        edges: ascending costs between which the bins lie, or a number of bins of equal width from the cost of
+            the smallest to that of the largest architecture. A bin includes its lower edge, the last both.
+        per_bin: number of architectures in each bin.
+        seed: integer or numpy Generator.
+
+    Raises:
+        ValueError: `edges` or `per_bin` make no sense.
+    """
+
+    def __init__(self, space, cost, edges, per_bin, seed=0):
+        self._space, self._cost = space, cost
+        self._cheapest, self._dearest = math.inf, -math.inf
+        ends = [self._price(arch) for arch in (space.smallest(), space.largest())]
+        if np.ndim(edges) == 0:
+            if edges != int(edges) or edges < 1:
+                raise ValueError(f"edges: expected costs or a positive number of bins, received {edges}")
+            edges = np.linspace(*ends, int(edges) + 1)
+        self.edges = tuple(float(edge) for edge in edges)
+        if len(self.edges) < 2 or not all(a < b for a, b in itertools.pairwise(self.edges)):
+            raise ValueError(f"edges: expected at least two ascending costs, received {self.edges}")
+        if per_bin < 1:
+            raise ValueError(f"per_bin: expected a positive integer, received {per_bin}")
+        self.per_bin = per_bin
+        self._rng = np.random.default_rng(seed)
+        self._bins = [[] for _ in self.edges[1:]]
+        self._taken = set()
+        self._queue = None
+
+    def ask(self, n):
+        """Returns the next `n` architectures, fewer at the end. The first call finds them all.
+
+        Raises:
+            ValueError: a bin cannot be filled; names it and the range of costs that can be reached.
+        """
+        if self._queue is None:
+            self._fill()
+            self._queue = list(itertools.chain(*zip(*self._bins, strict=True)))
+        archs, self._queue = self._queue[:n], self._queue[n:]
+        return archs
+
+    def _fill(self):
+        self._take(self._space.largest())
+        self._take(self._space.smallest())
+        wanted = self.per_bin * len(self._bins)
+        for _ in range(_DRAWS * wanted):
+            if len(self._taken) == wanted:
+                return
+            self._take(self._space.sample(self._rng))
+        for i, archs in enumerate(self._bins):
+            failures = 0
+            while len(archs) < self.per_bin:
+                failures = 0 if self._walk(i) else failures + 1
+                if failures == _WALKS:
+                    low, high = self.edges[i : i + 2]
+                    raise ValueError(
+                        f"bin {i + 1} of {len(self._bins)}, cost {low:.6g} to {high:.6g}: found {len(archs)} "
+                        f"of {self.per_bin} architectures; costs in {self._space.name} go from "
+                        f"{self._cheapest:.6g} to {self._dearest:.6g}"
+                    )
+
+    def _walk(self, i):
+        """Walks from a random architecture to bin `i`; returns whether that added one to it."""
+        probability = min(1, 2 / len(self._space.genes))
+        arch = self._space.sample(self._rng)
+        distance = self._distance(arch, i)
+        idle = 0
+        while idle < _MUTATIONS:
+            if distance == 0 and self._take(arch):
+                return True
+            candidate = self._space.mutate(arch, self._rng, probability)
+            candidate_distance = self._distance(candidate, i)
+            idle = 0 if candidate_distance < distance else idle + 1
+            # Equally far is welcome: it leaves plateaus, and inside the bin finds what is not taken yet.
+            if candidate_distance <= distance:
+                arch, distance = candidate, candidate_distance
+        return False
+
+    def _take(self, arch):
+        """Puts `arch` into its bin if it has one with room and is new; returns whether."""
+        i = self._bin(self._price(arch))
+        if i is None or len(self._bins[i]) == self.per_bin or arch in self._taken:
+            return False
+        self._bins[i].append(arch)
+        self._taken.add(arch)
+        return True
+
+    def _distance(self, arch, i):
+        cost = self._price(arch)
+        if self._bin(cost) == i:
+            return 0.0
+        # Above 0 on the upper edge too: it belongs to the next bin, so a walk must not rest there.
+        return max(self.edges[i] - cost, cost - self.edges[i + 1], math.ulp(self.edges[i + 1]))
+
+    def _bin(self, cost):
+        """Index of the bin of `cost`, or None outside the edges."""
+        if cost == self.edges[-1]:
+            return len(self.edges) - 2
+        i = bisect.bisect_right(self.edges, cost) - 1
+        return i if 0 <= i < len(self.edges) - 1 else None
+
+    def _price(self, arch):
+        cost = self._cost(arch)
+        if math.isnan(cost):
+            raise ValueError(f"{arch.key}: its cost is NaN")
+        self._cheapest, self._dearest = min(self._cheapest, cost), max(self._dearest, cost)
+        return cost

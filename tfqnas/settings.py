@@ -1,0 +1,36 @@
+"""Settings are frozen dataclasses whose fields say what they are for; a tool has a flag for each field."""
+
+import dataclasses
+
+
+def setting(default, help, fixed=True):
+    """A field of a settings dataclass.
+
+    Args:
+        default: its value where the user says nothing.
+        help: a line for `--help`.
+        fixed: whether it belongs to the result, so that what is begun cannot go on with another value.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "fixed": fixed})
+
+
+def plain(settings):
+    """The settings as JSON data: a dict in which tuples are lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(settings).items()
+    }
+
+
+def first_difference(settings, other):
+    """`(name, value, other value)` of the first fixed field that differs, or None; `other` is JSON data."""
+    ours = plain(settings)
+    for field in dataclasses.fields(settings):
+        if field.metadata["fixed"] and field.name in other and ours[field.name] != other[field.name]:
+            return field.name, as_flag(ours[field.name]), as_flag(other[field.name])
+    return None
+
+
+def as_flag(value):
+    """A value as it is written behind a flag."""
+    return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,32 @@
+"""Search spaces: `get("mbv3")`, or `get("path/to/space.json")` for a space of your own."""
+
+import pathlib
+
+from tfqnas.spaces.base import Block, Gene, SearchSpace, Stage, make_divisible
+from tfqnas.spaces.mbv2 import MBV2
+from tfqnas.spaces.mbv3 import MBV3, MBV3_RELU
+from tfqnas.spaces.tiny import TINY
+
+__all__ = ["Block", "Gene", "SearchSpace", "Stage", "get", "make_divisible", "names"]
+
+_SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY)}
+
+
+def names():
+    """Names of the spaces that come with the library."""
+    return tuple(_SPACES)
+
+
+def get(name_or_path):
+    """A search space by its name, or from the JSON file (`*.json`, see `SearchSpace.to_json`) at a path.
+
+    Raises:
+        ValueError: the name is unknown, or the file describes no space.
+        OSError: the file cannot be read.
+    """
+    name = str(name_or_path)
+    if name in _SPACES:
+        return _SPACES[name]
+    if name.endswith(".json"):
+        return SearchSpace.from_json(pathlib.Path(name).read_text(encoding="utf-8"), where=name)
+    raise ValueError(f"search space {name!r}: expected {', '.join(names())} or a path to a .json file")

@@ -1,0 +1,528 @@
+"""A search space is data: a list of stages with choices. Everything else follows from it."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tfqnas.arch import NAME, Arch, fields_from_json
+
+ACTIVATIONS = ("relu", "relu6", "hswish")
+
+
+def make_divisible(value, divisor=8):
+    """The multiple of `divisor` nearest to int `value` that is not below 90% of it (MobileNetV2's rule)."""
+    rounded = max(divisor, (value + divisor // 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * value else rounded + divisor
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Inverted residual blocks with the same output channels; the first one has the stride.
+
+    A stage with one choice of everything is fixed: it is built, but is in no `Arch` and no code.
+
+    Args:
+        channels: output channels.
+        stride: 1 or 2, of the first block.
+        depths, kernels, expands: choices, ascending: number of blocks, and for each block the kernel size of
+            its depthwise convolution and its expand ratio. Expand ratios (1,): no expansion convolution.
+        activation: "relu", "relu6" or "hswish".
+        se: whether the blocks have squeeze-excite, after the depthwise activation.
+    """
+
+    channels: int
+    stride: int
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expands: tuple[float, ...]
+    activation: str = "relu"
+    se: bool = False
+
+    def __post_init__(self):
+        for field in ("depths", "kernels", "expands"):
+            object.__setattr__(self, field, _as_tuple(getattr(self, field)))
+
+    @property
+    def fixed(self):
+        """Whether there is nothing to choose."""
+        return len(self.depths) == len(self.kernels) == len(self.expands) == 1
+
+
+class Block(NamedTuple):
+    """One inverted residual block of an architecture, with all its sizes.
+
+    `stage` and `index` count from 0: in `space.stages` and in the stage. `size` is the height and width of
+    the input. `hidden` is the width of the depthwise convolution, `se_channels` 0 without squeeze-excite.
+    """
+
+    stage: int
+    index: int
+    size: int
+    in_channels: int
+    hidden: int
+    out_channels: int
+    kernel: int
+    stride: int
+    has_expansion: bool
+    se_channels: int
+    activation: str
+    residual: bool
+
+
+class Gene(NamedTuple):
+    """One position of a code: "resolution", "depth", "kernel" or "expand", and its choices.
+
+    `stage` and `block` count from 0, as in `Block`; None where they do not apply.
+    """
+
+    kind: str
+    stage: int | None
+    block: int | None
+    choices: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """Stem, stages, head, as in MobileNetV2 and V3 (OQA, "Once Quantized for All", appendices A.4 and A.5).
+
+    Stem convolution, stages, 1x1 convolution to `head_channels`, average over the image, 1x1 convolution to
+    `mix_channels` (MobileNetV3's "feature mix": no BatchNorm, no bias), classifier with bias. All other
+    convolutions have BatchNorm and no bias, except those of squeeze-excite: a bias and no BatchNorm.
+
+    In the library stages and blocks count from 0. In error messages they count from 1, as in the papers'
+    tables: stage 1 is the first of `stages`, block 1 the first of its stage.
+
+    Args:
+        name: letters, digits, "_", "." and "-".
+        resolutions: choices of the image's height and width in pixels, ascending.
+        stem_channels: output channels of the first convolution.
+        stages: `Stage`s.
+        head_channels: channels before the average.
+        mix_channels: channels before the classifier; None: there is no feature mix.
+        stem_kernel, stem_stride, stem_activation: of the first convolution.
+        head_activation: of the head and of the feature mix.
+
+    Raises:
+        ValueError: a field is wrong; says which, in which stage.
+    """
+
+    name: str
+    resolutions: tuple[int, ...]
+    stem_channels: int
+    stages: tuple[Stage, ...]
+    head_channels: int
+    mix_channels: int | None = None
+    stem_kernel: int = 3
+    stem_stride: int = 2
+    stem_activation: str = "relu"
+    head_activation: str = "relu"
+
+    def __post_init__(self):
+        object.__setattr__(self, "resolutions", _as_tuple(self.resolutions))
+        object.__setattr__(self, "stages", _as_tuple(self.stages))
+        _check_space(self)
+
+    # -- Structure: from an architecture to its blocks -------------------------------------------------------
+
+    @functools.cached_property
+    def searched(self):
+        """Indices of the stages that have a choice."""
+        return tuple(i for i, stage in enumerate(self.stages) if not stage.fixed)
+
+    def blocks(self, arch):
+        """The blocks of `arch`, those of fixed stages too, in order.
+
+        This is the one description from which costs are counted, supernets built and subnets extracted.
+
+        Returns:
+            tuple of `Block`.
+
+        Raises:
+            ValueError: `arch` is not of this space.
+        """
+        self.validate(arch)
+        depths, choices = iter(arch.depths), zip(arch.kernels, arch.expands, strict=True)
+        size = -(-arch.resolution // self.stem_stride)
+        blocks = []
+        for s, stage in enumerate(self.stages):
+            for b in range(stage.depths[0] if stage.fixed else next(depths)):
+                kernel, expand = (stage.kernels[0], stage.expands[0]) if stage.fixed else next(choices)
+                in_channels, hidden = self._in_channels(s, b), self._hidden(s, b, expand)
+                stride = stage.stride if b == 0 else 1
+                blocks.append(
+                    Block(
+                        s, b, size, in_channels, hidden, stage.channels, kernel, stride, expand != 1,
+                        make_divisible(hidden // 4) if stage.se else 0, stage.activation,
+                        stride == 1 and in_channels == stage.channels,
+                    )
+                )  # fmt: skip
+                size = -(-size // stride)
+        return tuple(blocks)
+
+    def hidden_choices(self, stage, block):
+        """Hidden width for each choice of the expand ratio; `stage` and `block` count from 0."""
+        return tuple(self._hidden(stage, block, expand) for expand in self.stages[stage].expands)
+
+    def se_choices(self, stage, block):
+        """Squeezed channels for each choice of the expand ratio, 0 where the stage has no squeeze-excite."""
+        se = self.stages[stage].se
+        return tuple(make_divisible(h // 4) if se else 0 for h in self.hidden_choices(stage, block))
+
+    def _in_channels(self, stage, block):
+        if block > 0:
+            return self.stages[stage].channels
+        return self.stages[stage - 1].channels if stage > 0 else self.stem_channels
+
+    def _hidden(self, stage, block, expand):
+        in_channels = self._in_channels(stage, block)
+        return in_channels if expand == 1 else make_divisible(round(in_channels * expand))
+
+    # -- Codes: architectures as vectors of choice indices ---------------------------------------------------
+
+    @functools.cached_property
+    def genes(self):
+        """What each position of a code means: the resolution; then stage by stage its depth and, for as many
+        blocks as it can have, kernel size and expand ratio."""
+        genes = [Gene("resolution", None, None, self.resolutions)]
+        for s in self.searched:
+            stage = self.stages[s]
+            genes.append(Gene("depth", s, None, stage.depths))
+            for b in range(stage.depths[-1]):
+                genes += [Gene("kernel", s, b, stage.kernels), Gene("expand", s, b, stage.expands)]
+        return tuple(genes)
+
+    @functools.cached_property
+    def choice_counts(self):
+        """int64 (n,): the number of choices of each gene."""
+        return np.array([len(gene.choices) for gene in self.genes])
+
+    def gene_index(self, kind, stage=None, block=None):
+        """Position of a gene in a code; `stage` and `block` count from 0.
+
+        Raises:
+            ValueError: there is no such gene.
+        """
+        try:
+            return self._gene_positions[kind, stage, block]
+        except KeyError:
+            raise ValueError(f"{self.name}: no gene {kind!r} with stage={stage}, block={block}") from None
+
+    @functools.cached_property
+    def _gene_positions(self):
+        return {gene[:3]: position for position, gene in enumerate(self.genes)}
+
+    def encode(self, arch):
+        """int32 (n,): index of the choice of each gene; 0 for blocks beyond the depth.
+
+        Raises:
+            ValueError: `arch` is not of this space.
+        """
+        self.validate(arch)
+        choices = zip(arch.kernels, arch.expands, strict=True)
+        code = [self.resolutions.index(arch.resolution)]
+        for s, depth in zip(self.searched, arch.depths, strict=True):
+            stage = self.stages[s]
+            code.append(stage.depths.index(depth))
+            for _ in range(depth):
+                kernel, expand = next(choices)
+                code += [stage.kernels.index(kernel), stage.expands.index(expand)]
+            code += [0] * (2 * (stage.depths[-1] - depth))
+        return np.array(code, np.int32)
+
+    def decode(self, code):
+        """The architecture of a code; what the code says of blocks beyond the depth is ignored.
+
+        Args:
+            code: n integers, each an index of its gene's choices.
+
+        Raises:
+            ValueError: wrong length, not integers, or an index out of range.
+        """
+        code = self.check_codes(code, ndim=1).tolist()
+        values = [gene.choices[i] for gene, i in zip(self.genes, code, strict=True)]
+        depths, kernels, expands = [], [], []
+        position = 1
+        for s in self.searched:
+            depth, first = values[position], position + 1
+            depths.append(depth)
+            kernels += values[first : first + 2 * depth : 2]
+            expands += values[first + 1 : first + 2 * depth : 2]
+            position = first + 2 * self.stages[s].depths[-1]
+        return Arch(self.name, values[0], depths, kernels, expands)
+
+    def check_codes(self, codes, ndim):
+        """`codes` as an array, if it is int (n,) (`ndim` 1) or int (m, n) (`ndim` 2) with indices in range.
+
+        Raises:
+            ValueError: it is not.
+        """
+        codes = np.asarray(codes)
+        n = len(self.genes)
+        if codes.ndim != ndim or codes.shape[-1] != n or not np.issubdtype(codes.dtype, np.integer):
+            shape = f"({n},)" if ndim == 1 else f"(m, {n})"
+            raise ValueError(
+                f"{self.name}: code: expected {shape} integers, received {codes.shape} {codes.dtype}"
+            )
+        wrong = ((codes < 0) | (codes >= self.choice_counts)).reshape(-1, n)
+        if wrong.any():
+            row, position = np.argwhere(wrong)[0]
+            gene = self.genes[position]
+            raise ValueError(
+                f"{self.name}: {_where(gene.stage, gene.block)}{gene.kind}: expected an index below "
+                f"{len(gene.choices)}, received {codes.reshape(-1, n)[row, position]}"
+            )
+        return codes
+
+    def active(self, codes):
+        """bool (..., n): False at genes of blocks beyond the depth. `codes`: int (..., n)."""
+        depth_genes, first_choices = self._activity
+        return np.asarray(codes)[..., depth_genes] >= first_choices
+
+    @functools.cached_property
+    def _activity(self):
+        # For each gene the depth gene that decides on it, and the first choice of depth that includes its
+        # block. Genes of no block always count: the index of the resolution is never below 0.
+        depth_genes, first_choices = np.zeros((2, len(self.genes)), int)
+        for position, gene in enumerate(self.genes):
+            if gene.block is not None:
+                depth_genes[position] = self.gene_index("depth", gene.stage)
+                first_choices[position] = np.searchsorted(self.stages[gene.stage].depths, gene.block + 1)
+        return depth_genes, first_choices
+
+    # -- Choosing architectures ------------------------------------------------------------------------------
+
+    def sample(self, rng):
+        """A random architecture, every choice uniform, as in OFA and OQA; `rng`: a numpy Generator.
+
+        Not uniform over architectures: most of those are deep, since deep stages have more choices.
+        """
+        return self.decode(rng.integers(0, self.choice_counts))
+
+    def largest(self):
+        """The last choice of everything."""
+        return self.decode(self.choice_counts - 1)
+
+    def smallest(self):
+        """The first choice of everything."""
+        return self.decode(np.zeros_like(self.choice_counts))
+
+    def mutate(self, arch, rng, probability):
+        """`arch` with each gene drawn anew with `probability`; blocks that become active are drawn too.
+
+        A gene drawn anew may get the value that it had.
+
+        Raises:
+            ValueError: `probability` is not in [0, 1] or `arch` not of this space.
+        """
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability: expected a number from 0 to 1, received {probability!r}")
+        code = self.encode(arch)
+        drawn = rng.integers(0, self.choice_counts)
+        anew = (rng.random(len(code)) < probability) | ~self.active(code)
+        return self.decode(np.where(anew, drawn, code))
+
+    def crossover(self, a, b, rng):
+        """Each gene from parent `a` or `b` with equal probability; blocks that one lacks from the other.
+
+        Raises:
+            ValueError: a parent is not of this space.
+        """
+        code_a, code_b = self.encode(a), self.encode(b)
+        active_a, active_b = self.active(code_a), self.active(code_b)
+        from_a = np.where(active_a == active_b, rng.random(len(code_a)) < 0.5, active_a)
+        return self.decode(np.where(from_a, code_a, code_b))
+
+    def trim(self, resolution, depths, kernels, expands):
+        """An architecture from lists as papers publish them: of full length, whatever the depth.
+
+        Args:
+            resolution: in pixels.
+            depths: one for each searched stage; stages that have one choice of depth may be left out.
+            kernels, expands: one for each block that the searched stages can have; those beyond the depth
+                are ignored.
+
+        Raises:
+            ValueError: a list has the wrong length, or a value is not a choice.
+        """
+        stages = [self.stages[s] for s in self.searched]
+        free = sum(len(stage.depths) > 1 for stage in stages)
+        possible = sum(stage.depths[-1] for stage in stages)
+        if len(depths) not in (free, len(stages)):
+            expected = " or ".join(str(n) for n in sorted({free, len(stages)}))
+            raise ValueError(f"{self.name}: depths: expected {expected} values, received {len(depths)}")
+        for what, values in (("kernel sizes", kernels), ("expand ratios", expands)):
+            if len(values) != possible:
+                raise ValueError(f"{self.name}: {what}: expected {possible} values, received {len(values)}")
+        if len(depths) != len(stages):
+            given = iter(depths)
+            depths = [next(given) if len(stage.depths) > 1 else stage.depths[0] for stage in stages]
+        active_kernels, active_expands = [], []
+        first = 0
+        for s, stage, depth in zip(self.searched, stages, depths, strict=True):
+            if depth not in stage.depths:
+                raise ValueError(f"{self.name}: {_where(s, None)}depth {depth} is not one of {stage.depths}")
+            active_kernels.extend(kernels[first : first + depth])
+            active_expands.extend(expands[first : first + depth])
+            first += stage.depths[-1]
+        arch = Arch(self.name, resolution, depths, active_kernels, active_expands)
+        self.validate(arch)
+        return arch
+
+    def validate(self, arch):
+        """Raises ValueError unless `arch` is of this space, and says which stage and block is wrong.
+
+        Such as "mbv3: stage 3, block 2: kernel size 4 is not one of (3, 5, 7)", counted from 1.
+        """
+
+        def check(value, choices, what, stage=None, block=None):
+            if value not in choices:
+                where = _where(stage, block)
+                raise ValueError(f"{self.name}: {where}{what} {value} is not one of {choices}")
+
+        if arch.space != self.name:
+            raise ValueError(f"{self.name}: this architecture is of the space {arch.space!r}")
+        check(arch.resolution, self.resolutions, "resolution")
+        if len(arch.depths) != len(self.searched):
+            raise ValueError(
+                f"{self.name}: depths: expected {len(self.searched)} values, one for each searched stage, "
+                f"received {len(arch.depths)}"
+            )
+        position = 0
+        for s, depth in zip(self.searched, arch.depths, strict=True):
+            stage = self.stages[s]
+            check(depth, stage.depths, "depth", s)
+            for b in range(depth):
+                check(arch.kernels[position], stage.kernels, "kernel size", s, b)
+                check(arch.expands[position], stage.expands, "expand ratio", s, b)
+                position += 1
+
+    # -- The space as a whole --------------------------------------------------------------------------------
+
+    @property
+    def size(self):
+        """Exact number of architectures, with resolutions."""
+        return len(self.resolutions) * self.size_without_resolutions
+
+    @property
+    def size_without_resolutions(self):
+        """Exact number of architectures of one resolution."""
+        return math.prod(
+            sum((len(stage.kernels) * len(stage.expands)) ** depth for depth in stage.depths)
+            for stage in self.stages
+        )
+
+    def pruned(self, arch):
+        """The space in which `arch` is the only choice, named `arch.key`: a fixed network.
+
+        Each block becomes a stage of its own, for the blocks of a stage may differ.
+
+        Raises:
+            ValueError: `arch` is not of this space.
+        """
+        expands = iter(arch.expands)
+        stages = []
+        for block in self.blocks(arch):
+            stage = self.stages[block.stage]
+            expand = stage.expands[0] if stage.fixed else next(expands)
+            stages.append(
+                dataclasses.replace(
+                    stage, stride=block.stride, depths=(1,), kernels=(block.kernel,), expands=(expand,)
+                )
+            )
+        return dataclasses.replace(self, name=arch.key, resolutions=(arch.resolution,), stages=tuple(stages))
+
+    def to_json(self):
+        """The space as JSON text, to be loaded by `from_json` or, from a file, by `spaces.get`."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, source, where="search space"):
+        """The space from JSON text or a dict; fields left out take their defaults.
+
+        Args:
+            source: text or dict with the fields of `SearchSpace`; "stages" a list of those of `Stage`.
+            where: what errors call the source, such as the file's name.
+
+        Raises:
+            ValueError: naming `where`: no JSON, a field unknown or missing, a value wrong.
+        """
+        fields = dict(fields_from_json(cls, source, where))
+        if not isinstance(fields["stages"], (list, tuple)):
+            raise ValueError(f"{where}: stages: expected a list, received {fields['stages']!r}")
+        fields["stages"] = tuple(
+            Stage(**fields_from_json(Stage, stage, f"{where}: stage {i}"))
+            for i, stage in enumerate(fields["stages"], 1)
+        )
+        try:
+            return cls(**fields)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _as_tuple(value):
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def _where(stage, block):
+    """The beginning of an error message; stages and blocks count from 1 there."""
+    parts = [f"{what} {i + 1}" for what, i in (("stage", stage), ("block", block)) if i is not None]
+    return ", ".join(parts) + ": " if parts else ""
+
+
+def _check_space(space):
+    """Raises ValueError at the first field of `space` that is wrong."""
+    if not isinstance(space.name, str) or not NAME.fullmatch(space.name):
+        raise ValueError(f"name: expected letters, digits, '_', '.' and '-', received {space.name!r}")
+
+    def check(ok, where, expected, received):
+        if not ok:
+            raise ValueError(f"{space.name}: {where}: expected {expected}, received {received!r}")
+
+    def check_choices(values, where, expected, allowed):
+        ok = isinstance(values, tuple) and len(values) > 0 and all(allowed(v) for v in values)
+        check(ok, where, f"a list of {expected}", values)
+        ok = all(a < b for a, b in itertools.pairwise(values))
+        check(ok, where, "ascending, different choices", values)
+
+    check_choices(space.resolutions, "resolutions", "positive integers", _is_size)
+    for field in ("stem_channels", "head_channels", "mix_channels"):
+        value = getattr(space, field)
+        ok = _is_size(value) or (field == "mix_channels" and value is None)
+        check(ok, field, "a positive integer", value)
+    check(_is_kernel(space.stem_kernel), "stem_kernel", "an odd number", space.stem_kernel)
+    check(space.stem_stride in (1, 2), "stem_stride", "1 or 2", space.stem_stride)
+    for field in ("stem_activation", "head_activation"):
+        value = getattr(space, field)
+        check(value in ACTIVATIONS, field, f"one of {ACTIVATIONS}", value)
+    ok = isinstance(space.stages, tuple) and space.stages and all(isinstance(s, Stage) for s in space.stages)
+    check(ok, "stages", "at least one Stage", space.stages)
+    for i, stage in enumerate(space.stages, 1):
+        where = f"stage {i}: "
+        check(_is_size(stage.channels), where + "channels", "a positive integer", stage.channels)
+        check(stage.stride in (1, 2), where + "stride", "1 or 2", stage.stride)
+        check_choices(stage.depths, where + "depths", "positive integers", _is_size)
+        check_choices(stage.kernels, where + "kernels", "odd numbers", _is_kernel)
+        check_choices(stage.expands, where + "expands", "numbers from 1 on", _is_expand)
+        # A block without expansion convolution is another block, not a narrower one.
+        ok = stage.expands == (1,) or 1 not in stage.expands
+        check(ok, where + "expands", "(1,) alone or numbers above 1", stage.expands)
+        ok = stage.activation in ACTIVATIONS
+        check(ok, where + "activation", f"one of {ACTIVATIONS}", stage.activation)
+        check(isinstance(stage.se, bool), where + "se", "True or False", stage.se)
+
+
+def _is_size(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_kernel(value):
+    return _is_size(value) and value % 2 == 1
+
+
+def _is_expand(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value < math.inf

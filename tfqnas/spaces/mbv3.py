@@ -1,0 +1,35 @@
+"""The MobileNetV3 space of OQA (appendix A.4), also that of OFA and QFA, and a variant with ReLU alone."""
+
+import dataclasses
+
+from tfqnas.spaces.base import SearchSpace, Stage
+
+_ELASTIC = {"depths": (2, 3, 4), "kernels": (3, 5, 7), "expands": (3, 4, 6)}
+
+# Where the appendix is silent (activations, strides, 3x3 first convolution): as in OFA's release.
+MBV3 = SearchSpace(
+    name="mbv3",
+    resolutions=tuple(range(128, 225, 4)),
+    stem_channels=16,
+    stem_activation="hswish",
+    stages=(
+        Stage(16, stride=1, depths=(1,), kernels=(3,), expands=(1,)),
+        Stage(24, stride=2, **_ELASTIC),
+        Stage(40, stride=2, se=True, **_ELASTIC),
+        Stage(80, stride=2, activation="hswish", **_ELASTIC),
+        Stage(112, stride=1, activation="hswish", se=True, **_ELASTIC),
+        Stage(160, stride=2, activation="hswish", se=True, **_ELASTIC),
+    ),
+    head_channels=960,
+    mix_channels=1280,
+    head_activation="hswish",
+)
+
+# For integer runtimes in which h-swish is slow: same sizes, same costs.
+MBV3_RELU = dataclasses.replace(
+    MBV3,
+    name="mbv3_relu",
+    stem_activation="relu",
+    stages=tuple(dataclasses.replace(stage, activation="relu") for stage in MBV3.stages),
+    head_activation="relu",
+)

@@ -1,0 +1,21 @@
+"""A small space with every feature of MobileNetV3, for images of about 28 pixels, tests and first steps."""
+
+from tfqnas.spaces.base import SearchSpace, Stage
+
+_ELASTIC = {"depths": (1, 2, 3), "kernels": (3, 5), "expands": (3, 4, 6)}
+
+TINY = SearchSpace(
+    name="tiny",
+    resolutions=(24, 28, 32),
+    stem_channels=16,
+    stem_activation="hswish",
+    stages=(
+        Stage(16, stride=1, depths=(1,), kernels=(3,), expands=(1,)),
+        Stage(24, stride=2, **_ELASTIC),
+        Stage(40, stride=2, se=True, **_ELASTIC),
+        Stage(64, stride=1, activation="hswish", **_ELASTIC),
+    ),
+    head_channels=192,
+    mix_channels=256,
+    head_activation="hswish",
+)

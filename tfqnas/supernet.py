@@ -1,0 +1,203 @@
+"""The supernet: all subnets of a search space in one set of weights, the architecture an argument."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.layers import ElasticBatchNorm, ElasticConv2D, ElasticMBConv, keras_activation
+from tfqnas.quantizers import initializing, quantizers_of
+
+
+class Supernet(keras.Model):
+    """Elastic MobileNet of a `SearchSpace`; first convolution, squeeze-excite and classifier stay unquantized.
+
+    The architecture enters as a tensor, so one trace serves every architecture. Without a code the largest
+    network is computed, with no slices and no conditionals. BatchNorm statistics are arguments too (see
+    `ElasticBatchNorm`); `tfqnas.recalibrate` makes them.
+
+    Args:
+        space: `tfqnas.spaces.SearchSpace`.
+        weights: prototype `Quantizer` of the convolutions' kernels, or None.
+        inputs: prototype `Quantizer` of the convolutions' inputs, or None.
+        num_classes: outputs of the classifier.
+        channels: image channels.
+        dropout: rate before the classifier in training.
+        kernel_transform: learn the map from larger to smaller kernels (`ElasticDepthwiseConv2D`).
+    """
+
+    def __init__(self, space, weights=None, inputs=None, num_classes=1000, channels=3, dropout=0.0,
+                 kernel_transform=False, name="supernet"):  # fmt: skip
+        super().__init__(name=name)
+        self.space = space
+        self.settings = {
+            "weights": weights, "inputs": inputs, "num_classes": num_classes, "channels": channels,
+            "dropout": dropout, "kernel_transform": kernel_transform,
+        }  # fmt: skip
+        quantizers = {"weight_quantizer": weights, "input_quantizer": inputs}
+        pointwise = {"kernel_size": 1, "use_bias": False, "kernel_initializer": "he_normal", **quantizers}
+
+        self.stem = ElasticConv2D(
+            space.stem_channels, space.stem_kernel, strides=space.stem_stride, padding="same", use_bias=False,
+            kernel_initializer="he_normal", name="stem",
+        )  # fmt: skip
+        self.stem_norm = ElasticBatchNorm(name="stem_norm")
+        self.stem_activation = keras.activations.get(keras_activation(space.stem_activation))
+        self.stem.build((None, None, None, channels))
+        self.stem_norm.build((None, None, None, space.stem_channels))
+        self.blocks = []
+        self._choices = []
+        for block in space.blocks(space.largest()):
+            layer = ElasticMBConv(
+                block.hidden, block.out_channels, space.stages[block.stage].kernels, stride=block.stride,
+                has_expansion=block.has_expansion, se_channels=block.se_channels,
+                activation=block.activation, residual=block.residual, kernel_transform=kernel_transform,
+                name=f"stage{block.stage + 1}_block{block.index + 1}", **quantizers,
+            )  # fmt: skip
+            layer.build((None, None, None, block.in_channels))
+            self.blocks.append(layer)
+            self._choices.append(_BlockChoices(space, block))
+        last = self.blocks[-1].settings["out_channels"]
+        self.head = ElasticConv2D(space.head_channels, name="head", **pointwise)
+        self.head_norm = ElasticBatchNorm(name="head_norm")
+        self.head_activation = keras.activations.get(keras_activation(space.head_activation))
+        self.head.build((None, None, None, last))
+        self.head_norm.build((None, None, None, space.head_channels))
+        features = space.head_channels
+        self.mix = None
+        if space.mix_channels:
+            self.mix = ElasticConv2D(space.mix_channels, name="mix", **pointwise)
+            self.mix.build((None, None, None, features))
+            features = space.mix_channels
+        self.classifier = keras.layers.Dense(num_classes, name="classifier")
+        self.classifier.build((None, features))
+        self.built = True
+
+        # Compiled here, once an object, with signatures that fit every architecture and image size.
+        images = tf.TensorSpec((None, None, None, channels), tf.float32)
+        code = tf.TensorSpec((len(space.genes),), tf.int32)
+        statistics = [tf.TensorSpec((2, norm.gamma.shape[0]), tf.float32) for norm in self.norms]
+        self.batch_statistics = tf.function(self._batch_statistics, input_signature=(images, code), autograph=False)
+        self.logits = tf.function(
+            self._logits, input_signature=(images, code, statistics), autograph=False
+        )
+
+    @property
+    def norms(self):
+        """The BatchNorms in the order of `statistics`."""
+        return [self.stem_norm, *(norm for block in self.blocks for norm in block.norms), self.head_norm]
+
+    @property
+    def quantizers(self):
+        """All quantizers, in the order of the layers."""
+        return quantizers_of(self)
+
+    @property
+    def bits(self):
+        """Bit width of the weights, or None for a float supernet."""
+        weights = self.settings["weights"]
+        return None if weights is None else weights.bits
+
+    def call(self, images, code=None, training=False, statistics=None, collect=False, seed=None):
+        """Computes the logits of the subnet that `code` describes.
+
+        Args:
+            images: float32 (batch, resolution, resolution, channels), normalised, at the subnet's resolution.
+            code: int32 (n,), from `space.encode`; None for the largest network.
+            training: drop features out.
+            statistics: None to normalise by the statistics of this batch, or one float32 (2, channels) of
+                mean and variance for each of `norms`.
+            collect: return the statistics of this batch as well.
+            seed: int32 (2,), of the dropout; needed where `training` and a rate above 0.
+
+        Returns:
+            float32 (batch, num_classes), or that and a list of statistics.
+        """
+        given = iter(statistics) if statistics is not None else None
+        collected = []
+
+        def normalized(norm, x):
+            if given is not None:
+                return norm(x, statistics=next(given))
+            if not collect:
+                return norm(x)
+            x, own = norm(x, collect=True)
+            collected.append(own)
+            return x
+
+        x = self.stem_activation(normalized(self.stem_norm, self.stem(images)))
+        for block, choices in zip(self.blocks, self._choices, strict=True):
+            own = [next(given) for _ in block.norms] if given is not None else None
+            x, own = choices.run(block, x, code, own, collect)
+            collected.extend(own)
+        x = self.head_activation(normalized(self.head_norm, self.head(x)))
+        x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.mix is not None)
+        if self.mix is not None:
+            x = tf.squeeze(self.head_activation(self.mix(x)), (1, 2))
+        if training and self.settings["dropout"]:
+            x = tf.nn.experimental.stateless_dropout(x, self.settings["dropout"], seed)
+        logits = self.classifier(x)
+        return (logits, collected) if collect else logits
+
+    def _batch_statistics(self, images, code):
+        return self(images, code, collect=True)[1]
+
+    def _logits(self, images, code, statistics):
+        return self(images, code, statistics=statistics)
+
+    def like(self, **settings):
+        """A new supernet with these settings changed and fresh weights."""
+        return Supernet(self.space, **{**self.settings, **settings})
+
+
+class _BlockChoices:
+    """How one block reads its sizes from a code: which genes, and what each of their choices means."""
+
+    def __init__(self, space, block):
+        stage = space.stages[block.stage]
+        self.out_channels = block.out_channels
+        self.elastic = block.stage in space.searched
+        if not self.elastic:
+            return
+        # The depth gene holds the index of a choice: from which index on is this block part of the subnet?
+        self.optional_from = next(i for i, depth in enumerate(stage.depths) if depth > block.index)
+        self.depth_gene = space.gene_index("depth", block.stage)
+        self.kernel_gene = space.gene_index("kernel", block.stage, block.index)
+        self.expand_gene = space.gene_index("expand", block.stage, block.index)
+        self.kernels = stage.kernels
+        self.hidden = space.hidden_choices(block.stage, block.index)
+        self.squeezed = space.se_choices(block.stage, block.index)
+
+    def run(self, layer, x, code, statistics, collect):
+        """Returns the block's output and its list of statistics (empty if not collected)."""
+
+        def compute():
+            sizes = {}
+            if code is not None and self.elastic:
+                # A single choice is no choice: the layer then needs no slice.
+                if len(self.kernels) > 1:
+                    sizes["kernel_size"] = tf.gather(self.kernels, code[self.kernel_gene])
+                if len(self.hidden) > 1:
+                    sizes["hidden"] = tf.gather(self.hidden, code[self.expand_gene])
+                    sizes["se_channels"] = tf.gather(self.squeezed, code[self.expand_gene])
+            y = layer(x, statistics=statistics, collect=collect, **sizes)
+            y, own = y if collect else (y, [])
+            return tf.ensure_shape(y, (None, None, None, self.out_channels)), own
+
+        def skip():
+            return x, [tf.zeros((2, n.gamma.shape[0])) for n in layer.norms] if collect else []
+
+        if code is None or not self.elastic or not self.optional_from:
+            return compute()
+        return tf.cond(code[self.depth_gene] >= self.optional_from, compute, skip)
+
+
+def initialize(model, images):
+    """Sets all quantizers of `model` by one pass: weights from the weights, inputs from `images`.
+
+    To be called after weights are loaded. The pass is eager and takes the largest network of a supernet.
+
+    Args:
+        model: `Supernet` or any Keras model with tfqnas quantizers.
+        images: float32 (batch, height, width, channels), normalised as in training.
+    """
+    with initializing():
+        model(tf.convert_to_tensor(images))

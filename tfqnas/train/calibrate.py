@@ -1,0 +1,48 @@
+"""BatchNorm recalibration and the accuracy of a subnet: what a score is made of."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def recalibrate(supernet, code, images, batch_size=128):
+    """Estimates the BatchNorm statistics of one subnet (OQA, section 3.4; Yu and Huang, 2019).
+
+    Each batch is normalised by its own statistics; of each layer the means are pooled, and the variance is
+    the total one: the mean of the variances and the variance of the means. All batches have the same size;
+    images that do not fill the last one are left out.
+
+    Args:
+        supernet: `Supernet`, or anything with its `batch_statistics`.
+        code: int32 (n,), from `space.encode`.
+        images: float32 (n, resolution, resolution, channels), training images that are not scored.
+        batch_size: images a batch.
+
+    Returns:
+        A list of float32 (2, channels), mean and variance for each of `supernet.norms`.
+    """
+    batch_size = min(batch_size, len(images))
+    code = tf.convert_to_tensor(code, tf.int32)
+    batches = [
+        supernet.batch_statistics(images[i : i + batch_size], code)
+        for i in range(0, len(images) - batch_size + 1, batch_size)
+    ]
+    return [_pooled(np.stack(layer)) for layer in zip(*batches, strict=True)]
+
+
+def _pooled(statistics):
+    """float32 (batches, 2, channels) to (2, channels)."""
+    means, variances = statistics[:, 0], statistics[:, 1]
+    return np.stack([means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)])
+
+
+def predict(supernet, code, statistics, images, batch_size=256):
+    """Logits, float32 (n, classes), of a subnet with given BatchNorm statistics."""
+    code = tf.convert_to_tensor(code, tf.int32)
+    statistics = [tf.convert_to_tensor(s) for s in statistics]
+    chunks = range(0, len(images), batch_size)
+    return np.concatenate([supernet.logits(images[i : i + batch_size], code, statistics) for i in chunks])
+
+
+def accuracy(logits, labels):
+    """Share of the rows of `logits` (n, classes) whose largest entry is at the label."""
+    return float(np.mean(np.argmax(logits, axis=1) == labels))

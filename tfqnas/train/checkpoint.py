@@ -1,0 +1,86 @@
+"""Checkpoints: one file each, written whole or not at all, the one before kept."""
+
+import io
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+
+KEEP = 2
+
+
+class Checkpoints:
+    """The checkpoints of one stage: `step-00001200.npz`, arrays by the path of their variable.
+
+    A file is written under a temporary name and renamed; a truncated or damaged one (each array has a
+    checksum) is passed over for the one before it.
+
+    Args:
+        directory: of the stage.
+    """
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+
+    def files(self):
+        """The checkpoint files, the newest first."""
+        return sorted(self.directory.glob("step-*.npz"), reverse=True)
+
+    def save(self, step, variables, meta):
+        """Writes the checkpoint of `step`; `variables` maps names to arrays, `meta` is JSON data."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        data = io.BytesIO()
+        meta = json.dumps({**meta, "step": step})
+        np.savez(data, meta=np.array(meta), **{name.replace("/", "|"): v for name, v in variables.items()})
+        write_atomically(self.directory / f"step-{step:08d}.npz", data.getvalue())
+        for old in self.files()[KEEP:]:
+            old.unlink(missing_ok=True)
+
+    def load(self, log=print):
+        """Returns `(variables, meta)` of the newest intact checkpoint, or None where there is none."""
+        for path in self.files():
+            try:
+                return read(path)
+            except UserError as error:
+                log(f"{error}; trying the one before it")
+        return None
+
+
+def read(path):
+    """Returns `(variables, meta)` of one file.
+
+    Raises:
+        UserError: for a file that is not there, truncated or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values = {name.replace("|", "/"): arrays[name] for name in arrays.files}
+        return values, json.loads(str(values.pop("meta")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: truncated or damaged ({error})") from None
+
+
+def assign(variables, values, where):
+    """Assigns arrays to variables by path.
+
+    Args:
+        variables: Keras variables. values: arrays by path. where: named in errors.
+
+    Raises:
+        UserError: naming the variable that is missing or has another shape.
+    """
+    for variable in variables:
+        value = values.get(variable.path)
+        if value is None or value.shape != tuple(variable.shape):
+            found = "none" if value is None else f"shape {value.shape}"
+            raise UserError(
+                f"{where} does not fit this network: {variable.path} has shape {tuple(variable.shape)}, "
+                f"the file holds {found}"
+            )
+        variable.assign(value)

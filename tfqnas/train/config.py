@@ -1,0 +1,104 @@
+"""Everything that decides a run, as one frozen record. `tools/train.py` has a flag for each field."""
+
+import dataclasses
+import json
+
+from tfqnas.errors import UserError
+from tfqnas.settings import as_flag, first_difference, plain, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The settings of a run. One value in a tuple of the stages stands for all of them."""
+
+    run_dir: str = setting("", "directory of the run: checkpoints, logs, search, models", fixed=False)
+    dataset: str = setting("digits", "data set: digits")
+    space: str = setting("tiny", "search space: a name or a JSON file")
+    bits: tuple[int, ...] = setting((4, 3, 2), "bit widths, falling, one supernet each")
+    schedule: str = setting("inherit", "inherit: each bit width from the one above; direct: each from float")
+    seed: int = setting(0, "of everything random; the same seed gives the same run")
+    batch_size: int = setting(64, "images a step, over all replicas")
+    held_out: int = setting(200, "training images held out for the search")
+    recalibration_images: int = setting(4096, "training images that BatchNorm statistics are estimated on")
+    float_weights: str = setting("", "weights of a float supernet to start from: a checkpoint or .weights.h5")
+    float_epochs: float = setting(0.0, "epochs of the largest network in floating point")
+    float_learning_rate: float = setting(0.05, "peak learning rate of the float stage")
+    largest_epochs: float = setting(10.0, "epochs of the largest network with quantization, before its supernet")
+    largest_learning_rate: float = setting(0.04, "peak learning rate of that stage")
+    supernet_epochs: tuple[float, ...] = setting((10.0,), "epochs of each bit width's supernet")
+    supernet_learning_rate: tuple[float, ...] = setting((0.02,), "peak learning rate of each supernet")
+    warmup_epochs: float = setting(0.5, "epochs of linear warm-up in each stage, before the cosine")
+    momentum: float = setting(0.9, "Nesterov momentum of SGD")
+    weight_decay: float = setting(3e-5, "L2 decay of kernels; spares BatchNorm, biases and steps")
+    label_smoothing: float = setting(0.1, "share of a label's probability spread over all classes")
+    dropout: float = setting(0.1, "rate before the classifier")
+    random_subnets: int = setting(2, "random subnets a step, beside the largest and the smallest")
+    distillation: str = setting(
+        "auto", "none; in_place: from the largest subnet; teacher: from the next higher bit width; "
+        "auto: teacher after inheritance, else in_place",
+    )  # fmt: skip
+    distillation_weight: float = setting(1.0, "share of the distillation loss where it applies, 0 to 1")
+    distillation_temperature: float = setting(1.0, "temperature of the soft labels")
+    teacher_arch: str = setting("largest", "the teacher's subnet: largest, or same (as the student's)")
+    shift: float = setting(0.0, "augmentation: largest shift, as a share of the image")
+    zoom: float = setting(0.0, "augmentation: largest relative change of size")
+    rotation: float = setting(0.0, "augmentation: largest angle in degrees")
+    flip: bool = setting(False, "augmentation: mirror half of the images")
+    narrow_range: bool = setting(False, "symmetric integer range of the weights, without the lowest code")
+    kernel_transform: bool = setting(False, "learn the map from larger to smaller kernels, as once-for-all does")
+    checkpoint_steps: int = setting(200, "steps between checkpoints; each stage ends with one", fixed=False)
+    distribution: str = setting("none", "none, mirrored (all devices) or multiworker (TF_CONFIG)", fixed=False)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"--{name}: expected one of {choices}, received {getattr(self, name)!r}")
+        bits = self.bits
+        if not bits or any(not 2 <= b <= 16 for b in bits) or list(bits) != sorted(set(bits), reverse=True):
+            raise UserError(f"--bits: expected falling bit widths from 16 to 2, received {as_flag(bits)}")
+        for name in ("supernet_epochs", "supernet_learning_rate"):
+            values = getattr(self, name)
+            if len(values) not in (1, len(bits)):
+                raise UserError(
+                    f"--{name}: expected 1 value or one for each of --bits={as_flag(bits)}, "
+                    f"received {len(values)}: {as_flag(values)}"
+                )
+        for name in ("batch_size", "held_out", "recalibration_images", "checkpoint_steps", "seed", "random_subnets"):
+            lowest = 0 if name in ("seed", "random_subnets") else 1
+            if getattr(self, name) < lowest:
+                raise UserError(f"--{name}: expected at least {lowest}, received {getattr(self, name)}")
+        if self.schedule == "direct" and self.distillation == "teacher":
+            raise UserError("--distillation=teacher: with --schedule=direct no bit width has a teacher")
+
+    def for_bits(self, name, bits):
+        """The value of a field that holds one value for all bit widths, or one for each."""
+        values = getattr(self, name)
+        return values[0] if len(values) == 1 else values[self.bits.index(bits)]
+
+    def to_json(self):
+        return json.dumps(plain(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text):
+        return cls(**json.loads(text))
+
+    def refuse_if_different(self, other, where):
+        """Raises a `UserError` naming the first field of `other`, JSON data, that would give another result."""
+        difference = first_difference(self, other)
+        if difference:
+            name, ours, theirs = difference
+            raise UserError(
+                f"{where} was made with --{name}={theirs}, this command has --{name}={ours}: "
+                "give the same value, or another --run_dir"
+            )
+
+
+_CHOICES = {
+    "schedule": ("inherit", "direct"),
+    "distillation": ("auto", "none", "in_place", "teacher"),
+    "teacher_arch": ("largest", "same"),
+    "distribution": ("none", "mirrored", "multiworker"),
+}

@@ -1,0 +1,57 @@
+"""Handing weights down: from floating point to a quantized supernet, and from K to fewer bits."""
+
+from tfqnas.errors import UserError
+
+
+def copy_weights(source, target):
+    """Copies every weight but those of quantizers, by its path in the network.
+
+    Raises:
+        UserError: naming the weight that is missing or has another shape.
+    """
+    ours = {_relative(v): v for v in source.variables}
+    own = {id(v) for quantizer in target.quantizers for v in quantizer.variables}
+    for variable in target.variables:
+        if id(variable) in own:
+            continue
+        value = ours.get(_relative(variable))
+        if value is None or value.shape != variable.shape:
+            found = "no such weight" if value is None else f"shape {tuple(value.shape)}"
+            raise UserError(f"{variable.path}: expected shape {tuple(variable.shape)}, received {found}")
+        variable.assign(value)
+
+
+def _relative(variable):
+    return variable.path.split("/", 1)[1]
+
+
+def inherit(supernet, bits):
+    """Bit inheritance (OQA, section 3.4): a new supernet of `bits` with the weights and doubled steps.
+
+    The old supernet stays whole: it is the teacher. BatchNorm statistics belong to no supernet here and are
+    estimated anew by `recalibrate` wherever they are needed.
+
+    Args:
+        supernet: `Supernet` with initialised quantizers. bits: fewer than it has.
+
+    Returns:
+        `Supernet`.
+    """
+    if supernet.bits is None or not 2 <= bits < supernet.bits:
+        raise UserError(f"inherit: expected fewer than the supernet's {supernet.bits} bits, received {bits}")
+    halvings = supernet.bits - bits
+    prototypes = {}
+    for role in ("weights", "inputs"):
+        prototype = supernet.settings[role]
+        if prototype is not None:
+            prototypes[role] = type(prototype).from_config(
+                {**prototype.get_config(), "bits": prototype.bits - halvings}
+            )
+    child = supernet.like(**prototypes)
+    copy_weights(supernet, child)
+    for old, new in zip(supernet.quantizers, child.quantizers, strict=True):
+        for _ in range(halvings):
+            old = old.halved()
+        for source, target in zip(old.variables, new.variables, strict=True):
+            target.assign(source)
+    return child

@@ -1,0 +1,284 @@
+"""The one training loop: sandwich steps of a supernet, from any stage, on any number of devices."""
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.data import Augmentation, training_batches
+from tfqnas.errors import TrainingDivergedError
+from tfqnas.train.distill import subnet_loss
+from tfqnas.train.optimizer import FusedSGD
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """The supernet of the next higher bit width, in inference mode.
+
+    Attributes:
+        supernet: `Supernet`; its weights are not changed.
+        statistics: BatchNorm statistics of its largest network, recalibrated once. None: it takes the
+            student's architecture instead, with the statistics of the batch.
+    """
+
+    supernet: object
+    statistics: list | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """What one step measured, for each of its subnets.
+
+    Attributes:
+        losses, accuracies: float arrays (subnets,), accuracies on the augmented batch.
+        gradient_norm: of the sum over the subnets.
+    """
+
+    losses: np.ndarray
+    accuracies: np.ndarray
+    gradient_norm: float
+
+    @property
+    def finite(self):
+        return bool(np.all(np.isfinite(self.losses)) and np.isfinite(self.gradient_norm))
+
+
+class Trainer:
+    """Trains one supernet. Its step is traced once and serves every architecture and stage.
+
+    A step runs its subnets one after the other in a `tf.while_loop`, each at its own resolution, sums their
+    gradients (as once-for-all and BigNAS do) and updates once. With soft labels in place they are those of
+    the first subnet, the largest.
+
+    Args:
+        supernet: `Supernet`, created under the scope of the strategy.
+        config: `RunConfig`.
+        strategy: `tf.distribute.Strategy`.
+        teacher: `Teacher` or None (soft labels in place).
+    """
+
+    def __init__(self, supernet, config, strategy=None, teacher=None):
+        self.supernet, self.config, self.teacher = supernet, config, teacher
+        self.strategy = strategy or tf.distribute.get_strategy()
+        with self.strategy.scope():
+            self.optimizer = FusedSGD(1.0, momentum=config.momentum, nesterov=True)
+            self.optimizer.build(supernet.trainable_variables)
+        self._decayed = [v.path.endswith("kernel") for v in supernet.trainable_variables]
+        self.compiled_step = tf.function(self._step, autograph=False)
+
+    # A step, inside the graph ------------------------------------------------------------------------------
+
+    def _step(self, images, labels, count, codes, resolutions, soft_weights, seed):
+        arguments = (images, labels, count, codes, resolutions, soft_weights, seed)
+        losses, accuracies, norm = self.strategy.run(self._replica_step, arguments)
+        mean = tf.distribute.ReduceOp.MEAN
+        return [self.strategy.reduce(mean, value, axis=None) for value in (losses, accuracies, norm)]
+
+    def _replica_step(self, images, labels, *subnets):
+        variables = self.supernet.trainable_variables
+        gradients, losses, accuracies = self.gradients(images, labels, *subnets)
+        norm = tf.linalg.global_norm(gradients)
+        decay = self.config.weight_decay
+        gradients = [
+            g + decay * tf.convert_to_tensor(v) if decayed else g
+            for g, v, decayed in zip(gradients, variables, self._decayed, strict=True)
+        ]
+        # The optimizer sums over replicas; the update is that of the mean.
+        replicas = self.strategy.num_replicas_in_sync
+        self.optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, variables)
+        return losses, accuracies, norm
+
+    def gradients(self, images, labels, count, codes, resolutions, soft_weights, seed):
+        """Sums the gradients of the subnets of one batch, without the weight decay.
+
+        Args:
+            images: float32 (batch, r, r, channels) at the largest resolution. labels: int32 (batch,).
+            count: int32, how many subnets; the arrays of the subnets may be longer.
+            codes: int32 (subnets, genes). resolutions: int32 (subnets,).
+            soft_weights: float32 (subnets,), share of the loss that comes from soft labels.
+            seed: int32 (2,), of the dropout.
+
+        Returns:
+            The gradients in the order of the trainable variables; losses and accuracies, float32 (subnets,).
+        """
+        variables = [v.value for v in self.supernet.trainable_variables]
+        context = tf.distribute.get_replica_context()
+        seed += tf.constant([0, 1]) * (context.replica_id_in_sync_group if context else 0)
+
+        def one_subnet(i, gradients, soft_logits, losses, accuracies):
+            x = _at_resolution(images, resolutions[i])
+            if self.teacher is not None and self.teacher.statistics is None:
+                soft_logits = self.teacher.supernet(x, codes[i])
+            with tf.GradientTape() as tape:
+                logits = self.supernet(x, codes[i], training=True, seed=seed + tf.stack([i, 0]))
+                loss = subnet_loss(
+                    logits, labels, soft_logits, soft_weights[i],
+                    self.config.label_smoothing, self.config.distillation_temperature,
+                )  # fmt: skip
+            own = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            if self.teacher is None:
+                soft_logits = tf.where(tf.equal(i, 0), logits, soft_logits)
+            hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
+            return (
+                i + 1,
+                [g + o for g, o in zip(gradients, own, strict=True)],
+                tf.ensure_shape(soft_logits, (None, logits.shape[1])),
+                losses.write(i, loss),
+                accuracies.write(i, tf.reduce_mean(tf.cast(hits, tf.float32))),
+            )
+
+        if self.teacher is not None and self.teacher.statistics is not None:
+            soft_logits = self.teacher.supernet(images, statistics=self.teacher.statistics)
+        else:
+            soft_logits = tf.zeros((tf.shape(images)[0], self.supernet.settings["num_classes"]))
+        start = (
+            0,
+            [tf.zeros(v.shape) for v in variables],
+            soft_logits,
+            tf.TensorArray(tf.float32, count),
+            tf.TensorArray(tf.float32, count),
+        )
+        # One after the other: side by side the subnets' activations would all be in memory at once.
+        _, gradients, _, losses, accuracies = tf.while_loop(
+            lambda i, *_: i < count, one_subnet, start, parallel_iterations=1
+        )
+        return gradients, losses.stack(), accuracies.stack()
+
+    # Stages ------------------------------------------------------------------------------------------------
+
+    def run_step(self, batch, archs, soft_weights, seed, learning_rate):
+        """One update on one (distributed) batch.
+
+        Args:
+            batch: `(images, labels)`. archs: the subnets, with soft labels in place the largest first.
+            soft_weights: one a subnet. seed: two ints. learning_rate: of this step.
+
+        Returns:
+            `StepResult`.
+        """
+        self.optimizer.learning_rate.assign(learning_rate)
+        subnets = self._padded(archs, soft_weights)
+        losses, accuracies, norm = self.compiled_step(*batch, *subnets, tf.constant(seed, tf.int32))
+        return StepResult(losses.numpy(), accuracies.numpy(), float(norm))
+
+    def _padded(self, archs, soft_weights):
+        """Tensors of the subnets, always of the sandwich's length: steps of any stage then share one trace."""
+        count, length = len(archs), max(len(archs), 2 + self.config.random_subnets)
+        codes = np.zeros((length, len(self.supernet.space.genes)), np.int32)
+        resolutions, weights = np.zeros(length, np.int32), np.zeros(length, np.float32)
+        for i, arch in enumerate(archs):
+            codes[i], resolutions[i], weights[i] = self.supernet.space.encode(arch), arch.resolution, soft_weights[i]
+        return [tf.constant(x) for x in (np.int32(count), codes, resolutions, weights)]
+
+    def fit(self, stage, images, labels, start=0, on_step=None, on_checkpoint=None):
+        """Trains a stage from step `start` to its end.
+
+        Args:
+            stage: `Stage`. images, labels: the training split, uint8 and int32.
+            start: first step, the number of steps that the loaded weights have behind them.
+            on_step: called with `(step, StepResult, learning_rate, waited)` after each step; `waited` is the
+                time in seconds that the step waited for its batch.
+            on_checkpoint: called with the number of steps done, every `checkpoint_steps` and at the end.
+
+        Raises:
+            TrainingDivergedError: at the first loss or gradient that is not finite. The last checkpoint is
+                from before it.
+        """
+        config = self.config
+        total = total_steps(stage, len(images), config.batch_size)
+        stage_seed = _stage_seed(config.seed, stage.name)
+        sample = sampler(self.supernet.space, stage, config.random_subnets)
+        warmup = round(config.warmup_epochs * len(images) / config.batch_size)
+        batches = self._batches(images, labels, stage_seed, start, total)
+        for step in range(start, total):
+            began = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - began
+            archs = sample(np.random.default_rng((stage_seed, step)))
+            weights = self._soft_weights(stage, len(archs))
+            rate = cosine(stage.learning_rate, step, total, warmup)
+            result = self.run_step(batch, archs, weights, (stage_seed, step), rate)
+            if not result.finite:
+                raise self._diverged(stage, step, total, rate, result)
+            if on_step:
+                on_step(step, result, rate, waited)
+            if on_checkpoint and ((step + 1) % config.checkpoint_steps == 0 or step + 1 == total):
+                on_checkpoint(step + 1)
+
+    def _diverged(self, stage, step, total, rate, result):
+        problems = [f"; {q.path}: {q.problem}" for q in self.supernet.quantizers if q.problem]
+        return TrainingDivergedError(
+            f"stage {stage.name}, step {step} of {total}, learning rate {rate:.3g}: expected finite numbers, the "
+            f"loss is {_numbers(result.losses)} and the gradient's norm {result.gradient_norm:.3g}"
+            f"{''.join(problems[:3])}. The last checkpoint is intact; try a lower learning rate in a new run"
+        )
+
+    def _soft_weights(self, stage, count):
+        if stage.soft_labels is None:
+            return [0.0] * count
+        first = 0.0 if stage.soft_labels == "in_place" else self.config.distillation_weight
+        return [first] + [self.config.distillation_weight] * (count - 1)
+
+    def _batches(self, images, labels, seed, start, stop):
+        config = self.config
+        replicas = self.strategy.num_replicas_in_sync
+        if config.batch_size % replicas:
+            raise ValueError(f"batch_size: expected a multiple of {replicas} replicas, got {config.batch_size}")
+        augmentation = Augmentation(config.shift, config.zoom, config.rotation, config.flip)
+        resolution = max(self.supernet.space.resolutions)
+
+        def make(context=None):
+            return training_batches(
+                images, labels, resolution, config.batch_size, seed, start, stop, augmentation, context
+            )
+
+        return iter(self.strategy.distribute_datasets_from_function(make))
+
+
+def total_steps(stage, images, batch_size):
+    """Steps of a stage: its epochs over `images`, rounded."""
+    return round(stage.epochs * images / batch_size)
+
+
+def cosine(peak, step, total, warmup):
+    """Learning rate of a step: linear to `peak` over `warmup` steps, then half a cosine to 0."""
+    warmup = min(warmup, total // 2)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def sampler(space, stage, random_subnets):
+    """The subnets of a step as a function of a numpy Generator.
+
+    "largest"; "sandwich" (Yu and Huang, 2019): largest, smallest and random ones, each at its own resolution;
+    "subnet": the one of a finetuning.
+    """
+    largest, smallest = space.largest(), space.smallest()
+    return {
+        "largest": lambda rng: [largest],
+        "sandwich": lambda rng: [largest, smallest, *(space.sample(rng) for _ in range(random_subnets))],
+        "subnet": lambda rng: [stage.arch],
+    }[stage.sampling]
+
+
+def _at_resolution(images, resolution):
+    """Images at a smaller resolution; at their own, the same images and no work."""
+    own = tf.shape(images)[1]
+    smaller = tf.cond(
+        tf.equal(resolution, own),
+        lambda: images,
+        lambda: tf.image.resize(images, tf.stack([resolution, resolution]), antialias=True),
+    )
+    return tf.ensure_shape(smaller, (None, None, None, images.shape[-1]))
+
+
+def _stage_seed(seed, name):
+    digest = int.from_bytes(name.encode(), "big") % 1_000_003
+    return (seed * 1_000_003 + digest) % (2**31 - 1)
+
+
+def _numbers(values):
+    return ", ".join(f"{v:.3g}" for v in values)

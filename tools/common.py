@@ -1,0 +1,54 @@
+"""What all tools share: flags made from a settings record, and errors without a traceback."""
+
+import dataclasses
+import sys
+import typing
+
+from absl import app, flags
+
+from tfqnas.errors import UserError
+
+
+def define_flags(config_class, **defaults):
+    """Defines an absl flag for each field of a settings dataclass."""
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
+    for field in dataclasses.fields(config_class):
+        default, text = defaults.get(field.name, field.default), field.metadata["help"]
+        if typing.get_origin(field.type) is tuple:
+            flags.DEFINE_list(field.name, [str(v) for v in default], text)
+        else:
+            define[field.type](field.name, default, text)
+
+
+def from_flags(config_class):
+    """The settings record that the flags describe."""
+    values = {}
+    for field in dataclasses.fields(config_class):
+        value = flags.FLAGS[field.name].value
+        if typing.get_origin(field.type) is tuple:
+            element = typing.get_args(field.type)[0]
+            try:
+                value = tuple(element(v) for v in value)
+            except ValueError:
+                raise UserError(
+                    f"--{field.name}: expected {element.__name__}s separated by commas, received {','.join(value)}"
+                ) from None
+        values[field.name] = value
+    return config_class(**values)
+
+
+def run(main):
+    """Runs `main(argv)`: errors that are meant for the user end with their message and exit code 1."""
+
+    def guarded(argv):
+        try:
+            main(argv)
+        except (UserError, OSError) as error:
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded)

@@ -1,0 +1,44 @@
+"""Classifies image files with a saved model.
+
+    python tools/predict.py --model=runs/digits/models/b2_3.keras photo.png scan.jpg
+"""
+
+import sys
+
+from absl import flags
+
+from tfqnas_tools import common
+
+MODEL = flags.DEFINE_string("model", None, "a .keras file", required=True)
+TOP = flags.DEFINE_integer("top", 3, "classes to print for each image", lower_bound=1)
+
+
+def main(argv):
+    from tfqnas import models
+    from tfqnas.errors import UserError
+
+    if len(argv) < 2:
+        raise UserError("expected image files: tools/predict.py --model=MODEL.keras FILE [FILE ...]")
+    model = models.load_model(MODEL.value)
+    names = models.class_names(MODEL.value, model)
+    failed = 0
+    for path in argv[1:]:
+        try:
+            image = models.read_image(path, model.input_shape[-1])
+        except (OSError, ValueError) as error:
+            print(f"{path}: not a readable image ({error})", file=sys.stderr)
+            failed += 1
+            continue
+        probabilities = models.classify(model, image[None])[0]
+        best = probabilities.argsort()[::-1][: TOP.value]
+        print(f"{path}: " + ", ".join(f"{names[i]} {probabilities[i]:.1%}" for i in best))
+    if failed:
+        raise UserError(f"{failed} of {len(argv) - 1} files could not be read")
+
+
+def cli():
+    common.run(main)
+
+
+if __name__ == "__main__":
+    cli()

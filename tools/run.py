@@ -1,0 +1,36 @@
+"""From images to a family of models: trains, inherits, searches and extracts in one run directory.
+
+    python tools/run.py --flagfile=configs/digits_oqa.cfg
+
+The same command continues a run that was stopped.
+"""
+
+from tfqnas.search.config import SearchConfig
+from tfqnas.train.config import RunConfig
+from tfqnas_tools import common
+
+common.define_flags(RunConfig)
+common.define_flags(SearchConfig)
+
+
+def main(argv):
+    del argv
+    from tfqnas.family import Family
+    from tfqnas.train import run as runs
+
+    config = common.from_flags(RunConfig)
+    strategy = runs.make_strategy(config.distribution)
+    run = runs.Run.create(config)
+    family = Family(run, common.from_flags(SearchConfig))
+    progress = family.progress(run.stages)
+    runs.train(run, progress, strategy)
+    family.make(run.config.bits, progress)
+    print(family.summary())
+
+
+def cli():
+    common.run(main)
+
+
+if __name__ == "__main__":
+    cli()

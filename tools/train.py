@@ -1,0 +1,57 @@
+"""Trains one supernet for each bit width, from the highest down, in a run directory.
+
+    python tools/train.py --flagfile=configs/digits_oqa.cfg --run_dir=runs/digits
+
+The same command continues a run that was stopped. A single subnet is trained further with
+
+    python tools/train.py --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \
+        --finetune_bits=2 --finetune_epochs=5 --finetune_learning_rate=0.01
+"""
+
+from absl import flags
+
+from tfqnas.train.config import RunConfig
+from tfqnas_tools import common
+
+common.define_flags(RunConfig)
+FINETUNE_ARCH = flags.DEFINE_string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
+FINETUNE_BITS = flags.DEFINE_integer("finetune_bits", None, "bit width of the supernet it is cut from")
+FINETUNE_EPOCHS = flags.DEFINE_float("finetune_epochs", 25.0, "epochs of the finetuning")
+FINETUNE_RATE = flags.DEFINE_float("finetune_learning_rate", 0.0016, "peak learning rate of the finetuning")
+
+
+def main(argv):
+    del argv
+    from tfqnas.train import run as runs  # TensorFlow takes seconds: only after --help and wrong flags
+
+    config = common.from_flags(RunConfig)
+    strategy = runs.make_strategy(config.distribution)
+    if FINETUNE_ARCH.value:
+        finetune(runs, config, strategy)
+        return
+    run = runs.Run.create(config)
+    runs.train(run, run.progress(), strategy)
+    print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
+
+
+def finetune(runs, config, strategy):
+    from tfqnas import family, models
+    from tfqnas.errors import UserError
+    from tfqnas.train.stages import finetuning
+
+    run = runs.Run.existing(config.run_dir)
+    if FINETUNE_BITS.value not in run.config.bits:
+        raise UserError(f"--finetune_bits: expected one of {list(run.config.bits)}, received {FINETUNE_BITS.value}")
+    arch = models.read_arch(run.space, FINETUNE_ARCH.value)
+    stage = finetuning(FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value)
+    runs.train(run, run.progress([stage]), strategy, [stage])
+    record = family.extract_model(run, run.load(stage), arch, run.directory / "models" / stage.name)
+    print(f"{record['file']}: {record['after']:.2%} on the test split")
+
+
+def cli():
+    common.run(main)
+
+
+if __name__ == "__main__":
+    cli()
