@@ -77,7 +77,7 @@ class Family:
         return front
 
     def extract(self, bits, part, supernet=None):
-        """Saves subnets of the front as `.keras`, reloads each and compares on the test split.
+        """Saves the largest network and subnets of the front as `.keras`; reloads and compares each on test.
 
         Returns:
             One record a model: arch, bits, costs, test accuracy before (in the supernet) and after
@@ -86,12 +86,12 @@ class Family:
         run = self.run
         supernet = supernet or run.supernet(bits)
         front = self.front(bits)
-        chosen = evenly(len(front.rows), self.config.models)
+        chosen = {f"b{bits}_largest": run.space.largest()}
+        chosen |= {f"b{bits}_{i}": front.rows[i].arch for i in evenly(len(front.rows), self.config.models)}
         records = []
-        for done, index in enumerate(chosen):
-            arch = front.rows[index].arch
-            part.update(done / len(chosen), arch.key)
-            records.append(extract_model(run, supernet, arch, self.run.directory / "models" / f"b{bits}_{index}"))
+        for done, (name, arch) in enumerate(chosen.items()):
+            part.update(done / len(chosen), name)
+            records.append(extract_model(run, supernet, arch, run.directory / "models" / name))
         write_json(self.directory(bits) / "models.json", records)
         return records
 
@@ -156,11 +156,13 @@ class Family:
 
 
 NOTE = (
-    "Accuracy before extraction is that of the subnet inside its supernet, after extraction that of the saved "
+    "A model's number is its row in search/b*/pareto.json; the largest network is there for comparison. Accuracy "
+    "before extraction is that of the subnet inside its supernet, after extraction that of the saved "
     "and reloaded Keras model, both on the test split. kB counts the weights as deployed: quantized ones at "
     "their bit width, others at 8 bits, 32-bit biases."
 )
 COLUMNS = (
+    ("model", "model"),
     ("arch_key", "architecture"),
     ("bits", "bits"),
     ("effective_mflops", "eff. MFLOPs", ".3f"),
@@ -188,7 +190,7 @@ def extract_model(run, supernet, arch, path):
     if abs(after - before) * len(labels) > max(1.0, 1e-3 * len(labels)):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
-        "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits), "before": before,
+        "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits), "before": before,
         "after": after, "file": str(file.relative_to(run.directory)), "arch": json.loads(arch.to_json()),
         "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
     }  # fmt: skip

@@ -1,6 +1,8 @@
 """What all tools share: flags made from a settings record, and errors without a traceback."""
 
 import dataclasses
+import importlib
+import os
 import sys
 import typing
 
@@ -37,10 +39,29 @@ def from_flags(config_class):
     return config_class(**values)
 
 
+def import_tensorflow():
+    """Imports TensorFlow without the lines on CUDA and oneDNN that it writes whatever its log level is.
+
+    They come from C++ before logging is set up, so only the file descriptor can be silenced. A failing import
+    still raises its exception. Tools call this after the flags are parsed: it takes seconds.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        importlib.import_module("tfqnas")  # first: it sets what TensorFlow reads when it is imported
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def run(main):
     """Runs `main(argv)`: errors that are meant for the user end with their message and exit code 1."""
 
     def guarded(argv):
+        import_tensorflow()
         try:
             main(argv)
         except (UserError, OSError) as error:

@@ -21,9 +21,23 @@ def _channels(x, largest):
     return tf.shape(x)[-1] if static is None else static
 
 
+def _refuse_unless(layer, **expected):
+    """Raises ValueError where a Keras layer has a setting that its elastic version does not compute."""
+    for name, value in expected.items():
+        received = getattr(layer, name)
+        if received != value:
+            raise ValueError(f"{type(layer).__name__}: {name}: expected {value!r}, received {received!r}")
+
+
 @keras.saving.register_keras_serializable("tfqnas")
 class ElasticConv2D(QuantConv2D):
     """Convolution with elastic width: the first input channels (as many as come) and the first `filters`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        _refuse_unless(
+            self, data_format="channels_last", dilation_rate=(1, 1), groups=1, activation=keras.activations.linear
+        )
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -58,6 +72,10 @@ class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
 
     def __init__(self, kernel_size, *args, kernel_sizes=None, kernel_transform=False, **kwargs):
         super().__init__(kernel_size, *args, **kwargs)
+        _refuse_unless(
+            self, padding="same", data_format="channels_last", dilation_rate=(1, 1), depth_multiplier=1,
+            use_bias=False, activation=keras.activations.linear,
+        )  # fmt: skip
         self.kernel_sizes = tuple(kernel_sizes or ())
         self.kernel_transform = kernel_transform
         if kernel_transform and not self.kernel_sizes:

@@ -39,7 +39,8 @@ class _Quantized:
     def finish(self, y):
         """Bias and activation, as in the plain layer."""
         if self.use_bias:
-            y = y + self.bias
+            first = getattr(self, "data_format", None) == "channels_first"
+            y = y + (keras.ops.reshape(self.bias, (1, -1, 1, 1)) if first else self.bias)
         return y if self.activation is None else self.activation(y)
 
     def get_config(self):

@@ -99,7 +99,8 @@ class LSQ(Quantizer):
 
     def to_integers(self, x):
         scale = self._positive_step()
-        return tf.cast(tf.round(tf.clip_by_value(x / scale, self.qn, self.qp)), tf.int32), scale, 0
+        # From the forward pass, so that ties too become the codes that were trained.
+        return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
     def halved(self):
         """One bit less and the step doubled (OQA, section 3.4): no value moves by more than the old step."""

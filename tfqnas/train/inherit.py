@@ -9,20 +9,16 @@ def copy_weights(source, target):
     Raises:
         UserError: naming the weight that is missing or has another shape.
     """
-    ours = {_relative(v): v for v in source.variables}
+    ours = {v.path: v for v in source.variables}
     own = {id(v) for quantizer in target.quantizers for v in quantizer.variables}
     for variable in target.variables:
         if id(variable) in own:
             continue
-        value = ours.get(_relative(variable))
+        value = ours.get(variable.path)
         if value is None or value.shape != variable.shape:
             found = "no such weight" if value is None else f"shape {tuple(value.shape)}"
             raise UserError(f"{variable.path}: expected shape {tuple(variable.shape)}, received {found}")
         variable.assign(value)
-
-
-def _relative(variable):
-    return variable.path.split("/", 1)[1]
 
 
 def inherit(supernet, bits):

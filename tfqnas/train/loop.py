@@ -63,7 +63,7 @@ class Trainer:
         self.supernet, self.config, self.teacher = supernet, config, teacher
         self.strategy = strategy or tf.distribute.get_strategy()
         with self.strategy.scope():
-            self.optimizer = FusedSGD(1.0, momentum=config.momentum, nesterov=True)
+            self.optimizer = FusedSGD(1.0, momentum=config.momentum, nesterov=True, name="optimizer")
             self.optimizer.build(supernet.trainable_variables)
         self._decayed = [v.path.endswith("kernel") for v in supernet.trainable_variables]
         self.compiled_step = tf.function(self._step, autograph=False)
