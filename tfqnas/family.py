@@ -9,7 +9,7 @@ from tfqnas import report
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
-from tfqnas.models import load_model
+from tfqnas.models import load_model, predict
 from tfqnas.progress import Progress
 from tfqnas.search import ParetoFront, RandomBins, Result
 from tfqnas.search import run as run_search
@@ -64,6 +64,8 @@ class Family:
             nonlocal done, best
             done, best = done + 1, max(best, result.accuracy)
             append_jsonl(directory / "scored.jsonl", dataclasses.asdict(result))
+            if done == 1:  # it includes the traces: it says nothing of the pace
+                part.resume((len(results) + done) / budget)
             part.update((len(results) + done) / budget, f"{len(results) + done} subnets scored, best {best:.1%}")
 
         try:
@@ -186,13 +188,14 @@ def extract_model(run, supernet, arch, path):
     model.save(temporary)
     temporary.replace(file)
     images, labels = run.images("test", arch.resolution)
-    after = accuracy(load_model(file).predict(images, batch_size=256, verbose=0), labels)
+    after = accuracy(predict(load_model(file), images), labels)
     if abs(after - before) * len(labels) > max(1.0, 1e-3 * len(labels)):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
-        "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits), "before": before,
-        "after": after, "file": str(file.relative_to(run.directory)), "arch": json.loads(arch.to_json()),
-        "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
+        "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits),
+        "before": before, "after": after, "file": str(file.relative_to(run.directory)),
+        "arch": json.loads(arch.to_json()), "class_names": list(run.dataset.class_names),
+        "normalization": "(x - 128) / 128",
     }  # fmt: skip
     write_json(path.with_name(f"{path.name}.json"), record)
     return record

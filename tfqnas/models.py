@@ -60,7 +60,16 @@ def read_image(path, channels):
     return array[..., np.newaxis] if channels == 1 else array
 
 
+def predict(model, images, batch_size=256):
+    """Logits, float32 (n, classes), of normalised images.
+
+    Layer by layer and not by Keras' `predict`, which traces a graph first: seconds for each of many models.
+    """
+    batches = range(0, len(images), batch_size)
+    return np.concatenate([model(images[i : i + batch_size], training=False) for i in batches])
+
+
 def classify(model, images):
     """Probabilities, float32 (n, classes), of uint8 images (n, height, width, channels) of any size."""
-    resolution = model.input_shape[1]
-    return keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(resized(images, resolution), verbose=0)))
+    logits = predict(model, resized(images, model.input_shape[1]))
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfqnas.layers import ElasticBatchNorm, ElasticConv2D, ElasticMBConv, keras_activation
+from tfqnas.layers.elastic import normalized
 from tfqnas.quantizers import initializing, quantizers_of
 
 
@@ -112,23 +113,14 @@ class Supernet(keras.Model):
             float32 (batch, num_classes), or that and a list of statistics.
         """
         given = iter(statistics) if statistics is not None else None
-        collected = []
-
-        def normalized(norm, x):
-            if given is not None:
-                return norm(x, statistics=next(given))
-            if not collect:
-                return norm(x)
-            x, own = norm(x, collect=True)
-            collected.append(own)
-            return x
-
-        x = self.stem_activation(normalized(self.stem_norm, self.stem(images)))
+        collected = [] if collect else None
+        x = self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected))
         for block, choices in zip(self.blocks, self._choices, strict=True):
             own = [next(given) for _ in block.norms] if given is not None else None
             x, own = choices.run(block, x, code, own, collect)
-            collected.extend(own)
-        x = self.head_activation(normalized(self.head_norm, self.head(x)))
+            if collect:
+                collected.extend(own)
+        x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected))
         x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.mix is not None)
         if self.mix is not None:
             x = tf.squeeze(self.head_activation(self.mix(x)), (1, 2))

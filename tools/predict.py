@@ -1,6 +1,6 @@
 """Classifies image files with a saved model.
 
-    python tools/predict.py --model=runs/digits/models/b2_3.keras photo.png scan.jpg
+    python tools/predict.py --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
 """
 
 import sys

@@ -8,6 +8,7 @@ from tfqnas.layers.elastic import (
     ElasticConv2D,
     ElasticDepthwiseConv2D,
     ElasticSqueezeExcite,
+    normalized,
 )
 
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hard_silu"}
@@ -102,24 +103,15 @@ class ElasticMBConv(keras.layers.Layer):
             `y`, or `(y, statistics)` with a list in the order of `norms`.
         """
         given = iter(statistics) if statistics is not None else None
-        collected = []
-
-        def normalized(norm, y):
-            if given is not None:
-                return norm(y, statistics=next(given))
-            if not collect:
-                return norm(y)
-            y, own = norm(y, collect=True)
-            collected.append(own)
-            return y
-
+        collected = [] if collect else None
         y = x
         if self.expand is not None:
-            y = self.activation(normalized(self.expand_norm, self.expand(y, filters=hidden)))
-        y = self.activation(normalized(self.depthwise_norm, self.depthwise(y, kernel_size=kernel_size)))
+            y = self.activation(normalized(self.expand, self.expand_norm, y, given, collected, filters=hidden))
+        y = normalized(self.depthwise, self.depthwise_norm, y, given, collected, kernel_size=kernel_size)
+        y = self.activation(y)
         if self.squeeze_excite is not None:
             y = self.squeeze_excite(y, squeezed=se_channels)
-        y = normalized(self.project_norm, self.project(y))
+        y = normalized(self.project, self.project_norm, y, given, collected)
         if self.settings["residual"]:
             y = tf.add_n([x, y])  # x + y can fail inside tf.cond after graph optimisation
         return (y, collected) if collect else y

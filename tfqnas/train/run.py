@@ -35,15 +35,18 @@ class Run:
         config: `RunConfig` with its `run_dir`.
 
     Attributes:
-        config, space, dataset, stages, directory.
+        config, space, dataset, stages, directory, trained.
     """
 
     def __init__(self, config):
         self.config = config
         self.directory = pathlib.Path(config.run_dir)
-        self.space = spaces.get(config.space)
+        # The space as it was when the run began: a file that --space names may have changed since.
+        kept = self.directory / "space.json"
+        self.space = spaces.get(str(kept) if config.run_dir and kept.exists() else config.space)
         self.stages = schedule(config)
         self.writes = _is_chief()
+        self.trained = {}  # supernets that this process has trained, by stage
         self._images = {}
 
     @classmethod
@@ -59,9 +62,13 @@ class Run:
         if path.exists():
             config.refuse_if_different(plain(_read_config(path)), str(path))
         run = cls(config)
+        if run.space != spaces.get(config.space):
+            raise UserError(f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
+                            f"{run.directory} began: give the same space, or another --run_dir")  # fmt: skip
         run.check()
         if run.writes:
             path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(run.directory / "space.json", run.space.to_json() + "\n")
             write_atomically(path, config.to_json() + "\n")
         return run
 
@@ -71,9 +78,24 @@ class Run:
         path = pathlib.Path(run_dir) / "config.json"
         if not path.exists():
             raise UserError(f"--run_dir: expected a directory that tools/train.py made, {path} is not there")
-        config = _read_config(path)
-        object.__setattr__(config, "run_dir", str(run_dir))
-        return cls(config)
+        return cls(dataclasses.replace(_read_config(path), run_dir=str(run_dir)))
+
+    @classmethod
+    def of_checkpoint(cls, path):
+        """Returns `(run, supernet, description)` of a checkpoint file, or of the newest in a stage's directory.
+
+        It may be of a stage that is not finished.
+        """
+        path = pathlib.Path(path)
+        loaded = checkpoint.Checkpoints(path).load() if path.is_dir() else checkpoint.read(path)
+        if loaded is None:
+            raise UserError(f"{path}: expected a checkpoint file, or a directory with some")
+        values, meta = loaded
+        directory = path.parents[1] if path.is_dir() else path.parents[2]
+        run = cls(dataclasses.replace(RunConfig(**meta["config"]), run_dir=str(directory)))
+        supernet = run.new_supernet(meta["stage"]["bits"])
+        checkpoint.assign(supernet.variables, values, str(path))
+        return run, supernet, f"{meta['stage']['name']} after {meta['step']} steps"
 
     def check(self):
         """Refuses settings that the data cannot serve."""
@@ -156,7 +178,7 @@ class Run:
         loaded = self.checkpoints(stage).load()
         return loaded is not None and loaded[1]["step"] == self.steps(stage)
 
-    def load(self, stage, supernet=None):
+    def load(self, stage):
         """The supernet that a finished stage has left.
 
         Raises:
@@ -167,7 +189,7 @@ class Run:
             at = "has no checkpoint" if loaded is None else f"stands at step {loaded[1]['step']}"
             raise UserError(f"{self.directory}: stage {stage.name} {at}, expected step {self.steps(stage)}: "
                             "run tools/train.py with this run's flags to its end")  # fmt: skip
-        supernet = supernet or self.new_supernet(stage.bits)
+        supernet = self.new_supernet(stage.bits)
         self._assign(supernet.variables, loaded, stage)
         return supernet
 
@@ -175,7 +197,8 @@ class Run:
         """The trained supernet of a bit width."""
         if bits not in self.config.bits:
             raise UserError(f"--bits: expected one of this run's {list(self.config.bits)}, received {bits}")
-        return self.load(self.stage(f"supernet_b{bits}"))
+        stage = self.stage(f"supernet_b{bits}")
+        return self.trained[stage.name] if stage.name in self.trained else self.load(stage)
 
     def _assign(self, variables, loaded, stage):
         values, meta = loaded
@@ -256,7 +279,7 @@ class _StageTraining:
         """Trains the stage and returns its `Trainer`; that of the stage before is used again if it fits."""
         run, stage = self.run, self.stage
         self.part.update(0.0, "preparing")
-        supernet, teacher = self._start(trainer.supernet if trainer else None)
+        supernet, teacher = self._start()
         if trainer is None or trainer.supernet is not supernet or teacher is not None:
             trainer = Trainer(supernet, run.config, self.strategy, teacher)
         for variable in trainer.optimizer.variables:  # a stage starts with no momentum
@@ -277,7 +300,7 @@ class _StageTraining:
         self._finish(supernet, start)
         return trainer
 
-    def _start(self, current):
+    def _start(self):
         """The network that the stage starts from, and its teacher."""
         run, stage = self.run, self.stage
         if stage.init is None:
@@ -288,10 +311,10 @@ class _StageTraining:
                 initialize(supernet, self._initial_images())
             return supernet, None
         source_stage = run.stage(stage.init)
-        same_bits = source_stage.bits == stage.bits
-        fits = current is not None and current.bits == source_stage.bits
-        source = run.load(source_stage, current if fits else None)
-        if same_bits:
+        # What this process has trained it need not read again, nor, as one of several workers, wait for.
+        source = run.trained[stage.init] if stage.init in run.trained else run.load(source_stage)
+        if source_stage.bits == stage.bits:
+            run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
             return source, None
         if source_stage.bits is None:
             supernet = run.new_supernet(stage.bits)
@@ -373,6 +396,7 @@ class _StageTraining:
     def _finish(self, supernet, start):
         """Held-out accuracy of the extremes, and how long the stage took."""
         seconds = time.perf_counter() - self.began
+        self.run.trained[self.stage.name] = supernet
         extremes = {"largest": self.run.space.largest()}
         if self.stage.sampling == "sandwich":
             extremes["smallest"] = self.run.space.smallest()
