@@ -3,7 +3,9 @@
 import io
 import json
 import pathlib
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 
 KEEP = 2
+# What numpy and zipfile raise where bytes are missing or wrong: a flipped bit may ask for a compression that
+# the file does not have, or for a password.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 class Checkpoints:
@@ -34,7 +39,7 @@ class Checkpoints:
         """Writes the checkpoint of `step`; `variables` maps names to arrays, `meta` is JSON data."""
         self.directory.mkdir(parents=True, exist_ok=True)
         data = io.BytesIO()
-        meta = json.dumps({**meta, "step": step})
+        meta = json.dumps({**meta, "step": step, "arrays": len(variables)})
         np.savez(data, meta=np.array(meta), **{name.replace("/", "|"): v for name, v in variables.items()})
         write_atomically(self.directory / f"step-{step:08d}.npz", data.getvalue())
         for old in self.files()[KEEP:]:
@@ -57,12 +62,16 @@ def read(path):
         UserError: for a file that is not there, truncated or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as arrays:
             values = {name.replace("|", "/"): arrays[name] for name in arrays.files}
-        return values, json.loads(str(values.pop("meta")))
+        meta = json.loads(str(values.pop("meta")))
+        # The list of a zip file's entries has no checksum: a flipped bit can make it shorter.
+        if len(values) != meta.pop("arrays", len(values)):
+            raise ValueError(f"{len(values)} arrays, some are missing")
+        return values, meta
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: truncated or damaged ({error})") from None
 
 

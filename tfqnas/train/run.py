@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -293,10 +294,10 @@ class _StageTraining:
         trainer.fit(
             stage, images, labels, start,
             on_step=lambda *args: self._record(events, *args),
-            on_checkpoint=lambda step: self._save(trainer, step),
+            on_checkpoint=lambda step: self._save(trainer, step, events),
         )  # fmt: skip
         if self.total == 0:
-            self._save(trainer, 0)
+            self._save(trainer, 0, events)
         self._finish(supernet, start)
         return trainer
 
@@ -304,6 +305,7 @@ class _StageTraining:
         """The network that the stage starts from, and its teacher."""
         run, stage = self.run, self.stage
         if stage.init is None:
+            keras.utils.set_random_seed(run.config.seed)  # the initial weights
             supernet = run.new_supernet(stage.bits)
             if stage.name == "float" and run.config.float_weights:
                 _load_float_weights(supernet, run.config.float_weights)
@@ -331,7 +333,7 @@ class _StageTraining:
         return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
 
     def _log_inherited(self, source, supernet, statistics):
-        """The accuracies right after inheritance, before any training (FACTS of the paper's Table 1)."""
+        """The accuracies right after inheritance, before any training (compare OQA, table 1)."""
         largest = self.run.space.largest()
         record = {
             "accuracy_before": self.run.accuracy(source, largest, "held_out", statistics),
@@ -359,8 +361,9 @@ class _StageTraining:
         self.part.resume(loaded[1]["step"] / max(1, self.total))
         return loaded[1]["step"]
 
-    def _save(self, trainer, step):
+    def _save(self, trainer, step, events):
         if self.run.writes:
+            events.flush()
             variables = [*trainer.supernet.variables, *trainer.optimizer.variables]
             values = {v.path: v.numpy() for v in variables}
             meta = {"stage": _stage_record(self.stage), "config": plain(self.run.config)}

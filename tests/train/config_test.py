@@ -1,0 +1,78 @@
+import dataclasses
+import json
+
+import pytest
+
+from tfqnas.errors import UserError
+from tfqnas.train.config import RunConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bits": ()}, "--bits: expected falling bit widths from 16 to 2, received "),
+        ({"bits": (2, 3)}, "--bits: .* received 2,3"),
+        ({"bits": (4, 4)}, "--bits: .* received 4,4"),
+        ({"bits": (4, 1)}, "--bits: .* received 4,1"),
+        ({"bits": (17,)}, "--bits: .* received 17"),
+        ({"schedule": "both"}, r"--schedule: expected one of \('inherit', 'direct'\), received 'both'"),
+        ({"distillation": "yes"}, "--distillation: expected one of .*'in_place'.*, received 'yes'"),
+        ({"teacher_arch": "smallest"}, "--teacher_arch: expected one of .*, received 'smallest'"),
+        ({"distribution": "tpu"}, "--distribution: expected one of .*, received 'tpu'"),
+        (
+            {"bits": (4, 3, 2), "supernet_epochs": (1.0, 2.0)},
+            "--supernet_epochs: expected 1 value or one for each of --bits=4,3,2, received 2: 1.0,2.0",
+        ),
+        ({"supernet_learning_rate": ()}, "--supernet_learning_rate: expected 1 value or .*, received 0"),
+        ({"batch_size": 0}, "--batch_size: expected at least 1, received 0"),
+        ({"held_out": 0}, "--held_out: expected at least 1, received 0"),
+        ({"recalibration_images": 0}, "--recalibration_images: expected at least 1"),
+        ({"checkpoint_steps": 0}, "--checkpoint_steps: expected at least 1"),
+        ({"random_subnets": -1}, "--random_subnets: expected at least 0, received -1"),
+        ({"seed": -1}, "--seed: expected at least 0, received -1"),
+        (
+            {"schedule": "direct", "distillation": "teacher"},
+            "--distillation=teacher: with --schedule=direct no bit width has a teacher",
+        ),
+    ],
+)
+def test_what_makes_no_run_is_refused_and_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        RunConfig(**settings)
+
+
+def test_the_defaults_and_the_extremes_make_a_run():
+    RunConfig()
+    RunConfig(bits=(16, 2), batch_size=1, random_subnets=0, seed=0)
+
+
+def test_one_value_stands_for_all_bit_widths():
+    config = RunConfig(bits=(4, 3, 2), supernet_epochs=(5.0,), supernet_learning_rate=(0.3, 0.2, 0.1))
+    assert [config.for_bits("supernet_epochs", b) for b in (4, 3, 2)] == [5.0, 5.0, 5.0]
+    assert [config.for_bits("supernet_learning_rate", b) for b in (4, 3, 2)] == [0.3, 0.2, 0.1]
+
+
+def test_json_gives_back_the_same_settings():
+    config = RunConfig(bits=(8, 2), supernet_epochs=(1.0, 2.5), run_dir="runs/some", flip=True)
+    assert RunConfig.from_json(config.to_json()) == config
+    assert RunConfig(bits=[8, 2], supernet_epochs=[1.0, 2.5], run_dir="runs/some", flip=True) == config
+
+
+def test_every_setting_says_what_it_is_for():
+    for field in dataclasses.fields(RunConfig):
+        assert field.metadata["help"], field.name
+
+
+def test_the_first_setting_that_would_give_another_result_is_refused_and_named():
+    config = RunConfig(bits=(4, 3), seed=1)
+    stored = json.loads(config.to_json())
+    config.refuse_if_different(stored, "it")
+    config.refuse_if_different(
+        {**stored, "run_dir": "elsewhere", "distribution": "mirrored", "checkpoint_steps": 7}, "it"
+    )
+    with pytest.raises(UserError, match="it was made with --seed=5, this command has --seed=1"):
+        config.refuse_if_different({**stored, "seed": 5}, "it")
+    with pytest.raises(UserError, match="made with --bits=4,2, this command has --bits=4,3"):
+        config.refuse_if_different({**stored, "bits": [4, 2]}, "it")
+    del stored["zoom"]  # a setting added after the run was made
+    config.refuse_if_different(stored, "it")

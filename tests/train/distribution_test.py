@@ -1,0 +1,187 @@
+"""tf.distribute: devices are fixed before TensorFlow starts, so every test has processes of its own.
+
+Run as a script this file is what those processes do: `distribution_test.py mirrored` or `... worker DIRECTORY`.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tfqnas.spaces import SearchSpace, Stage
+from tfqnas.train.config import RunConfig
+
+pytestmark = pytest.mark.slow
+
+SPACE = SearchSpace(
+    name="nano",
+    resolutions=(8, 12),
+    stem_channels=8,
+    stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),),
+    head_channels=16,
+)
+STEPS = 2
+BATCH = 8
+
+
+def settings(**changes):
+    return RunConfig(
+        bits=(4, 3), batch_size=BATCH, largest_epochs=0, supernet_epochs=(STEPS * BATCH / 1300,), held_out=100,
+        supernet_learning_rate=(0.05,), recalibration_images=64, random_subnets=1, dropout=0.2, **changes,
+    )  # fmt: skip
+
+
+def ran(arguments, environment=()):
+    return subprocess.Popen(
+        [sys.executable, __file__, *arguments],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **dict(environment)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=pathlib.Path(__file__).parents[2],
+    )  # fmt: skip
+
+
+def finish(processes):
+    """The outputs of the processes, which must all end well; none is left behind."""
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output[-6000:]
+    return outputs
+
+
+def test_mirrored_update_is_that_of_the_mean_of_the_halves_gradients():
+    differences = json.loads(finish([ran(["mirrored"])])[0].splitlines()[-1])
+    # An update moves weights by about 1e-2. The sums of the two halves are rounded in another order.
+    assert differences["moved"] > 1e-3
+    assert differences["replicas"] == 0
+    assert differences["batches"] == 0
+    assert differences["weights"] < 2e-6
+    assert differences["losses"] < 2e-6
+
+
+def test_two_workers_train_to_equal_weights_and_the_first_alone_writes(tmp_path):
+    (tmp_path / "nano.json").write_text(SPACE.to_json())
+    ports = free_ports(2)
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    processes = []
+    for i in range(2):
+        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
+        processes.append(ran(["worker", str(tmp_path)], {"TF_CONFIG": config}))
+    finish(processes)
+    first, second = (dict(np.load(tmp_path / f"weights{i}.npz")) for i in range(2))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    assert json.loads((tmp_path / "writes.json").read_text()) == [True, False]
+    # Both stages are there once, and the second began where the first one ended.
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [r["stage"] for r in log if r.get("event") == "finished"] == ["supernet_b4", "supernet_b3"]
+    assert len(list((tmp_path / "run" / "events" / "supernet_b4").iterdir())) == 1
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+# What the processes do ---------------------------------------------------------------------------------------
+
+
+def mirrored():
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    from tfqnas.train.run import make_strategy
+
+    strategy = make_strategy("mirrored")
+    assert strategy.num_replicas_in_sync == 2
+    from tfqnas import LSQ, Supernet, initialize
+    from tfqnas.train.loop import Trainer
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 12, 12, 1)).astype(np.uint8)
+    labels = rng.integers(0, 10, 40).astype(np.int32)
+    quantizers = {"weights": LSQ(bits=4), "inputs": LSQ(bits=4, signed=False)}
+
+    def trainer(strategy=None):
+        with (strategy or tf.distribute.get_strategy()).scope():
+            supernet = Supernet(SPACE, num_classes=10, channels=1, dropout=0.2, **quantizers)
+            initialize(supernet, rng.normal(size=(4, 12, 12, 1)).astype(np.float32))
+            return Trainer(supernet, settings(), strategy)
+
+    two, one = trainer(strategy), trainer()
+    for target, source in zip(one.supernet.variables, two.supernet.variables, strict=True):
+        target.assign(source.numpy())
+    began = [v.numpy() for v in one.supernet.variables]
+    archs = [SPACE.largest(), SPACE.smallest(), SPACE.sample(rng)]
+    weights = [0.0, 1.0, 0.5]
+    batches, whole = (t._batches(images, labels, 7, 0, STEPS) for t in (two, one))
+    gradients = tf.function(one.gradients, autograph=False)
+    difference = {"batches": 0.0, "losses": 0.0}
+    for step in range(STEPS):  # two steps: the second has momentum
+        batch, (x, y) = next(batches), next(whole)
+        halves = [strategy.experimental_local_results(part) for part in batch]
+        difference["batches"] += float(np.max(np.abs(np.concatenate(halves[0]) - x)))
+        result = two.run_step(batch, archs, weights, (3, step), 0.05)
+        one.optimizer.learning_rate.assign(0.05)
+        subnets = one._padded(archs, weights)
+        parts = []
+        for replica in range(2):
+            half = slice(replica * BATCH // 2, (replica + 1) * BATCH // 2)
+            parts.append(gradients(x[half], y[half], *subnets, tf.constant([3, step + replica], tf.int32)))
+        (a, losses_a, _), (b, losses_b, _) = parts
+        variables = one.supernet.trainable_variables
+        decay = [one.config.weight_decay * v.path.endswith("kernel") for v in variables]
+        mean = [(g + h) / 2 + d * v for g, h, d, v in zip(a, b, decay, variables, strict=True)]
+        one.optimizer.apply(mean, variables)
+        difference["losses"] = max(difference["losses"], float(np.max(np.abs((losses_a + losses_b) / 2 - result.losses))))
+    pairs = list(zip(one.supernet.variables, two.supernet.variables, strict=True))
+    difference["weights"] = max(float(np.max(np.abs(a.numpy() - b.numpy()))) for a, b in pairs)
+    difference["moved"] = max(float(np.max(np.abs(a - v.numpy()))) for a, (v, _) in zip(began, pairs, strict=True))
+    copies = [strategy.experimental_local_results(v.value) for v in two.supernet.variables]
+    difference["replicas"] = max(float(np.max(np.abs(a.numpy() - b.numpy()))) for a, b in copies)
+    print(json.dumps(difference))
+
+
+def worker(directory):
+    import keras
+
+    from tfqnas.train import run as runs
+
+    strategy = runs.make_strategy("multiworker")
+    assert strategy.num_replicas_in_sync == 2
+    trainers = []
+
+    class Recorded(runs.Trainer):
+        def __init__(self, *args):
+            super().__init__(*args)
+            trainers.append(self)
+
+    runs.Trainer = Recorded
+    keras.utils.set_random_seed(json.loads(os.environ["TF_CONFIG"])["task"]["index"])  # workers must not rely on it
+    directory = pathlib.Path(directory)
+    config = settings(run_dir=str(directory / "run"), space=str(directory / "nano.json"), distribution="multiworker")
+    run = runs.Run.create(config)
+    runs.train(run, run.progress(), strategy)
+    index = strategy.cluster_resolver.task_id
+    np.savez(directory / f"weights{index}.npz", **{v.path.replace("/", "|"): v.numpy() for v in trainers[-1].supernet.variables})
+    if index == 1:
+        (directory / "writes.json").write_text(json.dumps([not run.writes, run.writes]))
+
+
+if __name__ == "__main__":
+    {"mirrored": mirrored, "worker": worker}[sys.argv[1]](*sys.argv[2:])

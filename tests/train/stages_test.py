@@ -1,0 +1,95 @@
+import pytest
+
+from tfqnas import spaces
+from tfqnas.train.config import RunConfig
+from tfqnas.train.stages import Stage, finetuning, schedule
+
+EPOCHS = {"largest_epochs": 6.0, "largest_learning_rate": 0.4, "supernet_epochs": (3.0,),
+          "supernet_learning_rate": (0.2,), "float_epochs": 0.0, "float_learning_rate": 0.5}  # fmt: skip
+
+
+def stages(**settings):
+    return schedule(RunConfig(**{**EPOCHS, **settings}))
+
+
+def test_inheritance_goes_from_bit_width_to_bit_width_with_the_one_above_as_teacher():
+    assert stages(bits=(4, 3, 2), supernet_epochs=(3.0, 2.0, 1.0), supernet_learning_rate=(0.3, 0.2, 0.1)) == (
+        Stage("largest_b4", 4, 6.0, 0.4, "largest", None, None),
+        Stage("supernet_b4", 4, 3.0, 0.3, "sandwich", "in_place", "largest_b4"),
+        Stage("supernet_b3", 3, 2.0, 0.2, "sandwich", "supernet_b4", "supernet_b4"),
+        Stage("supernet_b2", 2, 1.0, 0.1, "sandwich", "supernet_b3", "supernet_b3"),
+    )
+
+
+def test_any_falling_bit_widths_make_a_schedule():
+    names = [(stage.name, stage.init) for stage in stages(bits=(8, 4, 3, 2))]
+    assert names == [
+        ("largest_b8", None),
+        ("supernet_b8", "largest_b8"),
+        ("supernet_b4", "supernet_b8"),
+        ("supernet_b3", "supernet_b4"),
+        ("supernet_b2", "supernet_b3"),
+    ]
+
+
+def test_direct_training_starts_every_bit_width_anew_with_soft_labels_in_place():
+    assert stages(bits=(4, 2), schedule="direct", float_epochs=1.0) == (
+        Stage("float", None, 1.0, 0.5, "largest"),
+        Stage("largest_b4", 4, 6.0, 0.4, "largest", None, "float"),
+        Stage("supernet_b4", 4, 3.0, 0.2, "sandwich", "in_place", "largest_b4"),
+        Stage("largest_b2", 2, 6.0, 0.4, "largest", None, "float"),
+        Stage("supernet_b2", 2, 3.0, 0.2, "sandwich", "in_place", "largest_b2"),
+    )
+
+
+@pytest.mark.parametrize("settings", [{"float_epochs": 2.0}, {"float_weights": "some.npz"}])
+def test_floating_point_comes_first_where_it_is_trained_or_given(settings):
+    first, second, *_ = stages(**settings)
+    assert first == Stage("float", None, settings.get("float_epochs", 0.0), 0.5, "largest")
+    assert (second.name, second.init) == ("largest_b4", "float")
+
+
+def test_without_epochs_of_the_largest_the_supernet_starts_from_what_there_is():
+    assert [(s.name, s.init) for s in stages(bits=(4, 3), largest_epochs=0.0)] == [
+        ("supernet_b4", None), ("supernet_b3", "supernet_b4")
+    ]  # fmt: skip
+    assert [(s.name, s.init) for s in stages(bits=(4,), largest_epochs=0.0, float_epochs=1.0)] == [
+        ("float", None), ("supernet_b4", "float")
+    ]  # fmt: skip
+
+
+def test_a_supernet_of_no_epochs_stays_in_the_line_of_inheritance():
+    assert [(s.name, s.epochs, s.init) for s in stages(bits=(4, 3, 2), supernet_epochs=(1.0, 0.0, 1.0))][2:] == [
+        ("supernet_b3", 0.0, "supernet_b4"),
+        ("supernet_b2", 1.0, "supernet_b3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("distillation", "expected"),
+    [
+        ("auto", [None, "in_place", "supernet_b4"]),
+        ("teacher", [None, "in_place", "supernet_b4"]),
+        ("in_place", [None, "in_place", "in_place"]),
+        ("none", [None, None, None]),
+    ],
+)
+def test_where_soft_labels_come_from(distillation, expected):
+    assert [s.soft_labels for s in stages(bits=(4, 3), distillation=distillation)] == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"schedule": "direct"}, {"float_epochs": 1.0}, {"bits": (8, 4, 3, 2)}])
+def test_names_are_different_and_a_stage_starts_from_one_before_it(settings):
+    made = stages(**settings)
+    names = [stage.name for stage in made]
+    assert len(set(names)) == len(names)
+    for i, stage in enumerate(made):
+        assert stage.init is None or stage.init in names[:i]
+        assert stage.soft_labels in (None, "in_place", *names[:i])
+
+
+def test_finetuning_trains_one_subnet_of_a_supernet():
+    arch = spaces.get("tiny").smallest()
+    assert finetuning(3, arch, 25.0, 0.0016) == Stage(
+        f"finetune_b3_{arch.key}", 3, 25.0, 0.0016, "subnet", None, "supernet_b3", arch
+    )
