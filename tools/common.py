@@ -43,7 +43,7 @@ def import_tensorflow():
     """Imports TensorFlow without the lines on CUDA and oneDNN that it writes whatever its log level is.
 
     They come from C++ before logging is set up, so only the file descriptor can be silenced. A failing import
-    still raises its exception. Tools call this after the flags are parsed: it takes seconds.
+    still raises its exception. Tools call this when the settings are known to be right: it takes seconds.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kept = os.dup(2)
@@ -61,7 +61,6 @@ def run(main):
     """Runs `main(argv)`: errors that are meant for the user end with their message and exit code 1."""
 
     def guarded(argv):
-        import_tensorflow()
         try:
             main(argv)
         except (UserError, OSError) as error:

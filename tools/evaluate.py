@@ -7,6 +7,7 @@
 
 from absl import flags
 
+from tfqnas.errors import UserError
 from tfqnas_tools import common
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file")
@@ -20,11 +21,11 @@ SPLIT = flags.DEFINE_enum("split", "test", ["test", "held_out", "train"], "split
 
 def main(argv):
     del argv
-    from tfqnas.errors import UserError
-    from tfqnas.train.run import Run
-
     if sum(bool(source.value) for source in (MODEL, RUN_DIR, CHECKPOINT)) != 1:
         raise UserError("expected one of --model, --run_dir and --checkpoint")
+    common.import_tensorflow()
+    from tfqnas.train.run import Run
+
     if MODEL.value:
         print(score_model())
     elif CHECKPOINT.value:
@@ -36,7 +37,6 @@ def main(argv):
 
 def score_model():
     from tfqnas import data, models
-    from tfqnas.errors import UserError
     from tfqnas.train.calibrate import accuracy
 
     model = models.load_model(MODEL.value)

@@ -7,6 +7,7 @@ import sys
 
 from absl import flags
 
+from tfqnas.errors import UserError
 from tfqnas_tools import common
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file", required=True)
@@ -14,11 +15,11 @@ TOP = flags.DEFINE_integer("top", 3, "classes to print for each image", lower_bo
 
 
 def main(argv):
-    from tfqnas import models
-    from tfqnas.errors import UserError
-
     if len(argv) < 2:
         raise UserError("expected image files: tools/predict.py --model=MODEL.keras FILE [FILE ...]")
+    common.import_tensorflow()
+    from tfqnas import models
+
     model = models.load_model(MODEL.value)
     names = models.class_names(MODEL.value, model)
     failed = 0

@@ -15,13 +15,14 @@ common.define_flags(SearchConfig)
 
 def main(argv):
     del argv
+    config, search_config = common.from_flags(RunConfig), common.from_flags(SearchConfig)
+    common.import_tensorflow()
     from tfqnas.family import Family
     from tfqnas.train import run as runs
 
-    config = common.from_flags(RunConfig)
     strategy = runs.make_strategy(config.distribution)
     run = runs.Run.create(config)
-    family = Family(run, common.from_flags(SearchConfig))
+    family = Family(run, search_config)
     progress = family.progress(run.stages)
     runs.train(run, progress, strategy)
     family.make(run.config.bits, progress)

@@ -17,6 +17,8 @@ common.define_flags(SearchConfig)
 
 def main(argv):
     del argv
+    search_config = common.from_flags(SearchConfig)
+    common.import_tensorflow()
     from tfqnas.errors import UserError
     from tfqnas.family import Family
     from tfqnas.train.run import Run
@@ -24,7 +26,7 @@ def main(argv):
     run = Run.existing(RUN_DIR.value)
     if not all(b.isdecimal() and int(b) in run.config.bits for b in BITS.value):
         raise UserError(f"--bits: expected some of this run's {list(run.config.bits)}, received {BITS.value}")
-    family = Family(run, common.from_flags(SearchConfig))
+    family = Family(run, search_config)
     family.make([int(b) for b in BITS.value] or run.config.bits, family.progress())
     print(family.summary())
 

@@ -22,9 +22,10 @@ FINETUNE_RATE = flags.DEFINE_float("finetune_learning_rate", 0.0016, "peak learn
 
 def main(argv):
     del argv
-    from tfqnas.train import run as runs  # TensorFlow takes seconds: only after --help and wrong flags
-
     config = common.from_flags(RunConfig)
+    common.import_tensorflow()
+    from tfqnas.train import run as runs
+
     strategy = runs.make_strategy(config.distribution)
     if FINETUNE_ARCH.value:
         finetune(runs, config, strategy)

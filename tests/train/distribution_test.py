@@ -148,7 +148,8 @@ def mirrored():
         decay = [one.config.weight_decay * v.path.endswith("kernel") for v in variables]
         mean = [(g + h) / 2 + d * v for g, h, d, v in zip(a, b, decay, variables, strict=True)]
         one.optimizer.apply(mean, variables)
-        difference["losses"] = max(difference["losses"], float(np.max(np.abs((losses_a + losses_b) / 2 - result.losses))))
+        apart = np.abs((losses_a + losses_b) / 2 - result.losses)
+        difference["losses"] = max(difference["losses"], float(np.max(apart)))
     pairs = list(zip(one.supernet.variables, two.supernet.variables, strict=True))
     difference["weights"] = max(float(np.max(np.abs(a.numpy() - b.numpy()))) for a, b in pairs)
     difference["moved"] = max(float(np.max(np.abs(a - v.numpy()))) for a, (v, _) in zip(began, pairs, strict=True))
@@ -178,7 +179,8 @@ def worker(directory):
     run = runs.Run.create(config)
     runs.train(run, run.progress(), strategy)
     index = strategy.cluster_resolver.task_id
-    np.savez(directory / f"weights{index}.npz", **{v.path.replace("/", "|"): v.numpy() for v in trainers[-1].supernet.variables})
+    weights = {v.path.replace("/", "|"): v.numpy() for v in trainers[-1].supernet.variables}
+    np.savez(directory / f"weights{index}.npz", **weights)
     if index == 1:
         (directory / "writes.json").write_text(json.dumps([not run.writes, run.writes]))
 

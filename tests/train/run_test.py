@@ -137,7 +137,8 @@ def test_settings_that_change_no_result_may_differ(copied):
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(copied, finished):
     (finished.directory.__class__(copied.run_dir) / "config.json").unlink()
-    with pytest.raises(UserError, match=r"the checkpoint of stage supernet_b3 .* with --momentum=0\.9.*--momentum=0\.5"):
+    expected = r"the checkpoint of stage supernet_b3 .* with --momentum=0\.9.*--momentum=0\.5"
+    with pytest.raises(UserError, match=expected):
         run = trained(dataclasses.replace(copied, momentum=0.5))
         run.supernet(3)
 
@@ -215,7 +216,8 @@ def test_direct_schedule_starts_every_bit_width_from_float(finished, settings, t
             largest_epochs=0.0, supernet_epochs=(0.0,),
         )
     )  # fmt: skip
-    assert [(stage.name, stage.init) for stage in run.stages[1:]] == [("supernet_b4", "float"), ("supernet_b3", "float")]
+    starts = [(stage.name, stage.init) for stage in run.stages[1:]]
+    assert starts == [("supernet_b4", "float"), ("supernet_b3", "float")]
     assert not [r for r in read_jsonl(run.directory / "log.jsonl") if r.get("event") == "inherited"]
     four, three = (weights(run, f"supernet_b{bits}")[0] for bits in (4, 3))
     for name in four:
