@@ -77,9 +77,8 @@ def setting(short, rounds):
     from tfqnas import spaces
 
     if short:
-        space = dataclasses.replace(
-            spaces.get("tiny"), resolutions=(24, 32), stages=spaces.get("tiny").stages[:3], name="tiny_short"
-        )
+        stage = spaces.Stage(8, 2, (1, 2), (3, 5), (3, 4), se=True)
+        space = spaces.SearchSpace("short", (16, 24), stem_channels=8, stages=(stage,), head_channels=16)
         return Setting(space, 4, 3, 10, rounds or 2, 16, 32, 1, ((6, 16, 5, 1),), 4, 50)
     space = dataclasses.replace(spaces.get("mbv3"), resolutions=tuple(range(64, 97, 4)))
     # (size, channels, kernel, stride) of blocks of MobileNetV3 at 96 px
@@ -134,7 +133,8 @@ def make_supernet(s, space=None, bits=4):
 def random_images(s, count, resolution):
     # Not white noise: its average over the image would be nearly constant.
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(count, 1, 1, s.channels)) + 0.5 * rng.normal(size=(count, resolution, resolution, s.channels))
+    images = rng.normal(size=(count, 1, 1, s.channels))
+    images = images + 0.5 * rng.normal(size=(count, resolution, resolution, s.channels))
     return images.astype(np.float32)
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_settings_that_change_no_result_may_differ(copied):
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(copied, finished):
-    (finished.directory.__class__(copied.run_dir) / "config.json").unlink()
+    os.remove(f"{copied.run_dir}/config.json")
     expected = r"the checkpoint of stage supernet_b3 .* with --momentum=0\.9.*--momentum=0\.5"
     with pytest.raises(UserError, match=expected):
         run = trained(dataclasses.replace(copied, momentum=0.5))
@@ -171,6 +172,21 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(set
     assert 0 < meta["step"] < 60
     assert all(np.all(np.isfinite(value)) for value in values.values())
     assert not run.finished(run.stage("float"))
+
+
+def test_an_update_that_is_not_finite_is_never_saved(settings, tmp_path):
+    """At the last step no further loss would show it."""
+    from tfqnas.train.run import Run, train
+
+    config = dataclasses.replace(
+        settings, run_dir=str(tmp_path / "run"), bits=(4,), float_epochs=epochs(1), float_learning_rate=3e38,
+        warmup_epochs=0.0, weight_decay=10.0,
+    )  # fmt: skip
+    run = Run.create(config)
+    message = r"step 0 of 1, learning rate 3e\+38.*is not finite after the update"
+    with pytest.raises(TrainingDivergedError, match=message):
+        train(run, run.progress())
+    assert run.checkpoints(run.stage("float")).files() == []
 
 
 @pytest.mark.parametrize("form", ["checkpoint", "weights.h5"])

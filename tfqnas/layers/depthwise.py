@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def depthwise_conv2d(x, kernel, strides):
+def depthwise_conv2d(x, kernel, strides, again=None):
     """`tf.nn.depthwise_conv2d` with SAME padding and another gradient to the filter.
 
     oneDNN, which TensorFlow uses on CPUs, has a fast filter gradient for 3 x 3 only; for larger kernels on
@@ -15,6 +15,7 @@ def depthwise_conv2d(x, kernel, strides):
         x: float32 (batch, height, width, channels).
         kernel: float32 (k, k, channels, 1), k odd; sizes may be unknown when traced.
         strides: (1, s, s, 1).
+        again: None, or the `Again` that computes `x` anew for the gradient, so that it need not be kept.
 
     Returns:
         float32 (batch, ceil(height / s), ceil(width / s), channels).
@@ -22,11 +23,14 @@ def depthwise_conv2d(x, kernel, strides):
 
     @tf.custom_gradient
     def convolve(x, kernel):
+        sizes = tf.shape(x)
+
         def gradient(upstream):
             dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
-                input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
+                input_sizes=sizes, filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
             )
-            return dx, _filter_gradient(x, kernel, upstream, strides)
+            inputs = x if again is None else again(upstream)
+            return dx, _filter_gradient(inputs, kernel, upstream, strides)
 
         return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME"), gradient
 

@@ -9,6 +9,7 @@ to know the number of channels when they are traced.
 import keras
 import tensorflow as tf
 
+from tfqnas.layers.convolution import conv2d
 from tfqnas.layers.depthwise import depthwise_conv2d
 from tfqnas.layers.quantized import QuantConv2D, QuantDepthwiseConv2D
 
@@ -63,7 +64,8 @@ class ElasticConv2D(QuantConv2D):
         if affine is not None:
             scale, bias = (v[:filters] for v in affine)
             kernel *= scale
-        y = tf.nn.conv2d(self.quantized_inputs(x), kernel, self.strides, self.padding.upper())
+        x, again = self.forgettable_inputs(x)
+        y = conv2d(x, kernel, self.strides, self.padding.upper(), again)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
 
@@ -142,7 +144,8 @@ class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
         if affine is not None:
             scale, offset = (v[:channels] for v in affine)
             kernel *= scale[:, tf.newaxis]
-        y = depthwise_conv2d(self.quantized_inputs(x), kernel, (1, *self.strides, 1))
+        x, again = self.forgettable_inputs(x)
+        y = depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
         return y if affine is None else tf.nn.bias_add(y, offset)
 
     def get_config(self):

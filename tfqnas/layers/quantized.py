@@ -32,6 +32,13 @@ class _Quantized:
     def quantized_inputs(self, x):
         return x if self.input_quantizer is None else self.input_quantizer(x, batched=True)
 
+    def forgettable_inputs(self, x):
+        """`x` quantized, and the `Again` (or None) that a convolution must take which does not keep it."""
+        if self.input_quantizer is None:
+            return x, None
+        again = self.input_quantizer.again(x)
+        return self.input_quantizer(x, batched=True, again=again), again
+
     def quantized_kernel(self, kernel):
         kernel = tf.convert_to_tensor(kernel)
         return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel)
@@ -66,11 +73,12 @@ class QuantDepthwiseConv2D(_Quantized, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` of the quantized input with the quantized kernel."""
 
     def call(self, x):
-        x, kernel = self.quantized_inputs(x), self.quantized_kernel(self.kernel)
+        kernel = self.quantized_kernel(self.kernel)
         if self._has_fast_gradient:
-            return self.finish(depthwise_conv2d(x, kernel, (1, *self.strides, 1)))
+            x, again = self.forgettable_inputs(x)
+            return self.finish(depthwise_conv2d(x, kernel, (1, *self.strides, 1), again))
         y = keras.ops.depthwise_conv(
-            x,
+            self.quantized_inputs(x),
             kernel,
             strides=self.strides,
             padding=self.padding,

@@ -40,6 +40,32 @@ def integer_range(bits, signed, narrow_range=False):
     return 0, 2**bits - 1
 
 
+class Again:
+    """A tensor that gradients need, computed anew for them instead of kept from the forward pass.
+
+    Kept, the quantized inputs of convolutions would add half to the memory of training: the originals are
+    kept too. The gradients of a convolution and of the quantizer before it need it one after the other: the
+    first computes it, the second takes it over.
+
+    Args:
+        compute: function of nothing that returns the tensor, of tensors of the forward pass.
+    """
+
+    def __init__(self, compute):
+        self._compute = compute
+        self._value = None
+
+    def __call__(self, upstream):
+        """The tensor, computed when the gradient `upstream` is there."""
+        value, self._value = self._value, None
+        if value is not None and (tf.executing_eagerly() or value.graph is upstream.graph):
+            return value
+        # Without the dependency graph optimisation would merge it with the forward pass, and keep that.
+        with tf.control_dependencies([upstream]):
+            self._value = self._compute()
+        return self._value
+
+
 class Quantizer(keras.layers.Layer):
     """A thin, serialisable wrapper around the mathematics of one quantization method.
 
@@ -63,13 +89,18 @@ class Quantizer(keras.layers.Layer):
     def build(self, input_shape=None):
         self.built = True
 
-    def call(self, x, batched=False):
-        """Fake-quantizes `x` (float32, any shape); `batched` says that its first axis counts examples."""
+    def call(self, x, batched=False, again=None):
+        """Fake-quantizes `x` (float32, any shape).
+
+        Args:
+            batched: whether its first axis counts examples.
+            again: None, or what `self.again(x)` returned.
+        """
         if _INITIALIZING.get():
             if not tf.executing_eagerly():
                 raise RuntimeError(f"{self.path}: quantizers are initialised eagerly, outside of tf.function")
             self.set_from(x)
-        return self.fake_quantize(x, batched)
+        return self.fake_quantize(x, batched, **({"again": again} if again is not None else {}))
 
     def set_from(self, x):
         """Sets the parameters from the tensor `x` that is to be quantized."""
@@ -78,6 +109,13 @@ class Quantizer(keras.layers.Layer):
     def fake_quantize(self, x, batched):
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
         raise NotImplementedError
+
+    def again(self, x):
+        """None, or the `Again` that computes what a call with `x` returns; its `fake_quantize` then takes it.
+
+        Variables are read here and not when it computes: gradients may read none under `tf.cond`.
+        """
+        return None
 
     def to_integers(self, x):
         """Returns `(q, scale, zero_point)`: int32 codes with `fake_quantize(x) = (q - zero_point) * scale`."""

@@ -3,21 +3,21 @@
 import keras
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.base import Again, Quantizer
 
 # A step below this is no step: all of a layer's values would be clipped to nothing.
 MIN_STEP = 1e-6
 
 
-def lsq(v, step, bits, qn, qp, gradient_scale):
+def lsq(v, step, bits, qn, qp, gradient_scale, again=None):
     """`round(clip(v / s, qn, qp)) * s` with the gradients of LSQ, for a positive step `s`.
 
     Gradient to `v`: 1 inside the range, else 0 (straight-through). Gradient to `s`: `round(v/s) - v/s`
     inside, `qn` or `qp` outside, summed over the elements and times `gradient_scale`.
 
     One custom gradient around TensorFlow's fake_quant kernels: one pass over the tensor forward and one
-    backward, and nothing stored but `v` and the output. Written with stop_gradient the same costs 1.4 times
-    the step of an unquantized network. Exact halves round up (numpy's `rint`: to even).
+    backward, and nothing stored but `v` and the output, or `v` alone with `again`. Written with stop_gradient
+    the same costs 1.4 times the step of an unquantized network. Exact halves round up (numpy's `rint`: to even).
 
     Args:
         v: float32 tensor of any shape.
@@ -26,11 +26,12 @@ def lsq(v, step, bits, qn, qp, gradient_scale):
         qn: Python int, lowest integer.
         qp: Python int, highest integer.
         gradient_scale: float32 scalar; LSQ takes `1 / sqrt(N * qp)`.
+        again: None, or the `Again` that computes the result anew for the gradient.
 
     Returns:
         float32 tensor of the shape of `v`.
     """
-    kernel = {"num_bits": bits, "narrow_range": qp - qn == 2**bits - 2}
+    kernel = _kernel_attributes(bits, qn, qp)
 
     @tf.custom_gradient
     def forward(v, step):
@@ -43,12 +44,17 @@ def lsq(v, step, bits, qn, qp, gradient_scale):
             )
             # `dv` is the upstream gradient inside the range and 0 outside, where `below` and `above` hold
             # its sums. The shorter sum(upstream * q) - sum(dv * v) cancels: errors to 5e-3 at 8 bits.
-            inside = tf.reduce_sum(dv * (q - v)) / step
+            rounded = q if again is None else again(upstream)
+            inside = tf.reduce_sum(dv * (rounded - v)) / step
             return dv, (inside + below * qn + above * qp) * gradient_scale
 
         return q, gradient
 
     return forward(v, step)
+
+
+def _kernel_attributes(bits, qn, qp):
+    return {"num_bits": bits, "narrow_range": qp - qn == 2**bits - 2}
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -65,8 +71,8 @@ class LSQ(Quantizer):
 
     In an elastic layer the step is shared by all kernel sizes, widths, depths and resolutions (the shared
     step size of OQAT). It is NaN until `tfqnas.initialize` has set it, so that a forgotten initialisation
-    shows in the first loss. The gradient of the step is scaled by `1 / sqrt(N * Qp)`, with `N` the elements
-    of the tensor, or of one example where the tensor is a batch.
+    shows in the first gradient, and in `problem` before. The gradient of the step is scaled by
+    `1 / sqrt(N * Qp)`, with `N` the elements of the tensor, or of one example where the tensor is a batch.
 
     Args:
         bits: 2 to 16. signed: True for weights, False for activations. narrow_range: see `integer_range`.
@@ -93,9 +99,15 @@ class LSQ(Quantizer):
             raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
         self.step.assign(tf.maximum(step, MIN_STEP))
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x, batched, again=None):
         elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
-        return lsq(x, self._positive_step(), self.bits, self.qn, self.qp, tf.math.rsqrt(elements * self.qp))
+        scale = tf.math.rsqrt(elements * self.qp)
+        return lsq(x, self._positive_step(), self.bits, self.qn, self.qp, scale, again)
+
+    def again(self, x):
+        step, kernel = self._positive_step(), _kernel_attributes(self.bits, self.qn, self.qp)
+        low, high = self.qn * step, self.qp * step
+        return Again(lambda: tf.quantization.fake_quant_with_min_max_vars(x, low, high, **kernel))
 
     def to_integers(self, x):
         scale = self._positive_step()

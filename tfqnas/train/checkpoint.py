@@ -42,7 +42,8 @@ class Checkpoints:
         meta = json.dumps({**meta, "step": step, "arrays": len(variables)})
         np.savez(data, meta=np.array(meta), **{name.replace("/", "|"): v for name, v in variables.items()})
         write_atomically(self.directory / f"step-{step:08d}.npz", data.getvalue())
-        for old in self.files()[KEEP:]:
+        # Temporary files are what a kill left: one process writes here.
+        for old in [*self.files()[KEEP:], *self.directory.glob(".step-*.tmp")]:
             old.unlink(missing_ok=True)
 
     def load(self, log=print):

@@ -205,10 +205,15 @@ class Trainer:
             if on_step:
                 on_step(step, result, rate, waited)
             if on_checkpoint and ((step + 1) % config.checkpoint_steps == 0 or step + 1 == total):
+                # A finite gradient can still be an update too large for float32.
+                broken = [v.path for v in self.supernet.variables if not np.all(np.isfinite(v.numpy()))]
+                if broken:
+                    raise self._diverged(stage, step, total, rate, result, broken)
                 on_checkpoint(step + 1)
 
-    def _diverged(self, stage, step, total, rate, result):
+    def _diverged(self, stage, step, total, rate, result, broken=()):
         problems = [f"; {q.path}: {q.problem}" for q in self.supernet.quantizers if q.problem]
+        problems += [f"; {path} is not finite after the update" for path in broken]
         return TrainingDivergedError(
             f"stage {stage.name}, step {step} of {total}, learning rate {rate:.3g}: expected finite numbers, the "
             f"loss is {_numbers(result.losses)} and the gradient's norm {result.gradient_norm:.3g}"

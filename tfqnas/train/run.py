@@ -230,7 +230,8 @@ def _read_config(path):
 def _is_chief():
     """Only the first worker writes; all of them read."""
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    return (cluster.task_id or 0) == 0
+    first = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
+    return (cluster.task_type or first) == first and (cluster.task_id or 0) == 0
 
 
 def make_strategy(name):

@@ -1,0 +1,35 @@
+"""Convolution that keeps no quantized input for its gradient."""
+
+import tensorflow as tf
+
+
+def conv2d(x, kernel, strides, padding, again=None):
+    """`tf.nn.conv2d(x, kernel, strides, padding)`, which need not keep `x` for the gradient to the kernel.
+
+    Args:
+        x: float32 (batch, height, width, channels).
+        kernel: float32 (height, width, channels, filters); sizes may be unknown when traced.
+        strides: two ints. padding: "SAME" or "VALID".
+        again: None, or the `Again` that computes `x` anew.
+
+    Returns:
+        float32 (batch, height, width, filters).
+    """
+    if again is None:
+        return tf.nn.conv2d(x, kernel, strides, padding)
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        sizes = tf.shape(x)
+
+        def gradient(upstream):
+            arguments = {"out_backprop": upstream, "strides": (1, *strides, 1), "padding": padding}
+            dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=sizes, filter=kernel, **arguments)
+            dkernel = tf.raw_ops.Conv2DBackpropFilter(
+                input=again(upstream), filter_sizes=tf.shape(kernel), **arguments
+            )
+            return dx, tf.ensure_shape(dkernel, kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, strides, padding), gradient
+
+    return convolve(x, kernel)
