@@ -68,6 +68,29 @@ class ElasticConv2D(QuantConv2D):
         y = conv2d(x, kernel, self.strides, self.padding.upper(), again)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
+    @property
+    def widens(self):
+        """Whether it is a 1x1 convolution with at least twice as many filters as input channels."""
+        return self.kernel_size == (1, 1) and self.strides == (1, 1) and self.filters >= 2 * self.kernel.shape[2]
+
+    def output_statistics(self, x, filters=None):
+        """Mean and variance of each channel of a 1x1 convolution's output, from those of its input alone.
+
+        With the mean `m` and the covariance `C` of the quantized input: `m W` and the diagonal of `W^T C W`.
+
+        Returns:
+            float32 (2, all filters), 0 behind the first `filters`.
+        """
+        x = self.quantized_inputs(x)
+        x = tf.reshape(x, (-1, tf.shape(x)[-1]))
+        kernel = self.quantized_kernel(self.kernel[:, :, : tf.shape(x)[1], :filters])[0, 0]
+        mean = tf.reduce_mean(x, axis=0)
+        x -= mean
+        covariance = tf.linalg.matmul(x, x, transpose_a=True) / tf.cast(tf.shape(x)[0], tf.float32)
+        variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
+        statistics = tf.stack([tf.linalg.matvec(kernel, mean, transpose_a=True), variance])
+        return tf.pad(statistics, ((0, 0), (0, self.filters - tf.shape(statistics)[1])))
+
 
 @keras.saving.register_keras_serializable("tfqnas")
 class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
@@ -228,6 +251,10 @@ def normalized(convolution, norm, x, given=None, collected=None, **sizes):
     """
     if given is not None:
         return convolution(x, affine=norm.affine(next(given)), **sizes)
+    if collected is not None and getattr(convolution, "widens", False):
+        # The statistics of the widest tensors of the network, known before they are computed.
+        collected.append(convolution.output_statistics(x, **sizes))
+        return convolution(x, affine=norm.affine(collected[-1]), **sizes)
     y = convolution(x, **sizes)
     if collected is None:
         return norm(y)
