@@ -152,24 +152,11 @@ class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
             return kernel
         return self._cropped(self._transformed(kernel, kernel_size), kernel_size)
 
-    def call(self, x, kernel_size=None, affine=None):
-        """Convolves `x`, float32 (batch, height, width, channels).
-
-        Args:
-            kernel_size: None for the largest.
-            affine: None, or from `ElasticBatchNorm.affine`.
-
-        Returns:
-            float32 (batch, height, width, channels).
-        """
-        channels = _channels(x, self.kernel.shape[2])
-        kernel = self.quantized_kernel(self.view(kernel_size, channels))
-        if affine is not None:
-            scale, offset = (v[:channels] for v in affine)
-            kernel *= scale[:, tf.newaxis]
+    def call(self, x, kernel_size=None):
+        """`x`: float32 (batch, height, width, channels). Returns as many channels."""
+        kernel = self.quantized_kernel(self.view(kernel_size, _channels(x, self.kernel.shape[2])))
         x, again = self.forgettable_inputs(x)
-        y = depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
-        return y if affine is None else tf.nn.bias_add(y, offset)
+        return depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
 
     def get_config(self):
         own = {"kernel_sizes": self.kernel_sizes, "kernel_transform": self.kernel_transform}
@@ -210,12 +197,10 @@ class ElasticBatchNorm(keras.layers.Layer):
         channels = _channels(x, largest)
         gamma, beta = (tf.convert_to_tensor(v)[:channels] for v in (self.gamma, self.beta))
         if statistics is not None:
-            mean, variance = statistics[0, :channels], statistics[1, :channels]
-            y, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=x, scale=gamma, offset=beta, mean=mean, variance=variance,
-                epsilon=self.epsilon, is_training=False,
-            )  # fmt: skip
-            return y
+            # In the order of Keras' BatchNormalization, so that an extracted subnet rounds the same way: what
+            # follows is quantized, and a value on a tie must not depend on who computes it.
+            scale, offset = (v[:channels] for v in self.affine(statistics))
+            return x * scale + offset
         none = tf.zeros((0,))
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=self.epsilon, is_training=True
@@ -230,8 +215,8 @@ class ElasticBatchNorm(keras.layers.Layer):
     def affine(self, statistics):
         """`(scale, offset)`, float32 (largest channels,): with given statistics the layer is `x * scale + offset`.
 
-        The convolution before it takes them into its kernel and bias. That computes the same to float rounding
-        and saves two passes over the largest tensors of the network, a tenth of the time of an evaluation.
+        A recalibration's convolution takes them into its kernel and bias, which saves two passes over the widest
+        tensors. That is the same to float rounding only, so it is not for evaluation.
         """
         mean, variance = statistics[0], statistics[1]
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
@@ -250,7 +235,7 @@ def normalized(convolution, norm, x, given=None, collected=None, **sizes):
         collected: None, or a list to which the statistics of the batch are appended.
     """
     if given is not None:
-        return convolution(x, affine=norm.affine(next(given)), **sizes)
+        return norm(convolution(x, **sizes), statistics=next(given))
     if collected is not None and getattr(convolution, "widens", False):
         # The statistics of the widest tensors of the network, known before they are computed.
         collected.append(convolution.output_statistics(x, **sizes))
