@@ -262,19 +262,6 @@ def test_collected_statistics_are_the_mean_and_the_population_variance(batch, ch
     np.testing.assert_array_equal(layer(x), y)
 
 
-@pytest.mark.parametrize("given_as", ["numbers", "tensors"])
-def test_a_convolution_that_takes_the_batch_norm_in_gives_what_the_two_give(given_as, rng):
-    statistics = np.float32(np.stack([rng.normal(size=6), rng.uniform(0.5, 2, 6)]))
-    norm = batch_norm(rng)
-    layer = filled(ElasticConv2D(6, 3, padding="same", use_bias=False, **QUANTIZERS), 6, rng)
-    x = images(rng, 5)
-    for asked in ({"filters": 4}, {}):
-        given = {name: tf.constant(size) for name, size in asked.items()} if given_as == "tensors" else asked
-        expected = norm(layer(x, **asked), statistics=statistics)
-        y = layer(x, **given, affine=norm.affine(statistics))
-        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
-
-
 # -- Squeeze-and-excitation ----------------------------------------------------------------------------------
 
 

@@ -44,16 +44,8 @@ class ElasticConv2D(QuantConv2D):
         super().build(input_shape)
         self.input_spec = None  # narrower inputs are welcome
 
-    def call(self, x, filters=None, affine=None):
-        """Convolves `x`, float32 (batch, height, width, channels).
-
-        Args:
-            filters: how many output channels (all if None).
-            affine: None, or from `ElasticBatchNorm.affine`, for a convolution without bias.
-
-        Returns:
-            float32 (batch, height, width, filters).
-        """
+    def call(self, x, filters=None):
+        """`x`: float32 (batch, height, width, channels). Returns `filters` channels (all if None)."""
         inputs = _channels(x, self.kernel.shape[2])
         kernel = tf.convert_to_tensor(self.kernel)
         bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
@@ -61,35 +53,9 @@ class ElasticConv2D(QuantConv2D):
             kernel = kernel[:, :, :inputs, :filters]
             bias = bias[:filters] if self.use_bias else None
         kernel = self.quantized_kernel(kernel)
-        if affine is not None:
-            scale, bias = (v[:filters] for v in affine)
-            kernel *= scale
         x, again = self.forgettable_inputs(x)
         y = conv2d(x, kernel, self.strides, self.padding.upper(), again)
         return y if bias is None else tf.nn.bias_add(y, bias)
-
-    @property
-    def widens(self):
-        """Whether it is a 1x1 convolution with at least twice as many filters as input channels."""
-        return self.kernel_size == (1, 1) and self.strides == (1, 1) and self.filters >= 2 * self.kernel.shape[2]
-
-    def output_statistics(self, x, filters=None):
-        """Mean and variance of each channel of a 1x1 convolution's output, from those of its input alone.
-
-        With the mean `m` and the covariance `C` of the quantized input: `m W` and the diagonal of `W^T C W`.
-
-        Returns:
-            float32 (2, all filters), 0 behind the first `filters`.
-        """
-        x = self.quantized_inputs(x)
-        x = tf.reshape(x, (-1, tf.shape(x)[-1]))
-        kernel = self.quantized_kernel(self.kernel[:, :, : tf.shape(x)[1], :filters])[0, 0]
-        mean = tf.reduce_mean(x, axis=0)
-        x -= mean
-        covariance = tf.linalg.matmul(x, x, transpose_a=True) / tf.cast(tf.shape(x)[0], tf.float32)
-        variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
-        statistics = tf.stack([tf.linalg.matvec(kernel, mean, transpose_a=True), variance])
-        return tf.pad(statistics, ((0, 0), (0, self.filters - tf.shape(statistics)[1])))
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -215,8 +181,8 @@ class ElasticBatchNorm(keras.layers.Layer):
     def affine(self, statistics):
         """`(scale, offset)`, float32 (largest channels,): with given statistics the layer is `x * scale + offset`.
 
-        A recalibration's convolution takes them into its kernel and bias, which saves two passes over the widest
-        tensors. That is the same to float rounding only, so it is not for evaluation.
+        Folding them into the convolution before would save two passes over the widest tensors, but equal an
+        extracted subnet to float rounding only, which moves quantized values over ties.
         """
         mean, variance = statistics[0], statistics[1]
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
@@ -236,10 +202,6 @@ def normalized(convolution, norm, x, given=None, collected=None, **sizes):
     """
     if given is not None:
         return norm(convolution(x, **sizes), statistics=next(given))
-    if collected is not None and getattr(convolution, "widens", False):
-        # The statistics of the widest tensors of the network, known before they are computed.
-        collected.append(convolution.output_statistics(x, **sizes))
-        return convolution(x, affine=norm.affine(collected[-1]), **sizes)
     y = convolution(x, **sizes)
     if collected is None:
         return norm(y)
