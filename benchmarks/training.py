@@ -209,7 +209,7 @@ def measure_lsq(s, command):
 
 def measure_memory(s, bits):
     """Peak memory in MB of three training steps, less that of the imports."""
-    import tfqnas.train.run  # noqa: F401  everything that a training imports
+    import tfqnas.train.training  # noqa: F401  everything that a training imports
 
     before = peak_memory()
     step = training_step(s, bits or None)

@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tfqnas import data
+from tfqnas.data.config import DataConfig
+from tfqnas.data.dataset import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SPACE = {
@@ -108,7 +109,7 @@ def test_evaluate_agrees_with_the_table(family):
 @pytest.mark.slow
 def test_predict_names_classes_and_files_that_are_no_images(family, tmp_path):
     run_dir, _ = family
-    images, _ = data.load("digits", held_out=1).split("test")
+    images = load(DataConfig(), held_out=1).test.images
     picture, text = tmp_path / "digit.png", tmp_path / "text.png"
     PIL.Image.fromarray(images[0, ..., 0]).save(picture)
     text.write_text("no image")

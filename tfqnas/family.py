@@ -36,9 +36,9 @@ class Family:
         """Relative work of one search, in the unit of `Run.work`."""
         run, config = self.run, self.config
         bins = len(config.search_edges) - 1 if config.search_edges else config.search_bins
-        recalibration = min(run.config.recalibration_images, len(run.dataset.train_images))
+        recalibration = min(run.config.recalibration_images, len(run.dataset.train))
         ends = [run.cost(arch, None)["mmacs"] for arch in (run.space.smallest(), run.space.largest())]
-        images = recalibration + len(run.dataset.held_out_images)
+        images = recalibration + len(run.dataset.held_out)
         return bins * config.search_per_bin * images * sum(ends) / 2
 
     def search(self, bits, part, supernet=None):
@@ -187,15 +187,15 @@ def extract_model(run, supernet, arch, path):
     file, temporary = path.with_name(f"{path.name}.keras"), path.with_name(f".{path.name}.keras")
     model.save(temporary)
     temporary.replace(file)
-    images, labels = run.images("test", arch.resolution)
-    after = accuracy(predict(load_model(file), images), labels)
-    if abs(after - before) * len(labels) > max(1.0, 1e-3 * len(labels)):
+    images = run.images("test", arch.resolution)
+    after = accuracy(predict(load_model(file), images), images.labels)
+    if abs(after - before) * len(images) > max(1.0, 1e-3 * len(images)):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
         "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits),
         "before": before, "after": after, "file": str(file.relative_to(run.directory)),
         "arch": json.loads(arch.to_json()), "class_names": list(run.dataset.class_names),
-        "normalization": "(x - 128) / 128",
+        "normalization": "(x - 128) / 128", "evaluation_crop": run.config.evaluation_crop,
     }  # fmt: skip
     write_json(path.with_name(f"{path.name}.json"), record)
     return record

@@ -8,7 +8,7 @@ import PIL.Image
 
 import tfqnas.layers  # noqa: F401  registers the layers of saved models
 from tfqnas.arch import Arch
-from tfqnas.data import resized
+from tfqnas.data.images import batches_of, resized
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
 from tfqnas.search import ParetoFront
@@ -45,12 +45,11 @@ def load_model(path):
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
 
 
-def class_names(path, model):
-    """Class names of a model: those in the `.json` file that extraction wrote beside it, else numbers."""
+def model_record(path, model):
+    """What the `.json` file says that extraction wrote beside a model; without one, numbers as class names."""
     record = pathlib.Path(path).with_suffix(".json")
-    if record.exists():
-        return read_json(record)["class_names"]
-    return [str(i) for i in range(model.output_shape[-1])]
+    known = read_json(record) if record.exists() else {}
+    return {"class_names": [str(i) for i in range(model.output_shape[-1])], "evaluation_crop": 1.0, **known}
 
 
 def read_image(path, channels):
@@ -61,15 +60,17 @@ def read_image(path, channels):
 
 
 def predict(model, images, batch_size=256):
-    """Logits, float32 (n, classes), of normalised images.
+    """Logits, float32 (n, classes), of normalised images, an array or `EvaluationImages`.
 
     Layer by layer and not by Keras' `predict`, which traces a graph first: seconds for each of many models.
     """
-    batches = range(0, len(images), batch_size)
-    return np.concatenate([model(images[i : i + batch_size], training=False) for i in batches])
+    return np.concatenate([model(batch, training=False) for batch in batches_of(images, batch_size)])
 
 
-def classify(model, images):
-    """Probabilities, float32 (n, classes), of uint8 images (n, height, width, channels) of any size."""
-    logits = predict(model, resized(images, model.input_shape[1]))
+def classify(model, images, crop=1.0):
+    """Probabilities, float32 (n, classes), of uint8 images (n, height, width, channels) of any size.
+
+    `crop`: the share of the shorter side that is looked at, as in the training's evaluation.
+    """
+    logits = predict(model, resized(images, model.input_shape[1], crop))
     return keras.ops.convert_to_numpy(keras.ops.softmax(logits))

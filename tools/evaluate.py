@@ -5,13 +5,16 @@
     python tools/evaluate.py --checkpoint=runs/digits/checkpoints/largest_b4 --arch=largest
 """
 
+import dataclasses
+
 from absl import flags
 
+from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas_tools import common
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file")
-DATASET = flags.DEFINE_string("dataset", "digits", "data set to score --model on; a run has its own")
+common.define_flags(DataConfig)  # for --model; a run has its own
 RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to score a subnet of one of its trained supernets")
 BITS = flags.DEFINE_integer("bits", None, "bit width of the supernet in --run_dir")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "checkpoint file, or directory of a stage (the newest)")
@@ -36,16 +39,25 @@ def main(argv):
 
 
 def score_model():
-    from tfqnas import data, models
+    from tfqnas import models
+    from tfqnas.data.dataset import load
+    from tfqnas.data.images import EvaluationImages
     from tfqnas.train.calibrate import accuracy
 
     model = models.load_model(MODEL.value)
-    images, labels = data.load(DATASET.value, held_out=1).split(SPLIT.value)
-    expected = model.input_shape[-1]
-    if images.shape[-1] != expected:
-        raise UserError(f"--model: expects {expected} channels, {DATASET.value} has {images.shape[-1]}")
-    result = accuracy(models.predict(model, data.resized(images, model.input_shape[1])), labels)
-    return f"{MODEL.value}: {result:.2%} of {len(labels)} {SPLIT.value} images of {DATASET.value}"
+    config = common.from_flags(DataConfig)
+    if not flags.FLAGS["evaluation_crop"].present:
+        crop = models.model_record(MODEL.value, model)["evaluation_crop"]
+        config = dataclasses.replace(config, evaluation_crop=crop)
+    dataset = load(config, held_out=1)
+    expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
+    for what, number in expected.items():
+        if getattr(dataset, what) != number:
+            raise UserError(f"--model: expects {what.removeprefix('num_')} {number}, {config.dataset} has "
+                            f"{getattr(dataset, what)}")  # fmt: skip
+    images = EvaluationImages(dataset.split(SPLIT.value), model.input_shape[1], config.evaluation_crop, memory=1e9)
+    result = accuracy(models.predict(model, images), images.labels)
+    return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"
 
 
 def score_subnet(run, supernet, where):
@@ -53,7 +65,7 @@ def score_subnet(run, supernet, where):
 
     arch = models.read_arch(run.space, ARCH.value)
     result = run.accuracy(supernet, arch, SPLIT.value)
-    count = len(run.dataset.split(SPLIT.value)[1])
+    count = len(run.dataset.split(SPLIT.value))
     return f"{arch.key} in {where}: {result:.2%} of {count} {SPLIT.value} images of {run.config.dataset}, recalibrated"
 
 

@@ -21,7 +21,8 @@ def main(argv):
     from tfqnas import models
 
     model = models.load_model(MODEL.value)
-    names = models.class_names(MODEL.value, model)
+    record = models.model_record(MODEL.value, model)
+    names = record["class_names"]
     failed = 0
     for path in argv[1:]:
         try:
@@ -30,7 +31,7 @@ def main(argv):
             print(f"{path}: not a readable image ({error})", file=sys.stderr)
             failed += 1
             continue
-        probabilities = models.classify(model, image[None])[0]
+        probabilities = models.classify(model, image[None], record["evaluation_crop"])[0]
         best = probabilities.argsort()[::-1][: TOP.value]
         print(f"{path}: " + ", ".join(f"{names[i]} {probabilities[i]:.1%}" for i in best))
     if failed:

@@ -18,13 +18,14 @@ def main(argv):
     config, search_config = common.from_flags(RunConfig), common.from_flags(SearchConfig)
     common.import_tensorflow()
     from tfqnas.family import Family
-    from tfqnas.train import run as runs
+    from tfqnas.train.run import Run
+    from tfqnas.train.training import make_strategy, train
 
-    strategy = runs.make_strategy(config.distribution)
-    run = runs.Run.create(config)
+    strategy = make_strategy(config.distribution)
+    run = Run.create(config)
     family = Family(run, search_config)
     progress = family.progress(run.stages)
-    runs.train(run, progress, strategy)
+    train(run, progress, strategy)
     family.make(run.config.bits, progress)
     print(family.summary())
 

@@ -24,28 +24,31 @@ def main(argv):
     del argv
     config = common.from_flags(RunConfig)
     common.import_tensorflow()
-    from tfqnas.train import run as runs
+    from tfqnas.train.run import Run
+    from tfqnas.train.training import make_strategy, train
 
-    strategy = runs.make_strategy(config.distribution)
+    strategy = make_strategy(config.distribution)
     if FINETUNE_ARCH.value:
-        finetune(runs, config, strategy)
+        finetune(config, strategy)
         return
-    run = runs.Run.create(config)
-    runs.train(run, run.progress(), strategy)
+    run = Run.create(config)
+    train(run, run.progress(), strategy)
     print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
 
 
-def finetune(runs, config, strategy):
+def finetune(config, strategy):
     from tfqnas import family, models
     from tfqnas.errors import UserError
+    from tfqnas.train.run import Run
     from tfqnas.train.stages import finetuning
+    from tfqnas.train.training import train
 
-    run = runs.Run.existing(config.run_dir)
+    run = Run.existing(config.run_dir)
     if FINETUNE_BITS.value not in run.config.bits:
         raise UserError(f"--finetune_bits: expected one of {list(run.config.bits)}, received {FINETUNE_BITS.value}")
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
     stage = finetuning(FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value)
-    runs.train(run, run.progress([stage]), strategy, [stage])
+    train(run, run.progress([stage]), strategy, [stage])
     record = family.extract_model(run, run.load(stage), arch, run.directory / "models" / stage.name)
     print(f"{record['file']}: {record['after']:.2%} on the test split")
 

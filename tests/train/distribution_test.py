@@ -105,7 +105,7 @@ def mirrored():
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    from tfqnas.train.run import make_strategy
+    from tfqnas.train.training import make_strategy
 
     strategy = make_strategy("mirrored")
     assert strategy.num_replicas_in_sync == 2
@@ -161,23 +161,24 @@ def mirrored():
 def worker(directory):
     import keras
 
-    from tfqnas.train import run as runs
+    from tfqnas.train import training
+    from tfqnas.train.run import Run
 
-    strategy = runs.make_strategy("multiworker")
+    strategy = training.make_strategy("multiworker")
     assert strategy.num_replicas_in_sync == 2
     trainers = []
 
-    class Recorded(runs.Trainer):
+    class Recorded(training.Trainer):
         def __init__(self, *args):
             super().__init__(*args)
             trainers.append(self)
 
-    runs.Trainer = Recorded
+    training.Trainer = Recorded
     keras.utils.set_random_seed(json.loads(os.environ["TF_CONFIG"])["task"]["index"])  # workers must not rely on it
     directory = pathlib.Path(directory)
     config = settings(run_dir=str(directory / "run"), space=str(directory / "nano.json"), distribution="multiworker")
-    run = runs.Run.create(config)
-    runs.train(run, run.progress(), strategy)
+    run = Run.create(config)
+    training.train(run, run.progress(), strategy)
     index = strategy.cluster_resolver.task_id
     weights = {v.path.replace("/", "|"): v.numpy() for v in trainers[-1].supernet.variables}
     np.savez(directory / f"weights{index}.npz", **weights)

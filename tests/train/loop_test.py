@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfqnas.data.splits import Arrays
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.train.config import RunConfig
 from tfqnas.train.distill import subnet_loss
@@ -238,13 +239,13 @@ def test_a_result_with_a_number_that_is_not_finite_says_so():
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(2)
-    return rng.integers(0, 256, (40, 8, 8, 1), np.uint8), rng.integers(0, 10, 40).astype(np.int32)
+    return Arrays(rng.integers(0, 256, (40, 8, 8, 1), np.uint8), rng.integers(0, 10, 40).astype(np.int32))
 
 
 def recorded(trainer, data, start=0, stage=STAGE):
     steps, checkpoints = [], []
     trainer.fit(
-        stage, *data, start, on_step=lambda step, result, rate, waited: steps.append((step, result, rate, waited)),
+        stage, data, start, on_step=lambda step, result, rate, waited: steps.append((step, result, rate, waited)),
         on_checkpoint=checkpoints.append,
     )  # fmt: skip
     return steps, checkpoints
@@ -271,7 +272,7 @@ def test_a_stage_that_goes_on_ends_where_one_without_a_stop_ends(fresh, initial,
         raise Stop
 
     with pytest.raises(Stop):
-        fresh.fit(STAGE, *data, on_checkpoint=stop)
+        fresh.fit(STAGE, data, on_checkpoint=stop)
     between = [v.numpy() for v in variables(fresh)]
     recorded(fresh, data)  # something else happens to these weights
     for variable, value in zip(variables(fresh), between, strict=True):
@@ -297,5 +298,5 @@ def test_a_loss_that_is_not_finite_stops_with_stage_step_rate_and_quantizer(fres
         f"{quantizer.path}: the step size is not set"
     )
     with pytest.raises(TrainingDivergedError, match=message):
-        fresh.fit(STAGE, *data, start=3, on_checkpoint=checkpoints.append)
+        fresh.fit(STAGE, data, start=3, on_checkpoint=checkpoints.append)
     assert checkpoints == []

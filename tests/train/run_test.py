@@ -44,7 +44,8 @@ def settings(space_file):
 
 
 def trained(config):
-    from tfqnas.train.run import Run, train
+    from tfqnas.train.run import Run
+    from tfqnas.train.training import train
 
     run = Run.create(config)
     train(run, run.progress())
@@ -159,7 +160,8 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before_it(copied, finished
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(settings, tmp_path):
-    from tfqnas.train.run import Run, train
+    from tfqnas.train.run import Run
+    from tfqnas.train.training import train
 
     config = dataclasses.replace(
         settings, run_dir=str(tmp_path / "run"), bits=(4,), float_epochs=epochs(60), float_learning_rate=1e6,
@@ -176,7 +178,8 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(set
 
 def test_an_update_that_is_not_finite_is_never_saved(settings, tmp_path):
     """At the last step no further loss would show it."""
-    from tfqnas.train.run import Run, train
+    from tfqnas.train.run import Run
+    from tfqnas.train.training import train
 
     config = dataclasses.replace(
         settings, run_dir=str(tmp_path / "run"), bits=(4,), float_epochs=epochs(1), float_learning_rate=3e38,
@@ -257,8 +260,9 @@ def test_a_step_down_by_four_bits_doubles_the_steps_four_times(finished, setting
 
 
 def test_finetuning_trains_one_subnet_from_its_supernet(copied):
-    from tfqnas.train.run import Run, train
+    from tfqnas.train.run import Run
     from tfqnas.train.stages import finetuning
+    from tfqnas.train.training import train
 
     run = Run.existing(copied.run_dir)
     stage = finetuning(3, run.space.smallest(), epochs(2), 0.01)

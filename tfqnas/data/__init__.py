@@ -1,6 +1,4 @@
-"""Data sets, their splits and the two ways to read them: augmented batches and fixed evaluation images."""
+"""Data sets, their splits and the two ways to read them: augmented batches and fixed evaluation images.
 
-from tfqnas.data.dataset import DataSet, load
-from tfqnas.data.pipeline import Augmentation, resized, training_batches
-
-__all__ = ["Augmentation", "DataSet", "load", "resized", "training_batches"]
+Nothing is imported here: `tfqnas.data.config` must be readable without TensorFlow.
+"""

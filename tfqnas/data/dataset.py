@@ -1,32 +1,33 @@
-"""A labelled image data set in memory and its three parts: training, held out for the search, test."""
+"""A labelled image data set and its three parts: training, held out for the search, test."""
 
 import dataclasses
+import os
+import pathlib
 
 import numpy as np
 
+from tfqnas.data.splits import Arrays, Encoded
 from tfqnas.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """Images and labels as arrays.
+    """A data set, split.
 
     Attributes:
         name: as given to `load`.
         class_names: one a class, in the order of the labels.
-        train_images, held_out_images, test_images: uint8 (n, height, width, channels). Subnets are searched
-            on the held-out images, which come from the training set and are never trained on.
-        train_labels, held_out_labels, test_labels: int32 (n,).
+        image_size: (height, width) in pixels, of encoded images the median.
+        train, held_out, test: `Arrays` or `Encoded`. Subnets are searched on the held-out images, which come
+            from the training set and are never trained on.
     """
 
     name: str
     class_names: tuple
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    held_out_images: np.ndarray
-    held_out_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    image_size: tuple
+    train: Arrays | Encoded
+    held_out: Arrays | Encoded
+    test: Arrays | Encoded
 
     @property
     def num_classes(self):
@@ -34,38 +35,50 @@ class DataSet:
 
     @property
     def channels(self):
-        return self.train_images.shape[-1]
+        return self.train.channels
 
     def split(self, name):
-        """Returns `(images, labels)` of "train", "held_out" or "test"."""
-        return getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
+        """The split "train", "held_out" or "test"."""
+        return {"train": self.train, "held_out": self.held_out, "test": self.test}[name]
 
 
-def load(name, held_out, seed=0):
-    """Loads a data set.
+def load(config, held_out, seed=0, say=print):
+    """Loads the data set that `config` names.
 
     Args:
-        name: "digits", scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (UCI ML, Alpaydin and Kaynak),
-            split into 1,400 training and 397 test images with equal shares of the classes.
+        config: `DataConfig`: "digits" (scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, UCI ML, Alpaydin
+            and Kaynak; 1,400 for training and 397 for testing, with equal shares of the classes), a folder with
+            one sub-folder a class, or a TFDS name.
         held_out: how many training images to hold out for the search.
         seed: of the choice of the held-out images. The test split is always the same.
+        say: called with lines for the user: progress of reading a folder, images that are skipped.
 
     Raises:
-        UserError: for an unknown name, or where no training image would be left.
+        UserError: for a data set that is not there or cannot be used, or where no training image would be left.
     """
-    if name not in _LOADERS:
-        raise UserError(f"--dataset: expected one of {sorted(_LOADERS)}, received {name!r}")
-    class_names, (images, labels), (test_images, test_labels) = _LOADERS[name]()
-    if not 0 < held_out < len(images):
+    name = config.dataset
+    if name == "digits":
+        parts = _digits()
+    elif os.path.isdir(name) or name.startswith((".", "~", os.sep)):
+        from tfqnas.data import folder
+
+        parts = folder.load(pathlib.Path(name).expanduser(), config, say)
+    else:
+        from tfqnas.data import tfds_sets
+
+        parts = tfds_sets.load(name, config)
+    class_names, image_size, train, test = parts
+    if len(class_names) < 2:
+        raise UserError(f"--dataset={name}: expected at least two classes, received {len(class_names)}: "
+                        f"{', '.join(class_names) or 'none'}")  # fmt: skip
+    if not 0 < held_out < len(train):
         raise UserError(
-            f"--held_out: expected between 1 and {len(images) - 1} of the {len(images)} training images of "
+            f"--held_out: expected between 1 and {len(train) - 1} of the {len(train)} training images of "
             f"{name}, received {held_out}"
         )
-    order = np.random.default_rng((seed, 1)).permutation(len(images))
+    order = np.random.default_rng((seed, 1)).permutation(len(train))
     out, kept = order[:held_out], order[held_out:]
-    return DataSet(
-        name, class_names, images[kept], labels[kept], images[out], labels[out], test_images, test_labels
-    )
+    return DataSet(name, tuple(class_names), tuple(image_size), train.take(kept), train.take(out), test)
 
 
 def _digits():
@@ -74,12 +87,8 @@ def _digits():
 
     digits = sklearn.datasets.load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    labels = digits.target.astype(np.int32)
+    split = Arrays(images, digits.target.astype(np.int32))
     train, test = sklearn.model_selection.train_test_split(
-        np.arange(len(labels)), train_size=1400, stratify=labels, random_state=0
+        np.arange(len(split)), train_size=1400, stratify=split.labels, random_state=0
     )
-    class_names = tuple(str(name) for name in digits.target_names)
-    return class_names, (images[train], labels[train]), (images[test], labels[test])
-
-
-_LOADERS = {"digits": _digits}
+    return [str(name) for name in digits.target_names], images.shape[1:3], split.take(train), split.take(test)

@@ -1,68 +1,30 @@
-"""Training batches that start at any step, and evaluation images at any resolution.
+"""Training batches that start at any step.
 
 A batch is a pure function of the seed and its step: a run that continues after a kill sees what it would
 have seen, and nothing of the input has to be saved.
 """
 
-import dataclasses
-
-import numpy as np
 import tensorflow as tf
 
+from tfqnas.data.augment import Augmentation, crop_box, cropped_and_moved, recoloured
+from tfqnas.data.images import decode_cropped, image_shape, normalize
+from tfqnas.data.splits import Arrays
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Random affine change of each image.
-
-    Attributes:
-        shift: largest shift along each axis, as a share of the image.
-        zoom: largest relative change of size.
-        rotation: largest angle in degrees.
-        flip: mirror half of the images.
-    """
-
-    shift: float = 0.0
-    zoom: float = 0.0
-    rotation: float = 0.0
-    flip: bool = False
+# Files read by one call into Python: fewer calls cost less, more delay the first batch.
+READ = 16
 
 
-def normalize(images):
-    """`(x - 128) / 128`: the zero point is a whole number, so that it folds into an integer model exactly."""
-    return (tf.cast(images, tf.float32) - 128.0) / 128.0
-
-
-def resized(images, resolution):
-    """Evaluation images: resized, on the 8-bit grid as a camera delivers them, normalised.
-
-    Args:
-        images: uint8 (n, height, width, channels).
-        resolution: height and width to resize to.
-
-    Returns:
-        float32 (n, resolution, resolution, channels) in [-1, 1).
-    """
-    if images.shape[1:3] != (resolution, resolution):
-        chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
-        images = tf.concat([_resize_bytes(chunk, resolution) for chunk in chunks], axis=0)
-    return normalize(images)
-
-
-def _resize_bytes(images, resolution):
-    images = tf.image.resize(images, (resolution, resolution), antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
-
-
-def training_batches(images, labels, resolution, batch_size, seed, start, stop, augmentation, context=None):
+def training_batches(split, resolution, batch_size, seed, start, stop, augmentation, context=None, decode=None):
     """Batches of the steps `start` to `stop` of an endless, seeded sequence of epochs.
 
     Args:
-        images: uint8 (n, height, width, channels). labels: int32 (n,).
+        split: `Arrays` or `Encoded`.
         resolution: height and width of the batches.
         batch_size: images a step, over all replicas.
         seed: int. start: first step. stop: one behind the last.
         augmentation: `Augmentation`.
         context: `tf.distribute.InputContext`: batches are then those of this worker's replicas in turn.
+        decode: of encoded images, `decode_cropped` by default; for benchmarks.
 
     Returns:
         `tf.data.Dataset` of float32 (batch, resolution, resolution, channels) and int32 (batch,).
@@ -70,51 +32,83 @@ def training_batches(images, labels, resolution, batch_size, seed, start, stop, 
     replicas = context.num_replicas_in_sync if context else 1
     workers = context.num_input_pipelines if context else 1
     worker = context.input_pipeline_id if context else 0
-    local = replicas // workers
-    share = batch_size // replicas
-    count = len(images)
-    images, labels = tf.constant(images), tf.constant(labels, tf.int32)
-
-    def batch(element):
-        step, replica = element // local, worker * local + element % local
-        first = step * batch_size + replica * share
-        positions = first + tf.range(share, dtype=tf.int64)
-        epoch = positions // count
-        seeds = tf.stack([tf.fill((share,), tf.constant(seed, tf.int64)), epoch, epoch], axis=1)
-        # A permutation of each epoch, computed element by element: no shuffle buffer, no state. The raw
-        # operator, because its wrapper index_shuffle pads a list of seeds along the wrong axis.
-        index = tf.raw_ops.RandomIndexShuffle(index=positions % count, seed=seeds, max_index=count - 1)
-        x = tf.cast(tf.gather(images, index), tf.float32)
-        x = _augmented(x, resolution, augmentation, tf.stack([tf.constant(seed, tf.int64), first]))
-        return normalize(x), tf.gather(labels, index)
-
-    steps = tf.data.Dataset.range(start * local, stop * local)
-    return steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(4)
-
-
-def _augmented(images, resolution, augmentation, seed):
-    """Resizes by one random affine map an image, bilinear, edges repeated."""
-    n = tf.shape(images)[0]
-    height, width = images.shape[1], images.shape[2]
-    random = tf.random.stateless_uniform((5, n), seed, -1.0, 1.0)
-    angle = random[0] * (augmentation.rotation * np.pi / 180)
-    zoom = 1.0 + random[1] * augmentation.zoom
-    shift_y, shift_x = random[2] * augmentation.shift * height, random[3] * augmentation.shift * width
-    mirror = tf.where(random[4] < 0, -1.0, 1.0) if augmentation.flip else tf.ones((n,))
-    # Output pixel (i, j) reads the input at A (i, j) + b, about the centres of both images, whose pixels'
-    # centres lie at halves as in tf.image.resize.
-    scale_y, scale_x = height / resolution * zoom, width / resolution * zoom
-    a = [mirror * scale_x * tf.cos(angle), -scale_y * tf.sin(angle),
-         mirror * scale_x * tf.sin(angle), scale_y * tf.cos(angle)]  # fmt: skip
-    middle = (resolution - 1) / 2
-    b_x = (width - 1) / 2 + shift_x - (a[0] + a[1]) * middle
-    b_y = (height - 1) / 2 + shift_y - (a[2] + a[3]) * middle
-    zero = tf.zeros((n,))
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack([a[0], a[1], b_x, a[2], a[3], b_y, zero, zero], axis=1),
-        output_shape=(resolution, resolution),
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-        fill_value=0.0,
+    share, local = batch_size // replicas, replicas // workers
+    order = _Order(len(split), seed)
+    # A worker reads the shares of its own replicas: `local` batches a step, one behind the other.
+    firsts = tf.data.Dataset.range(start * local, stop * local).map(
+        lambda i: (i // local) * batch_size + (worker * local + i % local) * share
     )
+    make = _from_arrays if isinstance(split, Arrays) else _from_files
+    return make(split, order, firsts, share, resolution, augmentation, decode or decode_cropped).prefetch(4)
+
+
+class _Order:
+    """A permutation of each epoch, computed element by element: no shuffle buffer, no state."""
+
+    def __init__(self, count, seed):
+        self.count, self.seed = count, tf.constant(seed, tf.int64)
+
+    def numbers(self, positions):
+        """int64 (n,): which images stand at these positions of the endless sequence of epochs."""
+        epoch = positions // self.count
+        seeds = tf.stack([tf.fill(tf.shape(positions), self.seed), epoch, epoch], axis=1)
+        # The raw operator, because its wrapper index_shuffle pads a list of seeds along the wrong axis.
+        return tf.raw_ops.RandomIndexShuffle(index=positions % self.count, seed=seeds, max_index=self.count - 1)
+
+    def image_seed(self, position):
+        return tf.stack([self.seed, position])
+
+
+def _from_arrays(split, order, firsts, share, resolution, augmentation, _):
+    images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
+    height, width = split.images.shape[1:3]
+
+    def boxes(positions):
+        if augmentation.crop_area >= 1.0:
+            box = crop_box(tf.constant(height), tf.constant(width), augmentation, None)
+            return tf.tile(box[tf.newaxis], (share, 1))
+        crop = lambda position: crop_box(  # noqa: E731
+            tf.constant(height), tf.constant(width), augmentation, order.image_seed(position)
+        )
+        return tf.map_fn(crop, positions, fn_output_signature=tf.TensorSpec((4,), tf.int32))
+
+    def batch(first):
+        positions = first + tf.range(share, dtype=tf.int64)
+        numbers = order.numbers(positions)
+        x = tf.cast(tf.gather(images, numbers), tf.float32)
+        seed = order.image_seed(first)
+        x = cropped_and_moved(x, boxes(positions), resolution, augmentation, seed)
+        return normalize(recoloured(x, augmentation, seed)), tf.gather(labels, numbers)
+
+    return firsts.map(batch, num_parallel_calls=1, deterministic=True)
+
+
+def _from_files(split, order, firsts, share, resolution, augmentation, decode):
+    def read(positions):
+        numbers = order.numbers(positions)
+        files, labels = tf.numpy_function(split.examples, [numbers], (tf.string, tf.int32))
+        return tf.ensure_shape(files, (None,)), tf.ensure_shape(labels, (None,)), positions
+
+    def one(file, label, position):
+        height, width = image_shape(file)
+        box = crop_box(height, width, augmentation, order.image_seed(position))
+        return decode(file, box, resolution, split.channels), label, position
+
+    whole = crop_box(tf.constant(resolution), tf.constant(resolution), Augmentation(), None)
+
+    def batch(x, labels, positions):
+        x = tf.ensure_shape(x, (share, resolution, resolution, split.channels))
+        seed = order.image_seed(positions[0])
+        if augmentation.moves:
+            x = cropped_and_moved(x, tf.tile(whole[tf.newaxis], (share, 1)), resolution, augmentation, seed)
+        elif augmentation.flip:
+            mirrored = tf.random.stateless_uniform((share, 1, 1, 1), seed) < 0.5
+            x = tf.where(mirrored, tf.reverse(x, [2]), x)
+        return normalize(recoloured(x, augmentation, seed)), tf.ensure_shape(labels, (share,))
+
+    # In one row, so that files are read and decoded ahead over the batches' ends.
+    positions = firsts.flat_map(lambda first: tf.data.Dataset.range(first, first + share))
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    files = positions.batch(READ).map(read, **parallel).unbatch().map(one, **parallel)
+    return files.batch(share, drop_remainder=True).map(batch, **parallel)
+

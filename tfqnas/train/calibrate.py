@@ -1,7 +1,11 @@
 """BatchNorm recalibration and the accuracy of a subnet: what a score is made of."""
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
+
+from tfqnas.data.images import batches_of
 
 
 def recalibrate(supernet, code, images, batch_size=128):
@@ -14,7 +18,8 @@ def recalibrate(supernet, code, images, batch_size=128):
     Args:
         supernet: `Supernet`, or anything with its `batch_statistics`.
         code: int32 (n,), from `space.encode`.
-        images: float32 (n, resolution, resolution, channels), training images that are not scored.
+        images: training images that are not scored, at the subnet's resolution: `EvaluationImages`, or float32
+            (n, resolution, resolution, channels).
         batch_size: images a batch.
 
     Returns:
@@ -22,10 +27,8 @@ def recalibrate(supernet, code, images, batch_size=128):
     """
     batch_size = min(batch_size, len(images))
     code = tf.convert_to_tensor(code, tf.int32)
-    batches = [
-        supernet.batch_statistics(images[i : i + batch_size], code)
-        for i in range(0, len(images) - batch_size + 1, batch_size)
-    ]
+    whole = itertools.islice(batches_of(images, batch_size), len(images) // batch_size)
+    batches = [supernet.batch_statistics(batch, code) for batch in whole]
     return [_pooled(np.stack(layer)) for layer in zip(*batches, strict=True)]
 
 
@@ -36,11 +39,14 @@ def _pooled(statistics):
 
 
 def predict(supernet, code, statistics, images, batch_size=256):
-    """Logits, float32 (n, classes), of a subnet with given BatchNorm statistics."""
+    """Logits, float32 (n, classes), of a subnet with given BatchNorm statistics.
+
+    Args:
+        images: `EvaluationImages`, or float32 (n, resolution, resolution, channels).
+    """
     code = tf.convert_to_tensor(code, tf.int32)
     statistics = [tf.convert_to_tensor(s) for s in statistics]
-    chunks = range(0, len(images), batch_size)
-    return np.concatenate([supernet.logits(images[i : i + batch_size], code, statistics) for i in chunks])
+    return np.concatenate([supernet.logits(batch, code, statistics) for batch in batches_of(images, batch_size)])
 
 
 def accuracy(logits, labels):

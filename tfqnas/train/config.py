@@ -3,16 +3,16 @@
 import dataclasses
 import json
 
+from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.settings import as_flag, first_difference, plain, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(DataConfig):
     """The settings of a run. One value in a tuple of the stages stands for all of them."""
 
     run_dir: str = setting("", "directory of the run: checkpoints, logs, search, models", fixed=False)
-    dataset: str = setting("digits", "data set: digits")
     space: str = setting("tiny", "search space: a name or a JSON file")
     bits: tuple[int, ...] = setting((4, 3, 2), "bit widths, falling, one supernet each")
     schedule: str = setting("inherit", "inherit: each bit width from the one above; direct: each from float")
@@ -40,16 +40,22 @@ class RunConfig:
     distillation_weight: float = setting(1.0, "share of the distillation loss where it applies, 0 to 1")
     distillation_temperature: float = setting(1.0, "temperature of the soft labels")
     teacher_arch: str = setting("largest", "the teacher's subnet: largest, or same (as the student's)")
+    crop_area: float = setting(1.0, "augmentation: smallest share of the area in the random resized crop; 1: none")
     shift: float = setting(0.0, "augmentation: largest shift, as a share of the image")
     zoom: float = setting(0.0, "augmentation: largest relative change of size")
     rotation: float = setting(0.0, "augmentation: largest angle in degrees")
     flip: bool = setting(False, "augmentation: mirror half of the images")
+    brightness: float = setting(0.0, "augmentation: largest relative change of all pixels")
+    saturation: float = setting(0.0, "augmentation: largest relative change of the distance to grey")
     narrow_range: bool = setting(False, "symmetric integer range of the weights, without the lowest code")
     kernel_transform: bool = setting(False, "learn the map from larger to smaller kernels, as once-for-all does")
     checkpoint_steps: int = setting(200, "steps between checkpoints; each stage ends with one", fixed=False)
+    cache_gb: float = setting(4.0, "memory for decoded evaluation images; what does not fit is decoded again",
+                              fixed=False)  # fmt: skip
     distribution: str = setting("none", "none, mirrored (all devices) or multiworker (TF_CONFIG)", fixed=False)
 
     def __post_init__(self):
+        super().__post_init__()
         for field in dataclasses.fields(self):
             if isinstance(getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))

@@ -7,10 +7,14 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.data import Augmentation, training_batches
+from tfqnas.data.augment import Augmentation
+from tfqnas.data.pipeline import training_batches
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.train.distill import subnet_loss
 from tfqnas.train.optimizer import FusedSGD
+
+# The settings of a run that describe the augmentation: fields of both.
+AUGMENTATION = ("crop_area", "shift", "zoom", "rotation", "flip", "brightness", "saturation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,11 +176,11 @@ class Trainer:
             codes[i], resolutions[i], weights[i] = self.supernet.space.encode(arch), arch.resolution, soft_weights[i]
         return [tf.constant(x) for x in (np.int32(count), codes, resolutions, weights)]
 
-    def fit(self, stage, images, labels, start=0, on_step=None, on_checkpoint=None):
+    def fit(self, stage, split, start=0, on_step=None, on_checkpoint=None):
         """Trains a stage from step `start` to its end.
 
         Args:
-            stage: `Stage`. images, labels: the training split, uint8 and int32.
+            stage: `Stage`. split: the training split, `Arrays` or `Encoded`.
             start: first step, the number of steps that the loaded weights have behind them.
             on_step: called with `(step, StepResult, learning_rate, waited)` after each step; `waited` is the
                 time in seconds that the step waited for its batch.
@@ -187,11 +191,11 @@ class Trainer:
                 from before it.
         """
         config = self.config
-        total = total_steps(stage, len(images), config.batch_size)
+        total = total_steps(stage, len(split), config.batch_size)
         stage_seed = _stage_seed(config.seed, stage.name)
         sample = sampler(self.supernet.space, stage, config.random_subnets)
-        warmup = round(config.warmup_epochs * len(images) / config.batch_size)
-        batches = self._batches(images, labels, stage_seed, start, total)
+        warmup = round(config.warmup_epochs * len(split) / config.batch_size)
+        batches = self._batches(split, stage_seed, start, total)
         for step in range(start, total):
             began = time.perf_counter()
             batch = next(batches)
@@ -226,17 +230,17 @@ class Trainer:
         first = 0.0 if stage.soft_labels == "in_place" else self.config.distillation_weight
         return [first] + [self.config.distillation_weight] * (count - 1)
 
-    def _batches(self, images, labels, seed, start, stop):
+    def _batches(self, split, seed, start, stop):
         config = self.config
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:
             raise ValueError(f"batch_size: expected a multiple of {replicas} replicas, got {config.batch_size}")
-        augmentation = Augmentation(config.shift, config.zoom, config.rotation, config.flip)
+        augmentation = Augmentation(**{name: getattr(config, name) for name in AUGMENTATION})
         resolution = max(self.supernet.space.resolutions)
 
         def make(context=None):
             return training_batches(
-                images, labels, resolution, config.batch_size, seed, start, stop, augmentation, context
+                split, resolution, config.batch_size, seed, start, stop, augmentation, context
             )
 
         return iter(self.strategy.distribute_datasets_from_function(make))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfqnas import data
-from tfqnas.data import Augmentation, resized, training_batches
-from tfqnas.errors import UserError
+from tfqnas.data.augment import Augmentation
+from tfqnas.data.pipeline import training_batches
+from tfqnas.data.splits import Arrays, Encoded
 
 NONE = Augmentation()
 ALL_KINDS = Augmentation(shift=0.1, zoom=0.2, rotation=15.0, flip=True)
@@ -21,7 +21,8 @@ def numbered(height=8, width=8, channels=1):
 
 
 def batches(start, stop, resolution=8, batch_size=8, seed=3, augmentation=NONE, context=None, arrays=None):
-    made = training_batches(*(arrays or numbered()), resolution, batch_size, seed, start, stop, augmentation, context)
+    split = Arrays(*(arrays or numbered()))
+    made = training_batches(split, resolution, batch_size, seed, start, stop, augmentation, context)
     return [(x.numpy(), y.numpy()) for x, y in made]
 
 
@@ -83,7 +84,10 @@ def test_the_shares_of_the_replicas_are_the_batch_of_one_device(workers, replica
 def test_without_augmentation_training_images_are_scaled_up_as_by_tf_image_resize(resolution, height, width):
     images, labels = numbered(height, width)
     for x, y in batches(0, 2, resolution=max(resolution, width), arrays=(images, labels)):
-        expected = (tf.image.resize(np.float32(images[y]), x.shape[1:3]) - 128.0) / 128.0  # half-pixel centres
+        side = x.shape[1]
+        whole = tf.image.resize(np.float32(images[y]), (side, side * width // height))  # half-pixel centres
+        left = (whole.shape[2] - side) // 2
+        expected = (whole[:, :, left : left + side] - 128.0) / 128.0  # the square in the middle
         np.testing.assert_allclose(x, expected, atol=2e-5)
 
 
@@ -149,89 +153,60 @@ def test_the_same_image_is_changed_differently_in_every_epoch():
     assert (np.abs(a - b).max(axis=(1, 2, 3)) > 1e-3).all()
 
 
-# -- Evaluation images -------------------------------------------------------------------------------------------
+# -- Encoded images ----------------------------------------------------------------------------------------------
 
 
-def triangle(size, resolution):
-    """The matrix of bilinear resizing with antialiasing along one axis, half-pixel centres, float64."""
-    scale = size / resolution
-    centres = (np.arange(resolution) + 0.5) * scale
-    distance = np.abs(np.arange(size) + 0.5 - centres[:, np.newaxis]) / max(scale, 1)
-    weights = np.maximum(0, 1 - distance)
-    return weights / weights.sum(axis=1, keepdims=True)
+def encoded_batches(encoded, start, stop, augmentation=NONE, context=None, batch_size=8):
+    made = training_batches(encoded, 16, batch_size, 5, start, stop, augmentation, context)
+    return [(x.numpy(), y.numpy()) for x, y in made]
 
 
-@pytest.mark.parametrize("resolution", [5, 8, 20])
-def test_evaluation_images_are_resized_and_stay_on_the_8_bit_grid(resolution):
-    images, _ = numbered(channels=3)
-    x = resized(images, resolution).numpy()
-    matrix = triangle(8, resolution)
-    expected = np.einsum("ri,nijc,sj->nrsc", matrix, np.float64(images), matrix)
-    pixels = x * 128 + 128
-    assert x.dtype == np.float32 and x.shape == (COUNT, resolution, resolution, 3)
-    np.testing.assert_array_equal(pixels, np.rint(pixels))
-    assert np.abs(pixels - expected).max() <= 0.5 + 1e-3
-    assert x.min() >= -1 and x.max() < 1
+PHOTOS = Augmentation(crop_area=0.2, flip=True, brightness=0.1, saturation=0.5)
 
 
-def test_many_images_are_resized_as_one():
-    images = np.random.default_rng(0).integers(0, 256, (2100, 2, 2, 1), np.uint8)
-    together = resized(images, 3)
-    for part in (slice(0, 5), slice(1020, 1030), slice(2095, 2100)):
-        np.testing.assert_array_equal(together[part], resized(images[part], 3))
+@pytest.mark.parametrize("augmentation", [NONE, PHOTOS, Augmentation(shift=0.1, rotation=9.0)])
+def test_encoded_batches_depend_on_the_seed_and_their_step_alone(encoded, augmentation):
+    whole = encoded_batches(encoded, 0, 5, augmentation)
+    assert [x.shape for x, _ in whole] == [(8, 16, 16, 3)] * 5
+    assert_equal_batches(encoded_batches(encoded, 3, 5, augmentation), whole[3:])
 
 
-# -- Data sets ---------------------------------------------------------------------------------------------------
+def test_encoded_epochs_are_permutations_and_the_images_follow_their_labels(encoded, files):
+    some = encoded_batches(encoded, 0, 6)
+    labels = np.concatenate([y for _, y in some])[:48].reshape(4, 12)
+    np.testing.assert_array_equal(np.sort(labels, axis=1), np.tile(np.arange(12), (4, 1)))
+    assert len({tuple(row) for row in labels.tolist()}) == 4
+    for x, y in some[:2]:
+        for image, label in zip(x, y, strict=True):
+            whole = tf.image.decode_image(files[label][0], expand_animations=False).numpy()
+            side = min(whole.shape[:2])
+            top, left = (n - side >> 1 for n in whole.shape[:2])
+            square = np.float32(whole[top : top + side, left : left + side])
+            expected = (tf.image.resize(square, (16, 16), antialias=True) - 128.0) / 128.0
+            np.testing.assert_allclose(image, expected, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", held_out=200, seed=0)
+def test_the_shares_of_encoded_batches_are_the_batch_of_one_device(encoded):
+    whole = encoded_batches(encoded, 2, 5)
+    shares = [encoded_batches(encoded, 2, 5, context=tf.distribute.InputContext(2, worker, 4)) for worker in range(2)]
+    for step, (x, y) in enumerate(whole):
+        parts = [share[2 * step + i] for share in shares for i in range(2)]
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), x)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), y)
 
 
-def test_digits_have_their_sizes_and_are_scaled_to_bytes(digits):
-    import sklearn.datasets
-
-    sizes = {name: len(digits.split(name)[0]) for name in ("train", "held_out", "test")}
-    assert sizes == {"train": 1200, "held_out": 200, "test": 397}
-    assert (digits.num_classes, digits.channels) == (10, 1) and digits.class_names == tuple("0123456789")
-    for name in sizes:
-        images, labels = digits.split(name)
-        assert images.dtype == np.uint8 and images.shape[1:] == (8, 8, 1) and labels.dtype == np.int32
-        assert images.max() == 255 and len(labels) == len(images)
-    original = sklearn.datasets.load_digits()
-    levels = np.rint(np.arange(17) * 255 / 16)
-    expected = sorted(zip(levels[original.data.astype(int)].tolist(), original.target.tolist(), strict=True))
-    parts = [digits.split(name) for name in sizes]
-    together = [
-        (image.ravel().tolist(), label) for images, labels in parts for image, label in zip(images, labels, strict=True)
-    ]
-    assert sorted(together) == expected  # every digit, with its label, is in one part, once
-
-
-def test_the_classes_have_equal_shares_in_training_and_test(digits):
-    shares = [np.bincount(np.concatenate(labels), minlength=10) / sum(map(len, labels)) for labels in (
-        [digits.train_labels, digits.held_out_labels], [digits.test_labels]
-    )]  # fmt: skip
-    np.testing.assert_allclose(*shares, atol=0.004)
-
-
-def test_the_seed_chooses_what_is_held_out_and_never_the_test_images(digits):
-    again, other = data.load("digits", 200, seed=0), data.load("digits", 200, seed=1)
-    np.testing.assert_array_equal(digits.held_out_images, again.held_out_images)
-    np.testing.assert_array_equal(digits.train_labels, again.train_labels)
-    assert not np.array_equal(digits.held_out_images, other.held_out_images)
-    np.testing.assert_array_equal(digits.test_images, other.test_images)
-
-
-@pytest.mark.parametrize(
-    ("name", "held_out", "message"),
-    [
-        ("cats", 10, r"--dataset: expected one of \['digits'.*\], received 'cats'"),
-        ("digits", 1400, "--held_out: expected between 1 and 1399 of the 1400 training images .* received 1400"),
-        ("digits", 0, "--held_out: .* received 0"),
-    ],
-)
-def test_what_cannot_be_loaded_is_refused(name, held_out, message):
-    with pytest.raises(UserError, match=message):
-        data.load(name, held_out)
+def test_arrays_and_files_of_the_same_images_are_cropped_alike(rng, encode):
+    """Both take the same boxes; only enlarging is compared, since only files are shrunk with antialiasing."""
+    images = rng.integers(0, 256, (4, 9, 9, 3), np.uint8)
+    stored = [encode(image) for image in images]
+    labels = np.arange(4, dtype=np.int32)
+    augmentation = Augmentation(crop_area=0.3)
+    pairs = zip(
+        training_batches(Arrays(images, labels), 18, 4, 1, 0, 3, augmentation),
+        training_batches(Encoded(lambda i: (stored[i], i), labels, 3), 18, 4, 1, 0, 3, augmentation),
+        strict=True,
+    )
+    for (x, y), (other_x, other_y) in pairs:
+        np.testing.assert_array_equal(y, other_y)
+        inner = np.abs(x - other_x)[:, 2:-2, 2:-2]  # beyond a box arrays read its neighbours, files repeat its edge
+        assert inner.max() < 1e-4

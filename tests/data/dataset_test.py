@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from tfqnas.data.config import DataConfig
+from tfqnas.data.dataset import load
+from tfqnas.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(DataConfig(), held_out=200, seed=0)
+
+
+def test_digits_have_their_sizes_and_are_scaled_to_bytes(digits):
+    import sklearn.datasets
+
+    sizes = {name: len(digits.split(name)) for name in ("train", "held_out", "test")}
+    assert sizes == {"train": 1200, "held_out": 200, "test": 397}
+    assert (digits.num_classes, digits.channels) == (10, 1) and digits.class_names == tuple("0123456789")
+    for name in sizes:
+        images, labels = digits.split(name).images, digits.split(name).labels
+        assert images.dtype == np.uint8 and images.shape[1:] == (8, 8, 1) and labels.dtype == np.int32
+        assert images.max() == 255 and len(labels) == len(images)
+    original = sklearn.datasets.load_digits()
+    levels = np.rint(np.arange(17) * 255 / 16)
+    expected = sorted(zip(levels[original.data.astype(int)].tolist(), original.target.tolist(), strict=True))
+    parts = [digits.split(name) for name in sizes]
+    together = [
+        (image.ravel().tolist(), label) for part in parts for image, label in zip(part.images, part.labels, strict=True)
+    ]
+    assert sorted(together) == expected  # every digit, with its label, is in one part, once
+
+
+def test_the_classes_have_equal_shares_in_training_and_test(digits):
+    shares = [np.bincount(np.concatenate(labels), minlength=10) / sum(map(len, labels)) for labels in (
+        [digits.train.labels, digits.held_out.labels], [digits.test.labels]
+    )]  # fmt: skip
+    np.testing.assert_allclose(*shares, atol=0.004)
+
+
+def test_the_seed_chooses_what_is_held_out_and_never_the_test_images(digits):
+    again, other = load(DataConfig(), 200, seed=0), load(DataConfig(), 200, seed=1)
+    np.testing.assert_array_equal(digits.held_out.images, again.held_out.images)
+    np.testing.assert_array_equal(digits.train.labels, again.train.labels)
+    assert not np.array_equal(digits.held_out.images, other.held_out.images)
+    np.testing.assert_array_equal(digits.test.images, other.test.images)
+
+
+@pytest.mark.parametrize(
+    ("name", "held_out", "message"),
+    [
+        ("cifar11", 10, r"--dataset: expected digits, a folder, or .* TFDS .*near: cifar10.*received 'cifar11'"),
+        ("digits", 1400, "--held_out: expected between 1 and 1399 of the 1400 training images .* received 1400"),
+        ("digits", 0, "--held_out: .* received 0"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(name, held_out, message):
+    with pytest.raises(UserError, match=message):
+        load(DataConfig(dataset=name), held_out)

@@ -1,0 +1,129 @@
+import os
+
+import numpy as np
+import pytest
+
+from tfqnas.data.config import DataConfig
+from tfqnas.data.dataset import load
+from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.errors import UserError
+
+
+def loaded(root, held_out=1, say=lambda text: None, **settings):
+    return load(DataConfig(dataset=str(root), **settings), held_out, say=say)
+
+
+def test_classes_are_the_sub_folders_and_each_has_its_share_of_test_images(make_folder):
+    root = make_folder({"dogs": 10, "cats": 5, "eels": 2})
+    data = loaded(root, test_share=0.2)
+    assert data.class_names == ("cats", "dogs", "eels")
+    assert isinstance(data.train, Encoded) and data.channels == 3
+    assert np.bincount(data.test.labels).tolist() == [1, 2, 1]
+    assert len(data.train) + len(data.held_out) == 13
+    assert data.image_size == (23, 24)  # the median of 20 to 29, 20 to 24 and 20, 21
+    again = loaded(root, test_share=0.2)
+    assert [again.test.read(i) for i in again.test.numbers] == [data.test.read(i) for i in data.test.numbers]
+    names = {data.train.read(i)[0] for i in (*data.train.numbers, *data.held_out.numbers)}
+    assert len(names) == 13 and not names & {data.test.read(i)[0] for i in data.test.numbers}
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation"])
+def test_folders_named_train_and_test_are_these_splits(make_folder, tmp_path, name):
+    make_folder({"a": 3, "b": 2}, tmp_path / "photos/train")
+    data = loaded(make_folder({"a": 2, "b": 4}, tmp_path / f"photos/{name}").parent)
+    assert data.class_names == ("a", "b") and len(data.train) == 4
+    assert data.test.labels.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_images_of_one_size_are_held_in_memory(make_folder, rng):
+    images = {name: [rng.integers(0, 256, (9, 9, 1), np.uint8) for _ in range(3)] for name in "ab"}
+    data = loaded(make_folder(images))
+    assert isinstance(data.train, Arrays) and data.channels == 1 and data.image_size == (9, 9)
+    together = [*data.train.images, *data.held_out.images, *data.test.images]
+    assert sorted(image.tobytes() for image in together) == sorted(i.tobytes() for c in images.values() for i in c)
+
+
+def test_one_coloured_image_makes_all_of_them_coloured(make_folder, rng):
+    grey, coloured = (rng.integers(0, 256, (9, 9, c), np.uint8) for c in (1, 3))
+    assert loaded(make_folder({"a": [grey] * 3, "b": [grey, grey, coloured]})).channels == 3
+
+
+def test_corrupt_images_are_an_error_that_names_each_of_them(make_folder):
+    root = make_folder({"a": 4, "b": 4}, form="JPEG")
+    (root / "a/text.jpg").write_text("no image")
+    whole = (root / "b/001.jpeg").read_bytes()
+    (root / "b/001.jpeg").write_bytes(whole[: len(whole) // 2])
+    (root / "b/new.webp").write_bytes(b"RIFF")
+    (root / "b/notes.txt").write_text("is no image, nor says so")
+    with pytest.raises(UserError) as error:
+        loaded(root, max_bad_images=2)
+    text = str(error.value)
+    assert "3 of 10 images cannot be read, expected at most --max_bad_images=2" in text
+    assert f"{root}/a/text.jpg: not an image that can be decoded" in text and f"{root}/b/001.jpeg: not an" in text
+    assert f"{root}/b/new.webp: .webp is not supported, expected one of .jpg" in text and "notes.txt" not in text
+
+
+def test_so_many_corrupt_images_as_allowed_are_listed_and_skipped(make_folder):
+    root = make_folder({"a": 4, "b": 4})
+    (root / "a/bad.png").write_bytes(b"")
+    said = []
+    for _ in range(2):  # once checked, once remembered
+        data = loaded(root, say=said.append, max_bad_images=1)
+        assert len(data.train) + len(data.held_out) + len(data.test) == 8
+        assert "1 of 9 images cannot be read and are skipped" in said[-1] and "a/bad.png" in said[-1]
+    with pytest.raises(UserError, match=r"a/bad\.png"):
+        loaded(root)
+
+
+def test_a_changed_image_is_checked_again(make_folder):
+    root = make_folder({"a": 3, "b": 3})
+    loaded(root)
+    (root / "a/001.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"a/001\.png"):
+        loaded(root)
+
+
+def test_a_folder_that_cannot_serve_is_refused_with_the_reason(make_folder, tmp_path):
+    with pytest.raises(UserError, match="expected a folder with one sub-folder a class, there is none"):
+        loaded(f"{tmp_path}/missing")
+    root = make_folder({"a": 3})
+    with pytest.raises(UserError, match="expected at least two classes, received 1: a"):
+        loaded(root)
+    (root / "empty").mkdir()
+    with pytest.raises(UserError, match="expected images .* in every class, .*photos has none in empty"):
+        loaded(root)
+    with pytest.raises(UserError, match="found no sub-folder"):
+        loaded(root / "a")
+    make_folder({"b": 1}, root)
+    (root / "empty").rmdir()
+    with pytest.raises(UserError, match=r"at least 2 images in every class.*photos/b has 1"):
+        loaded(root)
+
+
+def test_a_class_of_which_nothing_can_be_read_is_empty(make_folder):
+    root = make_folder({"a": 3, "b": 2})
+    for file in (root / "b").iterdir():
+        file.write_bytes(b"broken")
+    with pytest.raises(UserError, match="in every class, .* has none in b"):
+        loaded(root, max_bad_images=9)
+
+
+def test_test_folders_with_other_classes_are_refused(make_folder, tmp_path):
+    make_folder({"a": 3, "b": 2}, tmp_path / "photos/train")
+    root = make_folder({"a": 2, "c": 4}, tmp_path / "photos/test").parent
+    with pytest.raises(UserError, match="same classes in train and test, only one of them has b, c"):
+        loaded(root)
+
+
+def test_a_folder_without_permission_is_named(make_folder, monkeypatch):
+    root = make_folder({"a": 3, "b": 2})
+    real = os.scandir
+
+    def scandir(path="."):  # root may read everything, so the refusal is made here
+        if str(path).endswith("photos/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match="photos/b cannot be read .Permission denied"):
+        loaded(root)

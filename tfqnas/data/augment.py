@@ -1,0 +1,119 @@
+"""Random changes of training images: crop, affine map, colour. Pure functions of images and a seed."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training image.
+
+    Attributes:
+        crop_area: smallest share of the image's area in the random resized crop (Szegedy et al., 2015); 1: the
+            largest square in the middle, always.
+        crop_aspect: largest aspect ratio of that crop, either way.
+        shift: largest shift along each axis, as a share of the image.
+        zoom: largest relative change of size.
+        rotation: largest angle in degrees.
+        flip: mirror half of the images.
+        brightness: largest relative change of all pixels.
+        saturation: largest relative change of the distance to grey.
+    """
+
+    crop_area: float = 1.0
+    crop_aspect: float = 4 / 3
+    shift: float = 0.0
+    zoom: float = 0.0
+    rotation: float = 0.0
+    flip: bool = False
+    brightness: float = 0.0
+    saturation: float = 0.0
+
+    @property
+    def moves(self):
+        """Whether an affine map remains after crop and flip."""
+        return bool(self.shift or self.zoom or self.rotation)
+
+
+def crop_box(height, width, augmentation, seed):
+    """The part of one image to train on.
+
+    Args:
+        height, width: int32 scalars. seed: int64 (2,).
+
+    Returns:
+        int32 (4,): top, left, height, width. Ten crops are tried; if none fits, the whole image is taken.
+    """
+    if augmentation.crop_area >= 1.0:
+        side = tf.minimum(height, width)
+        return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
+    aspect = augmentation.crop_aspect
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.stack([height, width, 3]),
+        tf.zeros((1, 0, 4)),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=(1 / aspect, aspect),
+        area_range=(augmentation.crop_area, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def cropped_and_moved(images, boxes, resolution, augmentation, seed):
+    """Cuts, moves, turns, mirrors and scales by one affine map an image, bilinear, edges repeated.
+
+    Args:
+        images: float32 (n, height, width, channels). boxes: int32 (n, 4), from `crop_box`.
+        resolution: height and width of the result. seed: int64 (2,), of the batch.
+
+    Returns:
+        float32 (n, resolution, resolution, channels).
+    """
+    n = tf.shape(images)[0]
+    top, left, height, width = tf.unstack(tf.cast(boxes, tf.float32), axis=1)
+    random = tf.random.stateless_uniform((5, n), seed, -1.0, 1.0)
+    angle = random[0] * (augmentation.rotation * np.pi / 180)
+    zoom = 1.0 + random[1] * augmentation.zoom
+    shift_y, shift_x = random[2] * augmentation.shift * height, random[3] * augmentation.shift * width
+    mirror = tf.where(random[4] < 0, -1.0, 1.0) if augmentation.flip else tf.ones((n,))
+    # Output pixel (i, j) reads the input at A (i, j) + b, about the centres of output and box, whose pixels'
+    # centres lie at halves as in tf.image.resize.
+    scale_y, scale_x = height / resolution * zoom, width / resolution * zoom
+    a = [mirror * scale_x * tf.cos(angle), -scale_y * tf.sin(angle),
+         mirror * scale_x * tf.sin(angle), scale_y * tf.cos(angle)]  # fmt: skip
+    middle = (resolution - 1) / 2
+    b_x = left + (width - 1) / 2 + shift_x - (a[0] + a[1]) * middle
+    b_y = top + (height - 1) / 2 + shift_y - (a[2] + a[3]) * middle
+    zero = tf.zeros((n,))
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack([a[0], a[1], b_x, a[2], a[3], b_y, zero, zero], axis=1),
+        output_shape=(resolution, resolution),
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )
+
+
+def recoloured(images, augmentation, seed):
+    """Brightness and saturation by one random factor each an image (torchvision's ColorJitter).
+
+    Args:
+        images: float32 (n, height, width, channels), 0 to 255. seed: int64 (2,), of the batch.
+
+    Returns:
+        The same shape, cut to 0 to 255.
+    """
+    if not (augmentation.brightness or augmentation.saturation):
+        return images
+    # Another stream than that of the affine map, which draws with the batch's own seed.
+    random = tf.random.stateless_uniform((2, tf.shape(images)[0], 1, 1, 1), seed ^ (1 << 40), -1.0, 1.0)
+    images *= 1.0 + random[0] * augmentation.brightness
+    if augmentation.saturation and images.shape[-1] == 3:
+        grey = tf.image.rgb_to_grayscale(images)
+        images = grey + (images - grey) * (1.0 + random[1] * augmentation.saturation)
+    return tf.clip_by_value(images, 0.0, 255.0)

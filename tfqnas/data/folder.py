@@ -1,0 +1,209 @@
+"""Images in folders, one a class: found, checked and split.
+
+Either `FOLDER/CLASS/image.jpg`, of which a share of each class is kept for testing, or
+`FOLDER/train/CLASS/image.jpg` beside `FOLDER/test/CLASS/image.jpg` (or `val`, `validation`).
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.data.images import decode
+from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+
+READABLE = (".jpg", ".jpeg", ".png", ".gif")
+# Images that people have, and TensorFlow does not decode (a BMP not to grey): named, instead of left out in silence.
+UNREADABLE = (".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2")
+# Images of one size that take less than this, in bytes, are held in memory.
+IN_MEMORY = 1e9
+LISTED = 20
+
+
+def load(path, config, say):
+    """Reads the folder.
+
+    Args:
+        path: of the folder. config: `DataConfig`. say: called with lines for the user.
+
+    Returns:
+        Class names, (height, width), training and test split.
+
+    Raises:
+        UserError: a folder that cannot be read, a class without images, more images that cannot be read than
+            `config.max_bad_images`.
+    """
+    where = f"--dataset={path}"
+    roots = _roots(path, where)
+    classes = _folders(roots["train"], where)
+    if not classes:
+        raise UserError(f"{where}: expected one sub-folder a class with its images, found no sub-folder")
+    if "test" in roots and _folders(roots["test"], where) != classes:
+        other = sorted(set(classes) ^ set(_folders(roots["test"], where)))
+        raise UserError(f"{where}: expected the same classes in {roots['train'].name} and {roots['test'].name}, "
+                        f"only one of them has {', '.join(other)}")  # fmt: skip
+    files = {name: _files(root, classes, where) for name, root in roots.items()}
+    _refuse_empty(files, classes, roots, where)
+    shapes = _checked([file for split in files.values() for file, _ in split], config.max_bad_images, where, say)
+    files = {name: [(file, label) for file, label in split if shapes[file]] for name, split in files.items()}
+    _refuse_empty(files, classes, roots, where)
+    if "test" in files:
+        train, test = files["train"], files["test"]
+    else:
+        train, test = _split(files["train"], config.test_share, where)
+    used = [shapes[file] for file, _ in [*train, *test]]
+    channels = 3 if any(c != 1 for _, _, c in used) else 1
+    size = tuple(int(v) for v in np.median([s[:2] for s in used], axis=0))
+    small = len({s[:2] for s in used}) == 1 and len(used) * size[0] * size[1] * channels < IN_MEMORY
+    make = _arrays if small else _encoded
+    return classes, size, make(train, channels), make(test, channels)
+
+
+def _roots(path, where):
+    """The folders that hold the classes: "train" and, where there is one, "test"."""
+    if not path.is_dir():
+        raise UserError(f"{where}: expected a folder with one sub-folder a class, "
+                        f"{'this is a file' if path.exists() else 'there is none'}")  # fmt: skip
+    names = _folders(path, where)
+    tests = [name for name in ("test", "val", "validation") if name in names]
+    if "train" in names and tests and _folders(path / "train", where):
+        return {"train": path / "train", "test": path / tests[0]}
+    return {"train": path}
+
+
+def _folders(path, where):
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{where}: {path} cannot be read ({error.strerror})") from None
+
+
+def _files(root, classes, where):
+    """`(path, label)` of all image files below the classes' folders, in the order of their names."""
+    found = []
+
+    def refuse(error):
+        raise UserError(f"{where}: {error.filename} cannot be read ({error.strerror})")
+
+    for label, name in enumerate(classes):
+        for directory, folders, files in os.walk(root / name, onerror=refuse, followlinks=True):
+            folders.sort()
+            found += [
+                (os.path.join(directory, file), label)
+                for file in sorted(files)
+                if file.lower().endswith(READABLE + UNREADABLE) and not file.startswith(".")
+            ]
+    return found
+
+
+def _refuse_empty(files, classes, roots, where):
+    for name, split in files.items():
+        counts = np.bincount([label for _, label in split], minlength=len(classes))
+        if not counts.all():
+            empty = [classes[i] for i in np.flatnonzero(counts == 0)]
+            raise UserError(f"{where}: expected images ({' '.join(READABLE)}) in every class, {roots[name]} has none "
+                            f"in {', '.join(empty)}")  # fmt: skip
+
+
+def _split(files, test_share, where):
+    """Keeps a share of each class for testing, at least one image and never all; the same in every run."""
+    labels = np.array([label for _, label in files])
+    chosen = np.zeros(len(files), bool)
+    rng = np.random.default_rng(0)
+    for label in range(labels.max() + 1):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(f"{where}: expected at least 2 images in every class, one to train and one to test on; "
+                            f"{os.path.dirname(files[members[0]][0])} has 1")  # fmt: skip
+        count = min(len(members) - 1, max(1, round(test_share * len(members))))
+        chosen[rng.permutation(members)[:count]] = True
+    return [files[i] for i in np.flatnonzero(~chosen)], [files[i] for i in np.flatnonzero(chosen)]
+
+
+def _checked(files, max_bad, where, say):
+    """(height, width, channels) of each file that decodes, None of one that does not.
+
+    Every file is decoded once; what was found is kept in the user's cache, by name, size and time of change.
+
+    Raises:
+        UserError: listing the files, where more than `max_bad` do not decode.
+    """
+    stats = {file: os.stat(file) for file in files}
+    key = json.dumps([(file, stats[file].st_size, stats[file].st_mtime_ns) for file in files])
+    cache = _cache_directory() / f"images-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    try:
+        results = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        results = _check_all(files, say)
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(cache, json.dumps(results))
+        except OSError as error:
+            say(f"the images are checked anew in every run: {cache} cannot be written ({error.strerror})")
+    bad = [(file, result) for file, result in zip(files, results, strict=True) if isinstance(result, str)]
+    if bad:
+        listed = "\n".join(f"  {file}: {reason}" for file, reason in bad[:LISTED])
+        more = f"\n  and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+        text = f"{where}: {len(bad)} of {len(files)} images cannot be read"
+        if len(bad) > max_bad:
+            raise UserError(f"{text}, expected at most --max_bad_images={max_bad}:\n{listed}{more}")
+        say(f"{text} and are skipped:\n{listed}{more}")
+    return {f: None if isinstance(result, str) else tuple(result) for f, result in zip(files, results, strict=True)}
+
+
+def _cache_directory():
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfqnas"
+
+
+def _check_all(files, say):
+    results, began, shown = [], time.monotonic(), time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for result in pool.map(_check, files):
+            results.append(result)
+            if time.monotonic() - shown > 5:
+                shown = time.monotonic()
+                left = (shown - began) / len(results) * (len(files) - len(results))
+                done = len(results) / len(files)
+                say(f"reading {len(files)} images for the first time: {done:.0%}, {left:.0f} s left")
+    return results
+
+
+def _check(file):
+    """(height, width, channels) as stored, or why the file cannot be used."""
+    if file.lower().endswith(UNREADABLE):
+        return f"{os.path.splitext(file)[1]} is not supported, expected one of {' '.join(READABLE)}"
+    try:
+        with open(file, "rb") as opened:
+            image = tf.io.decode_image(opened.read(), expand_animations=False)
+    except OSError as error:
+        return error.strerror
+    except tf.errors.InvalidArgumentError as error:
+        return "not an image that can be decoded" + _reason(error)
+    return [int(n) for n in image.shape]
+
+
+def _reason(error):
+    """The part of TensorFlow's message that says something, in parentheses."""
+    text = (error.message or "").split("[Op:")[0].split("{{")[0].strip()
+    return f" ({text.splitlines()[0][:120]})" if text else ""
+
+
+def _arrays(files, channels):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        images = list(pool.map(lambda item: decode(pathlib.Path(item[0]).read_bytes(), channels).numpy(), files))
+    return Arrays(np.stack(images), np.array([label for _, label in files], np.int32))
+
+
+def _encoded(files, channels):
+    def read(number):
+        path, label = files[number]
+        return pathlib.Path(path).read_bytes(), label
+
+    return Encoded(read, np.arange(len(files)), channels, np.array([label for _, label in files], np.int32))

@@ -1,0 +1,173 @@
+"""Image files and evaluation images: decoding, cutting, the 8-bit grid, normalisation."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.data.splits import Arrays
+
+# Images decoded and resized at once, where a split is streamed.
+CHUNK = 256
+
+
+def normalize(images):
+    """`(x - 128) / 128`: the zero point is a whole number, so that it folds into an integer model exactly."""
+    return (tf.cast(images, tf.float32) - 128.0) / 128.0
+
+
+def image_shape(file):
+    """`(height, width)`, int32 scalars, of an encoded image; only of a JPEG without decoding it."""
+    shape = tf.cond(
+        tf.io.is_jpeg(file),
+        lambda: tf.io.extract_jpeg_shape(file),
+        lambda: tf.shape(tf.io.decode_image(file, expand_animations=False)),
+    )
+    return shape[0], shape[1]
+
+
+def decode(file, channels):
+    """uint8 (height, width, channels) of an encoded JPEG, PNG or GIF (its first frame)."""
+    image = tf.io.decode_image(file, channels=channels, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, channels))
+
+
+def decode_cropped(file, box, resolution, channels):
+    """A part of an encoded image at a resolution; of a JPEG nothing else is decoded.
+
+    Args:
+        file: string scalar. box: int32 (4,), top, left, height, width.
+        resolution: height and width of the result. channels: 1 or 3.
+
+    Returns:
+        float32 (resolution, resolution, channels), 0 to 255, resized with antialiasing.
+    """
+    part = tf.cond(
+        tf.io.is_jpeg(file),
+        lambda: tf.image.decode_and_crop_jpeg(file, box, channels=channels),
+        lambda: tf.slice(decode(file, channels), [box[0], box[1], 0], [box[2], box[3], channels]),
+    )
+    return _at(part, resolution, channels)
+
+
+def decode_then_crop(file, box, resolution, channels):
+    """The same of the whole decoded image: what `decode_cropped` is measured against."""
+    part = tf.slice(decode(file, channels), [box[0], box[1], 0], [box[2], box[3], channels])
+    return _at(part, resolution, channels)
+
+
+def _at(image, resolution, channels):
+    resized = tf.image.resize(image, (resolution, resolution), antialias=True)
+    return tf.ensure_shape(resized, (resolution, resolution, channels))
+
+
+def evaluation_image(image, resolution, crop):
+    """Test images as they are scored: scaled, their centre cut out, on the 8-bit grid as a camera delivers them.
+
+    Args:
+        image: uint8 (height, width, channels), or a batch of them.
+        resolution: int, `s`. crop: share of the shorter side, which is first scaled to `ceil(s / crop)`.
+
+    Returns:
+        uint8 (resolution, resolution, channels), or a batch.
+    """
+    side = math.ceil(resolution / crop - 1e-9)
+    height, width = tf.shape(image)[-3], tf.shape(image)[-2]
+    shorter = tf.minimum(height, width)
+    size = tf.stack([height * side // shorter, width * side // shorter])  # as torchvision's Resize
+    scaled = tf.cond(
+        tf.equal(shorter, side),
+        lambda: tf.cast(image, tf.float32),
+        lambda: tf.image.resize(image, size, antialias=True),
+    )
+    top, left = (size[0] - resolution) // 2, (size[1] - resolution) // 2
+    cut = scaled[..., top : top + resolution, left : left + resolution, :]
+    return tf.cast(tf.clip_by_value(tf.round(cut), 0, 255), tf.uint8)
+
+
+def resized(images, resolution, crop=1.0):
+    """Evaluation images, normalised.
+
+    Args:
+        images: uint8 (n, height, width, channels).
+        resolution: height and width of the result. crop: as in `evaluation_image`.
+
+    Returns:
+        float32 (n, resolution, resolution, channels) in [-1, 1).
+    """
+    return normalize(_resized_bytes(images, resolution, crop))
+
+
+def _resized_bytes(images, resolution, crop):
+    if images.shape[1:3] == (resolution, resolution) and crop == 1.0:
+        return images
+    chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
+    return np.concatenate([evaluation_image(chunk, resolution, crop) for chunk in chunks])
+
+
+class EvaluationImages:
+    """The images of a split at one resolution, to be scored in their order.
+
+    Args:
+        split: `Arrays` or `Encoded`.
+        resolution, crop: as in `evaluation_image`.
+        memory: bytes that the images may take; a split that needs more is decoded again for each pass.
+
+    Attributes:
+        nbytes: how much memory they take.
+    """
+
+    def __init__(self, split, resolution, crop=1.0, memory=math.inf):
+        self._split, self._resolution, self._crop = split, resolution, crop
+        self._pixels = None
+        if isinstance(split, Arrays):
+            self._pixels = _resized_bytes(split.images, resolution, crop)
+        elif len(split) * resolution**2 * split.channels <= memory:
+            self._pixels = np.concatenate(list(self._decoded()))
+        self.nbytes = 0 if self._pixels is None else self._pixels.nbytes
+
+    def __len__(self):
+        return len(self._split)
+
+    @property
+    def labels(self):
+        """int32 (n,)."""
+        return self._split.labels
+
+    def batches(self, size):
+        """Normalised images, float32 (size, resolution, resolution, channels); the last batch may be smaller."""
+        if self._pixels is not None:
+            for i in range(0, len(self), size):
+                yield normalize(self._pixels[i : i + size])
+            return
+        kept = np.zeros((0, self._resolution, self._resolution, self._split.channels), np.uint8)
+        for chunk in self._decoded():
+            kept = np.concatenate([kept, chunk])
+            while len(kept) >= size:
+                yield normalize(kept[:size])
+                kept = kept[size:]
+        if len(kept):
+            yield normalize(kept)
+
+    def _decoded(self):
+        """uint8 chunks of the split, decoded in parallel."""
+        channels = self._split.channels
+
+        def read(positions):
+            return tf.ensure_shape(
+                tf.numpy_function(lambda p: self._split.examples(p)[0], [positions], tf.string), (None,)
+            )
+
+        parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+        files = tf.data.Dataset.range(len(self)).batch(16).map(read, **parallel).unbatch()
+        images = files.map(
+            lambda file: evaluation_image(decode(file, channels), self._resolution, self._crop), **parallel
+        )
+        return images.batch(CHUNK).prefetch(1).as_numpy_iterator()
+
+
+def batches_of(images, size):
+    """Batches of normalised images: of `EvaluationImages`, or float32 (n, height, width, channels)."""
+    if hasattr(images, "batches"):
+        return images.batches(size)
+    return (images[i : i + size] for i in range(0, len(images), size))

@@ -1,0 +1,159 @@
+"""Preparing a data set through TFDS, and what to do where it cannot be had."""
+
+import concurrent.futures
+import hashlib
+import pathlib
+import shutil
+import struct
+import subprocess
+import tempfile
+import urllib.parse
+
+from tfqnas.data.tfds_sets import builder, image_and_label
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+
+# Seconds in which each of a data set's sites must answer: TFDS itself would try ten times.
+PATIENCE = 4.0
+
+
+def check(name, data_dir, say):
+    """Finds out, in seconds and without TensorFlow, whether a data set can be had.
+
+    Args:
+        name: as TFDS writes it. data_dir: where prepared data sets lie, by default TFDS' own directory.
+        say: called with lines for the user.
+
+    Returns:
+        The TFDS builder, ready for `prepare`.
+
+    Raises:
+        UserError: an unknown name, no images with labels, files to be downloaded by hand that are not there,
+            a site that does not answer.
+    """
+    made = builder(name, data_dir)
+    image_and_label(made.info.features, name)
+    manual = _manual(made)
+    if made.is_prepared():
+        say(f"{name} is prepared already: {made.data_dir}")
+    elif made.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        files = {url.rsplit("/", 1)[-1] for url in made.url_infos or {}}
+        there = {path.name for path in manual.iterdir()} if manual.is_dir() else set()
+        if not (there & files if files else there):
+            raise _by_hand(made, "they are not there")
+    elif missing := _not_at_hand(made, manual):
+        silent = _silent_sites(missing)
+        if silent and made.name == "fashion_mnist":
+            say(f"{name}: {'; '.join(silent)}; taking it from Debian's package dataset-fashion-mnist instead")
+            _fashion_mnist_from_debian(missing, manual)
+        elif silent:
+            files = ", ".join(info.filename or url for url, info in missing.items())
+            raise UserError(f"{name} cannot be downloaded: {'; '.join(silent)}. Give this machine access, download it "
+                            f"by hand into {manual} ({files}), or copy {made.data_dir} from a machine that has it "
+                            "prepared")  # fmt: skip
+    return made
+
+
+def prepare(made):
+    """Downloads a data set and writes it as TFDS does, with its progress bars; once only.
+
+    Args:
+        made: the builder, from `check`.
+
+    Raises:
+        UserError: a file to be downloaded by hand is missing, a download failed or is not what TFDS knows.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    manual = _manual(made)
+    settings = tfds.download.DownloadConfig(manual_dir=str(manual) if manual.is_dir() else None)
+    core = tfds.core.download
+    try:
+        made.download_and_prepare(download_dir=str(manual.parent), download_config=settings)
+    except (AssertionError, tf.errors.NotFoundError) as error:
+        if not made.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise
+        raise _by_hand(made, str(error).splitlines()[0]) from None
+    except (core.download_manager.NonMatchingChecksumError, core.util.DownloadError) as error:
+        raise UserError(f"{made.name}: {error}") from None
+
+
+def _manual(made):
+    """Where TFDS looks for files that were downloaded by hand."""
+    return pathlib.Path(made.data_dir_root).expanduser() / "downloads" / "manual"
+
+
+def _by_hand(made, reason):
+    lines = "\n".join(f"  {line.strip()}" for line in made.MANUAL_DOWNLOAD_INSTRUCTIONS.strip().splitlines())
+    return UserError(f"{made.name} has to be downloaded by hand into {_manual(made)} ({reason}). TFDS says:\n{lines}")
+
+
+def _not_at_hand(made, manual):
+    """The files, by their address, that TFDS would download."""
+    infos = made.url_infos or {}
+    return {url: info for url, info in infos.items() if not (info.filename and (manual / info.filename).exists())}
+
+
+def _silent_sites(files):
+    """What is wrong with the sites of these addresses, a line each; all are asked at once."""
+    sites = {urllib.parse.urlsplit(url).netloc: url for url in files}
+    pool = concurrent.futures.ThreadPoolExecutor(len(sites) or 1)
+    asked = {site: pool.submit(_ask, url) for site, url in sites.items()}
+    concurrent.futures.wait(asked.values(), timeout=PATIENCE)
+    pool.shutdown(wait=False, cancel_futures=True)
+    answers = {site: future.result() if future.done() else "no answer" for site, future in asked.items()}
+    return [f"{site}: {problem}" for site, problem in answers.items() if problem]
+
+
+def _ask(url):
+    """What is wrong with an address, or None."""
+    import requests
+
+    try:
+        with requests.get(url, stream=True, timeout=PATIENCE) as response:
+            return None if response.ok else f"answers {response.status_code}"
+    except requests.RequestException as error:
+        return f"cannot be reached ({type(error).__name__})"
+
+
+def _fashion_mnist_from_debian(files, manual):
+    """Puts Fashion-MNIST's four files where TFDS looks first, byte for byte those of its site.
+
+    Debian has taken the name and the time out of their gzip headers; they are put back, and the checksums that
+    TFDS knows are checked.
+    """
+    for tool in ("apt-get", "dpkg-deb"):
+        if not shutil.which(tool):
+            raise UserError(f"fashion_mnist: expected Debian's {tool} or access to its site, found neither; download "
+                            f"{', '.join(info.filename for info in files.values())} by hand into {manual}")  # fmt: skip
+    with tempfile.TemporaryDirectory() as directory:
+        _run(["apt-get", "-q", "download", "dataset-fashion-mnist"], directory)
+        (package,) = pathlib.Path(directory).glob("*.deb")
+        _run(["dpkg-deb", "-x", package.name, "."], directory)
+        for info in files.values():
+            packed = next(pathlib.Path(directory).rglob(info.filename)).read_bytes()
+            content = _with_gzip_header(packed, info.filename)
+            found = hashlib.sha256(content).hexdigest()
+            if found != info.checksum:
+                raise UserError(f"fashion_mnist: {info.filename} of Debian's package {package.name} is another file: "
+                                f"expected SHA-256 {info.checksum}, received {found}")  # fmt: skip
+            manual.mkdir(parents=True, exist_ok=True)
+            write_atomically(manual / info.filename, content)
+
+
+def _run(command, directory):
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise UserError(f"{' '.join(command)} failed: {lines[-1] if lines else 'no message'} (after `apt-get update` "
+                        "as root it may work)")  # fmt: skip
+
+
+def _with_gzip_header(packed, filename):
+    """The gzip file with the header that the authors' had: name and time of the original."""
+    time = 1504176606 if filename.startswith("train") else 1504176627
+    if packed[3] != 0:  # it has a name, or other fields, already
+        return packed
+    header = b"\x1f\x8b\x08\x08" + struct.pack("<I", time) + b"\x00\x03"
+    return header + filename.removesuffix(".gz").encode() + b"\x00" + packed[10:]

@@ -1,0 +1,54 @@
+"""Random access to the examples of a TFRecord file, which TFDS offers for newer formats only."""
+
+import bisect
+import itertools
+import os
+import struct
+import threading
+
+import numpy as np
+
+# A record: its length, uint64; a checksum of that, uint32; the data; a checksum of the data, uint32.
+_HEADER, _FOOTER = 12, 4
+
+
+class TFRecords:
+    """The records of several TFRecord files by number. Local files only; checksums are not computed.
+
+    Args:
+        parts: `(path, first, count)` in order: which records of which file.
+    """
+
+    def __init__(self, parts):
+        self._parts = list(parts)
+        self._ends = list(itertools.accumulate(count for _, _, count in self._parts))
+        self._offsets = {}
+        self._lock = threading.Lock()
+
+    def __len__(self):
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, number):
+        """The bytes of a record."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"record {number}: expected 0 to {len(self) - 1}")
+        part = bisect.bisect_right(self._ends, number)
+        path, first, count = self._parts[part]
+        offset, length = self._of(path)[first + number - (self._ends[part] - count)]
+        with open(path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
+
+    def _of(self, path):
+        """int64 (n, 2): offset and length of each record of a file, found by jumping from header to header."""
+        with self._lock:
+            if path not in self._offsets:
+                found, position, size = [], 0, os.path.getsize(path)
+                with open(path, "rb", buffering=0) as file:
+                    while position < size:
+                        (length,) = struct.unpack("<Q", os.pread(file.fileno(), 8, position))
+                        found.append((position + _HEADER, length))
+                        position += _HEADER + length + _FOOTER
+                if position != size:
+                    raise OSError(f"{path}: expected whole records, the last one ends {position - size} bytes too late")
+                self._offsets[path] = np.array(found, np.int64)
+            return self._offsets[path]

@@ -1,0 +1,165 @@
+"""Data sets that TensorFlow Datasets (TFDS) has prepared."""
+
+import difflib
+import logging
+
+import numpy as np
+
+from tfqnas.data.records import TFRecords
+from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.errors import UserError
+
+# Images of one size that take less than this, in bytes, are held in memory.
+IN_MEMORY = 2e9
+
+
+def builder(name, data_dir):
+    """The TFDS builder of a data set.
+
+    Raises:
+        UserError: for a name that TFDS does not know, with the names nearest to it.
+    """
+    import tensorflow_datasets as tfds
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every directory that is not prepared
+    try:
+        return tfds.builder(name, data_dir=data_dir or None)
+    except (ValueError, AssertionError) as error:  # of an unknown name, too
+        known = tfds.list_builders(with_community_datasets=False)
+        if name.split("/")[0].split(":")[0] in known:
+            raise UserError(f"--dataset={name}: {error}") from None
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f" (near: {', '.join(near)})" if near else ""
+        raise UserError(
+            f"--dataset: expected digits, a folder, or the name of a TFDS data set{hint}, received {name!r}"
+        ) from None
+
+
+def load(name, config):
+    """Loads the splits of a prepared data set.
+
+    Args:
+        name: as TFDS writes it: `name`, `name/config`, `name:version`. config: `DataConfig`.
+
+    Returns:
+        Class names, (height, width), training and test split.
+
+    Raises:
+        UserError: where it is not prepared, or has no images with labels, or not these splits.
+    """
+    made = builder(name, config.data_dir)
+    image, label = image_and_label(made.info.features, name)
+    size = made.info.features[image].shape
+    if size[-1] not in (1, 3):
+        raise UserError(f"--dataset={name}: expected images with 1 or 3 channels, received {size[-1]}")
+    test = config.test_split or _test_split(made, name)
+    splits = [_split(made, split, image, label, name, flag)
+              for split, flag in ((config.train_split, "train_split"), (test, "test_split"))]  # fmt: skip
+    if None in size:
+        size = _median_size(splits[0])
+    return made.info.features[label].names, size[:2], *splits
+
+
+def image_and_label(features, name):
+    """Names of the one image and the one class label of a data set."""
+    import tensorflow_datasets as tfds
+
+    kinds = {tfds.features.Image: [], tfds.features.ClassLabel: []}
+    for key, feature in features.items():
+        for kind, found in kinds.items():
+            if isinstance(feature, kind):
+                found.append(key)
+    images, labels = kinds.values()
+    for wanted in ("image", "label"):  # where there are several, those of the usual names
+        for found in (images, labels):
+            if wanted in found:
+                found[:] = [wanted]
+    if len(images) != 1 or len(labels) != 1:
+        raise UserError(
+            f"--dataset={name}: expected one image and one class label in each example, received "
+            f"{', '.join(f'{key} ({type(feature).__name__})' for key, feature in features.items())}"
+        )
+    return images[0], labels[0]
+
+
+def _test_split(made, name):
+    splits = list(made.info.splits)
+    for wanted in ("test", "validation"):
+        if wanted in splits or not splits:  # TFDS' mock knows no names
+            return wanted
+    raise UserError(
+        f"--dataset={name}: has no test split, only {', '.join(splits)}: give --test_split='train[80%:]' "
+        "--train_split='train[:80%]'"
+    )
+
+
+def _split(made, split, image, label, name, flag):
+    import tensorflow_datasets as tfds
+
+    try:
+        shape = made.info.features[image].shape
+        count = made.info.splits[split].num_examples if made.info.splits else 0
+        if None not in shape and count * np.prod(shape) < IN_MEMORY:
+            result = _arrays(made.as_dataset(split=split), image, label)
+        else:
+            result = _encoded(made, split, image, label, shape[-1])
+    except AssertionError:
+        raise UserError(
+            f"--dataset={name}: is not prepared in {made.data_dir}: run tools/prepare_data.py {name}, or give the "
+            "--data_dir that has it"
+        ) from None
+    except (ValueError, KeyError) as error:
+        have = ", ".join(made.info.splits)
+        raise UserError(f"--{flag}={split}: expected a split of {name}, which has {have} ({error})") from None
+    labels = result.labels if isinstance(result, Arrays) else np.array([result.read(0)[1]])
+    if len(labels) and labels.min() < 0:
+        raise UserError(f"--{flag}={split}: expected a split with labels, those of {name} {split} are hidden "
+                        f"({tfds.__name__} gives {labels.min()}); it has {', '.join(made.info.splits)}")  # fmt: skip
+    return result
+
+
+def _arrays(dataset, image, label):
+    batches = [(b[image], b[label]) for b in dataset.batch(1024).as_numpy_iterator()]
+    images, labels = zip(*batches, strict=True)
+    return Arrays(np.concatenate(images), np.concatenate(labels).astype(np.int32))
+
+
+def _encoded(made, split, image, label, channels):
+    """Examples by number, the images left encoded (TFDS' SkipDecoding)."""
+    import tensorflow_datasets as tfds
+
+    decoders = {image: tfds.decode.SkipDecoding()}
+    try:
+        source = made.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError:  # prepared as TFRecord: TFDS itself reads it in order only
+        files = made.info.splits[split].file_instructions
+        source = _Deserialized(
+            TFRecords((f.filename, f.skip, f.take) for f in files),
+            lambda record: made.info.features.deserialize_example_np(record, decoders=decoders),
+        )
+
+    def read(number):
+        example = source[int(number)]
+        return example[image], int(example[label])
+
+    return Encoded(read, np.arange(len(source)), channels)
+
+
+class _Deserialized:
+    def __init__(self, records, deserialize):
+        self._records, self._deserialize = records, deserialize
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, number):
+        return self._deserialize(self._records[number])
+
+
+def _median_size(split):
+    """Of some of the images, evenly spread."""
+    from tfqnas.data.images import image_shape
+
+    some = np.unique(np.linspace(0, len(split) - 1, 25).astype(int))
+    shapes = [[int(n) for n in image_shape(split.read(split.numbers[i])[0])] for i in some]
+    return tuple(int(n) for n in np.median(shapes, axis=0))

@@ -1,0 +1,220 @@
+"""The training of a schedule in a run directory: what is done is kept, what is not goes on."""
+
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.errors import UserError
+from tfqnas.settings import plain
+from tfqnas.supernet import initialize
+from tfqnas.train import checkpoint
+from tfqnas.train.inherit import copy_weights, inherit
+from tfqnas.train.loop import Teacher, Trainer
+from tfqnas.train.run import INITIAL_IMAGES, stage_record
+
+
+def make_strategy(name):
+    """The `tf.distribute` strategy of `--distribution`; to be made before anything else of TensorFlow."""
+    if name == "multiworker":
+        if "TF_CONFIG" not in os.environ:
+            raise UserError("--distribution=multiworker: expected the environment variable TF_CONFIG")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def train(run, progress, strategy=None, stages=None):
+    """Trains stages of a run in order, each from its last checkpoint.
+
+    Args:
+        run: `Run`.
+        progress: `tfqnas.progress.Progress` with a part for each stage.
+        strategy: `tf.distribute.Strategy`.
+        stages: by default all of the run's schedule.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    if run.config.batch_size % strategy.num_replicas_in_sync:
+        raise UserError(f"--batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, "
+                        f"received {run.config.batch_size}")  # fmt: skip
+    trainer = None
+    for stage in stages or run.stages:
+        if run.finished(stage):
+            progress.skip(stage.name)
+            continue
+        with progress.part(stage.name) as part, strategy.scope():
+            trainer = _StageTraining(run, stage, strategy, part, progress.log).train(trainer)
+
+
+class _StageTraining:
+    """One stage: the network it starts from, its loop, its records."""
+
+    def __init__(self, run, stage, strategy, part, say):
+        self.run, self.stage, self.strategy, self.part, self.say = run, stage, strategy, part, say
+        self.total = run.steps(stage)
+        self.waited = self.began = 0.0
+        self.recent, self.steps = [], 0
+
+    def train(self, trainer):
+        """Trains the stage and returns its `Trainer`; that of the stage before is used again if it fits."""
+        run, stage = self.run, self.stage
+        self.part.update(0.0, "preparing")
+        supernet, teacher = self._start()
+        if trainer is None or trainer.supernet is not supernet or teacher is not None:
+            trainer = Trainer(supernet, run.config, self.strategy, teacher)
+        for variable in trainer.optimizer.variables:  # a stage starts with no momentum
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+        start = self._resume(trainer)
+        if start == 0 and stage.bits is not None:
+            _check_quantizers(supernet)
+        events = tf.summary.create_file_writer(str(run.directory / "events" / stage.name)) if run.writes else None
+        self.began = time.perf_counter()
+        trainer.fit(
+            stage, run.dataset.train, start,
+            on_step=lambda *args: self._record(events, *args),
+            on_checkpoint=lambda step: self._save(trainer, step, events),
+        )  # fmt: skip
+        if self.total == 0:
+            self._save(trainer, 0, events)
+        self._finish(supernet, start)
+        return trainer
+
+    def _start(self):
+        """The network that the stage starts from, and its teacher."""
+        run, stage = self.run, self.stage
+        if stage.init is None:
+            keras.utils.set_random_seed(run.config.seed)  # the initial weights
+            supernet = run.new_supernet(stage.bits)
+            if stage.name == "float" and run.config.float_weights:
+                _load_float_weights(supernet, run.config.float_weights)
+            if stage.bits is not None:
+                initialize(supernet, self._initial_images())
+            return supernet, None
+        source_stage = run.stage(stage.init)
+        # What this process has trained it need not read again, nor, as one of several workers, wait for.
+        source = run.trained[stage.init] if stage.init in run.trained else run.load(source_stage)
+        if source_stage.bits == stage.bits:
+            run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
+            return source, None
+        if source_stage.bits is None:
+            supernet = run.new_supernet(stage.bits)
+            copy_weights(source, supernet)
+            initialize(supernet, self._initial_images())
+            return supernet, None
+        supernet = inherit(source, stage.bits)
+        largest = run.space.largest()
+        statistics = run.recalibrate(source, largest)
+        if not self.run.checkpoints(stage).files():
+            self._log_inherited(source, supernet, statistics)
+        if stage.soft_labels != stage.init:
+            return supernet, None
+        return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
+
+    def _log_inherited(self, source, supernet, statistics):
+        """The accuracies right after inheritance, before any training (compare OQA, table 1)."""
+        largest = self.run.space.largest()
+        record = {
+            "accuracy_before": self.run.accuracy(source, largest, "held_out", statistics),
+            "accuracy_old_statistics": self.run.accuracy(supernet, largest, "held_out", statistics),
+            "accuracy": self.run.accuracy(supernet, largest, "held_out"),
+        }
+        self.run.log(stage=self.stage.name, event="inherited", source=self.stage.init, **record)
+        self.say(
+            f"{self.stage.name}: inherited from {self.stage.init} ({record['accuracy_before']:.1%}); before any "
+            f"training the largest network has {record['accuracy_old_statistics']:.1%} held-out accuracy with "
+            f"the old BatchNorm statistics, {record['accuracy']:.1%} with re-estimated ones"
+        )
+
+    def _initial_images(self):
+        images = self.run.images("train", max(self.run.space.resolutions), INITIAL_IMAGES)
+        return next(iter(images.batches(INITIAL_IMAGES)))
+
+    def _resume(self, trainer):
+        """Loads the stage's last checkpoint, if there is one, and returns the number of steps done."""
+        loaded = self.run.checkpoints(self.stage).load(self.say)
+        if loaded is None:
+            return 0
+        self.run.assign([*trainer.supernet.variables, *trainer.optimizer.variables], loaded, self.stage)
+        self.say(f"{self.stage.name}: continuing at step {loaded[1]['step']} of {self.total}")
+        self.part.resume(loaded[1]["step"] / max(1, self.total))
+        return loaded[1]["step"]
+
+    def _save(self, trainer, step, events):
+        if self.run.writes:
+            events.flush()
+            variables = [*trainer.supernet.variables, *trainer.optimizer.variables]
+            values = {v.path: v.numpy() for v in variables}
+            meta = {"stage": stage_record(self.stage), "config": plain(self.run.config)}
+            self.run.checkpoints(self.stage).save(step, values, meta)
+        for quantizer in trainer.supernet.quantizers:
+            if quantizer.problem:
+                self.say(f"warning: {self.stage.name}, step {step}: {quantizer.path}: {quantizer.problem}")
+
+    def _record(self, events, step, result, rate, waited):
+        self.waited += waited
+        self.recent = [*self.recent[-19:], result.accuracies[0]]
+        text = f"loss {result.losses[0]:.3f}  accuracy {np.mean(self.recent):.1%}"
+        if not self.steps:  # the first step includes the trace: it says nothing of the pace
+            self.part.resume((step + 1) / self.total)
+        self.steps += 1
+        self.part.update((step + 1) / self.total, text)
+        if (step + 1) % 10 and step + 1 != self.total:
+            return
+        names = ["largest", "smallest"] + [f"random_{i}" for i in range(1, len(result.losses) - 1)]
+        self.run.log(
+            stage=self.stage.name, step=step + 1, learning_rate=rate, loss=float(result.losses[0]),
+            accuracy=float(np.mean(self.recent)), losses=[round(float(x), 5) for x in result.losses],
+            gradient_norm=result.gradient_norm,
+        )  # fmt: skip
+        if events:
+            with events.as_default(step=step + 1):
+                tf.summary.scalar("learning_rate", rate)
+                tf.summary.scalar("gradient_norm", result.gradient_norm)
+                for name, loss, hits in zip(names, result.losses, result.accuracies, strict=False):
+                    tf.summary.scalar(f"loss/{name}", loss)
+                    tf.summary.scalar(f"accuracy/{name}", hits)
+
+    def _finish(self, supernet, start):
+        """Held-out accuracy of the extremes, and how long the stage took."""
+        seconds = time.perf_counter() - self.began
+        self.run.trained[self.stage.name] = supernet
+        extremes = {"largest": self.run.space.largest()}
+        if self.stage.sampling == "sandwich":
+            extremes["smallest"] = self.run.space.smallest()
+        if self.stage.arch is not None:
+            extremes = {"subnet": self.stage.arch}
+        held_out = {name: self.run.accuracy(supernet, arch, "held_out") for name, arch in extremes.items()}
+        self.run.log(
+            stage=self.stage.name, event="finished", steps=self.total, held_out=held_out,
+            seconds=round(seconds, 2), input_wait=round(self.waited / max(seconds, 1e-9), 4),
+        )  # fmt: skip
+        accuracies = ", ".join(f"{name} {value:.1%}" for name, value in held_out.items())
+        self.say(
+            f"{self.stage.name}: {self.total - start} steps in {seconds:.0f} s, {self.waited / seconds:.1%} of it "
+            f"waiting for input; held-out accuracy: {accuracies}"
+        )
+
+
+def _check_quantizers(supernet):
+    for quantizer in supernet.quantizers:
+        if quantizer.problem:
+            raise UserError(f"{quantizer.path}: {quantizer.problem}")
+
+
+def _load_float_weights(supernet, path):
+    """The user's own float weights: a checkpoint of a run, or what Keras' `save_weights` wrote."""
+    if not pathlib.Path(path).exists():
+        raise UserError(f"--float_weights: {path} is not there")
+    if path.endswith(".npz"):
+        values, _ = checkpoint.read(path)
+        checkpoint.assign(supernet.variables, values, path)
+        return
+    try:
+        supernet.load_weights(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"--float_weights: {path} does not fit this network: {error}") from None
