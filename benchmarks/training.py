@@ -25,16 +25,12 @@ input       share of the time that training waited for its input, from `--run_di
 
 import argparse
 import dataclasses
-import datetime
-import importlib.metadata
-import math
-import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import numpy as np
+from table import Row, in_turn, ratio_row, show, versions
 
 PARTS = ("sandwich", "lsq", "score", "depthwise", "count", "input")
 
@@ -56,23 +52,6 @@ class Setting:
     counted: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table. `target`: the highest value that is good, or None."""
-
-    name: str
-    value: float
-    spread: str = ""
-    target: float | None = None
-    form: str = ".3f"
-
-    @property
-    def verdict(self):
-        if self.target is None:
-            return ""
-        return "met" if self.value <= self.target else "missed"
-
-
 def setting(short, rounds):
     from tfqnas import spaces
 
@@ -87,26 +66,6 @@ def setting(short, rounds):
 
 
 # Measuring ---------------------------------------------------------------------------------------------------
-
-
-def seconds(function):
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
-
-
-def in_turn(functions, rounds):
-    """Seconds of each function, float (functions, rounds), measured in turn after one call that is not counted."""
-    for function in functions:
-        function()
-    return np.array([[seconds(function) for function in functions] for _ in range(rounds)]).T
-
-
-def ratio_row(name, ours, theirs, target=None):
-    """The row of the ratios of the rounds, `ours` and `theirs` float (rounds,) seconds."""
-    low, middle, high = np.percentile(ours / theirs, (25, 50, 75))
-    took = f"{np.median(ours) * 1e3:,.1f} / {np.median(theirs) * 1e3:,.1f} ms"
-    return Row(name, middle, f"{low:.3f} to {high:.3f}   {took}", target)
 
 
 def peak_memory():
@@ -317,19 +276,11 @@ def measure_input(run_dir):
 
 
 def heading(s):
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy"))
-    python = ".".join(map(str, sys.version_info[:3]))
     return (
-        f"{datetime.date.today()}, python {python}, {versions}, {os.cpu_count()} CPUs\n"
+        f"{versions('tensorflow', 'keras', 'numpy')}\n"
         f"space {s.space.name}, {s.space.resolutions[0]} to {s.space.resolutions[-1]} px, batch {s.batch}, "
         f"{s.rounds} rounds, scores of {s.calibration} + {s.evaluation} images"
     )
-
-
-def line(row):
-    value = format(row.value, row.form)
-    target = "" if row.target is None else f"<= {row.target:.2f}"
-    return f"{row.name:44} {value:>11}  {target:8} {row.verdict:7} {row.spread}".rstrip()
 
 
 def main():
@@ -359,12 +310,7 @@ def main():
     if not arguments.run_dir:
         measures.pop("input")
     print(heading(s), flush=True)
-    print(f"{'':44} {'median':>11}  {'target':8} {'':7} quartiles, medians of both sides", flush=True)
-    for part in parts:
-        for row in measures[part]() if part in measures else ():
-            if not math.isfinite(row.value):
-                raise SystemExit(f"{row.name}: expected a number, measured {row.value}")
-            print(line(row), flush=True)
+    show(row for part in parts if part in measures for row in measures[part]())
 
 
 if __name__ == "__main__":

@@ -2,23 +2,37 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfqnas.data.augment import Augmentation, crop_box, recoloured
+from tfqnas.data.augment import Augmentation, crop_boxes, recoloured
+
+
+def boxes(height, width, augmentation, count=400, seed=(1, 2)):
+    sizes = (tf.fill((count,), size) for size in (height, width))
+    return crop_boxes(*sizes, augmentation, tf.constant(seed, tf.int64)).numpy()
 
 
 @pytest.mark.parametrize(("height", "width", "box"), [(20, 30, [0, 5, 20, 20]), (31, 20, [5, 0, 20, 20])])
 def test_without_random_crop_the_box_is_the_square_in_the_middle(height, width, box):
-    assert crop_box(height, width, Augmentation(), None).numpy().tolist() == box
+    assert boxes(height, width, Augmentation(), 3).tolist() == [box] * 3
 
 
 def test_random_crops_keep_to_area_aspect_and_image_and_fill_their_ranges():
     augmentation = Augmentation(crop_area=0.1)
-    boxes = np.array([crop_box(200, 300, augmentation, tf.constant([1, i], tf.int64)) for i in range(400)])
-    top, left, height, width = boxes.T
+    found = boxes(200, 300, augmentation)
+    top, left, height, width = found.T
     area, aspect = height * width / (200 * 300), width / height
     assert (top >= 0).all() and (left >= 0).all() and (top + height <= 200).all() and (left + width <= 300).all()
     assert 0.095 < area.min() < 0.15 and 0.8 < area.max() <= 1
-    assert 0.73 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.51  # the whole image, 3:2, where nothing fits
-    assert np.array_equal(boxes[7], crop_box(200, 300, augmentation, tf.constant([1, 7], tf.int64)))
+    assert 0.74 < aspect.min() < 0.78 and 1.28 < aspect.max() < 1.35
+    assert np.std(top) > 20 and np.std(left) > 30 and (left + width).max() > 290 and (top + height).max() > 195
+    assert 0.35 < np.mean(area) < 0.5  # large ones fit less often
+    assert abs(np.mean(np.log(aspect))) < 0.04
+    np.testing.assert_array_equal(found, boxes(200, 300, augmentation))
+    assert not np.array_equal(found, boxes(200, 300, augmentation, seed=(1, 3)))
+
+
+def test_where_no_crop_fits_the_square_in_the_middle_is_taken():
+    found = boxes(10, 1000, Augmentation(crop_area=0.5), 50)  # at least 5,000 of 10,000 pixels, 10 of them high
+    assert found.tolist() == [[0, 495, 10, 10]] * 50
 
 
 def test_brightness_scales_all_pixels_of_an_image_by_one_factor():

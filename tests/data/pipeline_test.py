@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfqnas.data.augment import Augmentation
+from tfqnas.data.augment import Augmentation, crop_boxes
 from tfqnas.data.pipeline import training_batches
-from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.data.splits import Arrays
 
 NONE = Augmentation()
 ALL_KINDS = Augmentation(shift=0.1, zoom=0.2, rotation=15.0, flip=True)
@@ -195,18 +195,15 @@ def test_the_shares_of_encoded_batches_are_the_batch_of_one_device(encoded):
         np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), y)
 
 
-def test_arrays_and_files_of_the_same_images_are_cropped_alike(rng, encode):
-    """Both take the same boxes; only enlarging is compared, since only files are shrunk with antialiasing."""
-    images = rng.integers(0, 256, (4, 9, 9, 3), np.uint8)
-    stored = [encode(image) for image in images]
-    labels = np.arange(4, dtype=np.int32)
-    augmentation = Augmentation(crop_area=0.3)
-    pairs = zip(
-        training_batches(Arrays(images, labels), 18, 4, 1, 0, 3, augmentation),
-        training_batches(Encoded(lambda i: (stored[i], i), labels, 3), 18, 4, 1, 0, 3, augmentation),
-        strict=True,
-    )
-    for (x, y), (other_x, other_y) in pairs:
-        np.testing.assert_array_equal(y, other_y)
-        inner = np.abs(x - other_x)[:, 2:-2, 2:-2]  # beyond a box arrays read its neighbours, files repeat its edge
-        assert inner.max() < 1e-4
+def test_random_crops_of_arrays_read_the_pixels_of_their_boxes():
+    size, augmentation = 40, Augmentation(crop_area=0.1)
+    pixel = np.stack(np.mgrid[:size, :size], axis=-1) * 6  # its row and its column, in two channels
+    arrays = np.tile(np.uint8(pixel), (50, 1, 1, 1)), np.arange(50, dtype=np.int32)
+    ((x, _),) = batches(0, 1, resolution=20, batch_size=50, augmentation=augmentation, arrays=arrays)
+    rows, columns = np.moveaxis((x * 128 + 128) / 6, -1, 0)
+    sizes = (tf.fill((50,), size), tf.fill((50,), size))
+    top, left, height, width = crop_boxes(*sizes, augmentation, tf.constant([3, 0], tf.int64)).numpy().T
+    np.testing.assert_allclose(rows[:, 10, 10] - rows[:, 9, 10], height / 20, atol=0.01)
+    np.testing.assert_allclose(columns[:, 10, 10] - columns[:, 10, 9], width / 20, atol=0.01)
+    np.testing.assert_allclose(rows[:, 9:11, 5].mean(axis=1), top + (height - 1) / 2, atol=0.01)
+    np.testing.assert_allclose(columns[:, 5, 9:11].mean(axis=1), left + (width - 1) / 2, atol=0.01)

@@ -1,6 +1,7 @@
 """Random changes of training images: crop, affine map, colour. Pure functions of images and a seed."""
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -37,37 +38,47 @@ class Augmentation:
         return bool(self.shift or self.zoom or self.rotation)
 
 
-def crop_box(height, width, augmentation, seed):
-    """The part of one image to train on.
+# Random crops tried for an image.
+ATTEMPTS = 10
+# With one seed crops, affine maps and colours draw from streams of their own.
+CROPS, COLOURS = 1 << 40, 1 << 41
+
+
+def crop_boxes(heights, widths, augmentation, seed):
+    """The parts of images to train on.
+
+    Area and logarithm of the aspect ratio are drawn uniformly, as torchvision's RandomResizedCrop draws them;
+    the first of ten crops that fits into the image is taken, the largest square in the middle if none does.
 
     Args:
-        height, width: int32 scalars. seed: int64 (2,).
+        heights, widths: int32 (n,), of the images. seed: int64 (2,).
 
     Returns:
-        int32 (4,): top, left, height, width. Ten crops are tried; if none fits, the whole image is taken.
+        int32 (n, 4): top, left, height, width.
     """
+    sides = tf.minimum(heights, widths)
+    middle = tf.stack([(heights - sides) // 2, (widths - sides) // 2, sides, sides], axis=1)
     if augmentation.crop_area >= 1.0:
-        side = tf.minimum(height, width)
-        return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
-    aspect = augmentation.crop_aspect
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.stack([height, width, 3]),
-        tf.zeros((1, 0, 4)),
-        seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=(1 / aspect, aspect),
-        area_range=(augmentation.crop_area, 1.0),
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    return tf.concat([begin[:2], size[:2]], axis=0)
+        return middle
+    random = tf.random.stateless_uniform((4, ATTEMPTS, tf.size(heights)), seed ^ CROPS)
+    area = tf.cast(heights * widths, tf.float32) * (augmentation.crop_area + random[0] * (1 - augmentation.crop_area))
+    aspect = tf.exp((2 * random[1] - 1) * math.log(augmentation.crop_aspect))
+    tall = tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32)
+    wide = tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32)
+    fits = (tall >= 1) & (wide >= 1) & (tall <= heights) & (wide <= widths)
+    top = tf.cast(random[2] * tf.cast(heights - tall + 1, tf.float32), tf.int32)
+    left = tf.cast(random[3] * tf.cast(widths - wide + 1, tf.float32), tf.int32)
+    first = tf.argmax(fits, axis=0, output_type=tf.int32)
+    tried = tf.stack([top, left, tall, wide], axis=2)
+    chosen = tf.gather_nd(tried, tf.stack([first, tf.range(tf.size(first))], axis=1))
+    return tf.where(tf.reduce_any(fits, axis=0)[:, tf.newaxis], chosen, middle)
 
 
 def cropped_and_moved(images, boxes, resolution, augmentation, seed):
     """Cuts, moves, turns, mirrors and scales by one affine map an image, bilinear, edges repeated.
 
     Args:
-        images: float32 (n, height, width, channels). boxes: int32 (n, 4), from `crop_box`.
+        images: float32 (n, height, width, channels). boxes: int32 (n, 4), from `crop_boxes`.
         resolution: height and width of the result. seed: int64 (2,), of the batch.
 
     Returns:
@@ -110,8 +121,7 @@ def recoloured(images, augmentation, seed):
     """
     if not (augmentation.brightness or augmentation.saturation):
         return images
-    # Another stream than that of the affine map, which draws with the batch's own seed.
-    random = tf.random.stateless_uniform((2, tf.shape(images)[0], 1, 1, 1), seed ^ (1 << 40), -1.0, 1.0)
+    random = tf.random.stateless_uniform((2, tf.shape(images)[0], 1, 1, 1), seed ^ COLOURS, -1.0, 1.0)
     images *= 1.0 + random[0] * augmentation.brightness
     if augmentation.saturation and images.shape[-1] == 3:
         grey = tf.image.rgb_to_grayscale(images)

@@ -6,7 +6,7 @@ have seen, and nothing of the input has to be saved.
 
 import tensorflow as tf
 
-from tfqnas.data.augment import Augmentation, crop_box, cropped_and_moved, recoloured
+from tfqnas.data.augment import crop_boxes, cropped_and_moved, recoloured
 from tfqnas.data.images import decode_cropped, image_shape, normalize
 from tfqnas.data.splits import Arrays
 
@@ -55,29 +55,21 @@ class _Order:
         # The raw operator, because its wrapper index_shuffle pads a list of seeds along the wrong axis.
         return tf.raw_ops.RandomIndexShuffle(index=positions % self.count, seed=seeds, max_index=self.count - 1)
 
-    def image_seed(self, position):
+    def seed_at(self, position):
         return tf.stack([self.seed, position])
 
 
 def _from_arrays(split, order, firsts, share, resolution, augmentation, _):
     images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
-    height, width = split.images.shape[1:3]
-
-    def boxes(positions):
-        if augmentation.crop_area >= 1.0:
-            box = crop_box(tf.constant(height), tf.constant(width), augmentation, None)
-            return tf.tile(box[tf.newaxis], (share, 1))
-        crop = lambda position: crop_box(  # noqa: E731
-            tf.constant(height), tf.constant(width), augmentation, order.image_seed(position)
-        )
-        return tf.map_fn(crop, positions, fn_output_signature=tf.TensorSpec((4,), tf.int32))
+    heights, widths = (tf.fill((share,), size) for size in split.images.shape[1:3])
 
     def batch(first):
         positions = first + tf.range(share, dtype=tf.int64)
         numbers = order.numbers(positions)
         x = tf.cast(tf.gather(images, numbers), tf.float32)
-        seed = order.image_seed(first)
-        x = cropped_and_moved(x, boxes(positions), resolution, augmentation, seed)
+        seed = order.seed_at(first)
+        boxes = crop_boxes(heights, widths, augmentation, seed)
+        x = cropped_and_moved(x, boxes, resolution, augmentation, seed)
         return normalize(recoloured(x, augmentation, seed)), tf.gather(labels, numbers)
 
     return firsts.map(batch, num_parallel_calls=1, deterministic=True)
@@ -91,16 +83,16 @@ def _from_files(split, order, firsts, share, resolution, augmentation, decode):
 
     def one(file, label, position):
         height, width = image_shape(file)
-        box = crop_box(height, width, augmentation, order.image_seed(position))
+        box = crop_boxes(height[tf.newaxis], width[tf.newaxis], augmentation, order.seed_at(position))[0]
         return decode(file, box, resolution, split.channels), label, position
 
-    whole = crop_box(tf.constant(resolution), tf.constant(resolution), Augmentation(), None)
+    whole = tf.constant([[0, 0, resolution, resolution]] * share)
 
     def batch(x, labels, positions):
         x = tf.ensure_shape(x, (share, resolution, resolution, split.channels))
-        seed = order.image_seed(positions[0])
+        seed = order.seed_at(positions[0])
         if augmentation.moves:
-            x = cropped_and_moved(x, tf.tile(whole[tf.newaxis], (share, 1)), resolution, augmentation, seed)
+            x = cropped_and_moved(x, whole, resolution, augmentation, seed)
         elif augmentation.flip:
             mirrored = tf.random.stateless_uniform((share, 1, 1, 1), seed) < 0.5
             x = tf.where(mirrored, tf.reverse(x, [2]), x)
