@@ -2,6 +2,7 @@ import collections
 import dataclasses
 import functools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tfqnas import spaces
 from tfqnas.arch import Arch
 from tfqnas.cost import count
-from tfqnas.search import ParetoFront, RandomBins, Result, Searcher, pareto_front, run
+from tfqnas.search import ParetoFront, RandomBins, Result, Searcher, kendall_tau, pareto_front, run
 
 
 def three_deep(space):
@@ -294,3 +295,13 @@ def test_wrong_bins_are_refused(edges, per_bin, message):
 def test_random_bins_in_the_loop():
     front = run(RandomBins(TINY, macs, 4, 5), score, macs, budget=20)
     assert isinstance(front.rows[0].arch, Arch) and front.by == "cost"
+
+
+def test_kendalls_tau_is_that_of_scipy(rng):
+    import scipy.stats
+
+    for _ in range(5):
+        a, b = rng.integers(0, 8, 30), rng.integers(0, 8, 30)
+        assert kendall_tau(a, b) == pytest.approx(scipy.stats.kendalltau(a, b).statistic)
+    assert kendall_tau([1, 2, 3], [5, 6, 9]) == 1 and kendall_tau([1, 2, 3], [3, 2, 1]) == -1
+    assert math.isnan(kendall_tau([1, 2], [3, 3]))

@@ -11,7 +11,7 @@ from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
 from tfqnas.models import load_model, predict
 from tfqnas.progress import Progress
-from tfqnas.search import ParetoFront, RandomBins, Result
+from tfqnas.search import ParetoFront, RandomBins, Result, kendall_tau
 from tfqnas.search import run as run_search
 from tfqnas.settings import first_difference, plain
 from tfqnas.subnet import extract
@@ -52,7 +52,7 @@ class Family:
         _refuse_other_settings(directory / "config.json", config)
         part.update(0.0, "loading the supernet")
         supernet = supernet or run.supernet(bits)
-        results = [_result(record) for record in read_jsonl(directory / "scored.jsonl")]
+        results = self._results(bits)
         edges = config.search_edges or config.search_bins
         searcher = RandomBins(
             run.space, lambda arch: run.cost(arch, bits)["mmacs"], edges, config.search_per_bin, config.search_seed
@@ -77,6 +77,48 @@ class Family:
             raise UserError(f"search of the {bits}-bit supernet: {error}") from None
         write_atomically(directory / "pareto.json", front.to_json())
         return front
+
+    def transfer(self, bits, part, supernet=None):
+        """Scores the architectures of the highest bit width's front at a lower one: are they good there, too?
+
+        Those that the search has scored there are taken from it. Written to `transfer.json`, one record each.
+        """
+        run, source = self.run, self.run.config.bits[0]
+        supernet = supernet or run.supernet(bits)
+        known = {result.arch: result.accuracy for result in self._results(bits)}
+        records = []
+        rows = self.front(source).rows
+        for row in rows:
+            part.update(part.fraction, f"the {source}-bit front at {bits} bits, {len(records)} of {len(rows)}")
+            score = known[row.arch] if row.arch in known else run.accuracy(supernet, row.arch, "held_out")
+            records.append({
+                "arch": json.loads(row.arch.to_json()), "accuracy": score, "accuracy_at_source": row.accuracy,
+                "source": source, "effective_mflops": run.cost(row.arch, bits)["effective_mflops"],
+            })  # fmt: skip
+        write_json(self.directory(bits) / "transfer.json", records)
+        return records
+
+    def transferred(self):
+        """What `report.transfer_figure` shows: for each lower bit width its own front and the highest one's there."""
+        source, *lower = self.run.config.bits
+        at_source = {result.arch: result.accuracy for result in self._results(source)}
+        panels = {}
+        for bits in lower:
+            path = self.directory(bits) / "transfer.json"
+            if not path.exists():
+                continue
+            results = self._results(bits)
+            both = [(at_source[r.arch], r.accuracy) for r in results if r.arch in at_source]
+            panels[bits] = {
+                "front": [(row.costs["effective_mflops"], row.accuracy) for row in self.front(bits).rows],
+                "scored": [(r.costs["effective_mflops"], r.accuracy) for r in results],
+                "moved": [(record["effective_mflops"], record["accuracy"]) for record in read_json(path)],
+                "source": source, "tau": kendall_tau(*zip(*both, strict=True)) if len(both) > 1 else float("nan"),
+            }  # fmt: skip
+        return panels
+
+    def _results(self, bits):
+        return [_result(record) for record in read_jsonl(self.directory(bits) / "scored.jsonl")]
 
     def extract(self, bits, part, supernet=None):
         """Saves the largest network and subnets of the front as `.keras`; reloads and compares each on test.
@@ -106,10 +148,9 @@ class Family:
     def scored(self, bits):
         """Records of all scored subnets, for the picture."""
         on_front = {row.arch for row in self.front(bits).rows}
-        results = [_result(record) for record in read_jsonl(self.directory(bits) / "scored.jsonl")]
         return [
             {"effective_mflops": r.costs["effective_mflops"], "accuracy": r.accuracy, "on_front": r.arch in on_front}
-            for r in results
+            for r in self._results(bits)
         ]
 
     def progress(self, stages=()):
@@ -126,6 +167,9 @@ class Family:
             supernet = self.run.supernet(bits)
             with progress.part(f"search_b{bits}") as part:
                 self.search(bits, part, supernet)
+                highest = self.run.config.bits[0]
+                if bits != highest and (self.directory(highest) / "pareto.json").exists():
+                    self.transfer(bits, part, supernet)
             with progress.part(f"extract_b{bits}") as part:
                 self.extract(bits, part, supernet)
         self.report()
@@ -148,8 +192,13 @@ class Family:
         subtitle = f"{run.config.dataset}, space {run.space.name}"
         report.pareto_figure({b: self.scored(b) for b in searched}, picture, "Accuracy against cost", subtitle)
         report.training_figure(read_jsonl(run.directory / "log.jsonl"), curves)
+        fronts = [report.Picture(picture)]
+        if panels := self.transferred():
+            moved = run.directory / "transfer.png"
+            report.transfer_figure(panels, moved, "Is what is good at one bit width good at a lower one?")
+            fronts += [report.Picture(moved), TRANSFER_NOTE]
         sections = [
-            report.Section("Pareto fronts", [report.Picture(picture)]),
+            report.Section("Pareto fronts", fronts),
             report.Section("Extracted models", [report.Table(self.models(), COLUMNS), NOTE]),
             report.Section("Training", [report.Picture(curves)]),
             report.Section("Settings", [report.Code(run.config.to_json())]),
@@ -157,6 +206,11 @@ class Family:
         report.write_html(run.directory / "report.html", f"tfqnas: {run.config.dataset}", sections)
 
 
+TRANSFER_NOTE = (
+    "Circles: the architectures of the front of the highest bit width, scored here without being chosen here. The "
+    "front found here was chosen by these very scores, which flatters it. Kendall's tau is over all architectures that "
+    "were scored at both bit widths: 1, the same order; 0, no relation."
+)
 NOTE = (
     "A model's number is its row in search/b*/pareto.json; the largest network is there for comparison. Accuracy "
     "before extraction is that of the subnet inside its supernet, after extraction that of the saved "

@@ -68,6 +68,40 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
     return _save(figure, path, grid="y")
 
 
+def transfer_figure(panels: Mapping, path, title: str) -> Path:
+    """The architectures of one front at lower bit widths, beside the fronts found there; a PNG.
+
+    Args:
+        panels: label -> record with `front`, `moved` and `scored`: lists of (effective MFLOPs, accuracy as a
+            fraction) of the label's own front, of the architectures of the other one, and of all that were
+            scored; and with `source`, the label of the other front, and `tau`, how far the two rank alike.
+    """
+    if not panels:
+        raise ValueError("transfer_figure: there are no lower bit widths")
+    figure = _new_figure(1.0 + 4.4 * len(panels), 4.2)
+    for number, (label, panel) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), number)
+        own, moved, every = ([(x, 100 * y) for x, y in sorted(panel[key])] for key in ("front", "moved", "scored"))
+        axes.plot(*_columns(every), "o", markersize=3.5, color=_GREY, alpha=0.25, markeredgewidth=0)
+        colour, other = _COLOURS[number % len(_COLOURS)], _COLOURS[0]
+        axes.step(*_columns(own), where="post", color=colour, linewidth=1.8)
+        axes.plot(
+            *_columns(own), "s", markersize=6, color=colour, markeredgecolor="white", label="the front found here"
+        )
+        axes.plot(
+            *_columns(moved), "o", markersize=8, color="none", markeredgecolor=other, markeredgewidth=1.6,
+            label=f"architectures of the {_label(panel['source'])} front",
+        )  # fmt: skip
+        _set_axes(axes, [(*point, False) for point in [*every, *moved]], [*own, *moved])
+        axes.set_xlabel("effective MFLOPs")
+        axes.set_ylabel("accuracy on held-out training images, %" if number == 1 else "")
+        name = f"{_label(label)}: Kendall's tau with {_label(panel['source'])} {panel['tau']:.2f}"
+        axes.set_title(name, loc="left", fontsize=10.5, fontweight="bold", color=_INK)
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    return _save(figure, path, "y")
+
+
 def training_figure(records: Sequence[Mapping], path, title: str = "Training") -> Path:
     """Loss, accuracy and learning rate over the steps of all stages; a PNG.
 
@@ -111,6 +145,35 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
     panels[-1].set_xlabel("step")
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
     return _save(figure, path)
+
+
+def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
+    """Values side by side, a dot each and their mean in figures, one panel a group; a PNG.
+
+    Args:
+        panels: title -> rows `(label, values, strong)` from top to bottom; rows that are `strong` have colour.
+        axis: what the values are, with their unit.
+    """
+    if not panels or not all(panels.values()):
+        raise ValueError("dots_figure: there are no values")
+    figure = _new_figure(1.0 + 4.3 * len(panels), 1.5 + 0.32 * max(len(rows) for rows in panels.values()))
+    for number, (name, rows) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), number)
+        for y, (_, values, strong) in enumerate(rows):
+            colour = _COLOURS[(number - 1) % len(_COLOURS)] if strong else _GREY
+            axes.plot([min(values), max(values)], [y, y], color=colour, linewidth=1.8)
+            axes.plot(values, [y] * len(values), "o", color=colour, markersize=7, markeredgecolor="white")
+            axes.annotate(
+                f"{sum(values) / len(values):.1f}", (max(values), y), xytext=(8, 0), textcoords="offset points",
+                va="center", fontsize=9.5, color=colour, fontweight="bold" if strong else "normal",
+            )  # fmt: skip
+        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.margins(x=0.18)
+        axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=_INK)
+        axes.set_xlabel(axis)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    return _save(figure, path, "x")
 
 
 def table(rows: Sequence[Mapping], columns: Sequence) -> str:

@@ -40,6 +40,16 @@ def pareto_front(costs, accuracies):
     return order[keep]
 
 
+def kendall_tau(first, second):
+    """Kendall's tau-b of two lists of numbers: 1, the same order; -1, the opposite; ties count for neither.
+
+    Returns:
+        float, NaN where one of the lists has a single value.
+    """
+    a, b = (np.sign(np.subtract.outer(v, v)) for v in (np.asarray(first, float), np.asarray(second, float)))
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())) if a.any() and b.any() else float("nan")
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """A scored architecture.

@@ -49,6 +49,9 @@ class RunConfig(DataConfig):
     saturation: float = setting(0.0, "augmentation: largest relative change of the distance to grey")
     narrow_range: bool = setting(False, "symmetric integer range of the weights, without the lowest code")
     kernel_transform: bool = setting(False, "learn the map from larger to smaller kernels, as once-for-all does")
+    evaluation_epochs: float = setting(
+        0.0, "epochs between looks at the held-out accuracy while training; 0: at the end of a stage only", fixed=False
+    )
     checkpoint_steps: int = setting(200, "steps between checkpoints; each stage ends with one", fixed=False)
     cache_gb: float = setting(4.0, "memory for decoded evaluation images; what does not fit is decoded again",
                               fixed=False)  # fmt: skip

@@ -227,8 +227,8 @@ class Trainer:
     def _soft_weights(self, stage, count):
         if stage.soft_labels is None:
             return [0.0] * count
-        first = 0.0 if stage.soft_labels == "in_place" else self.config.distillation_weight
-        return [first] + [self.config.distillation_weight] * (count - 1)
+        weight = self.config.distillation_weight if stage.soft_weight is None else stage.soft_weight
+        return [0.0 if stage.soft_labels == "in_place" else weight] + [weight] * (count - 1)
 
     def _batches(self, split, seed, start, stop):
         config = self.config

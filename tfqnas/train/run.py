@@ -223,8 +223,8 @@ class Run:
         where = f"the checkpoint of stage {stage.name} in {self.directory}"
         self.config.refuse_if_different(meta["config"], where)
         for name, value in stage_record(stage).items():
-            if meta["stage"][name] != value:
-                raise UserError(f"{where}: {name} is {meta['stage'][name]}, this command has {value}")
+            if meta["stage"].get(name) != value:
+                raise UserError(f"{where}: {name} is {meta['stage'].get(name)}, this command has {value}")
         checkpoint.assign(variables, values, where)
 
     def progress(self, stages=None):

@@ -19,6 +19,7 @@ class Stage:
             supernet is the teacher.
         init: None, or the name of the stage whose weights it starts from.
         arch: the `Arch` of "subnet".
+        soft_weight: share of the loss that comes from soft labels; None: that of the settings.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stage:
     soft_labels: str | None = None
     init: str | None = None
     arch: Arch | None = None
+    soft_weight: float | None = None
 
 
 def schedule(config):

@@ -65,6 +65,7 @@ class _StageTraining:
         run, stage = self.run, self.stage
         self.part.update(0.0, "preparing")
         supernet, teacher = self._start()
+        self.supernet = supernet
         if trainer is None or trainer.supernet is not supernet or teacher is not None:
             trainer = Trainer(supernet, run.config, self.strategy, teacher)
         for variable in trainer.optimizer.variables:  # a stage starts with no momentum
@@ -81,7 +82,7 @@ class _StageTraining:
         )  # fmt: skip
         if self.total == 0:
             self._save(trainer, 0, events)
-        self._finish(supernet, start)
+        self._finish(start)
         return trainer
 
     def _start(self):
@@ -105,27 +106,27 @@ class _StageTraining:
             supernet = run.new_supernet(stage.bits)
             copy_weights(source, supernet)
             initialize(supernet, self._initial_images())
-            return supernet, None
-        supernet = inherit(source, stage.bits)
-        largest = run.space.largest()
-        statistics = run.recalibrate(source, largest)
-        if not self.run.checkpoints(stage).files():
-            self._log_inherited(source, supernet, statistics)
+        else:
+            supernet = inherit(source, stage.bits)
+        statistics = run.recalibrate(source, run.space.largest())
+        if not run.checkpoints(stage).files():
+            self._log_beginning(source, supernet, statistics)
         if stage.soft_labels != stage.init:
             return supernet, None
         return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
 
-    def _log_inherited(self, source, supernet, statistics):
-        """The accuracies right after inheritance, before any training (compare OQA, table 1)."""
+    def _log_beginning(self, source, supernet, statistics):
+        """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
         largest = self.run.space.largest()
         record = {
             "accuracy_before": self.run.accuracy(source, largest, "held_out", statistics),
             "accuracy_old_statistics": self.run.accuracy(supernet, largest, "held_out", statistics),
             "accuracy": self.run.accuracy(supernet, largest, "held_out"),
         }
-        self.run.log(stage=self.stage.name, event="inherited", source=self.stage.init, **record)
+        event = "inherited" if source.bits else "quantized"
+        self.run.log(stage=self.stage.name, event=event, source=self.stage.init, **record)
         self.say(
-            f"{self.stage.name}: inherited from {self.stage.init} ({record['accuracy_before']:.1%}); before any "
+            f"{self.stage.name}: {event} from {self.stage.init} ({record['accuracy_before']:.1%}); before any "
             f"training the largest network has {record['accuracy_old_statistics']:.1%} held-out accuracy with "
             f"the old BatchNorm statistics, {record['accuracy']:.1%} with re-estimated ones"
         )
@@ -163,6 +164,13 @@ class _StageTraining:
             self.part.resume((step + 1) / self.total)
         self.steps += 1
         self.part.update((step + 1) / self.total, text)
+        if self._evaluates(step + 1):
+            held_out = self._held_out()
+            self.run.log(stage=self.stage.name, event="evaluated", step=step + 1, held_out=held_out)
+            if events:
+                with events.as_default(step=step + 1):
+                    for name, value in held_out.items():
+                        tf.summary.scalar(f"held_out/{name}", value)
         if (step + 1) % 10 and step + 1 != self.total:
             return
         names = ["largest", "smallest"] + [f"random_{i}" for i in range(1, len(result.losses) - 1)]
@@ -179,16 +187,26 @@ class _StageTraining:
                     tf.summary.scalar(f"loss/{name}", loss)
                     tf.summary.scalar(f"accuracy/{name}", hits)
 
-    def _finish(self, supernet, start):
-        """Held-out accuracy of the extremes, and how long the stage took."""
-        seconds = time.perf_counter() - self.began
-        self.run.trained[self.stage.name] = supernet
-        extremes = {"largest": self.run.space.largest()}
+    def _evaluates(self, step):
+        """Whether `evaluation_epochs` asks for a look at the accuracy after this many steps; not at the end."""
+        config = self.run.config
+        every = round(config.evaluation_epochs * len(self.run.dataset.train) / config.batch_size)
+        return every > 0 and step % every == 0 and step != self.total
+
+    def _held_out(self):
+        """Held-out accuracy of the extremes, by name."""
+        archs = {"largest": self.run.space.largest()}
         if self.stage.sampling == "sandwich":
-            extremes["smallest"] = self.run.space.smallest()
+            archs["smallest"] = self.run.space.smallest()
         if self.stage.arch is not None:
-            extremes = {"subnet": self.stage.arch}
-        held_out = {name: self.run.accuracy(supernet, arch, "held_out") for name, arch in extremes.items()}
+            archs = {"subnet": self.stage.arch}
+        return {name: self.run.accuracy(self.supernet, arch, "held_out") for name, arch in archs.items()}
+
+    def _finish(self, start):
+        """How good it is, and how long it took."""
+        seconds = time.perf_counter() - self.began
+        self.run.trained[self.stage.name] = self.supernet
+        held_out = self._held_out()
         self.run.log(
             stage=self.stage.name, event="finished", steps=self.total, held_out=held_out,
             seconds=round(seconds, 2), input_wait=round(self.waited / max(seconds, 1e-9), 4),
