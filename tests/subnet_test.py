@@ -8,6 +8,7 @@ import pytest
 
 from tfqnas.cost import count
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
+from tfqnas.quantizers import LSQ, quantizers_of
 from tfqnas.subnet import extract
 
 
@@ -135,3 +136,18 @@ def test_an_architecture_of_another_space_is_refused_with_stage_and_block(supern
     wrong = dataclasses.replace(micro.smallest(), kernels=(3, 7))
     with pytest.raises(ValueError, match="micro: stage 3, block 1: kernel size 7 is not one of"):
         extract(supernet, wrong, smallest[1])
+
+
+def test_with_a_step_for_each_size_a_subnet_takes_those_of_its_sizes(micro, make_supernet, rng):
+    prototypes = {"weights": LSQ(bits=4, shared=False), "inputs": LSQ(bits=4, signed=False, shared=False)}
+    supernet = make_supernet(micro, **prototypes)
+    assert max(len(q.step.shape) for q in supernet.quantizers) == 2  # kernel size and width of depthwise kernels
+    for quantizer in supernet.quantizers:
+        quantizer.step.assign(quantizer.step * rng.uniform(0.7, 1.4, quantizer.step.shape))
+    for arch in (micro.largest(), micro.smallest(), micro.sample(rng)):
+        model, statistics = cut(supernet, arch)
+        x = images(arch.resolution)
+        expected = supernet(x, micro.encode(arch), statistics=statistics).numpy()
+        error = np.abs(model(x) - expected).max(axis=1) / np.abs(expected).max()
+        assert np.median(error) <= 1e-5, arch.key
+        assert all(q.step.shape == () for q in quantizers_of(model))

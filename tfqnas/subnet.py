@@ -122,5 +122,8 @@ def _fill(layer, source, statistics):
         layer.bias.assign(source.bias.numpy()[: layer.bias.shape[0]])
     for role in ("weight_quantizer", "input_quantizer"):
         own, shared = getattr(layer, role, None), getattr(source, role, None)
-        for variable, value in zip(own.variables if own else (), shared.variables if shared else (), strict=True):
+        if own is None:
+            continue
+        shape = layer.kernel.shape if role == "weight_quantizer" else layer.input.shape
+        for variable, value in zip(own.variables, shared.values_for(shape), strict=True):
             variable.assign(value)

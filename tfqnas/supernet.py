@@ -51,6 +51,7 @@ class Supernet(keras.Model):
                 block.hidden, block.out_channels, space.stages[block.stage].kernels, stride=block.stride,
                 has_expansion=block.has_expansion, se_channels=block.se_channels,
                 activation=block.activation, residual=block.residual, kernel_transform=kernel_transform,
+                hidden_sizes=space.hidden_choices(block.stage, block.index),
                 name=f"stage{block.stage + 1}_block{block.index + 1}", **quantizers,
             )  # fmt: skip
             layer.build((None, None, None, block.in_channels))

@@ -313,3 +313,62 @@ def test_integer_ranges(bits, signed, narrow_range, expected):
 def test_a_range_that_is_none_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         integer_range(*arguments)
+
+
+# -- A step for each size ----------------------------------------------------------------------------------------
+
+SIZES = {0: (3, 5), 2: (4, 6, 8)}
+
+
+@pytest.fixture
+def separate(rng):
+    """A weight quantizer of depthwise kernels with steps of its own for each kernel size and width, all different."""
+    quantizer = LSQ(bits=4, shared=False).for_sizes(SIZES)
+    quantizer.build()
+    quantizer.step.assign(rng.uniform(0.1, 0.3, (2, 3)))
+    return quantizer
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("width", [4, 6, 8])
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_step_for_each_size_is_read_from_the_shape_and_no_other_gets_a_gradient(separate, kernel, width, traced, rng):
+    x = tf.constant(rng.normal(size=(kernel, kernel, width, 1)), tf.float32)
+    place = (SIZES[0].index(kernel), SIZES[2].index(width))
+    alone = LSQ(bits=4)
+    alone.build()
+    alone.step.assign(separate.step.numpy()[place])
+
+    def slopes(quantizer):
+        def compute(x):
+            with tf.GradientTape() as tape:
+                y = quantizer(x)
+                loss = tf.reduce_sum(y * tf.cast(tf.range(tf.size(y)), tf.float32)[:, None, None, None][:1])
+            return y, tape.gradient(loss, quantizer.step.value)
+
+        shape = tf.TensorSpec((None, None, None, 1), tf.float32)
+        return (tf.function(compute, input_signature=[shape]) if traced else compute)(x)
+
+    (y, gradient), (expected, one) = slopes(separate), slopes(alone)
+    np.testing.assert_array_equal(y, expected)
+    mask = np.zeros((2, 3))
+    mask[place] = 1
+    np.testing.assert_allclose(gradient, mask * one.numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(separate.values_for(x.shape), [separate.step.numpy()[place]])
+
+
+def test_shared_steps_and_sizes_without_a_choice_stay_single():
+    assert LSQ(bits=4).for_sizes(SIZES).sizes == ()
+    assert LSQ(bits=4, shared=False).for_sizes({0: (3,), 3: (8,)}).sizes == ()
+    assert LSQ(bits=4, shared=False).for_sizes({3: (8, 16), 0: (3,)}).sizes == ((3, (8, 16)),)
+
+
+def test_all_steps_start_alike_and_are_doubled_together(separate, rng):
+    with initializing():
+        separate(rng.normal(size=(5, 5, 8, 1)).astype(np.float32))
+    assert len(set(separate.step.numpy().ravel().tolist())) == 1 and separate.problem is None
+    half = separate.halved()
+    assert half.bits == 3 and half.sizes == separate.sizes
+    np.testing.assert_array_equal(half.step, 2 * separate.step.numpy())
+    separate.step.assign([[0.1, 0.1, 0.1], [0.1, 1e-7, 0.1]])
+    assert "collapsed" in separate.problem

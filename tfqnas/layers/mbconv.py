@@ -10,6 +10,7 @@ from tfqnas.layers.elastic import (
     ElasticSqueezeExcite,
     normalized,
 )
+from tfqnas.quantizers import clone
 
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hard_silu"}
 
@@ -34,24 +35,28 @@ class ElasticMBConv(keras.layers.Layer):
         residual: add the input.
         weight_quantizer, input_quantizer: prototypes for the three convolutions, or None.
         kernel_transform: see `ElasticDepthwiseConv2D`.
+        hidden_sizes: all numbers of expanded channels that may be asked for; by default `hidden` alone. Only
+            quantizers with parameters of their own for each size need to know.
     """
 
     def __init__(self, hidden, out_channels, kernel_sizes, stride=1, has_expansion=True, se_channels=0,
                  activation="relu", residual=False, weight_quantizer=None, input_quantizer=None,
-                 kernel_transform=False, **kwargs):  # fmt: skip
+                 kernel_transform=False, hidden_sizes=None, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
+        widths = tuple(hidden_sizes or (hidden,))
         self.settings = {
             "hidden": hidden, "out_channels": out_channels, "kernel_sizes": tuple(kernel_sizes),
             "stride": stride, "has_expansion": has_expansion, "se_channels": se_channels,
             "activation": activation, "residual": residual, "kernel_transform": kernel_transform,
+            "hidden_sizes": widths,
         }  # fmt: skip
         self.prototypes = {"weight_quantizer": weight_quantizer, "input_quantizer": input_quantizer}
         self.activation = keras.activations.get(keras_activation(activation))
-        common = {"padding": "same", "use_bias": False, **self.prototypes}
+        common = {"padding": "same", "use_bias": False}
         pointwise = {"kernel_size": 1, "kernel_initializer": "he_normal", **common}
         self.expand = self.expand_norm = self.squeeze_excite = None
         if has_expansion:
-            self.expand = ElasticConv2D(hidden, name="expand", **pointwise)
+            self.expand = ElasticConv2D(hidden, name="expand", **pointwise, **self._quantizers({3: widths}, {}))
             self.expand_norm = ElasticBatchNorm(name="expand_norm")
         largest = max(kernel_sizes)
         # He's initialisation by the inputs of one filter, k * k; Keras counts those of all channels, which
@@ -60,14 +65,23 @@ class ElasticMBConv(keras.layers.Layer):
         self.depthwise = ElasticDepthwiseConv2D(
             largest, strides=stride, kernel_sizes=kernel_sizes, kernel_transform=kernel_transform,
             depthwise_initializer=he_normal, name="depthwise", **common,
+            **self._quantizers({0: tuple(kernel_sizes), 2: widths}, {3: widths}),
         )  # fmt: skip
         self.depthwise_norm = ElasticBatchNorm(name="depthwise_norm")
         if se_channels:
             self.squeeze_excite = ElasticSqueezeExcite(se_channels, name="squeeze_excite")
-        self.project = ElasticConv2D(out_channels, name="project", **pointwise)
+        self.project = ElasticConv2D(
+            out_channels, name="project", **pointwise, **self._quantizers({2: widths}, {3: widths})
+        )
         self.project_norm = ElasticBatchNorm(name="project_norm")
         # In the order of the statistics that a call takes and returns.
         self.norms = [n for n in (self.expand_norm, self.depthwise_norm, self.project_norm) if n is not None]
+
+    def _quantizers(self, weight_sizes, input_sizes):
+        """Prototypes for a convolution whose kernel and input may have these sizes along these axes."""
+        sizes = {"weight_quantizer": weight_sizes, "input_quantizer": input_sizes}
+        prototypes = {role: clone(prototype) for role, prototype in self.prototypes.items()}
+        return {role: p if p is None else p.for_sizes(sizes[role]) for role, p in prototypes.items()}
 
     @property
     def quantizers(self):

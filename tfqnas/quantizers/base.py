@@ -125,6 +125,19 @@ class Quantizer(keras.layers.Layer):
         """Returns the quantizer of one bit less that inherits this one's parameters (bit inheritance)."""
         raise NotImplementedError
 
+    def for_sizes(self, sizes):
+        """The prototype for a tensor of an elastic layer.
+
+        Args:
+            sizes: `{axis: sizes}` of the axes that may have several sizes. A quantizer whose parameters are
+                shared by all of them, as most are, is its own prototype.
+        """
+        return self
+
+    def values_for(self, shape):
+        """The values of `variables` that quantize a tensor of this shape, in their order."""
+        return [variable.numpy() for variable in self.variables]
+
     @property
     def problem(self):
         """None, or what is wrong with the parameters in words (not initialised, collapsed)."""

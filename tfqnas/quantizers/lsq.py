@@ -74,14 +74,30 @@ class LSQ(Quantizer):
     shows in the first gradient, and in `problem` before. The gradient of the step is scaled by
     `1 / sqrt(N * Qp)`, with `N` the elements of the tensor, or of one example where the tensor is a batch.
 
+    With `shared=False` a layer has a step for each kernel size and width instead; which one is read from the
+    shape of the tensor. All start with the largest one's.
+
     Args:
         bits: 2 to 16. signed: True for weights, False for activations. narrow_range: see `integer_range`.
+        shared: one step for all sizes of an elastic tensor.
+        sizes: pairs of an axis and its sizes, as `for_sizes` sets them; none: a single step.
     """
+
+    def __init__(self, bits, signed=True, narrow_range=False, shared=True, sizes=(), **kwargs):
+        super().__init__(bits, signed, narrow_range, **kwargs)
+        self.shared = shared
+        self.sizes = tuple((axis, tuple(values)) for axis, values in sizes)
+
+    def for_sizes(self, sizes):
+        several = [(axis, values) for axis, values in sorted(sizes.items()) if len(values) > 1]
+        if self.shared or not several:
+            return self
+        return type(self).from_config({**self.get_config(), "sizes": several})
 
     def build(self, input_shape=None):
         self.step = self.add_weight(
             name="step",
-            shape=(),
+            shape=tuple(len(values) for _, values in self.sizes),
             initializer=keras.initializers.Constant(float("nan")),
             constraint=MinimumStep(),
             # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
@@ -89,28 +105,38 @@ class LSQ(Quantizer):
         )
         self.built = True
 
-    def _positive_step(self):
-        return tf.maximum(tf.abs(tf.convert_to_tensor(self.step)), MIN_STEP)
+    def _positive_step(self, shape):
+        """The step of a tensor of this shape, a float32 scalar."""
+        return tf.maximum(tf.abs(self._of(tf.convert_to_tensor(self.step), shape)), MIN_STEP)
+
+    def _of(self, steps, shape):
+        """The one of the steps, as a sum with a mask: a gather would have a sparse gradient."""
+        for axis, values in reversed(self.sizes):
+            steps = tf.reduce_sum(steps * tf.cast(tf.equal(values, shape[axis]), tf.float32), axis=-1)
+        return steps
+
+    def values_for(self, shape):
+        return [self._of(tf.convert_to_tensor(self.step), shape).numpy()]
 
     def set_from(self, x):
         """`s = 2 * mean(abs(x)) / sqrt(Qp)` (LSQ, section 2.1)."""
         step = 2.0 * tf.reduce_mean(tf.abs(x)) / self.qp**0.5
         if not tf.math.is_finite(step):
             raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
-        self.step.assign(tf.maximum(step, MIN_STEP))
+        self.step.assign(tf.fill(self.step.shape, tf.maximum(step, MIN_STEP)))
 
     def fake_quantize(self, x, batched, again=None):
         elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
         scale = tf.math.rsqrt(elements * self.qp)
-        return lsq(x, self._positive_step(), self.bits, self.qn, self.qp, scale, again)
+        return lsq(x, self._positive_step(tf.shape(x)), self.bits, self.qn, self.qp, scale, again)
 
     def again(self, x):
-        step, kernel = self._positive_step(), _kernel_attributes(self.bits, self.qn, self.qp)
+        step, kernel = self._positive_step(tf.shape(x)), _kernel_attributes(self.bits, self.qn, self.qp)
         low, high = self.qn * step, self.qp * step
         return Again(lambda: tf.quantization.fake_quant_with_min_max_vars(x, low, high, **kernel))
 
     def to_integers(self, x):
-        scale = self._positive_step()
+        scale = self._positive_step(x.shape)
         # From the forward pass, so that ties too become the codes that were trained.
         return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
@@ -122,9 +148,12 @@ class LSQ(Quantizer):
             quantizer.step.assign(2.0 * self.step)
         return quantizer
 
+    def get_config(self):
+        return {**super().get_config(), "shared": self.shared, "sizes": self.sizes}
+
     @property
     def problem(self):
-        step = float(self.step.numpy())
+        step = float(self.step.numpy().min())  # NaN if one of them is
         if step != step:
             return "the step size is not set: call tfqnas.initialize(model, images) after loading weights"
         return f"the step size has collapsed to {step:g}" if step <= MIN_STEP * (1 + 1e-6) else None

@@ -48,6 +48,7 @@ class RunConfig(DataConfig):
     brightness: float = setting(0.0, "augmentation: largest relative change of all pixels")
     saturation: float = setting(0.0, "augmentation: largest relative change of the distance to grey")
     narrow_range: bool = setting(False, "symmetric integer range of the weights, without the lowest code")
+    shared_steps: bool = setting(True, "one LSQ step a layer (OQAT); false: one for each kernel size and width")
     kernel_transform: bool = setting(False, "learn the map from larger to smaller kernels, as once-for-all does")
     evaluation_epochs: float = setting(
         0.0, "epochs between looks at the held-out accuracy while training; 0: at the end of a stage only", fixed=False

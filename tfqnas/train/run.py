@@ -152,8 +152,8 @@ class Run:
         config = self.config
         quantizers = {}
         if bits is not None:
-            quantizers["weights"] = LSQ(bits=bits, narrow_range=config.narrow_range)
-            quantizers["inputs"] = LSQ(bits=bits, signed=False)
+            quantizers["weights"] = LSQ(bits=bits, narrow_range=config.narrow_range, shared=config.shared_steps)
+            quantizers["inputs"] = LSQ(bits=bits, signed=False, shared=config.shared_steps)
         return Supernet(
             self.space, num_classes=self.dataset.num_classes, channels=self.dataset.channels,
             dropout=config.dropout, kernel_transform=config.kernel_transform, **quantizers,
