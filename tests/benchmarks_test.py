@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import pathlib
@@ -11,9 +12,9 @@ from tfqnas.files import append_jsonl
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def benchmark(*arguments):
+def benchmark(*arguments, name="training"):
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "training.py"), *arguments], capture_output=True, text=True,
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments], capture_output=True, text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
     )  # fmt: skip
 
@@ -45,3 +46,32 @@ def test_wrong_parts_are_refused():
     result = benchmark("--only=sandwich,lunch")
     assert result.returncode == 2
     assert "--only: expected some of sandwich,lsq,score,depthwise,count,input, received lunch" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_short_form_reads_images_in_every_way():
+    result = benchmark("--short", name="input")
+    assert result.returncode == 0, result.stderr[-4000:]
+    measured = values(result.stdout)
+    assert list(measured) == ["decode, then crop", "crop while decoding", "TFRecord", "ArrayRecord", "in memory"]
+    assert measured["decode, then crop"] == 1 and all(math.isfinite(value) and value > 0 for value in measured.values())
+
+
+@pytest.mark.slow
+def test_a_study_compares_inheritance_with_direct_training_and_goes_on_where_it_stopped(tmp_path):
+    flags = [
+        f"--run_dir={tmp_path}/study", "--dataset=digits", "--held_out=1200", "--bits=4,3", "--batch_size=50",
+        "--recalibration_images=100", "--float_epochs=1", "--supernet_epochs=0.5", "--evaluation_epochs=0.25",
+        "--seeds=0,1", "--rates=0.05", "--ways=inherit,direct_own", "--workers=2",
+    ]  # fmt: skip
+    result = benchmark(*flags, name="inheritance")
+    assert result.returncode == 0, result.stdout + result.stderr[-4000:]
+    rows = json.loads((tmp_path / "study/study.json").read_text())
+    assert [(row["arm"], row["epochs"], len(row["test"])) for row in rows] == [
+        ("b4", 0.5, 2), ("inherit_b3", 0.5, 2), ("direct_own_b3", 0.5, 2)
+    ]  # fmt: skip
+    assert all(0 <= value <= 1 for row in rows for key in ("before", "one_epoch", "held_out") for value in row[key])
+    assert (tmp_path / "study/study.png").stat().st_size > 10_000
+    assert "| 3 | inherit | 0.5 | 0.05 |" in result.stdout
+    again = benchmark(*flags, name="inheritance")
+    assert again.returncode == 0 and "held-out," not in again.stdout  # nothing was trained anew

@@ -133,3 +133,61 @@ def test_help_lists_the_settings_without_tensorflow():
     code, out, _ = tool("train", "--helpfull")
     assert "--supernet_learning_rate" in out and "peak learning rate of each supernet" in out
     assert code != 0  # absl's own convention
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.cfg")), ids=lambda path: path.name)
+def test_every_flagfile_describes_a_run_and_says_how_to_begin_it(path):
+    from absl import flags
+
+    from tfqnas.search.config import SearchConfig
+    from tfqnas.train.config import RunConfig
+    from tfqnas_tools import common
+
+    holder = flags.FlagValues()
+    lines = path.read_text().splitlines()
+    classes = [RunConfig, SearchConfig]
+    if "study" in path.name:
+        common.define_flags(common_study(), holder)
+    for settings in classes:
+        common.define_flags(settings, holder)
+    holder(["tool", *(line for line in lines if line.startswith("--"))])
+    config = common.from_flags(RunConfig, holder)
+    assert config.run_dir.startswith("runs/") and any(f"--flagfile=configs/{path.name}" in line for line in lines[:4])
+    assert common.from_flags(SearchConfig, holder).models >= 1
+
+
+def common_study():
+    """The settings of `benchmarks/inheritance.py`, which is no package."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("inheritance", ROOT / "benchmarks" / "inheritance.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["inheritance"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.StudyConfig
+
+
+@pytest.mark.slow
+def test_a_folder_of_photos_becomes_a_model_that_classifies_them(tmp_path, space_file):
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 60), ("light", 190)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(60):
+            pixels = np.clip(rng.normal(level, 30, (14 + i % 5, 20, 3)), 0, 255).astype(np.uint8)
+            PIL.Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.{('jpg', 'png')[i % 2]}")
+    (tmp_path / "photos/dark/broken.jpg").write_bytes(b"broken")
+    flags = [f"--dataset={tmp_path}/photos", f"--run_dir={tmp_path}/run", f"--space={space_file}", *FLAGS[3:],
+             "--bits=3", "--batch_size=16", "--held_out=20", "--largest_epochs=12", "--crop_area=0.5", "--flip",
+             "--warmup_epochs=1", "--evaluation_crop=0.9"]  # fmt: skip
+    refused("photos/dark/broken.jpg: not an image that can be decoded", "run", *flags)
+    code, out, err = tool("run", *flags, "--max_bad_images=1")
+    assert code == 0, err
+    assert "1 of 121 images cannot be read and are skipped" in out
+    model = f"{tmp_path}/run/models/b3_largest.keras"
+    record = json.loads((tmp_path / "run/models/b3_largest.json").read_text())
+    assert record["class_names"] == ["dark", "light"] and record["evaluation_crop"] == 0.9 and record["after"] > 0.8
+    code, out, err = tool("evaluate", f"--model={model}", f"--dataset={tmp_path}/photos", "--max_bad_images=1")
+    assert code == 0, err
+    assert f"{record['after']:.2%} of 24 test images" in out
+    code, out, err = tool("predict", f"--model={model}", tmp_path / "photos/light/1.png")
+    assert code == 0 and re.search(r"1\.png: (light|dark) [\d.]+%", out), err

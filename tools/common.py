@@ -11,22 +11,22 @@ from absl import app, flags
 from tfqnas.errors import UserError
 
 
-def define_flags(config_class, **defaults):
-    """Defines an absl flag for each field of a settings dataclass."""
+def define_flags(config_class, holder=flags.FLAGS, **defaults):
+    """Defines an absl flag for each field of a settings dataclass, in `holder`."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
     for field in dataclasses.fields(config_class):
         default, text = defaults.get(field.name, field.default), field.metadata["help"]
         if typing.get_origin(field.type) is tuple:
-            flags.DEFINE_list(field.name, [str(v) for v in default], text)
+            flags.DEFINE_list(field.name, [str(v) for v in default], text, flag_values=holder)
         else:
-            define[field.type](field.name, default, text)
+            define[field.type](field.name, default, text, flag_values=holder)
 
 
-def from_flags(config_class):
-    """The settings record that the flags describe."""
+def from_flags(config_class, holder=flags.FLAGS):
+    """The settings record that the flags in `holder` describe."""
     values = {}
     for field in dataclasses.fields(config_class):
-        value = flags.FLAGS[field.name].value
+        value = holder[field.name].value
         if typing.get_origin(field.type) is tuple:
             element = typing.get_args(field.type)[0]
             try:

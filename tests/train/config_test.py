@@ -29,6 +29,11 @@ from tfqnas.train.config import RunConfig
         ({"recalibration_images": 0}, "--recalibration_images: expected at least 1"),
         ({"checkpoint_steps": 0}, "--checkpoint_steps: expected at least 1"),
         ({"random_subnets": -1}, "--random_subnets: expected at least 0, received -1"),
+        ({"crop_area": 0.0}, "--crop_area: expected 0.001 to 1, received 0.0"),
+        ({"brightness": 1.5}, "--brightness: expected 0 to 1, received 1.5"),
+        ({"evaluation_epochs": -1.0}, "--evaluation_epochs: expected 0 to .*, received -1.0"),
+        ({"evaluation_crop": 0.0}, "--evaluation_crop: expected a share between 0 and 1, received 0.0"),
+        ({"max_bad_images": -1}, "--max_bad_images: expected at least 0, received -1"),
         ({"seed": -1}, "--seed: expected at least 0, received -1"),
         (
             {"schedule": "direct", "distillation": "teacher"},

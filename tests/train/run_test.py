@@ -39,7 +39,7 @@ def settings(space_file):
     return RunConfig(
         space=str(space_file), bits=(4, 3), batch_size=BATCH, held_out=100, recalibration_images=64,
         float_epochs=epochs(2), largest_epochs=epochs(2), supernet_epochs=(epochs(4),), warmup_epochs=epochs(1),
-        random_subnets=1, dropout=0.2, shift=0.1, rotation=5.0, checkpoint_steps=2,
+        evaluation_epochs=epochs(2), random_subnets=1, dropout=0.2, shift=0.1, rotation=5.0, checkpoint_steps=2,
     )  # fmt: skip
 
 
@@ -94,6 +94,12 @@ def test_a_run_leaves_every_stage_at_its_last_step(finished):
     assert len(list((finished.directory / "events" / "supernet_b4").iterdir())) == 1
 
 
+def test_held_out_accuracy_is_looked_at_while_training_but_not_twice_at_the_end(finished):
+    looks = [r for r in read_jsonl(finished.directory / "log.jsonl") if r.get("event") == "evaluated"]
+    assert [(r["stage"], r["step"]) for r in looks] == [("supernet_b4", 2), ("supernet_b3", 2)]
+    assert all(r["held_out"].keys() == {"largest", "smallest"} for r in looks)
+
+
 def test_accuracy_right_after_inheritance_is_in_the_log(finished):
     (record,) = [r for r in read_jsonl(finished.directory / "log.jsonl") if r.get("event") == "inherited"]
     assert (record["stage"], record["source"]) == ("supernet_b3", "supernet_b4")
@@ -129,6 +135,46 @@ def test_other_settings_in_the_same_directory_are_refused_by_name(copied, name, 
 
     with pytest.raises(UserError, match=rf"config\.json was made with --{name}="):
         Run.create(dataclasses.replace(copied, **{name: value}))
+
+
+@pytest.mark.parametrize(("lowest", "fits"), [(32, True), (36, False)])
+def test_a_space_for_much_larger_images_is_refused_with_the_reason(settings, tmp_path, lowest, fits):
+    from tfqnas.train.run import Run
+
+    space = dataclasses.replace(SPACE, resolutions=(lowest, 40))
+    (tmp_path / "space.json").write_text(space.to_json())
+    config = dataclasses.replace(settings, run_dir=str(tmp_path / "run"), space=str(tmp_path / "space.json"))
+    if fits:
+        Run.create(config)
+        return
+    with pytest.raises(UserError, match="--space=nano: expects images of 36 to 40 pixels, those of digits have 8 x 8"):
+        Run.create(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_images_are_kept_as_long_as_the_memory_allows(settings, tmp_path):
+    from tfqnas.train.run import Run
+
+    size = 397 * 8 * 8  # bytes of the test images at 8 pixels
+    run = Run(dataclasses.replace(settings, cache_gb=2.5 * size / 1e9))
+    first, limited = run.images("test", 8), run.images("test", 8, 100)
+    assert run.images("test", 8) is first and len(limited) == 100 and limited.nbytes == 100 * 8 * 8
+    run.images("held_out", 12)  # 100 * 12 * 12: both stay
+    assert run.images("test", 8, 100) is limited
+    run.images("test", 12)  # does not fit beside the others
+    assert run.images("test", 8) is not first
+    np.testing.assert_array_equal(next(iter(run.images("test", 8).batches(5))), next(iter(first.batches(5))))
+
+
+def test_a_stage_may_weigh_its_soft_labels_by_itself(finished):
+    from tfqnas.train.loop import Trainer
+
+    stage = dataclasses.replace(finished.stage("supernet_b3"), soft_weight=0.25)
+    trainer = Trainer.__new__(Trainer)
+    trainer.config = finished.config
+    assert trainer._soft_weights(stage, 3) == [0.25, 0.25, 0.25]
+    assert trainer._soft_weights(dataclasses.replace(stage, soft_labels="in_place"), 3) == [0.0, 0.25, 0.25]
+    assert trainer._soft_weights(finished.stage("supernet_b3"), 2) == [1.0, 1.0]
 
 
 def test_settings_that_change_no_result_may_differ(copied):

@@ -80,6 +80,9 @@ class RunConfig(DataConfig):
             lowest = 0 if name in ("seed", "random_subnets") else 1
             if getattr(self, name) < lowest:
                 raise UserError(f"--{name}: expected at least {lowest}, received {getattr(self, name)}")
+        for name, lowest, highest in _RANGES:
+            if not lowest <= getattr(self, name) <= highest:
+                raise UserError(f"--{name}: expected {lowest} to {highest}, received {getattr(self, name)}")
         if self.schedule == "direct" and self.distillation == "teacher":
             raise UserError("--distillation=teacher: with --schedule=direct no bit width has a teacher")
 
@@ -106,6 +109,11 @@ class RunConfig(DataConfig):
             )
 
 
+_RANGES = (
+    ("crop_area", 0.001, 1), ("shift", 0, 1), ("zoom", 0, 0.99), ("rotation", 0, 360), ("brightness", 0, 1),
+    ("saturation", 0, 1), ("distillation_weight", 0, 1), ("dropout", 0, 0.99), ("label_smoothing", 0, 0.99),
+    ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9),
+)  # fmt: skip
 _CHOICES = {
     "schedule": ("inherit", "direct"),
     "distillation": ("auto", "none", "in_place", "teacher"),
