@@ -32,9 +32,9 @@ from absl import flags
 
 from tfqnas import report, spaces
 from tfqnas.errors import UserError
-from tfqnas.files import read_jsonl, write_atomically, write_json
+from tfqnas.files import read_json, read_jsonl, write_atomically, write_json
 from tfqnas.progress import Progress
-from tfqnas.settings import setting
+from tfqnas.settings import first_difference, plain, setting
 from tfqnas.train.config import RunConfig
 from tfqnas.train.stages import Stage
 from tfqnas_tools import common
@@ -46,9 +46,9 @@ WAYS = ("inherit", "hard", "half", "direct_own", "direct_kd", "direct_all")
 class StudyConfig:
     """What is compared; the rest is as in a run. `hard` and `half` need `inherit`, `direct_kd` needs `direct_own`."""
 
-    seeds: tuple[int, ...] = setting((0, 1), "seeds; the learning rates are chosen at the first")
+    seeds: tuple[int, ...] = setting((0, 1), "seeds; the learning rates are chosen at the first", fixed=False)
     rates: tuple[float, ...] = setting((0.03, 0.1), "learning rates to choose from, the same for every way")
-    ways: tuple[str, ...] = setting(WAYS, "what to compare")
+    ways: tuple[str, ...] = setting(WAYS, "what to compare", fixed=False)
     sampling: str = setting("largest", "largest: one network; sandwich: the whole supernet")
     workers: int = setting(1, "trainings side by side", fixed=False)
 
@@ -110,8 +110,17 @@ class Study:
         space = str(self.directory / "space.json")
         return dataclasses.replace(self.config, seed=seed, space=space, run_dir=str(self.directory / f"s{seed}"))
 
-    def write_space(self):
-        """One network is a space with one choice: it has no conditionals to trace."""
+    def begin(self):
+        """Writes settings and space, or refuses those of another study in the same directory.
+
+        One network is a space with one choice: it has no conditionals to trace.
+        """
+        path = self.directory / "study_config.json"
+        if path.exists() and (difference := first_difference(self.study, read_json(path))):
+            name, ours, theirs = difference
+            raise UserError(f"{path} was made with --{name}={theirs}, this study has --{name}={ours}: give the same "
+                            "value, or another --run_dir")  # fmt: skip
+        write_json(path, plain(self.study))
         space = spaces.get(self.config.space)
         if self.study.sampling == "largest":
             space = space.pruned(space.largest())
@@ -317,7 +326,7 @@ def main(argv):
         seed, _, stage = flags.FLAGS.task.partition("/")
         train_one(study, int(seed), stage)
         return
-    study.write_space()
+    study.begin()
     train_all(study)
     rows = summary(study)
     write_json(study.directory / "study.json", rows)
