@@ -32,28 +32,34 @@ def decode(file, channels):
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def decode_cropped(file, box, resolution, channels):
+def decode_cropped(file, box_of, resolution, channels):
     """A part of an encoded image at a resolution; of a JPEG nothing else is decoded.
 
     Args:
-        file: string scalar. box: int32 (4,), top, left, height, width.
+        file: string scalar. box_of: function of height and width, int32 scalars, that returns the part, int32
+            (4,): top, left, height, width.
         resolution: height and width of the result. channels: 1 or 3.
 
     Returns:
         float32 (resolution, resolution, channels), 0 to 255, resized with antialiasing.
     """
-    part = tf.cond(
-        tf.io.is_jpeg(file),
-        lambda: tf.image.decode_and_crop_jpeg(file, box, channels=channels),
-        lambda: tf.slice(decode(file, channels), [box[0], box[1], 0], [box[2], box[3], channels]),
-    )
+
+    def of_jpeg():
+        shape = tf.io.extract_jpeg_shape(file)
+        return tf.image.decode_and_crop_jpeg(file, box_of(shape[0], shape[1]), channels=channels)
+
+    part = tf.cond(tf.io.is_jpeg(file), of_jpeg, lambda: _part(decode(file, channels), box_of))
     return _at(part, resolution, channels)
 
 
-def decode_then_crop(file, box, resolution, channels):
+def decode_then_crop(file, box_of, resolution, channels):
     """The same of the whole decoded image: what `decode_cropped` is measured against."""
-    part = tf.slice(decode(file, channels), [box[0], box[1], 0], [box[2], box[3], channels])
-    return _at(part, resolution, channels)
+    return _at(_part(decode(file, channels), box_of), resolution, channels)
+
+
+def _part(image, box_of):
+    box = box_of(*tf.unstack(tf.shape(image)[:2]))
+    return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
 
 
 def _at(image, resolution, channels):

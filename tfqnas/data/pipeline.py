@@ -7,7 +7,7 @@ have seen, and nothing of the input has to be saved.
 import tensorflow as tf
 
 from tfqnas.data.augment import crop_boxes, cropped_and_moved, recoloured
-from tfqnas.data.images import decode_cropped, image_shape, normalize
+from tfqnas.data.images import decode_cropped, normalize
 from tfqnas.data.splits import Arrays
 
 # Files read by one call into Python: fewer calls cost less, more delay the first batch.
@@ -82,9 +82,10 @@ def _from_files(split, order, firsts, share, resolution, augmentation, decode):
         return tf.ensure_shape(files, (None,)), tf.ensure_shape(labels, (None,)), positions
 
     def one(file, label, position):
-        height, width = image_shape(file)
-        box = crop_boxes(height[tf.newaxis], width[tf.newaxis], augmentation, order.seed_at(position))[0]
-        return decode(file, box, resolution, split.channels), label, position
+        def box_of(height, width):
+            return crop_boxes(height[tf.newaxis], width[tf.newaxis], augmentation, order.seed_at(position))[0]
+
+        return decode(file, box_of, resolution, split.channels), label, position
 
     whole = tf.constant([[0, 0, resolution, resolution]] * share)
 
