@@ -110,11 +110,11 @@ def mirrored():
     strategy = make_strategy("mirrored")
     assert strategy.num_replicas_in_sync == 2
     from tfqnas import LSQ, Supernet, initialize
+    from tfqnas.data.splits import Arrays
     from tfqnas.train.loop import Trainer
 
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (40, 12, 12, 1)).astype(np.uint8)
-    labels = rng.integers(0, 10, 40).astype(np.int32)
+    split = Arrays(rng.integers(0, 256, (40, 12, 12, 1)).astype(np.uint8), rng.integers(0, 10, 40).astype(np.int32))
     quantizers = {"weights": LSQ(bits=4), "inputs": LSQ(bits=4, signed=False)}
 
     def trainer(strategy=None):
@@ -129,7 +129,7 @@ def mirrored():
     began = [v.numpy() for v in one.supernet.variables]
     archs = [SPACE.largest(), SPACE.smallest(), SPACE.sample(rng)]
     weights = [0.0, 1.0, 0.5]
-    batches, whole = (t._batches(images, labels, 7, 0, STEPS) for t in (two, one))
+    batches, whole = (t._batches(split, 7, 0, STEPS) for t in (two, one))
     gradients = tf.function(one.gradients, autograph=False)
     difference = {"batches": 0.0, "losses": 0.0}
     for step in range(STEPS):  # two steps: the second has momentum

@@ -149,7 +149,8 @@ class LSQ(Quantizer):
         return quantizer
 
     def get_config(self):
-        return {**super().get_config(), "shared": self.shared, "sizes": self.sizes}
+        sizes = [[axis, list(values)] for axis, values in self.sizes]
+        return {**super().get_config(), "shared": self.shared, "sizes": sizes}
 
     @property
     def problem(self):
