@@ -286,11 +286,12 @@ def summary(study):
 
 
 def cell(values):
-    """Mean and half the range of the seeds, in percent."""
+    """Mean of the seeds and half their range, in percent."""
     if any(v is None for v in values):
         return ""
     values = 100 * np.array(values)
-    return f"{values.mean():.1f} ± {(values.max() - values.min()) / 2:.1f}"
+    spread = f" ± {(values.max() - values.min()) / 2:.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
 
 
 def table(rows):
