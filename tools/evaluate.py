@@ -46,6 +46,8 @@ def score_model():
 
     model = models.load_model(MODEL.value)
     config = common.from_flags(DataConfig)
+    if SPLIT.value == "held_out":
+        raise UserError("--split=held_out: belongs to a run, with --model expected test or train")
     if not flags.FLAGS["evaluation_crop"].present:
         crop = models.model_record(MODEL.value, model)["evaluation_crop"]
         config = dataclasses.replace(config, evaluation_crop=crop)

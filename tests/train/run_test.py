@@ -166,17 +166,6 @@ def test_evaluation_images_are_kept_as_long_as_the_memory_allows(settings, tmp_p
     np.testing.assert_array_equal(next(iter(run.images("test", 8).batches(5))), next(iter(first.batches(5))))
 
 
-def test_a_stage_may_weigh_its_soft_labels_by_itself(finished):
-    from tfqnas.train.loop import Trainer
-
-    stage = dataclasses.replace(finished.stage("supernet_b3"), soft_weight=0.25)
-    trainer = Trainer.__new__(Trainer)
-    trainer.config = finished.config
-    assert trainer._soft_weights(stage, 3) == [0.25, 0.25, 0.25]
-    assert trainer._soft_weights(dataclasses.replace(stage, soft_labels="in_place"), 3) == [0.0, 0.25, 0.25]
-    assert trainer._soft_weights(finished.stage("supernet_b3"), 2) == [1.0, 1.0]
-
-
 def test_settings_that_change_no_result_may_differ(copied):
     from tfqnas.train.run import Run
 

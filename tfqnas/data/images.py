@@ -7,8 +7,28 @@ import tensorflow as tf
 
 from tfqnas.data.splits import Arrays
 
+# Files read by one call into Python: fewer calls cost less, more delay the first batch.
+READ = 16
 # Images decoded and resized at once, where a split is streamed.
 CHUNK = 256
+PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+
+
+def read_files(split, numbers):
+    """The files of an `Encoded` split and their labels, read ahead in parallel.
+
+    Args:
+        numbers: `tf.data.Dataset` of int64 scalars, which images of the split, in their order.
+
+    Returns:
+        `tf.data.Dataset` of string and int32 scalars.
+    """
+
+    def read(some):
+        files, labels = tf.numpy_function(split.examples, [some], (tf.string, tf.int32))
+        return tf.ensure_shape(files, (None,)), tf.ensure_shape(labels, (None,))
+
+    return numbers.batch(READ).map(read, **PARALLEL).unbatch()
 
 
 def normalize(images):
@@ -157,18 +177,11 @@ class EvaluationImages:
 
     def _decoded(self):
         """uint8 chunks of the split, decoded in parallel."""
-        channels = self._split.channels
 
-        def read(positions):
-            return tf.ensure_shape(
-                tf.numpy_function(lambda p: self._split.examples(p)[0], [positions], tf.string), (None,)
-            )
+        def one(file, _):
+            return evaluation_image(decode(file, self._split.channels), self._resolution, self._crop)
 
-        parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-        files = tf.data.Dataset.range(len(self)).batch(16).map(read, **parallel).unbatch()
-        images = files.map(
-            lambda file: evaluation_image(decode(file, channels), self._resolution, self._crop), **parallel
-        )
+        images = read_files(self._split, tf.data.Dataset.range(len(self))).map(one, **PARALLEL)
         return images.batch(CHUNK).prefetch(1).as_numpy_iterator()
 
 

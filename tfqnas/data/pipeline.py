@@ -7,11 +7,8 @@ have seen, and nothing of the input has to be saved.
 import tensorflow as tf
 
 from tfqnas.data.augment import crop_boxes, cropped_and_moved, recoloured
-from tfqnas.data.images import decode_cropped, normalize
+from tfqnas.data.images import PARALLEL, READ, decode_cropped, normalize, read_files
 from tfqnas.data.splits import Arrays
-
-# Files read by one call into Python: fewer calls cost less, more delay the first batch.
-READ = 16
 
 
 def training_batches(split, resolution, batch_size, seed, start, stop, augmentation, context=None, decode=None):
@@ -76,12 +73,9 @@ def _from_arrays(split, order, firsts, share, resolution, augmentation, _):
 
 
 def _from_files(split, order, firsts, share, resolution, augmentation, decode):
-    def read(positions):
-        numbers = order.numbers(positions)
-        files, labels = tf.numpy_function(split.examples, [numbers], (tf.string, tf.int32))
-        return tf.ensure_shape(files, (None,)), tf.ensure_shape(labels, (None,)), positions
+    def one(example, position):
+        file, label = example
 
-    def one(file, label, position):
         def box_of(height, width):
             return crop_boxes(height[tf.newaxis], width[tf.newaxis], augmentation, order.seed_at(position))[0]
 
@@ -101,7 +95,7 @@ def _from_files(split, order, firsts, share, resolution, augmentation, decode):
 
     # In one row, so that files are read and decoded ahead over the batches' ends.
     positions = firsts.flat_map(lambda first: tf.data.Dataset.range(first, first + share))
-    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-    files = positions.batch(READ).map(read, **parallel).unbatch().map(one, **parallel)
-    return files.batch(share, drop_remainder=True).map(batch, **parallel)
+    numbers = positions.batch(READ).map(order.numbers).unbatch()
+    images = tf.data.Dataset.zip(read_files(split, numbers), positions).map(one, **PARALLEL)
+    return images.batch(share, drop_remainder=True).map(batch, **PARALLEL)
 

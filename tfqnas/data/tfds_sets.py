@@ -131,7 +131,7 @@ def _encoded(made, split, image, label, channels):
     decoders = {image: tfds.decode.SkipDecoding()}
     try:
         source = made.as_data_source(split=split, decoders=decoders)
-    except NotImplementedError:  # prepared as TFRecord: TFDS itself reads it in order only
+    except NotImplementedError:  # TFDS' word for "prepared as TFRecord": it reads that in order only, we by number
         files = made.info.splits[split].file_instructions
         source = _Deserialized(
             TFRecords((f.filename, f.skip, f.take) for f in files),

@@ -201,7 +201,7 @@ class Trainer:
             batch = next(batches)
             waited = time.perf_counter() - began
             archs = sample(np.random.default_rng((stage_seed, step)))
-            weights = self._soft_weights(stage, len(archs))
+            weights = soft_weights(stage, len(archs), config.distillation_weight)
             rate = cosine(stage.learning_rate, step, total, warmup)
             result = self.run_step(batch, archs, weights, (stage_seed, step), rate)
             if not result.finite:
@@ -223,12 +223,6 @@ class Trainer:
             f"loss is {_numbers(result.losses)} and the gradient's norm {result.gradient_norm:.3g}"
             f"{''.join(problems[:3])}. The last checkpoint is intact; try a lower learning rate in a new run"
         )
-
-    def _soft_weights(self, stage, count):
-        if stage.soft_labels is None:
-            return [0.0] * count
-        weight = self.config.distillation_weight if stage.soft_weight is None else stage.soft_weight
-        return [0.0 if stage.soft_labels == "in_place" else weight] + [weight] * (count - 1)
 
     def _batches(self, split, seed, start, stop):
         config = self.config
@@ -271,6 +265,14 @@ def sampler(space, stage, random_subnets):
         "sandwich": lambda rng: [largest, smallest, *(space.sample(rng) for _ in range(random_subnets))],
         "subnet": lambda rng: [stage.arch],
     }[stage.sampling]
+
+
+def soft_weights(stage, count, default):
+    """Shares of the loss that come from soft labels, one a subnet; in place the first one, the largest, has none."""
+    if stage.soft_labels is None:
+        return [0.0] * count
+    weight = default if stage.soft_weight is None else stage.soft_weight
+    return [0.0 if stage.soft_labels == "in_place" else weight] + [weight] * (count - 1)
 
 
 def _at_resolution(images, resolution):

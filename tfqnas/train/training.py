@@ -108,10 +108,13 @@ class _StageTraining:
             initialize(supernet, self._initial_images())
         else:
             supernet = inherit(source, stage.bits)
+        taught, begins = stage.soft_labels == stage.init, not run.checkpoints(stage).files()
+        if not (taught or begins):
+            return supernet, None
         statistics = run.recalibrate(source, run.space.largest())
-        if not run.checkpoints(stage).files():
+        if begins:
             self._log_beginning(source, supernet, statistics)
-        if stage.soft_labels != stage.init:
+        if not taught:
             return supernet, None
         return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
 
