@@ -4,8 +4,8 @@
 
 Trains the same network, or the same supernet, to 3 and to 2 bits in several ways, from one floating-point network:
 
-inherit      4 -> 3 -> 2 bits by bit inheritance, each bit width with its own epochs, soft labels from the one above
-hard         the same, with the labels only;  half: soft labels and labels, half each
+inherit      4 -> 3 -> 2 bits by bit inheritance, each bit width with its own epochs, soft labels of the one above alone
+hard         the same, with the labels only;  half: soft labels and labels, half each, as tools/train.py does
 direct_own   from floating point, with the epochs of that bit width's own stage: what one more bit width costs
 direct_kd    the same, with soft labels from the floating-point network
 direct_all   from floating point, with as many epochs as the whole chain above it and its own together
@@ -81,7 +81,7 @@ def arms(config, study):
             found.append(Arm(f"b{bits}", bits, own, None, in_place))
             above = dict.fromkeys(("inherit", "hard", "half"), f"b{bits}")
             continue
-        for way, soft, weight in (("inherit", "init", None), ("hard", in_place, None), ("half", "init", 0.5)):
+        for way, soft, weight in (("inherit", "init", 1.0), ("hard", in_place, None), ("half", "init", 0.5)):
             if way in study.ways:
                 like = None if way == "inherit" else f"inherit_b{bits}"
                 found.append(Arm(f"{way}_b{bits}", bits, own, above[way], soft, weight, like))
@@ -90,7 +90,7 @@ def arms(config, study):
         for way, epochs, soft in direct:
             if way in study.ways:
                 like = f"direct_own_b{bits}" if way == "direct_kd" else None
-                found.append(Arm(f"{way}_b{bits}", bits, epochs, None, soft, None, like))
+                found.append(Arm(f"{way}_b{bits}", bits, epochs, None, soft, 1.0 if soft == "init" else None, like))
     return found
 
 

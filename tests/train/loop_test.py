@@ -204,12 +204,17 @@ def test_other_stages_train_one_subnet_a_step(micro, rng):
 
 
 @pytest.mark.parametrize(
-    ("soft_labels", "expected"), [(None, [0, 0, 0]), ("in_place", [0, 0.8, 0.8]), ("supernet_b8", [0.8, 0.8, 0.8])]
+    ("soft_labels", "expected", "own"),
+    [
+        (None, [0, 0, 0], [0, 0, 0]),
+        ("in_place", [0, 1, 1], [0, 1, 1]),
+        ("supernet_b8", [0.8, 0.8, 0.8], [0.25, 0.25, 0.25]),
+    ],
 )
-def test_in_place_the_largest_learns_from_labels_and_under_a_teacher_all_learn_from_it(soft_labels, expected):
+def test_in_place_the_largest_learns_from_labels_and_under_a_teacher_all_learn_from_it(soft_labels, expected, own):
     stage = dataclasses.replace(STAGE, soft_labels=soft_labels)
     assert soft_weights(stage, 3, 0.8) == expected
-    own = [weight and 0.25 for weight in expected]  # a stage may have a weight of its own
+    # A stage may have a weight of its own.
     assert soft_weights(dataclasses.replace(stage, soft_weight=0.25), 3, 0.8) == own
 
 

@@ -37,7 +37,7 @@ class RunConfig(DataConfig):
         "auto", "none; in_place: from the largest subnet; teacher: from the next higher bit width; "
         "auto: teacher after inheritance, else in_place",
     )  # fmt: skip
-    distillation_weight: float = setting(1.0, "share of the distillation loss where it applies, 0 to 1")
+    distillation_weight: float = setting(0.5, "share of the loss that comes from the teacher's soft labels, 0 to 1")
     distillation_temperature: float = setting(1.0, "temperature of the soft labels")
     teacher_arch: str = setting("largest", "the teacher's subnet: largest, or same (as the student's)")
     crop_area: float = setting(1.0, "augmentation: smallest share of the area in the random resized crop; 1: none")

@@ -267,12 +267,17 @@ def sampler(space, stage, random_subnets):
     }[stage.sampling]
 
 
-def soft_weights(stage, count, default):
-    """Shares of the loss that come from soft labels, one a subnet; in place the first one, the largest, has none."""
+def soft_weights(stage, count, teacher_weight):
+    """Shares of the loss that come from soft labels, one a subnet.
+
+    In place the first one, the largest, learns from the labels and the others from it alone (BigNAS); from a teacher
+    all learn, with its weight.
+    """
     if stage.soft_labels is None:
         return [0.0] * count
-    weight = default if stage.soft_weight is None else stage.soft_weight
-    return [0.0 if stage.soft_labels == "in_place" else weight] + [weight] * (count - 1)
+    if stage.soft_labels == "in_place":
+        return [0.0] + [1.0] * (count - 1)
+    return [teacher_weight if stage.soft_weight is None else stage.soft_weight] * count
 
 
 def _at_resolution(images, resolution):

@@ -19,7 +19,7 @@ class Stage:
             supernet is the teacher.
         init: None, or the name of the stage whose weights it starts from.
         arch: the `Arch` of "subnet".
-        soft_weight: share of the loss that comes from soft labels; None: that of the settings.
+        soft_weight: share of the loss that comes from a teacher's soft labels; None: that of the settings.
     """
 
     name: str
