@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-LIBRARIES = ["tfqnas"]  # top-level packages; tests, benchmarks and configs stay in the checkout
+LIBRARIES = ["tfqnas", "tflite_export"]  # top-level packages; tests, benchmarks and configs stay in the checkout
 
 setup(
     packages=[

@@ -120,6 +120,23 @@ def test_predict_names_classes_and_files_that_are_no_images(family, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_exported_file_was_run_and_compared(family, tmp_path):
+    run_dir, _ = family
+    source = [f"--run_dir={run_dir}", "--bits=2", "--arch=largest"]
+    output = tmp_path / "m.tflite"
+    code, out, err = tool("export_tflite", *source, f"--output={output}", "--explain", "--max_accuracy_drop=100")
+    assert code == 0, err
+    assert re.search(r"397 images: reference and LiteRT identical in 100.00% of them, largest difference 0 steps", out)
+    assert re.search(r"^top-1: keras [\d.]+%, reference ([\d.]+%), litert \1$", out, re.M), out
+    assert re.search(r"^stage1_block1_depthwise +2 ", out, re.M)
+    assert output.read_bytes()[4:8] == b"TFL3" and f"written: {output}" in out
+    other = tmp_path / "other.tflite"
+    refused("is not written: top-1 falls", "export_tflite", *source, f"--output={other}", "--max_accuracy_drop=-100")
+    assert not other.exists()
+    refused("expected one of --model and --run_dir", "export_tflite", f"--output={other}")
+
+
+@pytest.mark.slow
 def test_mistakes_are_answered_with_what_was_expected(family, tmp_path):
     run_dir, _ = family
     refused("received 'nope'", "run", f"--run_dir={tmp_path}/a", "--dataset=nope")

@@ -1,0 +1,313 @@
+"""Keras models as integers: the same in the numpy reference and in LiteRT, or refused with layer and value."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tests.subnet_test import cut
+from tflite_export import ExportError, export, reference, ties
+from tflite_export.int_graph import pixels_of, ratios, with_interface
+from tflite_export.lower import folded, lower
+from tflite_export.runtime import Runtime
+from tflite_export.sites import sites_of
+from tflite_export.verify import verify
+from tflite_export.writer import write
+from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
+from tfqnas.quantizers import LSQ
+from tfqnas.supernet import initialize
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    keras.utils.set_random_seed(1)
+
+
+def images(shape, n=48, seed=0):
+    """On the grid of 8-bit pixels, as evaluation images are: blobs, whose neighbours are alike."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(-128, 128, (n, -(-shape[0] // 3), -(-shape[1] // 3), shape[2]))
+    fine = np.repeat(np.repeat(coarse, 3, 1), 3, 2)[:, : shape[0], : shape[1]] + rng.integers(-20, 21, (n, *shape))
+    return np.clip(fine, -128, 127).astype(np.float32) / 128
+
+
+def assert_exact(model, x, **settings):
+    """Lowers, runs both, and returns the graph and the reference's logits."""
+    graph = lower(model, x, **settings)
+    integers = reference.run(graph, pixels_of(graph, x))
+    np.testing.assert_array_equal(integers, Runtime(write(graph)).run(pixels_of(graph, x)))
+    assert len(np.unique(integers)) > 8
+    return graph, reference.logits(graph, integers)
+
+
+@pytest.fixture(scope="module")
+def subnets(micro, make_supernet):
+    """`subnets(bits, **space or settings)`: the largest subnet of a small supernet."""
+    made = {}
+
+    def make(bits, relu=False, channels=1):
+        key = (bits, relu, channels)
+        if key not in made:
+            space = micro
+            if relu:
+                stages = tuple(dataclasses.replace(s, activation="relu") for s in micro.stages)
+                space = dataclasses.replace(micro, stages=stages, stem_activation="relu", head_activation="relu6")
+            made[key] = cut(make_supernet(space, bits=bits, channels=channels), space.largest())[0]
+        return made[key]
+
+    return make
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("kind", ["hswish", "relu-rgb"])
+def test_subnets_are_exact_with_residuals_squeeze_excite_and_every_activation(kind, bits, subnets):
+    model = subnets(bits, relu=kind != "hswish", channels=1 if kind == "hswish" else 3)
+    graph, _ = assert_exact(model, images(model.input_shape[1:]))
+    kinds = {op.kind for op in graph.ops}
+    expected = {"conv_2d", "depthwise_conv_2d", "fully_connected", "add", "mul", "mean"}
+    assert kinds == expected | ({"hard_swish"} if kind == "hswish" else set())
+    low = {t.bits for t in graph.tensors.values() if t.data is None}
+    assert low == {8, bits}
+
+
+def test_a_tensor_keeps_the_step_that_its_quantizer_has_learned(subnets):
+    model = subnets(3)
+    graph = lower(model, images(model.input_shape[1:]))
+    for op in graph.ops:
+        layer = model.get_layer(op.source)
+        if op.kind in ("conv_2d", "depthwise_conv_2d") and getattr(layer, "input_quantizer", None):
+            x = graph.tensors[op.inputs[0]]
+            assert x.scale[0] == layer.input_quantizer.step.numpy()
+            assert (x.zero_point, x.bits) == (127 - 7, 3)
+
+
+def test_what_an_addition_connects_has_one_grid(subnets):
+    model = subnets(4)
+    graph = lower(model, images(model.input_shape[1:]))
+    sums = [op for op in graph.ops if op.kind == "add"]
+    assert len(sums) == 3
+    for op in sums:
+        members = [graph.tensors[name] for name in (*op.inputs, *op.outputs)]
+        assert len({(float(t.scale[0]), t.zero_point) for t in members}) == 1
+        assert ratios(graph, op) == 1
+
+
+def test_at_8_bits_the_logits_are_those_of_the_float_model(subnets):
+    model = subnets(None)
+    x = images(model.input_shape[1:])
+    _, logits = assert_exact(model, x, calibration="min_max")
+    expected = model(x).numpy()
+    assert np.abs(logits - expected).max() < 0.08 * np.ptp(expected)
+    assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.995
+
+
+def chain(*layers, shape=(7, 5, 2), classes=4):
+    """A small model of these layers with a classifier behind, initialised on `images(shape)`."""
+    inputs = keras.Input(shape)
+    x = inputs
+    for layer in layers:
+        x = layer(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(classes, name="classifier")(x))
+    initialize(model, images(shape))
+    return model
+
+
+def quantized(filters=6, size=3, bits=4, signed=False, **settings):
+    quantizers = {"weight_quantizer": LSQ(bits), "input_quantizer": LSQ(bits, signed=signed)}
+    return QuantConv2D(filters, size, padding="same", **quantizers, **settings)
+
+
+def norm(gamma, mean=0.1, variance=0.3, name="norm"):
+    layer = keras.layers.BatchNormalization(name=name)
+    layer.build((None, None, None, len(gamma)))
+    beta = np.linspace(-0.5, 0.5, len(gamma))
+    layer.set_weights([np.array(gamma), beta, np.full(len(gamma), mean), np.full(len(gamma), variance)])
+    return layer
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_negative_and_zero_gammas(bits):
+    first = norm([1.0, -0.7, 0.0, 0.4, -1.2, 2.0])
+    model = chain(keras.layers.Conv2D(6, 3, use_bias=False), first, keras.layers.ReLU(),
+                  quantized(bits=bits, use_bias=False, name="inner"),
+                  norm([-1.0, 0.7, 0.0, 0.4, 1.2, -2.0], name="norm2"))  # fmt: skip
+    if bits == 8:  # a code of -128 would become 128
+        inner = model.get_layer("inner")
+        inner.kernel.assign(np.clip(inner.kernel, -126 * inner.weight_quantizer.step, None))
+    graph, _ = assert_exact(model, images((7, 5, 2)))
+    weights = graph.tensors["inner/weights"]
+    assert not weights.data[2].any() and weights.data[[0, 5]].any()
+    assert (weights.scale > 0).all()
+    # A dead channel is its offset, to the rounding of the bias.
+    offset = graph.tensors["inner/bias"].data[2] * graph.tensors["inner/bias"].scale[2]
+    assert abs(offset - (-0.5 + 2 / 5)) < 0.01
+
+
+def test_a_signed_input_is_clipped_at_both_ends():
+    model = chain(keras.layers.Conv2D(6, 3), quantized(bits=3, signed=True, name="inner"))
+    graph, _ = assert_exact(model, images((7, 5, 2)))
+    producer = next(op for op in graph.ops if op.source == "inner")
+    x = graph.tensors[producer.inputs[0]]
+    assert (x.zero_point, x.bits) == (127 - 3, 3)
+    pixels = pixels_of(graph, images((7, 5, 2)))
+    _, kept = reference.run(graph, pixels, keep=[x.name])
+    codes = kept[x.name].astype(int) - x.zero_point
+    assert (codes.min(), codes.max()) == (-4, 3)
+
+
+def test_one_tensor_for_several_quantizers_and_the_pooling():
+    inputs = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    branches = [quantized(4, bits=b, name=f"branch{b}")(x) for b in (4, 2)]
+    x = keras.layers.Add()([*branches])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, QuantDense(5, weight_quantizer=LSQ(4), input_quantizer=LSQ(4, signed=True))(x))
+    initialize(model, images((6, 6, 2)))
+    graph, _ = assert_exact(model, images((6, 6, 2)))
+    assert sorted(t.bits for t in graph.tensors.values() if t.data is None)[:3] == [2, 4, 4]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(7, 5, 2), (8, 6, 1)])
+def test_odd_and_even_sizes_with_strides(size, stride):
+    depthwise = QuantDepthwiseConv2D(5, strides=stride, padding="same", weight_quantizer=LSQ(4),
+                                     input_quantizer=LSQ(4, signed=False))  # fmt: skip
+    model = chain(keras.layers.Conv2D(6, 3, strides=stride, padding="same", activation="relu"), depthwise, shape=size)
+    assert_exact(model, images(size))
+
+
+def test_the_bias_of_few_bits_is_as_fine_as_int8_allows():
+    model = chain(keras.layers.Conv2D(6, 3, activation="relu"), quantized(bits=2, name="inner"))
+    site = next(s for s in sites_of(model) if s.name == "inner")
+    weights = folded(site)
+    assert weights.bits == 2 and set(np.unique(weights.codes)) <= {-126, -63, 0, 63}
+    np.testing.assert_allclose(weights.scale * 63, site.layer.weight_quantizer.step.numpy(), rtol=1e-6)
+
+
+def test_no_product_can_tie(subnets):
+    for bits in (4, 2):
+        model = subnets(bits)
+        graph = lower(model, images(model.input_shape[1:]))
+        products = [op for op in graph.ops if op.kind == "mul"]
+        assert len(products) > 5 and not any(ties.has_ties(graph, op).any() for op in products)
+
+
+def test_ties_are_found_and_moved_away(subnets):
+    model = subnets(4)
+    graph = lower(model, images(model.input_shape[1:]))
+    op = next(op for op in graph.ops if op.kind == "mul" and op.inputs[1].endswith("/one"))
+    one, x, y = (graph.tensors[name] for name in (op.inputs[1], op.inputs[0], op.outputs[0]))
+    half = dataclasses.replace(x, scale=y.scale * np.float32(0.5))  # every odd integer lands on a half
+    tied = dataclasses.replace(graph, tensors={**graph.tensors, x.name: half, one.name: one}, ops=(op,))
+    assert ties.has_ties(tied, op).all()
+    moved = ties.without(tied)
+    assert not ties.has_ties(moved, op).any()
+    assert abs(moved.tensors[one.name].scale[0] / one.scale[0] - 1) < 1e-5
+
+
+def test_bytes_in_floats_out_and_what_the_file_says_of_itself(subnets):
+    model = subnets(4)
+    x = images(model.input_shape[1:], 8)
+    blob = export(model, x, input_type="uint8", output_type="float32", metadata={"class_names": ["a", "b"]})
+    runtime = Runtime(blob)
+    logits = runtime.run(np.rint(x * 128 + 128).astype(np.uint8))
+    graph = lower(model, x, "percentile")
+    np.testing.assert_array_equal(logits, reference.logits(graph, reference.run(graph, pixels_of(graph, x))))
+    assert runtime.signature == ("serving_default", ["image"], ["logits"])
+    assert json.loads(runtime.metadata["tfqnas"])["class_names"] == ["a", "b"]
+
+
+def test_another_mean_folds_into_the_input_where_it_is_a_pixel():
+    model = chain(keras.layers.Conv2D(6, 3, padding="same", activation="relu"))
+    pixels = np.rint(images((7, 5, 2)) * 128 + 128)
+    x = ((pixels - 100) / 60).astype(np.float32)
+    graph, _ = assert_exact(model, x, normalization=(100, 60))
+    np.testing.assert_array_equal(pixels_of(graph, x).astype(int) + 128, pixels)
+    with pytest.raises(ExportError, match=r"\(x - 127.5\) / 127.5: its zero is no pixel.*\(x - 128\) / 127.5 has"):
+        lower(model, x, normalization=(127.5, 127.5))
+
+
+def test_verify_sees_a_difference_and_a_loss(subnets):
+    model = subnets(4)
+    x = images(model.input_shape[1:])
+    labels = model(x).numpy().argmax(axis=-1)
+    graph = lower(model, x)
+    good = verify(model, graph, write(graph), x, labels)
+    assert good.identical == 1 and good.largest_difference == 0 and good.top1["keras"] == 1
+    assert good.problem(100) is None and "identical in 100.00%" in str(good)
+
+    weights = graph.tensors["classifier/weights"]
+    changed = dataclasses.replace(weights, data=np.roll(weights.data, 1, axis=0))
+    other = dataclasses.replace(graph, tensors={**graph.tensors, weights.name: changed})
+    assert "differ in" in verify(model, graph, write(other), x, labels).problem()
+    lost = verify(model, other, write(other), x, labels)
+    assert lost.identical == 1 and "top-1 falls by" in lost.problem(0.5) and lost.problem(100) is None
+    floats = with_interface(graph, output_type="float32")
+    assert verify(model, floats, write(floats), x).identical == 1
+
+
+def broken(change):
+    model = chain(keras.layers.Conv2D(6, 3, activation="relu"), quantized(bits=8, name="inner", use_bias=False),
+                  norm([1.0] * 6))  # fmt: skip
+    change(model.get_layer("inner"), model.get_layer("norm"))
+    return model
+
+
+def _assign(variable, value):
+    variable.assign(np.broadcast_to(np.float32(value), variable.shape))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda inner, _: _assign(inner.kernel, np.nan), "layer inner: weights that are not finite"),
+        (lambda inner, _: _assign(inner.input_quantizer.step, np.nan), "layer inner, input_quantizer: the step size"),
+        (lambda _, n: _assign(n.beta, 1e9), "layer inner: the accumulator of channel . may reach .*expected less"),
+        (lambda _, n: _assign(n.gamma, 1e-12), "layer inner: the accumulator of channel"),
+        (
+            lambda inner, n: (_assign(n.gamma, -1.0), _assign(inner.kernel, -9.0)),
+            "layer inner: a negative BatchNorm factor turns weight -128 into 128.*narrow_range",
+        ),
+    ],
+    ids=["nan", "step", "bias", "tiny-gamma", "minus-128"],
+)
+def test_what_has_no_exact_integers_is_refused_with_layer_and_value(change, message):
+    with pytest.raises(ExportError, match=message):
+        lower(broken(change), images((7, 5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (keras.layers.Conv2DTranspose(3, 3, name="up"), r"layer up \(Conv2DTranspose\): no integer form"),
+        (keras.layers.Activation("tanh", name="t"), r"layer t \(Activation\).*activation tanh, expected one of"),
+        (keras.layers.ReLU(max_value=4, name="r"), r"layer r \(ReLU\).*max_value"),
+        (keras.layers.Conv2D(4, 3, dilation_rate=2, name="d"), "layer d: groups or dilation"),
+        (keras.layers.BatchNormalization(name="b"), r"layer b \(BatchNormalization\).*directly follow a convolution"),
+    ],
+)
+def test_layers_without_an_integer_form_are_named(layer, message):
+    model = chain(layer, shape=(9, 9, 2))
+    with pytest.raises(ExportError, match=message):
+        lower(model, images((9, 9, 2)))
+
+
+def test_images_of_another_size_are_refused(subnets):
+    with pytest.raises(ExportError, match=r"expected size \(12, 12, 1\).*received \(8, 8, 1\)"):
+        lower(subnets(4), images((8, 8, 1)))
+
+
+def test_two_inputs_are_refused():
+    inputs = [keras.Input((4, 4, 2)), keras.Input((4, 4, 2))]
+    model = keras.Model(inputs, keras.layers.Add()(inputs))
+    with pytest.raises(ExportError, match="expected one input and one output, has 2 and 1"):
+        lower(model, images((4, 4, 2)))
+
+
+@pytest.mark.parametrize("blob", [b"", b"not a model", b"\x00" * 64, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 90])
+def test_a_foreign_file_is_refused_and_kills_nothing(blob):
+    with pytest.raises(ExportError.__mro__[1], match="not a .tflite model"):
+        Runtime(blob)

@@ -1,0 +1,18 @@
+"""Quantized Keras models as integer `.tflite` files that compute what was evaluated."""
+
+import importlib
+
+# Not `lower` or `verify`: a module and a function of one name hide each other.
+_HOMES = {
+    "export": "tflite_export.exporting",
+    "IntGraph": "tflite_export.int_graph",
+    "ExportError": "tflite_export.sites",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    """Imported on first use: TensorFlow takes seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tflite_export' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,74 @@
+"""Where an integer model departs from the Keras model that it was made of."""
+
+import keras
+import numpy as np
+
+from tflite_export import reference
+from tflite_export.int_graph import pixels_of
+from tflite_export.sites import sites_of
+
+COLUMNS = (
+    ("layer", "layer"),
+    ("bits", "bits"),
+    ("step", "step", ".4g"),
+    ("low", "lowest", ".3g"),
+    ("high", "highest", ".3g"),
+    ("clipped", "clipped", ".2%"),
+    ("noise", "noise", ".3f"),
+    ("alone", "top-1 alone", ".2%"),
+)
+NOTE = (
+    "noise: the difference from the Keras model's tensor, all layers before it included, over the tensor's own spread. "
+    "top-1 alone: accuracy of the Keras model if this tensor alone is rounded to its integers."
+)
+
+
+def explain(model, graph, images, labels):
+    """One record a layer: its integers, and what they cost.
+
+    Args:
+        model: the `keras.Model`. graph: `lower(model, ...)`.
+        images: normalised, float32 (n, height, width, channels). labels: int (n,).
+
+    Returns:
+        List of dictionaries with the keys of `COLUMNS`.
+    """
+    sites = [site for site in sites_of(model) if site.kind != "input"]
+    names = [site.name for site in sites]
+    _, kept = reference.run(graph, pixels_of(graph, images), keep=names)
+    values = keras.Model(model.inputs[0], [site.tensor for site in sites])(images, training=False)
+    records = []
+    for site, value in zip(sites, values, strict=True):
+        tensor, value = graph.tensors[site.name], np.asarray(value)
+        rounded = _rounded(tensor, value)
+        integers = reference.dequantized(tensor, kept[site.name]).reshape(value.shape)
+        spread = rounded.std() or 1.0
+        logits = _rerun(model, site.tensor, rounded, images)
+        records.append({
+            "layer": site.name, "bits": tensor.bits, "step": float(tensor.scale[0]),
+            "low": float(value.min()), "high": float(value.max()),
+            "clipped": float((np.abs(rounded - value) > 0.51 * tensor.scale[0]).mean()),
+            "noise": float(np.sqrt(((integers - rounded) ** 2).mean()) / spread),
+            "alone": float((logits.argmax(axis=-1) == labels).mean()),
+        })  # fmt: skip
+    return records
+
+
+def _rounded(tensor, value):
+    """A float tensor on the grid of an integer one: what it would be if nothing before it were rounded."""
+    low = tensor.range[0] if tensor.bits == 8 else 128 - 2**tensor.bits
+    codes = np.clip(np.rint(value / tensor.scale[0]) + tensor.zero_point, low, tensor.range[1])
+    return ((codes - tensor.zero_point) * tensor.scale[0]).astype(np.float32)
+
+
+def _rerun(model, tensor, value, images):
+    """The model's output with another value of one of its tensors."""
+    values = {id(model.inputs[0]): images, id(tensor): value}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer) or id(layer.output) in values:
+            continue
+        many = isinstance(layer.input, list)
+        inputs = [values[id(t)] for t in layer.input] if many else values[id(layer.input)]
+        extra = {"training": False} if isinstance(layer, keras.layers.Dropout | keras.layers.BatchNormalization) else {}
+        values[id(layer.output)] = layer(inputs, **extra)
+    return np.asarray(values[id(model.outputs[0])])

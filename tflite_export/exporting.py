@@ -1,0 +1,24 @@
+"""From a Keras model to the bytes of an integer `.tflite` file."""
+
+from tflite_export.int_graph import with_interface
+from tflite_export.lower import lower
+from tflite_export.writer import write
+
+
+def export(model, calibration, method="percentile", input_type="int8", output_type="int8",
+           normalization=(128.0, 128.0), metadata=None):  # fmt: skip
+    """The bytes of a `.tflite` file that computes in integers what `model` computes.
+
+    Args:
+        model: functional or Sequential `keras.Model`, as `tfqnas.extract` makes them.
+        calibration: normalised images, float32 (n, height, width, channels), for the ranges of 8-bit tensors.
+        method: "min_max", "percentile" or "mse", how the ranges are found.
+        input_type: "int8" (pixel - 128) or "uint8" (pixels). output_type: "int8" or "float32".
+        normalization: `(mean, divisor)` of the pixels in `calibration`; the mean an integer.
+        metadata: JSON-able, stored in the file under "tfqnas".
+
+    Raises:
+        ExportError: where no exact integer form exists, with the layer and the value.
+    """
+    graph = lower(model, calibration, method, normalization, metadata)
+    return write(with_interface(graph, input_type, output_type))

@@ -1,0 +1,145 @@
+"""IntGraph: a network of integer tensors and integer operations, as a `.tflite` file has it.
+
+This room knows neither Keras nor TensorFlow: `lower` makes such a graph of a model, `reference` says what it computes,
+`writer` stores it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class IntTensor:
+    """Integers `q` that stand for `scale * (q - zero_point)`.
+
+    Args:
+        name: unique in its graph.
+        shape: without the batch axis for activations; whole for constants.
+        scale: float32 (1,), or (channels,) along `axis` for constants.
+        zero_point: one for all channels.
+        dtype: "int8", "uint8", "int32", or "float32" (an output that is dequantized; no scale).
+        data: the values of a constant, None for an activation.
+        axis: of the channels that have a scale of their own, None for one scale.
+        bits: bit width of the codes; 8 unless they use fewer.
+    """
+
+    name: str
+    shape: tuple
+    scale: np.ndarray
+    zero_point: int = 0
+    dtype: str = "int8"
+    data: np.ndarray | None = None
+    axis: int | None = None
+    bits: int = 8
+
+    @property
+    def range(self):
+        """Lowest and highest integer that the type holds."""
+        return RANGES[self.dtype]
+
+
+@dataclasses.dataclass(frozen=True)
+class IntOp:
+    """One operation.
+
+    Args:
+        kind: a key of `reference.OPS`.
+        inputs, outputs: names of tensors.
+        options: "activation" ("none", "relu", "relu6"), "strides" (two ints), "padding" ("same", "valid").
+        source: name of the Keras layer that it computes.
+    """
+
+    kind: str
+    inputs: tuple
+    outputs: tuple
+    options: dict = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class IntGraph:
+    """Operations in the order of their computation.
+
+    Args:
+        tensors: `IntTensor` by name. ops: `IntOp`s. input, output: names of tensors.
+        normalization: `(mean, divisor)`: the model's input is `(pixel - mean) / divisor` of a uint8 pixel.
+        metadata: JSON-able, stored in the file.
+    """
+
+    tensors: dict
+    ops: tuple
+    input: str
+    output: str
+    normalization: tuple = (128.0, 128.0)
+    metadata: dict = dataclasses.field(default_factory=dict)
+
+    def producer(self, name):
+        return next((op for op in self.ops if name in op.outputs), None)
+
+    def constants(self, op):
+        return [self.tensors[n] for n in op.inputs if self.tensors[n].data is not None]
+
+
+def ratios(graph, op):
+    """float32: what one integer of the accumulator of `op` is worth in steps of its output, one or one a channel.
+
+    In the order of operations of XNNPACK: `(input scale * other scale) / output scale`, each rounded to float32.
+    """
+    one = graph.tensors[op.inputs[0]].scale
+    out = graph.tensors[op.outputs[0]].scale
+    if op.kind in ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul"):
+        return one * graph.tensors[op.inputs[1]].scale / out
+    if op.kind == "mean":
+        return one / (out * np.float32(np.prod(graph.tensors[op.inputs[0]].shape[:-1])))
+    return one / out
+
+
+def limits(graph, op):
+    """Lowest and highest integer of the output of `op`, after its fused activation."""
+    tensor = graph.tensors[op.outputs[0]]
+    low, high = tensor.range
+    activation = op.options.get("activation", "none")
+    if activation in ("relu", "relu6"):
+        low = max(low, tensor.zero_point)
+    if activation == "relu6":
+        high = min(high, tensor.zero_point + int(np.rint(np.float32(6) / tensor.scale[0])))
+    return low, high
+
+
+def with_interface(graph, input_type="int8", output_type="int8"):
+    """The graph with other types at its ends: uint8 pixels as cameras give them, float32 logits.
+
+    Both are exact: a shift by 128, a product with the scale.
+    """
+    tensors, ops = dict(graph.tensors), list(graph.ops)
+    first, last = graph.tensors[graph.input], graph.tensors[graph.output]
+    if (first.dtype, last.dtype) != ("int8", "int8"):
+        raise ValueError(f"expected a graph from int8 to int8, received {first.dtype} to {last.dtype}")
+    if input_type not in ("int8", "uint8") or output_type not in ("int8", "float32"):
+        raise ValueError(f"expected int8 or uint8 in, int8 or float32 out, received {input_type} and {output_type}")
+    entry, exit = first.name, last.name
+    if input_type == "uint8":
+        entry = f"{first.name}/uint8"
+        tensors[entry] = dataclasses.replace(first, name=entry, dtype="uint8", zero_point=first.zero_point + 128)
+        ops.insert(0, IntOp("quantize", (entry,), (first.name,), source=first.name))
+    if output_type == "float32":
+        exit = f"{last.name}/float32"
+        nothing = np.zeros(0, np.float32)
+        tensors[exit] = dataclasses.replace(last, name=exit, dtype="float32", scale=nothing, zero_point=0)
+        ops.append(IntOp("dequantize", (last.name,), (exit,), source=last.name))
+    return dataclasses.replace(graph, tensors=tensors, ops=tuple(ops), input=entry, output=exit)
+
+
+def pixels_of(graph, images):
+    """The graph's input integers for normalised images: `(pixel - mean) / divisor` back to the pixel.
+
+    Args:
+        images: float32 (n, height, width, channels) on the grid of 8-bit pixels, as evaluation images are.
+    """
+    tensor = graph.tensors[graph.input]
+    integers = np.rint(np.asarray(images) / tensor.scale[0]) + tensor.zero_point
+    low, high = tensor.range
+    return np.clip(integers, low, high).astype(tensor.dtype)

@@ -1,0 +1,380 @@
+"""A Keras model and calibration images become an IntGraph.
+
+What a layer's input quantizer has learned is kept to the bit: the tensor in the file has its step as scale. Tensors
+that have no quantizer (residual stream, squeeze-excite, pooling, what stands before h-swish) get 8 bits and a range
+from the images. How the integers come about, and why just so:
+
+- A `b`-bit tensor has its highest code at 127, so int8 saturation clips above; a fused RELU clips below.
+- A signed `b`-bit tensor is made twice: once with its lowest code at -128, then moved by a product with one.
+- All tensors that additions connect share scale and zero point: a sum rounds nothing.
+- h-swish reads a tensor whose range ends where its output reaches the highest code, and starts at zero where negative
+  values are clipped anyway.
+- The hard sigmoid of a gate is its convolution, divided by six, in a tensor that saturates at 0 and at 1.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export import ties
+from tflite_export.calibrate import range_of, values_of
+from tflite_export.int_graph import IntGraph, IntOp, IntTensor, limits, ratios
+from tflite_export.sites import ExportError, sites_of
+
+# The largest and the smallest factor that integer kernels can requantize with.
+RATIOS = (2.0**-31, 256.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The integers of a tensor: `scale * (q - zero_point)`, `q` in [127 - codes + 1, 127].
+
+    `signed`: whether codes below zero exist, so that a fused RELU may not clip them.
+    """
+
+    scale: np.float32
+    zero_point: int
+    bits: int = 8
+    signed: bool = True
+
+    @property
+    def lowest(self):
+        return 127 - (2**self.bits - 1)
+
+
+def lower(model, images, calibration="min_max", normalization=(128.0, 128.0), metadata=None):
+    """The integer form of a Keras model.
+
+    Args:
+        model: functional or Sequential `keras.Model` of the layers that `sites` knows, with quantizers or without.
+        images: normalised calibration images, float32 (n, height, width, channels).
+        calibration: "min_max", "percentile" or "mse": how the ranges of the 8-bit tensors are found.
+        normalization: `(mean, divisor)` of the pixels; the mean an integer.
+        metadata: JSON-able, for the file.
+
+    Returns:
+        `IntGraph` from int8 pixels (pixel - 128) to int8 logits.
+
+    Raises:
+        ExportError: where no exact integer form exists, with the layer and the value.
+    """
+    sites = sites_of(model)
+    expected, received = tuple(model.input_shape[1:]), tuple(np.shape(images)[1:])
+    if expected != received:
+        raise ExportError(f"calibration images: expected size {expected}, that of {model.name}, received {received}")
+    if normalization[0] != round(normalization[0]) or not 0 <= normalization[0] <= 255:
+        raise ExportError(
+            f"normalisation (x - {normalization[0]:g}) / {normalization[1]:g}: its zero is no pixel value, so padding "
+            f"has no exact integer; (x - {round(normalization[0])}) / {normalization[1]:g} has"
+        )
+    return _Lowering(model, sites, images, calibration, normalization).graph(metadata or {})
+
+
+class _Lowering:
+    def __init__(self, model, sites, images, calibration, normalization):
+        self.model, self.sites, self.calibration, self.normalization = model, sites, calibration, normalization
+        wanted = [t for site in sites for t in (site.tensor, site.before) if site.kind != "input"]
+        self.values = values_of(model, list({id(t): t for t in wanted}.values()), np.asarray(images, np.float32))
+        self.streams = _streams(sites)
+        self.tensors, self.ops = {}, []
+        self.versions = {}  # (site, grid or None for 8 bits) -> name of the tensor
+        self.shared = {}  # stream -> its grid
+
+    def graph(self, metadata):
+        for site in self.sites:
+            self._make(site)
+        output = self.versions[id(self.sites[-1]), None]
+        name = self.sites[0].name
+        graph = IntGraph(self.tensors, tuple(self.ops), name, output, self.normalization, metadata)
+        graph = ties.without(graph)
+        check(graph)
+        return graph
+
+    # Which integers
+
+    def _grids(self, site):
+        """The grids that the readers of a site want, None for 8 bits, without repetition and 8 bits first."""
+        wanted = {_input_grid(reader) for reader in site.readers}
+        if not site.readers or site.kind == "input":
+            wanted.add(None)
+        if id(site) in self.streams:
+            wanted.add(None)
+        return sorted(wanted, key=lambda g: (g is not None, g and (g.bits, g.scale)))
+
+    def _wide(self, site):
+        """The 8-bit grid of a site's tensor."""
+        stream = self.streams.get(id(site))
+        if stream is None:
+            return self._calibrated([site])
+        if stream not in self.shared:
+            self.shared[stream] = self._calibrated([s for s in self.sites if self.streams.get(id(s)) == stream])
+        return self.shared[stream]
+
+    def _calibrated(self, sites):
+        if all(site.kind == "input" for site in sites):
+            mean, divisor = self.normalization
+            return Grid(np.float32(1 / divisor), int(mean) - 128)
+        if any(site.kind == "input" for site in sites):
+            raise ExportError(f"layer {sites[-1].name}: an addition of the model's input has no exact integer form")
+        if sites[0].activation == "hard_sigmoid":
+            return Grid(np.float32(1 / 255), -128, signed=False)
+        return wide_grid(*range_of([self.values[id(site.tensor)] for site in sites], self.calibration), sites[0].name)
+
+    # The operations
+
+    def _make(self, site):
+        grids = self._grids(site)
+        if len(grids) > 1 and None not in grids:
+            grids.insert(0, None)  # several quantizers read it: each rounds it from 8 bits
+        first, *others = grids
+        source = self._compute(site, self._wide(site) if first is None else first)
+        self.versions[id(site), first] = source
+        for number, grid in enumerate(others):
+            name = f"{site.name}/{grid.bits}_bits" + (f"_{number}" if number else "")
+            self.versions[id(site), grid] = self._clipped(site, source, grid, name)
+
+    def _compute(self, site, grid):
+        if site.kind == "input":
+            return self._add(IntTensor(site.name, site.shape, np.float32([grid.scale]), grid.zero_point))
+        if site.activation == "hard_swish":
+            inner = self._before_hard_swish(site, grid)
+            before = self._emit(site, inner, f"{site.name}/before", activation="none")
+            return self._finish("hard_swish", (before,), site, grid, clips=not inner.signed)
+        return self._emit(site, grid, site.name, site.activation)
+
+    def _before_hard_swish(self, site, grid):
+        if site.before is site.tensor:
+            raise ExportError(f"layer {site.name}: h-swish inside of the layer: expected a layer of its own behind it")
+        low, high = range_of([self.values[id(site.before)]], self.calibration)
+        if grid.signed:
+            return wide_grid(max(low, -3.0), max(high, 1e-3), site.name)
+        top = (2**grid.bits - 1 + 0.49) * float(grid.scale)
+        return wide_grid(0.0, top if top >= 3 else (-3 + (9 + 24 * top) ** 0.5) / 2, site.name)
+
+    def _emit(self, site, grid, name, activation):
+        """The operation of a site itself, its fused activation, and what the grid needs besides."""
+        inputs = [self.versions[id(read), _input_grid(site)] for read in site.inputs]
+        if site.kind == "mean":
+            return self._finish("mean", tuple(inputs), site, grid, name=name)
+        options = {"activation": activation if activation in ("relu", "relu6") else "none"}
+        if not grid.signed and options["activation"] == "none":
+            options["activation"] = "relu"
+        if site.kind not in ("add", "mul"):
+            inputs += self._constants(site, inputs[0], activation == "hard_sigmoid")
+            if site.kind != "fully_connected":
+                options |= {"strides": tuple(site.layer.strides), "padding": site.layer.padding}
+        return self._finish(site.kind, tuple(inputs), site, grid, options, name, clips=True)
+
+    def _finish(self, kind, inputs, site, grid, options=None, name=None, clips=False):
+        """One operation into a tensor of `grid`, and a second one where the first cannot clip below.
+
+        `clips`: whether the operation yields no integer below an unsigned grid's zero.
+        """
+        name, shape = name or site.name, _tensor_shape(site)
+        if grid.bits == 8 or (clips and not grid.signed):
+            return self._op(kind, inputs, site, _tensor(name, shape, grid), options or {})
+        # A signed grid saturates below first; an unsigned one keeps negative integers until they are clipped.
+        zero = grid.zero_point - (128 + grid.lowest if grid.signed else 0)
+        wide = dataclasses.replace(grid, zero_point=zero)
+        first = self._op(kind, inputs, site, _tensor(f"{name}/unclipped", shape, wide), options or {})
+        return self._times_one(site, first, grid, name)
+
+    def _clipped(self, site, source, grid, name):
+        """An 8-bit tensor on the grid of a quantizer, clipped at both ends."""
+        if not grid.signed or grid.bits == 8:
+            return self._times_one(site, source, grid, name)
+        low = dataclasses.replace(grid, zero_point=grid.zero_point - 128 - grid.lowest)
+        return self._times_one(site, self._times_one(site, source, low, f"{name}/unclipped"), grid, name)
+
+    def _times_one(self, site, source, grid, name):
+        """A product with the constant one: the requantization that XNNPACK computes, with a fused RELU."""
+        one = self._add(IntTensor(f"{name}/one", (1,), np.float32([1]), 0, data=np.ones(1, np.int8)))
+        tensor = _tensor(name, self.tensors[source].shape, grid)
+        return self._op("mul", (source, one), site, tensor, {"activation": "none" if grid.signed else "relu"})
+
+    def _op(self, kind, inputs, site, tensor, options):
+        self._add(tensor)
+        self.ops.append(IntOp(kind, inputs, (tensor.name,), options, site.name))
+        return tensor.name
+
+    def _add(self, tensor):
+        self.tensors[tensor.name] = tensor
+        return tensor.name
+
+    def _constants(self, site, source, hard_sigmoid):
+        x, weights = self.tensors[source], folded(site, hard_sigmoid)
+        axis = {"depthwise_conv_2d": 3}.get(site.kind, 0)
+        scale = x.scale * weights.scale
+        bias = np.rint(weights.bias / scale.astype(np.float64))
+        reach = np.abs(bias) + _largest_sum(x, weights.codes, axis)
+        worst = reach.argmax()
+        if reach[worst] >= 2**31:
+            raise ExportError(
+                f"layer {site.name}: the accumulator of channel {worst} may reach {reach[worst]:.3g}, expected less "
+                f"than 2^31: its bias is {weights.bias[worst]:.3g} at a scale of {scale[worst]:.3g}"
+            )
+        kernel = IntTensor(f"{site.name}/weights", weights.codes.shape, weights.scale, data=weights.codes, axis=axis,
+                           bits=weights.bits)  # fmt: skip
+        bias = IntTensor(f"{site.name}/bias", bias.shape, scale, 0, "int32", bias.astype(np.int32), axis=0)
+        return [self._add(kernel), self._add(bias)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """The weights of a convolution or dense layer with BatchNorm folded into them.
+
+    Args:
+        codes: int8 (filters, height, width, channels), (1, height, width, channels) of a depthwise layer, or
+            (units, inputs).
+        scale: float32, one an output channel. bias: float64, the same. bits: bit width of the codes.
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+    bits: int
+
+
+def _streams(sites):
+    """`{id(site): stream}` of the sites whose tensors additions connect."""
+    stream = {}
+    for site in sites:
+        if site.kind == "add":
+            members = {id(site), *(id(s) for s in site.inputs)}
+            joined = {stream[m] for m in members if m in stream}
+            for other, number in stream.items():
+                if number in joined:
+                    members.add(other)
+            stream |= dict.fromkeys(members, id(site))
+    return stream
+
+
+def _tensor_shape(site):
+    channels = site.before.shape[-1]
+    return (channels,) if site.kind == "fully_connected" else _four(site.before.shape[1:], channels)
+
+
+def _four(shape, channels):
+    """Pooled tensors keep their 1 x 1 pixel, whatever Keras does."""
+    return tuple(shape) if len(shape) == 3 else (1, 1, channels)
+
+
+def _tensor(name, shape, grid):
+    return IntTensor(name, shape, np.float32([grid.scale]), grid.zero_point, bits=grid.bits)
+
+
+def wide_grid(low, high, where):
+    """The 8-bit grid from `low` to `high`; unsigned where nothing lies below zero."""
+    if not np.isfinite([low, high]).all():
+        raise ExportError(f"layer {where}: its values are not finite")
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255 or 1.0)
+    return Grid(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)), signed=low < 0)
+
+
+def _input_grid(site):
+    """The grid of a layer's input quantizer, or None: 8 bits."""
+    quantizer = getattr(site.layer, "input_quantizer", None)
+    if quantizer is None:
+        return None
+    scale, zero = _uniform(site, quantizer)
+    shift = 127 - quantizer.qp
+    return Grid(scale, zero + shift, quantizer.bits, signed=quantizer.qn < zero)
+
+
+def _uniform(site, quantizer):
+    if quantizer.problem:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
+    _, scale, zero = quantizer.to_integers(tf.zeros((1,)))
+    scale = np.float32(scale)
+    if not np.isfinite(scale) or scale <= 0:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: expected a positive step, received {scale}")
+    return scale, int(zero)
+
+
+def folded(site, hard_sigmoid=False):
+    """The `Folded` weights of a site; for a hard sigmoid behind it, those of `x / 6 + 1 / 2`."""
+    layer = site.layer
+    weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
+    if not all(np.isfinite(np.asarray(w)).all() for w in weights if "quantizer" not in w.path):
+        raise ExportError(f"layer {site.name}: weights that are not finite")
+    if getattr(layer, "groups", 1) != 1 or tuple(getattr(layer, "dilation_rate", (1, 1))) != (1, 1):
+        raise ExportError(f"layer {site.name}: groups or dilation have no integer form here")
+    depthwise = site.kind == "depthwise_conv_2d"
+    kernel, bits = np.asarray(layer.kernel), 8
+    if depthwise and kernel.shape[-1] != 1:
+        raise ExportError(f"layer {site.name}: depth multiplier {kernel.shape[-1]}, expected 1")
+    factor, bias = _norm(site)
+    quantizer, codes = getattr(layer, "weight_quantizer", None), kernel
+    if quantizer is not None:
+        step, zero = _uniform(site, quantizer)
+        if zero:
+            raise ExportError(f"layer {site.name}: weights with zero point {zero}, expected 0")
+        codes, bits = quantizer.to_integers(tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
+    codes = codes.astype(np.float64).transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))  # filters first
+    by_channel = (1, 1, 1, -1) if depthwise else (-1, *[1] * (kernel.ndim - 1))
+    if quantizer is None:
+        codes = codes * factor.reshape(by_channel)
+        largest = np.abs(codes).max(axis=tuple(i for i, n in enumerate(by_channel) if n == 1))
+        scale = np.where(largest > 0, largest, largest.max() or 1.0) / 127
+        codes = np.rint(codes / scale.reshape(by_channel))
+    else:
+        codes, scale = _with_signs(site, codes, step, factor, by_channel)
+        # The bias is an integer at the scale of the products: with 2-bit codes that is so coarse that rounding it
+        # costs points of accuracy. Codes times a whole number use the room that int8 has, and make it finer.
+        spread = max(1, 127 // 2 ** (bits - 1))
+        codes, scale = codes * spread, scale / spread
+    if hard_sigmoid:
+        scale, bias = scale / 6, (bias + 3) / 6
+    return Folded(codes.astype(np.int8), scale.astype(np.float32), bias, bits)
+
+
+def _with_signs(site, codes, step, factor, by_channel):
+    """Quantized weights times the factor of their BatchNorm: its size goes into the scale, its sign into the codes."""
+    size = np.abs(factor)
+    dead = size == 0
+    scale = np.float64(step) * np.where(dead, size.max() or 1.0, size)
+    codes = codes * np.where(dead, 0, np.sign(factor)).reshape(by_channel)
+    if codes.max() > 127:
+        raise ExportError(
+            f"layer {site.name}: a negative BatchNorm factor turns weight -128 into 128, which int8 does not hold; "
+            "train with narrow_range=True"
+        )
+    return codes, scale
+
+
+def _norm(site):
+    """float64 (channels,): factor and offset of a layer's BatchNorm together with its bias."""
+    layer = site.layer
+    channels = site.before.shape[-1]
+    bias = np.asarray(layer.bias, np.float64) if layer.use_bias else np.zeros(channels)
+    norm = site.norm
+    if norm is None:
+        return np.ones(channels), bias
+    deviation = np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
+    factor = (np.asarray(norm.gamma, np.float64) if norm.scale else 1.0) / deviation
+    offset = np.asarray(norm.beta, np.float64) if norm.center else 0.0
+    return factor, offset + (bias - np.asarray(norm.moving_mean, np.float64)) * factor
+
+
+def _largest_sum(x, codes, axis):
+    reach = max(127 - x.zero_point, 128 + x.zero_point)
+    return np.abs(codes.astype(np.int64)).sum(axis=tuple(i for i in range(codes.ndim) if i != axis)) * reach
+
+
+def check(graph):
+    """Raises `ExportError` where a kernel could not compute an operation: a requantization out of range."""
+    for op in graph.ops:
+        if op.kind in ("quantize", "dequantize", "hard_swish"):
+            continue
+        ratio = ratios(graph, op)
+        for worst in (ratio.max(), ratio.min()):
+            if not RATIOS[0] < worst < RATIOS[1]:
+                raise ExportError(
+                    f"layer {op.source}: an accumulator is worth {worst:.3g} steps of its output, expected "
+                    f"{RATIOS[0]:.3g} to {RATIOS[1]:g}"
+                )
+        low, high = limits(graph, op)
+        if low >= high:
+            raise ExportError(f"layer {op.source}: its output holds no value but {low}")

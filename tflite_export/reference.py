@@ -1,0 +1,216 @@
+"""What an IntGraph computes, on numpy: the specification of the `.tflite` file, and the evaluation of record.
+
+Arithmetic of XNNPACK, LiteRT's default on CPUs: accumulators are int32, and requantization is
+`rint(float32(accumulator) * ratio)` in float32, ties to even, then zero point and clipping. ARM64 rounds ties up: the
+exporter therefore leaves none that it can avoid (see `lower`).
+"""
+
+import numpy as np
+
+from tflite_export.int_graph import limits, ratios
+
+
+def run(graph, pixels, batch_size=256, keep=()):
+    """The integers that the graph computes.
+
+    Args:
+        graph: `IntGraph`.
+        pixels: integers of the graph's input type, (n, height, width, channels).
+        keep: names of tensors to return as well.
+
+    Returns:
+        The output's integers (n, classes), and a dictionary of those of `keep` if there are any.
+    """
+    outputs, kept = [], {name: [] for name in keep}
+    for start in range(0, len(pixels), batch_size):
+        values = _run_batch(graph, pixels[start : start + batch_size], set(keep))
+        outputs.append(values[graph.output])
+        for name in keep:
+            kept[name].append(values[name])
+    result = np.concatenate(outputs)
+    return (result, {name: np.concatenate(v) for name, v in kept.items()}) if keep else result
+
+
+def logits(graph, integers):
+    """float32: what the integers of the graph's output stand for."""
+    return dequantized(graph.tensors[graph.output], integers)
+
+
+def dequantized(tensor, integers):
+    return (integers.astype(np.float32) - tensor.zero_point) * tensor.scale[0]
+
+
+def _run_batch(graph, pixels, keep):
+    last_use = {name: i for i, op in enumerate(graph.ops) for name in op.inputs}
+    values = {graph.input: pixels}
+    for i, op in enumerate(graph.ops):
+        values[op.outputs[0]] = OPS[op.kind](graph, op, values)
+        for name in op.inputs:  # memory: an activation that nobody reads any more goes
+            if last_use[name] == i and name not in keep and name != graph.output:
+                values.pop(name, None)
+    return values
+
+
+def requantized(graph, op, accumulator):
+    """int32 accumulators to integers of the output of `op`."""
+    tensor = graph.tensors[op.outputs[0]]
+    steps = np.rint(accumulator.astype(np.float32) * ratios(graph, op))
+    low, high = limits(graph, op)
+    clipped = np.clip(steps, low - tensor.zero_point, high - tensor.zero_point)
+    return (clipped.astype(np.int32) + tensor.zero_point).astype(tensor.dtype)
+
+
+def _centred(graph, name, values):
+    """int32, without its zero point, of an activation or a constant."""
+    tensor = graph.tensors[name]
+    data = values[name] if tensor.data is None else tensor.data
+    return data.astype(np.int32) - tensor.zero_point
+
+
+def margins(size, kernel, stride, padding):
+    """Pixels that `padding` adds before and after an axis, and the length of the result."""
+    if padding == "valid":
+        return 0, 0, (size - kernel) // stride + 1
+    out = -(-size // stride)
+    total = max((out - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2, out
+
+
+def _padded(op, x, kernel):
+    (sh, sw), (kh, kw) = op.options["strides"], kernel
+    top, bottom, height = margins(x.shape[1], kh, sh, op.options["padding"])
+    left, right, width = margins(x.shape[2], kw, sw, op.options["padding"])
+    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), height, width
+
+
+def _conv_2d(graph, op, values):
+    x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
+    filters, kh, kw, channels = kernel.shape
+    (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, (kh, kw))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), (1, 2))[:, ::sh, ::sw]
+    rows = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * channels)
+    # float64 holds every sum of int8 products exactly, and has a fast matrix product, which integers have not.
+    sums = rows.astype(np.float64) @ kernel.reshape(filters, -1).T.astype(np.float64)
+    accumulator = sums.astype(np.int32).reshape(len(x), height, width, filters) + bias
+    return requantized(graph, op, accumulator)
+
+
+def _depthwise_conv_2d(graph, op, values):
+    x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
+    _, kh, kw, channels = kernel.shape
+    (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, (kh, kw))
+    accumulator = np.broadcast_to(bias, (len(x), height, width, channels)).copy()
+    for i in range(kh):
+        for j in range(kw):
+            tap = padded[:, i : i + (height - 1) * sh + 1 : sh, j : j + (width - 1) * sw + 1 : sw]
+            accumulator += tap * kernel[0, i, j]
+    return requantized(graph, op, accumulator)
+
+
+def _fully_connected(graph, op, values):
+    x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
+    rows = x.reshape(len(x), -1).astype(np.float64)
+    return requantized(graph, op, (rows @ kernel.T.astype(np.float64)).astype(np.int32) + bias)
+
+
+def _mul(graph, op, values):
+    x, y = (_centred(graph, name, values) for name in op.inputs)
+    return requantized(graph, op, x * y)
+
+
+def _add(graph, op, values):
+    """Both inputs and the output have one scale: a sum of integers, and nothing to round."""
+    x, y = (_centred(graph, name, values) for name in op.inputs)
+    return requantized(graph, op, x + y)
+
+
+def _mean(graph, op, values):
+    x = _centred(graph, op.inputs[0], values)
+    return requantized(graph, op, x.sum(axis=(1, 2), keepdims=True, dtype=np.int32))
+
+
+def _quantize(graph, op, values):
+    """uint8 to int8 of the same scale: a shift by 128."""
+    x = _centred(graph, op.inputs[0], values)
+    tensor = graph.tensors[op.outputs[0]]
+    return (x + tensor.zero_point).astype(tensor.dtype)
+
+
+def _dequantize(graph, op, values):
+    return dequantized(graph.tensors[op.inputs[0]], values[op.inputs[0]])
+
+
+def _hard_swish(graph, op, values):
+    table = hard_swish_table(graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]])
+    return table[values[op.inputs[0]].astype(np.int32) + 128]
+
+
+def hard_swish_table(x, y):
+    """int8 (256,): the output of LiteRT's HARD_SWISH kernel for every input from -128 to 127.
+
+    It computes in 16-bit fixed point and is no correctly rounded `x * relu6(x + 3) / 6`; a specification has to
+    say what it does.
+
+    Args:
+        x, y: `IntTensor`s of the input and the output.
+    """
+    hires_scale = np.float32(1 / 128) * x.scale[0]
+    output_multiplier, output_exponent = _multiplier_16(np.float64(hires_scale / y.scale[0]))
+    reluish_multiplier, reluish_exponent = _multiplier_16(np.float64(hires_scale / np.float32(3 / 32768)))
+    hires = (np.arange(-128, 128, dtype=np.int64) - x.zero_point) << 7
+    preshift = _doubling_high_mul_16(hires, output_multiplier, rounding=True)
+    gate = hires
+    if reluish_exponent > 0:
+        gate = _saturated_16(gate << (reluish_exponent - 1))
+    gate = _doubling_high_mul_16(gate, reluish_multiplier, rounding=True)
+    if reluish_exponent > 0:
+        gate = _saturated_16(gate << 1)
+    elif reluish_exponent < 0:
+        gate = _rounding_divide(gate, -reluish_exponent)
+    gate = (gate + (1 << 15)) >> 1
+    product = _doubling_high_mul_16(gate, preshift, rounding=False)
+    result = _rounding_divide(product, -output_exponent) + y.zero_point
+    return np.clip(result, -128, 127).astype(np.int8)
+
+
+def _multiplier_16(real):
+    """`(multiplier, exponent)` with `real = multiplier / 2^15 * 2^exponent`, the multiplier an int16."""
+    fraction, exponent = np.frexp(real)
+    fixed = int(np.floor(fraction * 2**31 + 0.5))
+    if fixed == 2**31:
+        fixed, exponent = fixed // 2, exponent + 1
+    return min((fixed + (1 << 15)) >> 16, 2**15 - 1), int(exponent)
+
+
+def _saturated_16(x):
+    return np.clip(x, -(2**15), 2**15 - 1)
+
+
+def _doubling_high_mul_16(a, b, rounding):
+    """`2 a b / 2^16`, to nearest or, without rounding, towards zero."""
+    product = a * b
+    if rounding:
+        return _saturated_16((product + (1 << 14)) >> 15)
+    return _saturated_16(np.sign(product) * (np.abs(product) >> 15))
+
+
+def _rounding_divide(x, exponent):
+    """`x / 2^exponent`, to nearest, halves away from zero."""
+    if exponent == 0:
+        return x
+    mask = (1 << exponent) - 1
+    remainder, threshold = x & mask, (mask >> 1) + (x < 0)
+    return (x >> exponent) + (remainder > threshold)
+
+
+OPS = {
+    "conv_2d": _conv_2d,
+    "depthwise_conv_2d": _depthwise_conv_2d,
+    "fully_connected": _fully_connected,
+    "mul": _mul,
+    "add": _add,
+    "mean": _mean,
+    "hard_swish": _hard_swish,
+    "quantize": _quantize,
+    "dequantize": _dequantize,
+}

@@ -1,0 +1,66 @@
+"""LiteRT, as the other rooms need it: a model on a batch of images."""
+
+import numpy as np
+
+from tfqnas.errors import UserError
+
+
+class Runtime:
+    """A `.tflite` model in LiteRT's interpreter.
+
+    Args:
+        blob: bytes of the file. threads: of the CPU.
+        xnnpack: whether its default delegate may be used; False: its own kernels.
+    """
+
+    def __init__(self, blob, threads=1, xnnpack=True):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kind = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
+            self._interpreter = Interpreter(model_content=blob, num_threads=threads, experimental_op_resolver_type=kind)
+            self.input, self.output = (
+                self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+            )  # fmt: skip
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise UserError(f"not a .tflite model that LiteRT can load ({error})") from None
+        self._batch, self._blob = None, blob
+
+    @property
+    def signature(self):
+        """`(key, names of inputs, names of outputs)`."""
+        ((key, names),) = self._interpreter.get_signature_list().items()
+        return key, names["inputs"], names["outputs"]
+
+    @property
+    def metadata(self):
+        """`{name: bytes}` of what is stored beside the model."""
+        return metadata_of(self._blob)
+
+    def run(self, images, batch_size=64):
+        """The output for images of the input's type, (n, height, width, channels): an array (n, ...)."""
+        images = np.asarray(images)
+        expected = (tuple(self.input["shape"][1:]), np.dtype(self.input["dtype"]))
+        if (images.shape[1:], images.dtype) != expected:
+            raise UserError(
+                f"images: expected {expected[1]} of {expected[0]}, received {images.dtype} of {images.shape[1:]}"
+            )
+        return np.concatenate([self._run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+
+    def _run(self, batch):
+        interpreter = self._interpreter
+        if self._batch != len(batch):
+            interpreter.resize_tensor_input(self.input["index"], batch.shape)
+            interpreter.allocate_tensors()
+            self._batch = len(batch)
+        interpreter.set_tensor(self.input["index"], batch)
+        interpreter.invoke()
+        return interpreter.get_tensor(self.output["index"])
+
+
+def metadata_of(blob):
+    """`{name: bytes}` of a `.tflite` file's metadata."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(blob, 0)
+    return {m.name.decode(): bytes(bytearray(model.buffers[m.buffer].data)) for m in model.metadata or ()}

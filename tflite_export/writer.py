@@ -1,0 +1,120 @@
+"""An IntGraph as the bytes of a `.tflite` file."""
+
+import json
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export.int_graph import IntTensor
+
+METADATA = "tfqnas"
+SIGNATURE = "serving_default"
+_ACTIVATIONS = {
+    "none": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+_PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
+_TYPES = {
+    "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
+    "int32": schema.TensorType.INT32,
+    "float32": schema.TensorType.FLOAT32,
+}
+# Operator code, version for int8, and the name of its options in the schema.
+_OPERATORS = {
+    "conv_2d": (schema.BuiltinOperator.CONV_2D, 3, "Conv2DOptions"),
+    "depthwise_conv_2d": (schema.BuiltinOperator.DEPTHWISE_CONV_2D, 3, "DepthwiseConv2DOptions"),
+    "fully_connected": (schema.BuiltinOperator.FULLY_CONNECTED, 4, "FullyConnectedOptions"),
+    "mul": (schema.BuiltinOperator.MUL, 2, "MulOptions"),
+    "add": (schema.BuiltinOperator.ADD, 2, "AddOptions"),
+    "mean": (schema.BuiltinOperator.MEAN, 2, "ReducerOptions"),
+    "hard_swish": (schema.BuiltinOperator.HARD_SWISH, 1, "HardSwishOptions"),
+    "quantize": (schema.BuiltinOperator.QUANTIZE, 2, "QuantizeOptions"),
+    "dequantize": (schema.BuiltinOperator.DEQUANTIZE, 2, "DequantizeOptions"),
+}
+
+
+def write(graph):
+    """The bytes of the `.tflite` file of an `IntGraph`, weights stored as int8."""
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(_model(graph).Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _model(graph):
+    buffers = [schema.BufferT()]  # the first one is empty: that of tensors without data
+    index, tensors = {}, []
+
+    def buffer(data):
+        buffers.append(schema.BufferT(data=np.frombuffer(data, np.uint8)))
+        return len(buffers) - 1
+
+    def add(tensor):
+        index[tensor.name] = len(tensors)
+        tensors.append(_tensor(tensor, 0 if tensor.data is None else buffer(tensor.data.tobytes())))
+
+    for tensor in graph.tensors.values():
+        add(tensor)
+    axes = IntTensor("mean/axes", (2,), np.zeros(0, np.float32), dtype="int32", data=np.array([1, 2], np.int32))
+    kinds = sorted({op.kind for op in graph.ops})
+    if "mean" in kinds:
+        add(axes)
+    operators = []
+    for op in graph.ops:
+        names = [*op.inputs, axes.name] if op.kind == "mean" else op.inputs
+        operators.append(_operator(op, kinds.index(op.kind), [index[n] for n in names], [index[n] for n in op.outputs]))
+    subgraph = schema.SubGraphT(
+        tensors=tensors, inputs=[index[graph.input]], outputs=[index[graph.output]], operators=operators, name="main"
+    )
+    signature = schema.SignatureDefT(
+        inputs=[schema.TensorMapT(name="image", tensorIndex=index[graph.input])],
+        outputs=[schema.TensorMapT(name="logits", tensorIndex=index[graph.output])],
+        signatureKey=SIGNATURE,
+    )
+    metadata = schema.MetadataT(name=METADATA, buffer=buffer(json.dumps(graph.metadata).encode()))
+    return schema.ModelT(
+        version=3, operatorCodes=[_operator_code(kind) for kind in kinds], subgraphs=[subgraph],
+        description="tfqnas", buffers=buffers, metadata=[metadata], signatureDefs=[signature],
+    )  # fmt: skip
+
+
+def _tensor(tensor, buffer):
+    shape = list(tensor.shape) if tensor.data is not None else [1, *tensor.shape]
+    quantization = None
+    if len(tensor.scale):
+        quantization = schema.QuantizationParametersT(
+            scale=[float(s) for s in tensor.scale],
+            zeroPoint=[tensor.zero_point] * len(tensor.scale),
+            quantizedDimension=tensor.axis or 0,
+        )
+    return schema.TensorT(
+        shape=shape, type=_TYPES[tensor.dtype], buffer=buffer, name=tensor.name, quantization=quantization,
+        shapeSignature=None if tensor.data is not None else [-1, *tensor.shape], hasRank=True,
+    )  # fmt: skip
+
+
+def _operator_code(kind):
+    code, version, _ = _OPERATORS[kind]
+    return schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version)
+
+
+def _operator(op, code, inputs, outputs):
+    name = _OPERATORS[op.kind][2]
+    options = getattr(schema, f"{name}T")()
+    activation = _ACTIVATIONS[op.options.get("activation", "none")]
+    if hasattr(options, "fusedActivationFunction"):
+        options.fusedActivationFunction = activation
+    if hasattr(options, "strideH"):
+        options.strideH, options.strideW = op.options["strides"]
+        options.padding = _PADDINGS[op.options["padding"]]
+        options.dilationHFactor = options.dilationWFactor = 1
+    if op.kind == "depthwise_conv_2d":
+        options.depthMultiplier = 1
+    if op.kind == "mean":
+        options.keepDims = True
+    return schema.OperatorT(
+        opcodeIndex=code, inputs=inputs, outputs=outputs,
+        builtinOptionsType=getattr(schema.BuiltinOptions, name), builtinOptions=options,
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+"""Makes an integer .tflite file of a model, and shows that it computes what was evaluated.
+
+    python tools/export_tflite.py --model=runs/digits/models/b2_largest.keras --dataset=digits --output=m.tflite
+    python tools/export_tflite.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \
+        --output=m.tflite
+
+Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
+file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+from absl import flags
+
+from tfqnas.data.config import DataConfig
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+from tfqnas_tools import common
+
+MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
+common.define_flags(DataConfig)  # for --model; a run has its own
+RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
+BITS = flags.DEFINE_integer("bits", None, "bit width of the supernet in --run_dir")
+ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
+OUTPUT = flags.DEFINE_string("output", None, "the .tflite file to write", required=True)
+CALIBRATION = flags.DEFINE_enum(
+    "calibration", "percentile", ["min_max", "percentile", "mse"], "how the ranges of 8-bit tensors are found"
+)
+CALIBRATION_IMAGES = flags.DEFINE_integer("calibration_images", 512, "training images for that", lower_bound=1)
+INPUT_TYPE = flags.DEFINE_enum("input_type", "int8", ["int8", "uint8"], "of the file: pixel - 128, or pixel")
+OUTPUT_TYPE = flags.DEFINE_enum("output_type", "int8", ["int8", "float32"], "of the file's logits")
+VERIFY = flags.DEFINE_bool("verify", True, "run the file on the test images and compare")
+VERIFY_IMAGES = flags.DEFINE_integer("verify_images", None, "how many; by default all", lower_bound=1)
+DROP = flags.DEFINE_float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
+EXPLAIN = flags.DEFINE_bool("explain", False, "print layer by layer where the integers depart from the Keras model")
+THREADS = flags.DEFINE_integer("threads", 1, "of LiteRT", lower_bound=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is exported: the Keras model, its data, what is known of it."""
+
+    model: object
+    dataset: object
+    crop: float
+    metadata: dict
+
+    def images(self, split, limit=None):
+        """Normalised images of a split, float32, and their labels; with a limit that many, spread over the split."""
+        from tfqnas.data.images import EvaluationImages
+
+        chosen = self.dataset.split(split)
+        if limit is not None and limit < len(chosen):
+            chosen = chosen.take(np.random.default_rng(0).permutation(len(chosen))[:limit])
+        images = EvaluationImages(chosen, self.model.input_shape[1], self.crop, memory=0)
+        return np.concatenate(list(images.batches(256))), images.labels
+
+
+def main(argv):
+    del argv
+    if (MODEL.value is None) == (RUN_DIR.value is None):
+        raise UserError("expected one of --model and --run_dir")
+    if RUN_DIR.value and BITS.value is None:
+        raise UserError("--run_dir: needs --bits, the bit width of the supernet")
+    common.import_tensorflow()
+    from tflite_export.int_graph import with_interface
+    from tflite_export.lower import lower
+    from tflite_export.writer import write
+
+    source = source_of_model() if MODEL.value else source_of_run()
+    calibration, _ = source.images("train", CALIBRATION_IMAGES.value)
+    graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata)
+    graph = with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
+    blob = write(graph)
+    print(f"{source.model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB")
+    if VERIFY.value or EXPLAIN.value:
+        compare(source, graph, blob)
+    write_atomically(OUTPUT.value, blob)
+    print(f"written: {OUTPUT.value}")
+
+
+def compare(source, graph, blob):
+    from tflite_export import explain
+    from tflite_export.verify import verify
+    from tfqnas import report
+
+    images, labels = source.images("test", VERIFY_IMAGES.value)
+    if EXPLAIN.value:
+        records = explain.explain(source.model, graph, images[:256], labels[:256])
+        print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}\n")
+    if VERIFY.value:
+        result = verify(source.model, graph, blob, images, labels, THREADS.value)
+        print(result)
+        if problem := result.problem(DROP.value):
+            raise UserError(f"{OUTPUT.value} is not written: {problem}")
+
+
+def source_of_model():
+    from tfqnas import models
+    from tfqnas.data.dataset import load
+
+    model = models.load_model(MODEL.value)
+    record = models.model_record(MODEL.value, model)
+    config = common.from_flags(DataConfig)
+    dataset = load(config, held_out=1)
+    expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
+    for what, number in expected.items():
+        if getattr(dataset, what) != number:
+            raise UserError(f"--model: expects {what.removeprefix('num_')} {number}, {config.dataset} has "
+                            f"{getattr(dataset, what)}")  # fmt: skip
+    crop = config.evaluation_crop if flags.FLAGS["evaluation_crop"].present else record["evaluation_crop"]
+    return Source(model, dataset, crop, record)
+
+
+def source_of_run():
+    from tfqnas import models
+    from tfqnas.subnet import extract
+    from tfqnas.train.run import Run
+
+    run = Run.existing(RUN_DIR.value)
+    arch = models.read_arch(run.space, ARCH.value)
+    supernet = run.supernet(BITS.value)
+    model = extract(supernet, arch, run.recalibrate(supernet, arch))
+    record = {
+        "arch_key": arch.key, "arch": json.loads(arch.to_json()), "bits": BITS.value, **run.cost(arch, BITS.value),
+        "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
+        "evaluation_crop": run.config.evaluation_crop,
+    }  # fmt: skip
+    return Source(model, run.dataset, run.config.evaluation_crop, record)
+
+
+def cli():
+    common.run(main)
+
+
+if __name__ == "__main__":
+    cli()
