@@ -16,5 +16,7 @@ echo "test: the environment, .venv"
 scripts/setup_env.sh
 echo "test: ruff check ."
 .venv/bin/ruff check .
+# A file to a process, as many as there are cores: most tests use one. Each needs more than a gigabyte.
+set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
 echo "test: pytest $*"
 exec .venv/bin/python -m pytest "$@"
