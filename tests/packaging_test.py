@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+PYTEST = "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile"
 ROOT = Path(__file__).resolve().parent.parent
 
 # -- the wheel ----------------------------------------------------------------------------------------
@@ -325,15 +326,15 @@ def ready(checkout):
 @pytest.mark.parametrize(
     ("script", "arguments", "expected"),
     [
-        ("test.sh", [], ["python check .", "python -m pytest -m not slow"]),
-        ("test.sh", ["--all"], ["python check .", "python -m pytest"]),
+        ("test.sh", [], ["python check .", f"{PYTEST} -m not slow"]),
+        ("test.sh", ["--all"], ["python check .", PYTEST]),
         (
             "test.sh",
             ["-x", "--all", "tests/a b_test.py"],
-            ["python check .", "python -m pytest -x tests/a b_test.py"],
+            ["python check .", f"{PYTEST} -x tests/a b_test.py"],
         ),
-        ("test.sh", ["-k", "lsq"], ["python check .", "python -m pytest -m not slow -k lsq"]),
-        (".ci/run", [], ["python check .", "python -m pytest"]),
+        ("test.sh", ["-k", "lsq"], ["python check .", f"{PYTEST} -m not slow -k lsq"]),
+        (".ci/run", [], ["python check .", PYTEST]),
         (
             "quickstart.sh",
             ["--seed=1"],
