@@ -70,6 +70,8 @@ def test_a_run_ends_with_a_table_pictures_and_models(family):
         for record in records:
             assert (run_dir / record["file"]).exists()
             assert abs(record["before"] - record["after"]) < 0.01
+            assert record["tflite_identical"] == 1 and record["latency_ms"] > 0
+            assert (run_dir / record["tflite"]).stat().st_size == 1000 * record["tflite_kB"]
             assert re.search(rf"^{record['model']}\s+{re.escape(record['arch_key'])}\s+{bits}\s", out, re.M), out
     assert "job" in out and "left" in out
     assert "[7/7]" in out
@@ -128,7 +130,7 @@ def test_an_exported_file_was_run_and_compared(family, tmp_path):
     assert code == 0, err
     assert re.search(r"397 images: reference and LiteRT identical in 100.00% of them, largest difference 0 steps", out)
     assert re.search(r"^top-1: keras [\d.]+%, reference ([\d.]+%), litert \1$", out, re.M), out
-    assert re.search(r"^stage1_block1_depthwise +2 ", out, re.M)
+    assert re.search(r"^stage1_block1_expand +2 ", out, re.M)
     assert output.read_bytes()[4:8] == b"TFL3" and f"written: {output}" in out
     other = tmp_path / "other.tflite"
     refused("is not written: top-1 falls", "export_tflite", *source, f"--output={other}", "--max_accuracy_drop=-100")

@@ -87,7 +87,7 @@ class _Lowering:
         output = self.versions[id(self.sites[-1]), None]
         name = self.sites[0].name
         graph = IntGraph(self.tensors, tuple(self.ops), name, output, self.normalization, metadata)
-        graph = ties.without(graph)
+        graph = ties.without(saturated(graph))
         check(graph)
         return graph
 
@@ -96,9 +96,8 @@ class _Lowering:
     def _grids(self, site):
         """The grids that the readers of a site want, None for 8 bits, without repetition and 8 bits first."""
         wanted = {_input_grid(reader) for reader in site.readers}
-        if not site.readers or site.kind == "input":
-            wanted.add(None)
-        if id(site) in self.streams:
+        # A gate saturates at one, in the 8-bit tensor that ends there.
+        if not site.readers or site.kind == "input" or site.activation == "hard_sigmoid" or id(site) in self.streams:
             wanted.add(None)
         return sorted(wanted, key=lambda g: (g is not None, g and (g.bits, g.scale)))
 
@@ -361,6 +360,24 @@ def _norm(site):
 def _largest_sum(x, codes, axis):
     reach = max(127 - x.zero_point, 128 + x.zero_point)
     return np.abs(codes.astype(np.int64)).sum(axis=tuple(i for i in range(codes.ndim) if i != axis)) * reach
+
+
+def saturated(graph):
+    """The graph with no requantization of 256 steps or more, which kernels refuse, where that changes nothing.
+
+    A channel that hardly varied in training has a tiny variance, so one unit of its accumulator may be worth more
+    steps than int8 has: every accumulator but zero saturates, and does so just the same at 255.5 steps.
+    """
+    tensors = dict(graph.tensors)
+    for op in graph.ops:
+        if op.kind not in ("conv_2d", "depthwise_conv_2d", "fully_connected"):
+            continue
+        ratio = ratios(graph, op)
+        smaller = np.where(ratio >= RATIOS[1], 255.5 / ratio.astype(np.float64), 1.0)
+        for name in op.inputs[1:]:
+            scale = (tensors[name].scale * smaller).astype(np.float32)
+            tensors[name] = dataclasses.replace(tensors[name], scale=scale)
+    return dataclasses.replace(graph, tensors=tensors)
 
 
 def check(graph):

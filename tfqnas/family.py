@@ -24,10 +24,12 @@ class Family:
     Args:
         run: `Run` with trained supernets.
         config: `SearchConfig`.
+        export: None, or a callable that makes the integer file of an extracted model: `export(run, record)` returns
+            what it adds to the record.
     """
 
-    def __init__(self, run, config):
-        self.run, self.config = run, config
+    def __init__(self, run, config, export=None):
+        self.run, self.config, self.export = run, config, export
 
     def directory(self, bits):
         return self.run.directory / "search" / f"b{bits}"
@@ -125,7 +127,7 @@ class Family:
 
         Returns:
             One record a model: arch, bits, costs, test accuracy before (in the supernet) and after
-            extraction, file.
+            extraction, file; and what `export` adds.
         """
         run = self.run
         supernet = supernet or run.supernet(bits)
@@ -135,7 +137,8 @@ class Family:
         records = []
         for done, (name, arch) in enumerate(chosen.items()):
             part.update(done / len(chosen), name)
-            records.append(extract_model(run, supernet, arch, run.directory / "models" / name))
+            record = extract_model(run, supernet, arch, run.directory / "models" / name)
+            records.append(record | (self.export(run, record) if self.export else {}))
         write_json(self.directory(bits) / "models.json", records)
         return records
 
@@ -158,7 +161,7 @@ class Family:
         parts = [(stage.name, self.run.work(stage)) for stage in stages]
         for bits in self.run.config.bits:
             parts.append((f"search_b{bits}", self.search_work()))
-            parts.append((f"extract_b{bits}", self.search_work() / 8))
+            parts.append((f"extract_b{bits}", self.search_work() / (4 if self.export else 8)))
         return Progress(parts)
 
     def make(self, all_bits, progress):
@@ -177,7 +180,9 @@ class Family:
     def summary(self):
         """The table of all extracted models, and where the files are."""
         where = f"pictures and settings: {self.run.directory}/report.html, models: {self.run.directory}/models"
-        return f"\n{report.table(self.models(), COLUMNS)}\n\n{NOTE}\n{where}"
+        records = self.models()
+        refused = [f"no .tflite of {r['model']}: {r['tflite_refused']}\n" for r in records if "tflite_refused" in r]
+        return f"\n{report.table(records, COLUMNS)}\n\n{NOTE}\n{''.join(refused)}{where}"
 
     def models(self):
         """The records of all extracted models."""
@@ -215,7 +220,9 @@ NOTE = (
     "A model's number is its row in search/b*/pareto.json; the largest network is there for comparison. Accuracy "
     "before extraction is that of the subnet inside its supernet, after extraction that of the saved "
     "and reloaded Keras model, both on the test split. kB counts the weights as deployed: quantized ones at "
-    "their bit width, others at 8 bits, 32-bit biases."
+    "their bit width, others at 8 bits, 32-bit biases. The .tflite file holds a byte for each weight; its accuracy is "
+    "that of its integers, which LiteRT and the reference compute alike in every image. ms: one image, one thread, "
+    "on this machine."
 )
 COLUMNS = (
     ("model", "model"),
@@ -225,6 +232,9 @@ COLUMNS = (
     ("kB", "kB", ".1f"),
     ("before", "test before", ".2%"),
     ("after", "test after", ".2%"),
+    ("tflite_accuracy", ".tflite", ".2%"),
+    ("tflite_kB", "file kB", ".1f"),
+    ("latency_ms", "ms", ".2f"),
 )
 
 

@@ -7,7 +7,7 @@ The same command continues a run that was stopped.
 
 from tfqnas.search.config import SearchConfig
 from tfqnas.train.config import RunConfig
-from tfqnas_tools import common
+from tfqnas_tools import common, exports
 
 common.define_flags(RunConfig)
 common.define_flags(SearchConfig)
@@ -23,7 +23,7 @@ def main(argv):
 
     strategy = make_strategy(config.distribution)
     run = Run.create(config)
-    family = Family(run, search_config)
+    family = Family(run, search_config, exports.export_model)
     progress = family.progress(run.stages)
     train(run, progress, strategy)
     family.make(run.config.bits, progress)

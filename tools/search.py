@@ -8,7 +8,7 @@ Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and re
 from absl import flags
 
 from tfqnas.search.config import SearchConfig
-from tfqnas_tools import common
+from tfqnas_tools import common, exports
 
 RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
 BITS = flags.DEFINE_list("bits", [], "bit widths to search; by default all of the run")
@@ -26,7 +26,7 @@ def main(argv):
     run = Run.existing(RUN_DIR.value)
     if not all(b.isdecimal() and int(b) in run.config.bits for b in BITS.value):
         raise UserError(f"--bits: expected some of this run's {list(run.config.bits)}, received {BITS.value}")
-    family = Family(run, search_config)
+    family = Family(run, search_config, exports.export_model)
     family.make([int(b) for b in BITS.value] or run.config.bits, family.progress())
     print(family.summary())
 

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from tests.subnet_test import cut
+from tests.export.conftest import images
 from tflite_export import ExportError, export, reference, ties
 from tflite_export.int_graph import pixels_of, ratios, with_interface
-from tflite_export.lower import folded, lower
+from tflite_export.lower import check, folded, lower, saturated
 from tflite_export.runtime import Runtime
 from tflite_export.sites import sites_of
 from tflite_export.verify import verify
@@ -25,14 +25,6 @@ def same_weights():
     keras.utils.set_random_seed(1)
 
 
-def images(shape, n=48, seed=0):
-    """On the grid of 8-bit pixels, as evaluation images are: blobs, whose neighbours are alike."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(-128, 128, (n, -(-shape[0] // 3), -(-shape[1] // 3), shape[2]))
-    fine = np.repeat(np.repeat(coarse, 3, 1), 3, 2)[:, : shape[0], : shape[1]] + rng.integers(-20, 21, (n, *shape))
-    return np.clip(fine, -128, 127).astype(np.float32) / 128
-
-
 def assert_exact(model, x, **settings):
     """Lowers, runs both, and returns the graph and the reference's logits."""
     graph = lower(model, x, **settings)
@@ -40,24 +32,6 @@ def assert_exact(model, x, **settings):
     np.testing.assert_array_equal(integers, Runtime(write(graph)).run(pixels_of(graph, x)))
     assert len(np.unique(integers)) > 8
     return graph, reference.logits(graph, integers)
-
-
-@pytest.fixture(scope="module")
-def subnets(micro, make_supernet):
-    """`subnets(bits, **space or settings)`: the largest subnet of a small supernet."""
-    made = {}
-
-    def make(bits, relu=False, channels=1):
-        key = (bits, relu, channels)
-        if key not in made:
-            space = micro
-            if relu:
-                stages = tuple(dataclasses.replace(s, activation="relu") for s in micro.stages)
-                space = dataclasses.replace(micro, stages=stages, stem_activation="relu", head_activation="relu6")
-            made[key] = cut(make_supernet(space, bits=bits, channels=channels), space.largest())[0]
-        return made[key]
-
-    return make
 
 
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])
@@ -146,10 +120,35 @@ def test_negative_and_zero_gammas(bits):
     assert abs(offset - (-0.5 + 2 / 5)) < 0.01
 
 
+def test_a_channel_that_always_saturates_does_so_with_a_smaller_factor():
+    model = chain(keras.layers.Conv2D(6, 3), quantized(name="inner", use_bias=False), norm([1.0] * 6))
+    x = images((7, 5, 2))
+    graph = lower(model, x)
+    weights = graph.tensors["inner/weights"]
+    scale = weights.scale * np.where(np.arange(6) == 2, 700 / ratios(graph, _op(graph, "inner"))[2], 1)
+    steep = {weights.name: dataclasses.replace(weights, scale=scale.astype(np.float32))}
+    steep = dataclasses.replace(graph, tensors={**graph.tensors, **steep})
+    with pytest.raises(ExportError, match="layer inner: an accumulator is worth 700 steps"):
+        check(steep)
+    gentle = saturated(steep)
+    check(gentle)
+    pixels = pixels_of(graph, x)
+    expected = reference.run(steep, pixels, keep=["inner"])[1]["inner"]
+    assert set(np.unique(expected[..., 2])) <= {gentle.tensors["inner"].zero_point, -128, 127}
+    np.testing.assert_array_equal(reference.run(gentle, pixels, keep=["inner"])[1]["inner"], expected)
+    np.testing.assert_array_equal(Runtime(write(gentle)).run(pixels), reference.run(steep, pixels))
+
+
+def _op(graph, source):
+    return next(op for op in graph.ops if op.source == source)
+
+
 def test_a_signed_input_is_clipped_at_both_ends():
     model = chain(keras.layers.Conv2D(6, 3), quantized(bits=3, signed=True, name="inner"))
+    step = model.get_layer("inner").input_quantizer.step
+    step.assign(step / 4)
     graph, _ = assert_exact(model, images((7, 5, 2)))
-    producer = next(op for op in graph.ops if op.source == "inner")
+    producer = _op(graph, "inner")
     x = graph.tensors[producer.inputs[0]]
     assert (x.zero_point, x.bits) == (127 - 3, 3)
     pixels = pixels_of(graph, images((7, 5, 2)))

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs .tflite files in LiteRT on an emulated ARM64 processor and here, and demands the same integers.
+#
+#   scripts/arm64_check.sh MODEL.tflite [...]
+#
+# The emulator comes from the package registries and is kept in the cache directory; no root is needed.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+exec "$root/.venv/bin/python" -m tflite_export.arm64 "$@"

@@ -1,0 +1,65 @@
+"""What the tools do with an extracted model besides: its integer file, run and compared."""
+
+import time
+
+import numpy as np
+
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+
+CALIBRATION_IMAGES = 512
+_LATENCY_RUNS = 50
+
+
+def export_model(run, record):
+    """Writes the `.tflite` file beside an extracted model and compares it with the model on the test images.
+
+    Args:
+        run: `Run`. record: of `tfqnas.family.extract_model`.
+
+    Returns:
+        What the file adds to the record: "tflite" (its name), "tflite_kB", "tflite_accuracy", "tflite_identical"
+        (share of images on which LiteRT and the reference have the same integers), "latency_ms" here, one thread.
+        Where the model has no exact integer form: "tflite_refused", why.
+
+    Raises:
+        UserError: where LiteRT does not compute what the reference does.
+    """
+    from tflite_export.lower import lower
+    from tflite_export.runtime import Runtime
+    from tflite_export.sites import ExportError
+    from tflite_export.verify import verify
+    from tflite_export.writer import write
+    from tfqnas.models import load_model
+
+    file = run.directory / record["file"]
+    model = load_model(file)
+    resolution = model.input_shape[1]
+    calibration = run.images("train", resolution, CALIBRATION_IMAGES)
+    try:
+        graph = lower(model, np.concatenate(list(calibration.batches(256))), "percentile", metadata=record)
+    except ExportError as error:
+        return {"tflite_refused": str(error)}
+    blob = write(graph)
+    images = run.images("test", resolution)
+    result = verify(model, graph, blob, images.batches(256), images.labels)
+    if result.identical < 1:
+        raise UserError(f"{file}: {result.problem()}")
+    output = file.with_suffix(".tflite")
+    write_atomically(output, blob)
+    return {
+        "tflite": str(output.relative_to(run.directory)), "tflite_kB": len(blob) / 1000,
+        "tflite_accuracy": result.top1["litert"], "tflite_identical": result.identical,
+        "latency_ms": latency_ms(Runtime(blob)),
+    }  # fmt: skip
+
+
+def latency_ms(runtime):
+    """Median time of one image in milliseconds, on this machine with the runtime's threads."""
+    image = np.zeros((1, *runtime.input["shape"][1:]), runtime.input["dtype"])
+    times = []
+    for _ in range(_LATENCY_RUNS):
+        began = time.perf_counter()
+        runtime.run(image)
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))
