@@ -1,0 +1,102 @@
+"""What an NPU makes of a `.tflite` file, from its compiler: Arm's Ethos-U by Vela (`pip install ethos-u-vela`)."""
+
+import csv
+import dataclasses
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from tfqnas.errors import UserError
+
+TARGETS = (
+    "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512",
+    "ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024", "ethos-u85-2048",
+)  # fmt: skip
+COLUMNS = (
+    ("model", "model"),
+    ("target", "target"),
+    ("npu_operators", "on NPU"),
+    ("cpu_operators", "on CPU"),
+    ("cycles", "cycles", ",.0f"),
+    ("milliseconds", "ms", ".3f"),
+    ("weight_kB", "weights kB", ".1f"),
+    ("encoded_kB", "encoded kB", ".1f"),
+)
+NOTE = (
+    "Cycles and milliseconds are the compiler's estimate for its default system configuration, not a measurement. "
+    "Encoded: the weights as the compiler compresses them."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class NpuReport:
+    """Vela's answer.
+
+    Args:
+        npu_operators, cpu_operators: how many of the compiled operators run where. left: the latter's descriptions.
+        cycles: of one inference. milliseconds: the same at the target's clock.
+        weight_kB, encoded_kB: weights as they are in the file, and as the compiler stores them.
+    """
+
+    model: str
+    target: str
+    npu_operators: int
+    cpu_operators: int
+    left: tuple
+    cycles: float
+    milliseconds: float
+    weight_kB: float
+    encoded_kB: float
+
+
+def check(path, target="ethos-u85-256", timeout=300):
+    """Compiles a `.tflite` file for a target, in a process of its own: the compiler crashes on some files.
+
+    Args:
+        path: of the file. target: one of `TARGETS`. timeout: seconds.
+
+    Returns:
+        `NpuReport`.
+
+    Raises:
+        UserError: where the compiler is missing, takes too long, crashes or refuses the file.
+    """
+    path = pathlib.Path(path)
+    if target not in TARGETS:
+        raise UserError(f"target {target}: expected one of {', '.join(TARGETS)}")
+    if importlib.util.find_spec("ethosu") is None:
+        raise UserError("the NPU check needs Arm's compiler: pip install ethos-u-vela, or pip install tfqnas[npu]")
+    if path.read_bytes()[4:8] != b"TFL3":
+        raise UserError(f"{path}: not a .tflite file")
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "ethosu.vela", str(path.resolve()), "--accelerator-config", target,
+                   "--output-dir", directory, "--verbose-performance", "--show-cpu-operations"]  # fmt: skip
+        try:
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{path}: the compiler for {target} did not end within {timeout:g} s") from None
+        if done.returncode:
+            lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+            how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"failed: {lines[-1].strip()}"
+            raise UserError(f"{path}: the compiler for {target} {how}")
+        (summary,) = pathlib.Path(directory).glob("*_summary_*.csv")
+        with summary.open() as file:
+            row = next(csv.DictReader(file))
+    return _report(path, target, done.stdout, row)
+
+
+def _report(path, target, printed, row):
+    counts = {kind: re.search(rf"^{kind} operators = (\d+)", printed, re.MULTILINE) for kind in ("CPU", "NPU")}
+    if None in counts.values():
+        raise UserError(f"{path}: the compiler for {target} does not say how many operators run on the CPU")
+    return NpuReport(
+        model=path.name, target=target,
+        npu_operators=int(counts["NPU"][1]), cpu_operators=int(counts["CPU"][1]),
+        left=tuple(re.findall(r"^\s*CPU: (.+)$", printed, re.MULTILINE)),
+        cycles=float(row["cycles_total"]), milliseconds=1000 * float(row["inference_time"]),
+        weight_kB=float(row["total_original_weights"]) / 1000,
+        encoded_kB=float(row["total_npu_encoded_weights"]) / 1000,
+    )  # fmt: skip
