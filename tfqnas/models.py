@@ -45,6 +45,16 @@ def load_model(path):
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
 
 
+def check_fit(model, dataset, name):
+    """Raises `UserError` where a model takes other images, or knows other classes, than the data set `name` has."""
+    expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
+    for what, number in expected.items():
+        if getattr(dataset, what) != number:
+            raise UserError(
+                f"--model: expects {what.removeprefix('num_')} {number}, {name} has {getattr(dataset, what)}"
+            )
+
+
 def model_record(path, model):
     """What the `.json` file says that extraction wrote beside a model; without one, numbers as class names."""
     record = pathlib.Path(path).with_suffix(".json")

@@ -52,11 +52,7 @@ def score_model():
         crop = models.model_record(MODEL.value, model)["evaluation_crop"]
         config = dataclasses.replace(config, evaluation_crop=crop)
     dataset = load(config, held_out=1)
-    expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
-    for what, number in expected.items():
-        if getattr(dataset, what) != number:
-            raise UserError(f"--model: expects {what.removeprefix('num_')} {number}, {config.dataset} has "
-                            f"{getattr(dataset, what)}")  # fmt: skip
+    models.check_fit(model, dataset, config.dataset)
     images = EvaluationImages(dataset.split(SPLIT.value), model.input_shape[1], config.evaluation_crop, memory=1e9)
     result = accuracy(models.predict(model, images), images.labels)
     return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"

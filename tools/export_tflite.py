@@ -105,11 +105,7 @@ def source_of_model():
     record = models.model_record(MODEL.value, model)
     config = common.from_flags(DataConfig)
     dataset = load(config, held_out=1)
-    expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
-    for what, number in expected.items():
-        if getattr(dataset, what) != number:
-            raise UserError(f"--model: expects {what.removeprefix('num_')} {number}, {config.dataset} has "
-                            f"{getattr(dataset, what)}")  # fmt: skip
+    models.check_fit(model, dataset, config.dataset)
     crop = config.evaluation_crop if flags.FLAGS["evaluation_crop"].present else record["evaluation_crop"]
     return Source(model, dataset, crop, record)
 
