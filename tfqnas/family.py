@@ -221,8 +221,8 @@ NOTE = (
     "before extraction is that of the subnet inside its supernet, after extraction that of the saved "
     "and reloaded Keras model, both on the test split. kB counts the weights as deployed: quantized ones at "
     "their bit width, others at 8 bits, 32-bit biases. The .tflite file holds a byte for each weight; its accuracy is "
-    "that of its integers, which LiteRT and the reference compute alike in every image. ms: one image, one thread, "
-    "on this machine."
+    "that of its integers in LiteRT, which the reference computes alike in every image compared. ms: one image, one "
+    "thread, on this machine."
 )
 COLUMNS = (
     ("model", "model"),

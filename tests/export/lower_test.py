@@ -236,6 +236,8 @@ def test_verify_sees_a_difference_and_a_loss(subnets):
     graph = lower(model, x)
     good = verify(model, graph, write(graph), x, labels)
     assert good.identical == 1 and good.largest_difference == 0 and good.top1["keras"] == 1
+    some = verify(model, graph, write(graph), x, labels, limit=8, batch_size=8)
+    assert (some.images, some.compared, set(some.top1)) == (len(x), 8, {"keras", "litert"})
     assert good.problem(100) is None and "identical in 100.00%" in str(good)
 
     weights = graph.tensors["classifier/weights"]
