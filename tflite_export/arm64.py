@@ -66,6 +66,9 @@ def compare(path, images=64, log=print):
     """
     blob = pathlib.Path(path).read_bytes()
     here = Runtime(blob)
+    if len(here.input["shape"]) != 4 or not np.issubdtype(here.input["dtype"], np.integer):
+        raise UserError(f"{path}: expected an input of integer images, it is {here.input['dtype'].__name__} of "
+                        f"{tuple(here.input['shape'])}")  # fmt: skip
     pixels = _noise(images, here.input["shape"][1:], here.input["dtype"])
     expected, received = here.run(pixels), run(blob, pixels, log)
     difference = np.abs(expected.astype(np.float64) - received).reshape(images, -1).max(axis=1)
@@ -170,8 +173,11 @@ def _pretend_processor(root):
 
 
 def _call(command, directory, environ=None):
-    done = subprocess.run([str(word) for word in command], cwd=directory, env=environ, capture_output=True, text=True,
-                          timeout=900)  # fmt: skip
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, cwd=directory, env=environ, capture_output=True, text=True, timeout=900)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"the ARM64 check: {command[0]} did not end within 15 minutes") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise UserError(f"the ARM64 check: {command[0]} failed with {done.returncode}: {lines[-1] if lines else ''}")

@@ -18,7 +18,7 @@ class Values:
 
     def add(self, x, share):
         x = np.asarray(x, np.float32).ravel()
-        self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
+        self.low, self.high = float(np.minimum(self.low, x.min())), float(np.maximum(self.high, x.max()))
         wanted = int(_KEPT * share) + 1
         self._sample.append(x if len(x) <= wanted else self._rng.choice(x, wanted, replace=False))
 

@@ -93,8 +93,24 @@ def ratios(graph, op):
     if op.kind in ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul"):
         return one * graph.tensors[op.inputs[1]].scale / out
     if op.kind == "mean":
-        return one / (out * np.float32(np.prod(graph.tensors[op.inputs[0]].shape[:-1])))
+        return one / out * (np.float32(1) / _pixels(graph, op))
     return one / out
+
+
+def mean_steps(graph, op, sums):
+    """float32: means in steps of the output, before rounding, of sums of a channel's integers.
+
+    XNNPACK multiplies the sum of the integers as they are, zero point included, and corrects for it afterwards: next to
+    a half another order of the same roundings gives another integer.
+    """
+    factor = ratios(graph, op)
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    bias = np.float32(y.zero_point) - np.float32(x.zero_point) * _pixels(graph, op) * factor
+    return sums.astype(np.float32) * factor + bias
+
+
+def _pixels(graph, op):
+    return np.float32(np.prod(graph.tensors[op.inputs[0]].shape[:-1]))
 
 
 def limits(graph, op):

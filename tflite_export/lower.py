@@ -60,22 +60,42 @@ def lower(model, images, calibration="min_max", normalization=(128.0, 128.0), me
         ExportError: where no exact integer form exists, with the layer and the value.
     """
     sites = sites_of(model)
-    expected, received = tuple(model.input_shape[1:]), tuple(np.shape(images)[1:])
-    if expected != received:
-        raise ExportError(f"calibration images: expected size {expected}, that of {model.name}, received {received}")
-    if normalization[0] != round(normalization[0]) or not 0 <= normalization[0] <= 255:
+    images = np.asarray(images, np.float32)
+    expected, received = tuple(model.input_shape[1:]), images.shape[1:]
+    if expected != received or not len(images):
         raise ExportError(
-            f"normalisation (x - {normalization[0]:g}) / {normalization[1]:g}: its zero is no pixel value, so padding "
-            f"has no exact integer; (x - {round(normalization[0])}) / {normalization[1]:g} has"
+            f"calibration images: expected size {expected}, that of {model.name}, received {len(images)} of {received}"
         )
+    if not np.isfinite(images).all():
+        raise ExportError("calibration images: expected finite values, some are not")
+    _refuse_normalization(*normalization)
     return _Lowering(model, sites, images, calibration, normalization).graph(metadata or {})
+
+
+def _refuse_normalization(mean, divisor):
+    if np.ndim(mean) or np.ndim(divisor):
+        raise ExportError(
+            f"normalisation (x - {mean}) / {divisor}: padding has one value for all channels, expected one mean "
+            f"and one divisor, such as (x - {_pixel(np.mean(mean))}) / {np.mean(divisor):g}"
+        )
+    if not np.isfinite(divisor) or divisor <= 0:
+        raise ExportError(f"normalisation (x - {mean:g}) / {divisor:g}: expected a positive divisor")
+    if mean != _pixel(mean):
+        raise ExportError(
+            f"normalisation (x - {mean:g}) / {divisor:g}: its zero is no pixel value, so padding has no exact integer; "
+            f"(x - {_pixel(mean)}) / {divisor:g} has"
+        )
+
+
+def _pixel(value):
+    return int(np.clip(np.rint(np.nan_to_num(value)), 0, 255))
 
 
 class _Lowering:
     def __init__(self, model, sites, images, calibration, normalization):
         self.model, self.sites, self.calibration, self.normalization = model, sites, calibration, normalization
         wanted = [t for site in sites for t in (site.tensor, site.before) if site.kind != "input"]
-        self.values = values_of(model, list({id(t): t for t in wanted}.values()), np.asarray(images, np.float32))
+        self.values = values_of(model, list({id(t): t for t in wanted}.values()), images)
         self.streams = _streams(sites)
         self.tensors, self.ops = {}, []
         self.versions = {}  # (site, grid or None for 8 bits) -> name of the tensor
@@ -87,9 +107,9 @@ class _Lowering:
         output = self.versions[id(self.sites[-1]), None]
         name = self.sites[0].name
         graph = IntGraph(self.tensors, tuple(self.ops), name, output, self.normalization, metadata)
-        graph = ties.without(saturated(graph))
+        graph = saturated(graph)
         check(graph)
-        return graph
+        return ties.without(graph)
 
     # Which integers
 
@@ -116,7 +136,10 @@ class _Lowering:
             return Grid(np.float32(1 / divisor), int(mean) - 128)
         if any(site.kind == "input" for site in sites):
             raise ExportError(f"layer {sites[-1].name}: an addition of the model's input has no exact integer form")
-        if sites[0].activation == "hard_sigmoid":
+        gate = next((site for site in sites if site.activation == "hard_sigmoid"), None)
+        if gate and len(sites) > 1:
+            raise ExportError(f"layer {gate.name}: an addition of a hard sigmoid has no exact integer form")
+        if gate:
             return Grid(np.float32(1 / 255), -128, signed=False)
         return wide_grid(*range_of([self.values[id(site.tensor)] for site in sites], self.calibration), sites[0].name)
 
@@ -278,6 +301,8 @@ def _input_grid(site):
     if quantizer is None:
         return None
     scale, zero = _uniform(site, quantizer)
+    if quantizer.qp - quantizer.qn != 2**quantizer.bits - 1:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: a narrow range of inputs has no exact integer form")
     shift = 127 - quantizer.qp
     return Grid(scale, zero + shift, quantizer.bits, signed=quantizer.qn < zero)
 
@@ -285,6 +310,8 @@ def _input_grid(site):
 def _uniform(site, quantizer):
     if quantizer.problem:
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
+    if quantizer.bits > 8:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.bits} bits, int8 holds 8")
     _, scale, zero = quantizer.to_integers(tf.zeros((1,)))
     scale = np.float32(scale)
     if not np.isfinite(scale) or scale <= 0:
@@ -298,6 +325,8 @@ def folded(site, hard_sigmoid=False):
     weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
     if not all(np.isfinite(np.asarray(w)).all() for w in weights if "quantizer" not in w.path):
         raise ExportError(f"layer {site.name}: weights that are not finite")
+    if getattr(layer, "quantization_mode", None):
+        raise ExportError(f"layer {site.name}: quantized by Keras ({layer.quantization_mode}), expected float weights")
     if getattr(layer, "groups", 1) != 1 or tuple(getattr(layer, "dilation_rate", (1, 1))) != (1, 1):
         raise ExportError(f"layer {site.name}: groups or dilation have no integer form here")
     depthwise = site.kind == "depthwise_conv_2d"
@@ -308,8 +337,8 @@ def folded(site, hard_sigmoid=False):
     quantizer, codes = getattr(layer, "weight_quantizer", None), kernel
     if quantizer is not None:
         step, zero = _uniform(site, quantizer)
-        if zero:
-            raise ExportError(f"layer {site.name}: weights with zero point {zero}, expected 0")
+        if zero or not quantizer.signed:
+            raise ExportError(f"layer {site.name}: expected signed weights with zero point 0, received {zero}")
         codes, bits = quantizer.to_integers(tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
     codes = codes.astype(np.float64).transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))  # filters first
     by_channel = (1, 1, 1, -1) if depthwise else (-1, *[1] * (kernel.ndim - 1))

@@ -1,13 +1,13 @@
 """What an IntGraph computes, on numpy: the specification of the `.tflite` file, and the evaluation of record.
 
 Arithmetic of XNNPACK, LiteRT's default on CPUs: accumulators are int32, and requantization is
-`rint(float32(accumulator) * ratio)` in float32, ties to even, then zero point and clipping. ARM64 rounds ties up: the
-exporter therefore leaves none that it can avoid (see `lower`).
+`rint(float32(accumulator) * ratio)` in float32, ties to even, then zero point and clipping; a mean is the exception
+(`int_graph.mean_steps`). ARM64 rounds ties up: the exporter therefore leaves few (see `ties`).
 """
 
 import numpy as np
 
-from tflite_export.int_graph import limits, ratios
+from tflite_export.int_graph import limits, mean_steps, ratios
 
 
 def run(graph, pixels, batch_size=256, keep=()):
@@ -125,8 +125,8 @@ def _add(graph, op, values):
 
 
 def _mean(graph, op, values):
-    x = _centred(graph, op.inputs[0], values)
-    return requantized(graph, op, x.sum(axis=(1, 2), keepdims=True, dtype=np.int32))
+    sums = values[op.inputs[0]].sum(axis=(1, 2), keepdims=True, dtype=np.int32)
+    return np.clip(np.rint(mean_steps(graph, op, sums)), *limits(graph, op)).astype(np.int8)
 
 
 def _quantize(graph, op, values):

@@ -49,12 +49,15 @@ class Runtime:
 
     def _run(self, batch):
         interpreter = self._interpreter
-        if self._batch != len(batch):
-            interpreter.resize_tensor_input(self.input["index"], batch.shape)
-            interpreter.allocate_tensors()
-            self._batch = len(batch)
-        interpreter.set_tensor(self.input["index"], batch)
-        interpreter.invoke()
+        try:
+            if self._batch != len(batch):
+                interpreter.resize_tensor_input(self.input["index"], batch.shape)
+                interpreter.allocate_tensors()
+                self._batch = len(batch)
+            interpreter.set_tensor(self.input["index"], batch)
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"LiteRT cannot run the model on {batch.dtype} of {batch.shape} ({error})") from None
         return interpreter.get_tensor(self.output["index"])
 
 

@@ -1,6 +1,8 @@
 """A Keras model as sites: what becomes one integer computation each, with its BatchNorm and its activation."""
 
+import collections
 import dataclasses
+import math
 
 import keras
 
@@ -15,7 +17,7 @@ CONVOLUTIONS = {
     keras.layers.Dense: "fully_connected",
     QuantDense: "fully_connected",
 }
-_SUMS = {keras.layers.Add: "add", keras.layers.Multiply: "mul", keras.layers.GlobalAveragePooling2D: "mean"}
+_SUMS = {keras.layers.Add: "add", keras.layers.Multiply: "mul"}
 _NOTHING = (keras.layers.Dropout,)
 ACTIVATIONS = {
     "linear": "none",
@@ -43,6 +45,7 @@ class Site:
         norm: the BatchNormalization that follows, or None.
         activation: a value of `ACTIVATIONS`.
         readers: the sites that read it.
+        branched: whether its tensor, or one on the way to it, is read several times: nothing may be absorbed then.
     """
 
     layer: keras.layers.Layer
@@ -53,6 +56,7 @@ class Site:
     norm: keras.layers.Layer | None = None
     activation: str = "none"
     readers: list = dataclasses.field(default_factory=list)
+    branched: bool = False
 
     @property
     def name(self):
@@ -70,63 +74,110 @@ def sites_of(model):
     Raises:
         ExportError: for a layer or a connection that has no integer form here, with its name and type.
     """
+    model = getattr(model, "_functional", None) or model  # a Sequential model has one inside
+    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+        raise ExportError(f"{model.name}: expected a functional or Sequential model that has been built")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ExportError(f"{model.name}: expected one input and one output, has {len(model.inputs)} and "
                           f"{len(model.outputs)}")  # fmt: skip
-    uses = _uses(model)
+    nodes = _nodes(model)
+    uses = collections.Counter(id(t) for node in nodes.values() for t in node.input_tensors)
+    uses.update(id(t) for t in model.outputs)
     found, by_tensor = [], {}
-    for layer in model.layers:
+    for layer, node in nodes.items():
+        (tensor,) = node.output_tensors
         if isinstance(layer, keras.layers.InputLayer):
-            site = Site(layer, "input", [], layer.output)
+            site = Site(layer, "input", [], tensor)
         else:
-            _refuse_several(layer)
-            tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-            inputs = [by_tensor[id(t)] for t in tensors]
-            site = _site(layer, inputs, uses)
+            site = _site(layer, [by_tensor[id(t)] for t in node.input_tensors])
         if site.layer is layer:
             found.append(site)
-        site.tensor = layer.output
-        by_tensor[id(layer.output)] = site
+        site.tensor = tensor
+        site.branched |= uses[id(tensor)] > 1
+        by_tensor[id(tensor)] = site
     for site in found:
         if site.before is None:
             site.before = site.tensor
         for read in site.inputs:
             read.readers.append(site)
+            if read.kind == "fully_connected" and site.kind != "fully_connected":
+                raise _unsupported(site.layer, f"it reads {read.name}, a Dense layer, which only Dense layers may")
     return found
 
 
-def _site(layer, inputs, uses):
+def _nodes(model):
+    """`{layer: its one node in this model}`, in an order of computation."""
+    inside = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
+    found = {}
+    for layer in model.layers:
+        own = [node for node in layer._inbound_nodes if id(node) in inside]
+        if len(own) != 1:
+            raise _unsupported(layer, f"it is called {len(own)} times")
+        found[layer] = own[0]
+    return found
+
+
+def _site(layer, inputs):
     """A new site, or the one before, which then has `layer` as its end."""
     before = inputs[0]
-    alone = uses[id(before.tensor)] == 1
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise _unsupported(layer, f"data format {layer.data_format}, expected channels_last")
     if type(layer) in CONVOLUTIONS:
-        site = Site(layer, CONVOLUTIONS[type(layer)], inputs, layer.output)
+        site = Site(layer, CONVOLUTIONS[type(layer)], inputs, None)
         site.activation = _activation(layer)
+        if site.kind == "fully_connected" and _pixels(before) != 1:
+            raise _unsupported(layer, f"its input is {before.shape}, expected 1 x 1 pixel")
         return site
+    if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+        return Site(layer, "mean", inputs, None)
     if type(layer) in _SUMS:
-        if len(inputs) != (1 if isinstance(layer, keras.layers.GlobalAveragePooling2D) else 2):
-            raise _unsupported(layer, f"it reads {len(inputs)} tensors")
-        return Site(layer, _SUMS[type(layer)], inputs, layer.output)
+        return _sum(layer, inputs)
     if isinstance(layer, _NOTHING):
         return before
     if isinstance(layer, keras.layers.Flatten):
-        if any(n != 1 for n in before.shape[:-1]):
+        if _pixels(before) != 1:
             raise _unsupported(layer, f"flattening {before.shape}, expected 1 x 1 pixel")
         return before
     if isinstance(layer, keras.layers.BatchNormalization):
-        if before.kind not in CONVOLUTIONS.values() or before.norm or before.activation != "none" or not alone:
-            raise _unsupported(layer, f"it does not directly follow a convolution but {before.name}")
+        if layer.axis not in (-1, len(before.shape), [-1], [len(before.shape)]):
+            raise _unsupported(layer, f"axis {layer.axis}, expected the last one")
+        _refuse_other_place(layer, before, without_norm=True)
         before.norm = layer
         return before
     if isinstance(layer, keras.layers.Activation | keras.layers.ReLU):
         activation = _activation(layer)
         if activation == "none":
             return before
-        if before.kind not in CONVOLUTIONS.values() or before.activation != "none" or not alone:
-            raise _unsupported(layer, f"it does not directly follow a convolution but {before.name}")
+        _refuse_other_place(layer, before, without_norm=False)
         before.before, before.activation = before.tensor, activation
         return before
     raise _unsupported(layer, "")
+
+
+def _sum(layer, inputs):
+    kind, shapes = _SUMS[type(layer)], [site.shape for site in inputs]
+    if len(inputs) != 2:
+        raise _unsupported(layer, f"it reads {len(inputs)} tensors, expected 2")
+    alike = len(shapes[0]) == len(shapes[1]) and all(
+        a == b or (kind == "mul" and 1 in (a, b)) for a, b in zip(*shapes, strict=True)
+    )
+    if not alike:
+        raise _unsupported(layer, f"it reads tensors of {shapes[0]} and {shapes[1]}")
+    return Site(layer, kind, inputs, None)
+
+
+def _refuse_other_place(layer, before, without_norm):
+    """BatchNorm and activations are computed by the convolution that they follow."""
+    if before.kind not in CONVOLUTIONS.values():
+        raise _unsupported(layer, f"it does not directly follow a convolution but {before.name}")
+    if before.branched:
+        raise _unsupported(layer, f"other layers, too, read {before.name}, which it follows")
+    if before.activation != "none" or (without_norm and before.norm):
+        raise _unsupported(layer, f"{before.name}, which it follows, has an activation or a BatchNorm already")
+
+
+def _pixels(site):
+    return math.prod(n or 0 for n in site.shape[:-1])
 
 
 def _activation(layer):
@@ -139,24 +190,6 @@ def _activation(layer):
     if name not in ACTIVATIONS:
         raise _unsupported(layer, f"activation {name}, expected one of {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]
-
-
-def _uses(model):
-    """How often each Keras tensor is read."""
-    counts = {}
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.InputLayer):
-            _refuse_several(layer)
-            for tensor in layer.input if isinstance(layer.input, list) else [layer.input]:
-                counts[id(tensor)] = counts.get(id(tensor), 0) + 1
-    for tensor in model.outputs:
-        counts[id(tensor)] = counts.get(id(tensor), 0) + 1
-    return counts
-
-
-def _refuse_several(layer):
-    if len(layer._inbound_nodes) != 1:
-        raise _unsupported(layer, f"it is called {len(layer._inbound_nodes)} times")
 
 
 def _unsupported(layer, why):

@@ -65,6 +65,7 @@ def main(argv):
     if RUN_DIR.value and BITS.value is None:
         raise UserError("--run_dir: needs --bits, the bit width of the supernet")
     common.import_tensorflow()
+    from tflite_export import ties
     from tflite_export.int_graph import with_interface
     from tflite_export.lower import lower
     from tflite_export.writer import write
@@ -75,6 +76,9 @@ def main(argv):
     graph = with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
     blob = write(graph)
     print(f"{source.model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB")
+    if tied := ties.remaining(graph):
+        print(f"{sum(tied.values())} channels of {', '.join(tied)} have accumulators that land on a half, rare ones: other "
+              "processors may round them differently")  # fmt: skip
     if VERIFY.value or EXPLAIN.value:
         compare(source, graph, blob)
     write_atomically(OUTPUT.value, blob)

@@ -148,3 +148,54 @@ def test_bytes_in_and_floats_out(rng):
     expected = Runtime(write(graph)).run(pixels)
     np.testing.assert_array_equal(reference.run(graph, pixels), expected)
     np.testing.assert_array_equal(expected, (pixels.astype(np.float32) - 128) / 128)
+
+
+def test_means_next_to_a_half(rng):
+    """Sums where multiplying with or without the zero point, and other orders, give other integers."""
+    for size in ((2, 2), (3, 5), (7, 7)):
+        pixels = size[0] * size[1]
+        sums = np.arange(-128 * pixels, 127 * pixels + 1)
+        for _ in range(12):
+            by = np.float32(rng.choice([0.25, 0.5, 0.75, 1.0, 0.3]) * (1 + rng.integers(-3, 4) * 2.0**-24))
+            x = activation("x", (*size, 1), scale(rng), int(rng.integers(-128, 128)))
+            y = activation("y", (1, 1, 1), x.scale * by, int(rng.integers(-60, 60)))
+            graph = graph_of([x, y], "mean", ("x",))
+            exact = (sums - pixels * x.zero_point) / (float(by) * pixels)
+            near = sums[(np.abs(exact - np.floor(exact) - 0.5) < 1e-4) & (np.abs(exact) < 120)][:60]
+            codes = near[:, None] // pixels + (np.arange(pixels) < (near % pixels)[:, None])
+            codes = codes.reshape(-1, *size, 1).astype(np.int8)
+            if len(near):
+                np.testing.assert_array_equal(reference.run(graph, codes), Runtime(write(graph)).run(codes))
+
+
+@pytest.mark.parametrize("kind", ["conv_2d", "depthwise_conv_2d", "fully_connected", "mul"])
+def test_factors_are_rounded_in_xnnpacks_order(kind, rng):
+    """Accumulators next to a half, where another order of the same roundings gives another integer."""
+    seen = 0
+    while seen < 24:
+        x_scale, other = np.float32(rng.uniform(0.01, 0.1, 2))
+        by = np.float32(rng.choice([2, 4, 8, 6, 10]) * (1 + rng.integers(-3, 4) * 2.0**-24))
+        out = np.float32(x_scale * other * by)
+        orders = [x_scale * other / out, x_scale * (other / out), x_scale / out * other]
+        sums = np.arange(-1000, 1000)
+        steps = [np.rint(sums.astype(np.float32) * factor) for factor in orders]
+        telling = (np.ptp(steps, axis=0) > 0) & (np.abs(steps[0]) < 120)
+        for total in sums[telling][:4]:
+            seen += 1
+            graph, pixels = one_accumulator(kind, int(total), x_scale, other, out)
+            np.testing.assert_array_equal(reference.run(graph, pixels), Runtime(write(graph)).run(pixels))
+
+
+def one_accumulator(kind, total, x_scale, other, out):
+    """A graph and an input whose only accumulator is `total`."""
+    y = activation("y", (1,) if kind == "fully_connected" else (1, 1, 1), np.float32([out]))
+    x = activation("x", (1, 1, 1), np.float32([x_scale]))
+    if kind == "mul":
+        factor = next(n for n in range(127, 0, -1) if (total % n == 0 and abs(total // n) < 128) or n == 1)
+        w = IntTensor("w", (1,), np.float32([other]), data=np.array([np.clip(total // factor, -127, 127)], np.int8))
+        return graph_of([x, w, y], "mul", ("x", "w")), np.full((1, 1, 1, 1), factor, np.int8)
+    shape = (1, 1) if kind == "fully_connected" else (1, 1, 1, 1)
+    w = IntTensor("w", shape, np.float32([other]), data=np.ones(shape, np.int8), axis=0)
+    b = IntTensor("b", (1,), x.scale * other, dtype="int32", data=np.array([total], np.int32), axis=0)
+    options = {} if kind == "fully_connected" else {"strides": (1, 1), "padding": "same"}
+    return graph_of([x, w, b, y], kind, ("x", "w", "b"), **options), np.zeros((1, 1, 1, 1), np.int8)
