@@ -77,8 +77,8 @@ def main(argv):
     blob = write(graph)
     print(f"{source.model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB")
     if tied := ties.remaining(graph):
-        print(f"{sum(tied.values())} channels of {', '.join(tied)} have accumulators that land on a half, rare ones: other "
-              "processors may round them differently")  # fmt: skip
+        print(f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
+              "other processors may round differently")  # fmt: skip
     if VERIFY.value or EXPLAIN.value:
         compare(source, graph, blob)
     write_atomically(OUTPUT.value, blob)
