@@ -253,7 +253,8 @@ def extract_model(run, supernet, arch, path):
     temporary.replace(file)
     images = run.images("test", arch.resolution)
     after = accuracy(predict(load_model(file), images), images.labels)
-    if abs(after - before) * len(images) > max(1.0, 1e-3 * len(images)):
+    # At 2 bits a value that rounds otherwise in another order of summation may change the class of an image.
+    if round(abs(after - before) * len(images)) > max(2, len(images) // 500):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
         "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits),
