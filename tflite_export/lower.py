@@ -43,7 +43,7 @@ class Grid:
         return 127 - (2**self.bits - 1)
 
 
-def lower(model, images, calibration="min_max", normalization=(128.0, 128.0), metadata=None):
+def lower(model, images, calibration="percentile", normalization=(128.0, 128.0), metadata=None):
     """The integer form of a Keras model.
 
     Args:
@@ -273,13 +273,9 @@ def _streams(sites):
 
 
 def _tensor_shape(site):
-    channels = site.before.shape[-1]
-    return (channels,) if site.kind == "fully_connected" else _four(site.before.shape[1:], channels)
-
-
-def _four(shape, channels):
-    """Pooled tensors keep their 1 x 1 pixel, whatever Keras does."""
-    return tuple(shape) if len(shape) == 3 else (1, 1, channels)
+    """Of a site's tensors in the file: a pooled one keeps its 1 x 1 pixel, whatever Keras does."""
+    shape = tuple(site.before.shape[1:])
+    return shape if len(shape) == 3 else shape[-1:] if site.kind == "fully_connected" else (1, 1, shape[-1])
 
 
 def _tensor(name, shape, grid):

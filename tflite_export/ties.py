@@ -53,19 +53,27 @@ def without(graph):
     """The graph with fewer ties: scales of constants and gates move by at most 3e-4 of themselves, most by 1e-7."""
     tensors = dict(graph.tensors)
     moved = dataclasses.replace(graph, tensors=tensors)
-    pending = [op for op in graph.ops if op.kind in _ROUNDED]
+    # What an addition connects has one scale, and keeps it.
+    shared = {name for op in graph.ops if op.kind == "add" for name in (*op.inputs, *op.outputs)}
+    pending = [op for op in graph.ops if op.kind in _ROUNDED and _movable(op) not in shared]
     for step in range(1, _TRIES):
         tied = [(op, ties) for op in pending if (ties := has_ties(moved, op)).any()]
         if not tied:
             break
         pending = [op for op, _ in tied]
         for op, ties in tied:
-            tensor = tensors[op.outputs[0] if op.kind == "mean" else op.inputs[1]]
+            tensor = tensors[_movable(op)]
             scale = np.where(ties, tensor.scale + step * np.spacing(tensor.scale), tensor.scale)
             tensors[tensor.name] = dataclasses.replace(tensor, scale=scale.astype(np.float32))
             # A gate's own convolution ties elsewhere now, and so may what reads a mean.
             pending += [
                 o for o in graph.ops
-                if o is not op and o.kind in _ROUNDED and o not in pending and tensor.name in (*o.inputs, *o.outputs)
+                if o.kind in _ROUNDED and o not in pending and _movable(o) not in shared
+                and tensor.name in (*o.inputs, *o.outputs)
             ]  # fmt: skip
     return moved
+
+
+def _movable(op):
+    """The name of the tensor whose scale may move: weights, a constant, a gate; of a mean its output."""
+    return op.outputs[0] if op.kind == "mean" else op.inputs[1]

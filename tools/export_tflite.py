@@ -48,14 +48,13 @@ class Source:
     metadata: dict
 
     def images(self, split, limit=None):
-        """Normalised images of a split, float32, and their labels; with a limit that many, spread over the split."""
+        """`EvaluationImages` of a split; with a limit that many of it, chosen at random, always the same."""
         from tfqnas.data.images import EvaluationImages
 
         chosen = self.dataset.split(split)
         if limit is not None and limit < len(chosen):
             chosen = chosen.take(np.random.default_rng(0).permutation(len(chosen))[:limit])
-        images = EvaluationImages(chosen, self.model.input_shape[1], self.crop, memory=0)
-        return np.concatenate(list(images.batches(256))), images.labels
+        return EvaluationImages(chosen, self.model.input_shape[1], self.crop, memory=0)
 
 
 def main(argv):
@@ -71,7 +70,7 @@ def main(argv):
     from tflite_export.writer import write
 
     source = source_of_model() if MODEL.value else source_of_run()
-    calibration, _ = source.images("train", CALIBRATION_IMAGES.value)
+    calibration = np.concatenate(list(source.images("train", CALIBRATION_IMAGES.value).batches(256)))
     graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata)
     graph = with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
     blob = write(graph)
@@ -90,12 +89,13 @@ def compare(source, graph, blob):
     from tflite_export.verify import verify
     from tfqnas import report
 
-    images, labels = source.images("test", VERIFY_IMAGES.value)
+    images = source.images("test", VERIFY_IMAGES.value)
     if EXPLAIN.value:
-        records = explain.explain(source.model, graph, images[:256], labels[:256])
+        some = next(iter(images.batches(256)))
+        records = explain.explain(source.model, graph, some, images.labels[: len(some)])
         print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}\n")
     if VERIFY.value:
-        result = verify(source.model, graph, blob, images, labels, THREADS.value)
+        result = verify(source.model, graph, blob, images.batches(256), images.labels, THREADS.value)
         print(result)
         if problem := result.problem(DROP.value):
             raise UserError(f"{OUTPUT.value} is not written: {problem}")
