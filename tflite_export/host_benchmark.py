@@ -1,0 +1,98 @@
+"""Latency of `.tflite` files on this computer by `litert-benchmark`, for the same table as a phone's (`android.py`)."""
+
+import json
+import os
+import pathlib
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+from tflite_export.benchmark_log import Measurement, MeasurementFailed, MeasurementInvalid
+from tfqnas.errors import UserError
+
+ACCELERATORS = {"cpu": (), "gpu": ("--use_gpu", "--require_full_delegation")}
+_TOOL = "ai_edge_litert.tools.benchmark_litert_model"  # the module behind the command litert-benchmark
+
+
+class Host:
+    """This computer, measured as an `android.Device` is.
+
+    Args:
+        runs: inferences that are timed. timeout: seconds for one measurement.
+    """
+
+    via = "litert-benchmark"
+
+    def __init__(self, runs=50, timeout=300):
+        self._runs, self._timeout = runs, timeout
+        self.serial = platform.node() or "host"
+        self.name = _processor()
+        self.system = f"{platform.system()} {platform.release()} ({platform.machine()})"
+        self.ram_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def measure(self, model, accelerator, threads):
+        """Times an `latency.Model`, in a process of its own: LiteRT crashes on broken files.
+
+        Returns:
+            `Measurement`; `litert-benchmark` rounds to 10 microseconds and says nothing of memory.
+
+        Raises:
+            UserError: for an accelerator that it does not have. MeasurementFailed, MeasurementInvalid.
+        """
+        if accelerator not in ACCELERATORS:
+            raise UserError(f"accelerator {accelerator}: on this computer expected one of {', '.join(ACCELERATORS)}")
+        with tempfile.TemporaryDirectory() as directory:
+            result = pathlib.Path(directory) / "result.json"
+            command = [sys.executable, "-m", _TOOL, f"--model={model.path}", f"--num_threads={threads}",
+                       f"--num_runs={self._runs}", f"--result_json={result}", *ACCELERATORS[accelerator]]  # fmt: skip
+            try:
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                    errors="replace", timeout=self._timeout,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise MeasurementFailed(f"no result within {self._timeout:g} s") from None
+            if done.returncode or not result.exists():
+                raise MeasurementFailed(f"litert-benchmark {_why(done.returncode, done.stdout)}")
+            return figures(json.loads(result.read_text()), accelerator)
+
+
+def figures(result, accelerator):
+    """The `Measurement` in the JSON that `litert-benchmark --result_json` writes, in milliseconds there."""
+    if accelerator == "gpu" and not (result["fully_accelerated"] and result["accelerators"] == ["GPU"]):
+        raise MeasurementInvalid("fall-back to CPU: the GPU does not execute the whole model")
+    ms = result["latency"]
+    us = {key.removesuffix("_ms"): round(1000 * value, 3) for key, value in ms.items() if key.endswith("_ms")}
+    return Measurement(
+        runs=ms["num_runs"], avg_us=us["avg"], std_us=us["std"] if ms["num_runs"] > 1 else None,
+        min_us=us["min"], max_us=us["max"], p5_us=us["p5"], median_us=us["median"], p95_us=us["p95"],
+        first_us=us["warmup_first"], init_us=us["init"], memory_MB=None, init_memory_MB=None,
+        delegate="GPU" if accelerator == "gpu" else "",
+    )  # fmt: skip
+
+
+def _why(code, printed):
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    # LiteRT's own words come before the exception, which has none.
+    said = re.findall(r"^ERROR: \[.*?\] *(\S.*)$", printed, re.MULTILINE) or re.findall(
+        r"^(\w*Error: .*|.*: No module named .*)$", printed, re.MULTILINE
+    )
+    return f"failed: {said[0] if said else f'exit code {code}'}"
+
+
+def _processor():
+    try:
+        found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
