@@ -6,7 +6,7 @@ import importlib
 _HOMES = {
     "export": "tflite_export.exporting",
     "IntGraph": "tflite_export.int_graph",
-    "ExportError": "tflite_export.sites",
+    "ExportError": "tflite_export.lower",
 }
 __all__ = sorted(_HOMES)
 

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-METHODS = ("min_max", "percentile", "mse")
+from tfqnas.quantizers.ranges import range_of
+
 # Values of one tensor that are kept for percentiles and errors; the extremes are of all values.
 _KEPT = 1 << 18
-_PERCENTILE = 99.99
 
 
 class Values:
@@ -38,28 +38,7 @@ def values_of(model, tensors, images, batch_size=64):
     return found
 
 
-def range_of(values, method, steps=255):
-    """`(low, high)`, the range around zero that `steps` steps shall cover.
-
-    Args:
-        values: list of `Values`, of the tensors that share the range.
-        method: "min_max": all values; "percentile": without the outermost 0.01% at either end; "mse": with the
-            smallest squared error of rounding and clipping, among shares of the whole range.
-    """
+def common_range(values, method):
+    """`(low, high)`, the range of 255 steps that tensors share; `values`: a list of their `Values`."""
     low, high = min(v.low for v in values), max(v.high for v in values)
-    if method == "min_max":
-        return low, high
-    sample = np.concatenate([v.sample for v in values])
-    if method == "percentile":
-        below, above = np.percentile(sample, [100 - _PERCENTILE, _PERCENTILE])
-        return min(below, 0.0), max(above, 0.0)
-    if method != "mse":
-        raise ValueError(f"calibration: expected one of {METHODS}, received {method!r}")
-
-    def error(share):
-        scale = share * (high - low) / steps or 1.0
-        first = np.rint(share * low / scale)
-        return np.mean((np.clip(np.rint(sample / scale), first, first + steps) * scale - sample) ** 2)
-
-    share = min(np.linspace(1.0, 0.3, 36), key=error)
-    return share * low, share * high
+    return range_of(np.concatenate([v.sample for v in values]), low, high, method)

@@ -5,7 +5,7 @@ import numpy as np
 
 from tflite_export import reference
 from tflite_export.int_graph import pixels_of
-from tflite_export.sites import sites_of
+from tfqnas.sites import nodes_of, sites_of
 
 COLUMNS = (
     ("layer", "layer"),
@@ -64,11 +64,11 @@ def _rounded(tensor, value):
 def _rerun(model, tensor, value, images):
     """The model's output with another value of one of its tensors."""
     values = {id(model.inputs[0]): images, id(tensor): value}
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer) or id(layer.output) in values:
+    for node in nodes_of(model):
+        layer, result = node.operation, node.output_tensors[0]
+        if id(result) in values:
             continue
-        many = isinstance(layer.input, list)
-        inputs = [values[id(t)] for t in layer.input] if many else values[id(layer.input)]
+        inputs = [values[id(t)] for t in node.input_tensors]
         extra = {"training": False} if isinstance(layer, keras.layers.Dropout | keras.layers.BatchNormalization) else {}
-        values[id(layer.output)] = layer(inputs, **extra)
+        values[id(result)] = layer(inputs if len(inputs) > 1 else inputs[0], **extra)
     return np.asarray(values[id(model.outputs[0])])

@@ -8,6 +8,12 @@ import dataclasses
 
 import numpy as np
 
+CONVOLUTIONS = ("conv_2d", "depthwise_conv_2d", "fully_connected")
+# Operations that compute no product with a ratio of scales: tables, copies, kernels with one scale.
+UNSCALED = (
+    "quantize", "dequantize", "hard_swish", "softmax", "average_pool_2d", "max_pool_2d", "pad", "reshape",
+    "resize_nearest", "resize_bilinear", "depth_to_space",
+)  # fmt: skip
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
 
 
@@ -48,7 +54,8 @@ class IntOp:
     Args:
         kind: a key of `reference.OPS`.
         inputs, outputs: names of tensors.
-        options: "activation" ("none", "relu", "relu6"), "strides" (two ints), "padding" ("same", "valid").
+        options: "activation" ("none", "relu", "relu6"), "strides" (two ints), "padding" ("same", "valid"), "size" of
+            a pool (two ints), "paddings" of both axes (two pairs of ints), "block_size" (an int).
         source: name of the Keras layer that it computes.
     """
 
@@ -90,7 +97,7 @@ def ratios(graph, op):
     """
     one = graph.tensors[op.inputs[0]].scale
     out = graph.tensors[op.outputs[0]].scale
-    if op.kind in ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul"):
+    if op.kind in (*CONVOLUTIONS, "mul"):
         return one * graph.tensors[op.inputs[1]].scale / out
     if op.kind == "mean":
         return one / out * (np.float32(1) / _pixels(graph, op))

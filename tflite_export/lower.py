@@ -18,12 +18,17 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import ties
-from tflite_export.calibrate import range_of, values_of
-from tflite_export.int_graph import IntGraph, IntOp, IntTensor, limits, ratios
-from tflite_export.sites import ExportError, sites_of
+from tflite_export.calibrate import common_range, values_of
+from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
+from tfqnas.errors import UnsupportedModelError
+from tfqnas.sites import MOVES, ONE_SCALE, has_fixed_grid, is_summed, sites_of, streams_of
 
 # The largest and the smallest factor that integer kernels can requantize with.
 RATIOS = (2.0**-31, 256.0)
+
+
+class ExportError(UnsupportedModelError):
+    """A model that has no exact integer form; its message names layer and value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +64,10 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
     Raises:
         ExportError: where no exact integer form exists, with the layer and the value.
     """
-    sites = sites_of(model)
+    try:
+        sites = sites_of(model)
+    except UnsupportedModelError as error:
+        raise ExportError(str(error)) from None
     images = np.asarray(images, np.float32)
     expected, received = tuple(model.input_shape[1:]), images.shape[1:]
     if expected != received or not len(images):
@@ -94,11 +102,12 @@ def _pixel(value):
 class _Lowering:
     def __init__(self, model, sites, images, calibration, normalization):
         self.model, self.sites, self.calibration, self.normalization = model, sites, calibration, normalization
-        wanted = [t for site in sites for t in (site.tensor, site.before) if site.kind != "input"]
-        self.values = values_of(model, list({id(t): t for t in wanted}.values()), images)
-        self.streams = _streams(sites)
+        wanted = [t for site in sites for t in (site.tensor, site.before)]
+        tensors = {id(t): t for t in wanted if t is not model.inputs[0]}
+        self.values = values_of(model, list(tensors.values()), images)
+        self.streams = streams_of(sites)
         self.tensors, self.ops = {}, []
-        self.versions = {}  # (site, grid or None for 8 bits) -> name of the tensor
+        self.versions = {}  # (site, grid or None for its own 8 bits) -> name of the tensor
         self.shared = {}  # stream -> its grid
 
     def graph(self, metadata):
@@ -114,51 +123,106 @@ class _Lowering:
     # Which integers
 
     def _grids(self, site):
-        """The grids that the readers of a site want, None for 8 bits, without repetition and 8 bits first."""
-        wanted = {_input_grid(reader) for reader in site.readers}
-        # A gate saturates at one, in the 8-bit tensor that ends there.
-        if not site.readers or site.kind == "input" or site.activation == "hard_sigmoid" or id(site) in self.streams:
-            wanted.add(None)
-        return sorted(wanted, key=lambda g: (g is not None, g and (g.bits, g.scale)))
+        """The grids that the readers of a site want, None for its own 8 bits, without repetition and that first."""
+        found = set()
+        for reader in site.readers:
+            for place, read in enumerate(reader.inputs):
+                if read is site:
+                    grid = self._input_grid(reader, place)
+                    through = grid is None and reader.kind in MOVES
+                    found |= set(self._grids(reader)) if through else {grid}
+        own = has_fixed_grid(site) or is_summed(self.streams[id(site)]) or site.kind in ONE_SCALE
+        if own or not site.readers:
+            found.add(None)
+        return sorted(found, key=lambda g: (g is not None, g and (g.bits, g.scale)))
+
+    def _input_grid(self, site, place):
+        """The grid on which a site reads one of its inputs, None for that input's own 8 bits."""
+        read, quantizer = site.inputs[place], site.edges[place]
+        if quantizer is not None:
+            grid = grid_of(site, quantizer)
+        elif site.kind == "add" and self.streams[id(site)] is not self.streams[id(read)]:
+            grid = self._wide(site)
+        else:
+            return None
+        return None if grid.bits == 8 and grid == self._wide(read) else grid
 
     def _wide(self, site):
         """The 8-bit grid of a site's tensor."""
-        stream = self.streams.get(id(site))
-        if stream is None:
-            return self._calibrated([site])
-        if stream not in self.shared:
-            self.shared[stream] = self._calibrated([s for s in self.sites if self.streams.get(id(s)) == stream])
-        return self.shared[stream]
+        stream = self.streams[id(site)]
+        if id(stream) not in self.shared:
+            self.shared[id(stream)] = self._common(stream)
+        return self.shared[id(stream)]
 
-    def _calibrated(self, sites):
-        if all(site.kind == "input" for site in sites):
+    def _common(self, stream):
+        """The grid that sites share: a fixed one, the one that the model has, or one from calibration."""
+        fixed = next((site for site in stream if has_fixed_grid(site)), None)
+        if fixed is not None:
+            return self._fixed(fixed)
+        given = {grid_of(site, site.stored): site for site in stream if site.stored is not None}
+        if len(given) > 1:
+            raise ExportError(
+                f"layer {stream[0].name}: what additions connect has one grid, but "
+                f"{' and '.join(site.name for site in given.values())} have quantizers that differ"
+            )
+        if given:
+            return next(iter(given))
+        tensors = [site.tensor for site in stream]
+        tensors += [read.tensor for site in stream if site.kind == "add" for read in site.inputs]
+        values = [self.values[id(t)] for t in tensors if id(t) in self.values]
+        return wide_grid(*common_range(values, self.calibration), stream[0].name)
+
+    def _fixed(self, site):
+        if site.kind == "input":
             mean, divisor = self.normalization
             return Grid(np.float32(1 / divisor), int(mean) - 128)
-        if any(site.kind == "input" for site in sites):
-            raise ExportError(f"layer {sites[-1].name}: an addition of the model's input has no exact integer form")
-        gate = next((site for site in sites if site.activation == "hard_sigmoid"), None)
-        if gate and len(sites) > 1:
-            raise ExportError(f"layer {gate.name}: an addition of a hard sigmoid has no exact integer form")
-        if gate:
+        if site.kind == "softmax":
+            return Grid(np.float32(1 / 256), -128, signed=False)
+        if site.activation == "hard_sigmoid":
             return Grid(np.float32(1 / 255), -128, signed=False)
-        return wide_grid(*range_of([self.values[id(site.tensor)] for site in sites], self.calibration), sites[0].name)
+        grid = grid_of(site, site.edges[0])
+        if site.kind in ONE_SCALE and grid.bits != 8:
+            raise ExportError(f"layer {site.name}: it rounds what it reads, expected 8 bits, received {grid.bits}")
+        return grid
 
     # The operations
 
     def _make(self, site):
         grids = self._grids(site)
+        if site.kind in MOVES and site.edges[0] is None:
+            for grid in grids:
+                name = self._named(site, grid, grids)
+                tensor = self._like(name, site, self.tensors[self._version(site, 0, grid)])
+                self.versions[id(site), grid] = self._move(site, self._version(site, 0, grid), tensor)
+            return
         if len(grids) > 1 and None not in grids:
             grids.insert(0, None)  # several quantizers read it: each rounds it from 8 bits
         first, *others = grids
         source = self._compute(site, self._wide(site) if first is None else first)
         self.versions[id(site), first] = source
-        for number, grid in enumerate(others):
-            name = f"{site.name}/{grid.bits}_bits" + (f"_{number}" if number else "")
-            self.versions[id(site), grid] = self._clipped(site, source, grid, name)
+        for grid in others:
+            self.versions[id(site), grid] = self._clipped(site, source, grid, self._named(site, grid, grids))
+
+    def _named(self, site, grid, grids):
+        """The name of a tensor of a site: the site's own for the first of its grids."""
+        place = grids.index(grid)
+        return site.name if not place else f"{site.name}/{grid.bits}_bits" + (f"_{place - 1}" if place > 1 else "")
+
+    def _version(self, site, place, grid=None):
+        """The name of the tensor that a site reads."""
+        return self.versions[id(site.inputs[place]), self._input_grid(site, place) or grid]
+
+    def _like(self, name, site, tensor):
+        return dataclasses.replace(tensor, name=name, shape=site.shape)
+
+    def _move(self, site, source, tensor):
+        return self._op(site.kind, (source,), site, tensor, _settings(site))
 
     def _compute(self, site, grid):
         if site.kind == "input":
             return self._add(IntTensor(site.name, site.shape, np.float32([grid.scale]), grid.zero_point))
+        if site.kind in (*MOVES, *ONE_SCALE, "softmax"):
+            return self._move(site, self._version(site, 0), _tensor(site.name, site.shape, grid))
         if site.activation == "hard_swish":
             inner = self._before_hard_swish(site, grid)
             before = self._emit(site, inner, f"{site.name}/before", activation="none")
@@ -166,9 +230,9 @@ class _Lowering:
         return self._emit(site, grid, site.name, site.activation)
 
     def _before_hard_swish(self, site, grid):
-        if site.before is site.tensor:
-            raise ExportError(f"layer {site.name}: h-swish inside of the layer: expected a layer of its own behind it")
-        low, high = range_of([self.values[id(site.before)]], self.calibration)
+        if site.stored_before is not None:
+            return grid_of(site, site.stored_before)
+        low, high = common_range([self.values[id(site.before)]], self.calibration)
         if grid.signed:
             return wide_grid(max(low, -3.0), max(high, 1e-3), site.name)
         top = (2**grid.bits - 1 + 0.49) * float(grid.scale)
@@ -176,16 +240,15 @@ class _Lowering:
 
     def _emit(self, site, grid, name, activation):
         """The operation of a site itself, its fused activation, and what the grid needs besides."""
-        inputs = [self.versions[id(read), _input_grid(site)] for read in site.inputs]
+        inputs = [self._version(site, place) for place in range(len(site.inputs))]
         if site.kind == "mean":
             return self._finish("mean", tuple(inputs), site, grid, name=name)
         options = {"activation": activation if activation in ("relu", "relu6") else "none"}
         if not grid.signed and options["activation"] == "none":
             options["activation"] = "relu"
-        if site.kind not in ("add", "mul"):
+        if site.kind in CONVOLUTIONS:
             inputs += self._constants(site, inputs[0], activation == "hard_sigmoid")
-            if site.kind != "fully_connected":
-                options |= {"strides": tuple(site.layer.strides), "padding": site.layer.padding}
+            options |= _settings(site)
         return self._finish(site.kind, tuple(inputs), site, grid, options, name, clips=True)
 
     def _finish(self, kind, inputs, site, grid, options=None, name=None, clips=False):
@@ -193,7 +256,7 @@ class _Lowering:
 
         `clips`: whether the operation yields no integer below an unsigned grid's zero.
         """
-        name, shape = name or site.name, _tensor_shape(site)
+        name, shape = name or site.name, site.shape
         if grid.bits == 8 or (clips and not grid.signed):
             return self._op(kind, inputs, site, _tensor(name, shape, grid), options or {})
         # A signed grid saturates below first; an unsigned one keeps negative integers until they are clipped.
@@ -258,24 +321,22 @@ class Folded:
     bits: int
 
 
-def _streams(sites):
-    """`{id(site): stream}` of the sites whose tensors additions connect."""
-    stream = {}
-    for site in sites:
-        if site.kind == "add":
-            members = {id(site), *(id(s) for s in site.inputs)}
-            joined = {stream[m] for m in members if m in stream}
-            for other, number in stream.items():
-                if number in joined:
-                    members.add(other)
-            stream |= dict.fromkeys(members, id(site))
-    return stream
+def _settings(site):
+    """The options of an operation that are settings of its Keras layer."""
+    layer = site.layer
+    if site.kind in ("conv_2d", "depthwise_conv_2d"):
+        return {"strides": _two(layer, "strides", (1, 1)), "padding": getattr(layer, "padding", "same")}
+    if site.kind in ("average_pool_2d", "max_pool_2d"):
+        return {"size": tuple(layer.pool_size), "strides": tuple(layer.strides), "padding": layer.padding}
+    if site.kind == "pad":
+        return {"paddings": tuple(map(tuple, layer.padding))}
+    if site.kind == "depth_to_space":
+        return {"block_size": layer.block_size}
+    return {}
 
 
-def _tensor_shape(site):
-    """Of a site's tensors in the file: a pooled one keeps its 1 x 1 pixel, whatever Keras does."""
-    shape = tuple(site.before.shape[1:])
-    return shape if len(shape) == 3 else shape[-1:] if site.kind == "fully_connected" else (1, 1, shape[-1])
+def _two(layer, name, default):
+    return tuple(getattr(layer, name, default))
 
 
 def _tensor(name, shape, grid):
@@ -291,11 +352,8 @@ def wide_grid(low, high, where):
     return Grid(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)), signed=low < 0)
 
 
-def _input_grid(site):
-    """The grid of a layer's input quantizer, or None: 8 bits."""
-    quantizer = getattr(site.layer, "input_quantizer", None)
-    if quantizer is None:
-        return None
+def grid_of(site, quantizer):
+    """The `Grid` of a quantizer on the way to a site or behind it."""
     scale, zero = _uniform(site, quantizer)
     if quantizer.qp - quantizer.qn != 2**quantizer.bits - 1:
         raise ExportError(f"layer {site.name}, {quantizer.name}: a narrow range of inputs has no exact integer form")
@@ -303,14 +361,15 @@ def _input_grid(site):
     return Grid(scale, zero + shift, quantizer.bits, signed=quantizer.qn < zero)
 
 
-def _uniform(site, quantizer):
+def _uniform(site, quantizer, x=None):
+    """Scale and zero point, of a tensor where they depend on it."""
     if quantizer.problem:
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
     if quantizer.bits > 8:
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.bits} bits, int8 holds 8")
-    _, scale, zero = quantizer.to_integers(tf.zeros((1,)))
+    _, scale, zero = quantizer.to_integers(tf.zeros((1,)) if x is None else tf.convert_to_tensor(x))
     scale = np.float32(scale)
-    if not np.isfinite(scale) or scale <= 0:
+    if not (np.isfinite(scale) & (scale > 0)).all():
         raise ExportError(f"layer {site.name}, {quantizer.name}: expected a positive step, received {scale}")
     return scale, int(zero)
 
@@ -326,13 +385,16 @@ def folded(site, hard_sigmoid=False):
     if getattr(layer, "groups", 1) != 1 or tuple(getattr(layer, "dilation_rate", (1, 1))) != (1, 1):
         raise ExportError(f"layer {site.name}: groups or dilation have no integer form here")
     depthwise = site.kind == "depthwise_conv_2d"
-    kernel, bits = np.asarray(layer.kernel), 8
+    # A BatchNorm or an activation on its own has no kernel: it takes each channel as it is.
+    kernel, bits = np.asarray(getattr(layer, "kernel", np.ones((1, 1, site.channels, 1)))), 8
+    if site.kind == "conv_2d" and kernel.ndim == 2:  # a Dense layer of each pixel
+        kernel = kernel[np.newaxis, np.newaxis]
     if depthwise and kernel.shape[-1] != 1:
         raise ExportError(f"layer {site.name}: depth multiplier {kernel.shape[-1]}, expected 1")
     factor, bias = _norm(site)
     quantizer, codes = getattr(layer, "weight_quantizer", None), kernel
     if quantizer is not None:
-        step, zero = _uniform(site, quantizer)
+        step, zero = _uniform(site, quantizer, kernel)
         if zero or not quantizer.signed:
             raise ExportError(f"layer {site.name}: expected signed weights with zero point 0, received {zero}")
         codes, bits = quantizer.to_integers(tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
@@ -371,8 +433,8 @@ def _with_signs(site, codes, step, factor, by_channel):
 def _norm(site):
     """float64 (channels,): factor and offset of a layer's BatchNorm together with its bias."""
     layer = site.layer
-    channels = site.before.shape[-1]
-    bias = np.asarray(layer.bias, np.float64) if layer.use_bias else np.zeros(channels)
+    channels = site.channels
+    bias = np.asarray(layer.bias, np.float64) if getattr(layer, "use_bias", False) else np.zeros(channels)
     norm = site.norm
     if norm is None:
         return np.ones(channels), bias
@@ -395,7 +457,7 @@ def saturated(graph):
     """
     tensors = dict(graph.tensors)
     for op in graph.ops:
-        if op.kind not in ("conv_2d", "depthwise_conv_2d", "fully_connected"):
+        if op.kind not in CONVOLUTIONS:
             continue
         ratio = ratios(graph, op)
         smaller = np.where(ratio >= RATIOS[1], 255.5 / ratio.astype(np.float64), 1.0)
@@ -408,7 +470,7 @@ def saturated(graph):
 def check(graph):
     """Raises `ExportError` where a kernel could not compute an operation: a requantization out of range."""
     for op in graph.ops:
-        if op.kind in ("quantize", "dequantize", "hard_swish"):
+        if op.kind in UNSCALED:
             continue
         ratio = ratios(graph, op)
         for worst in (ratio.max(), ratio.min()):

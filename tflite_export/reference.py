@@ -76,11 +76,19 @@ def margins(size, kernel, stride, padding):
     return total // 2, total - total // 2, out
 
 
-def _padded(op, x, kernel):
+def _padded(op, x, kernel, value=0):
     (sh, sw), (kh, kw) = op.options["strides"], kernel
     top, bottom, height = margins(x.shape[1], kh, sh, op.options["padding"])
     left, right, width = margins(x.shape[2], kw, sw, op.options["padding"])
-    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), height, width
+    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value), height, width
+
+
+def _taps(op, x, kernel, value=0):
+    """For each place in a window the values that it meets, (n, out height, out width, channels)."""
+    (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, kernel, value)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            yield padded[:, i : i + (height - 1) * sh + 1 : sh, j : j + (width - 1) * sw + 1 : sw]
 
 
 def _conv_2d(graph, op, values):
@@ -97,13 +105,8 @@ def _conv_2d(graph, op, values):
 
 def _depthwise_conv_2d(graph, op, values):
     x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
-    _, kh, kw, channels = kernel.shape
-    (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, (kh, kw))
-    accumulator = np.broadcast_to(bias, (len(x), height, width, channels)).copy()
-    for i in range(kh):
-        for j in range(kw):
-            tap = padded[:, i : i + (height - 1) * sh + 1 : sh, j : j + (width - 1) * sw + 1 : sw]
-            accumulator += tap * kernel[0, i, j]
+    weights = kernel[0].reshape(-1, len(bias))
+    accumulator = sum(tap * w for tap, w in zip(_taps(op, x, kernel.shape[1:3]), weights, strict=True)) + bias
     return requantized(graph, op, accumulator)
 
 
@@ -127,6 +130,77 @@ def _add(graph, op, values):
 def _mean(graph, op, values):
     sums = values[op.inputs[0]].sum(axis=(1, 2), keepdims=True, dtype=np.int32)
     return np.clip(np.rint(mean_steps(graph, op, sums)), *limits(graph, op)).astype(np.int8)
+
+
+def _max_pool_2d(graph, op, values):
+    taps = _taps(op, values[op.inputs[0]], op.options["size"], value=-128)
+    return np.maximum.reduce(list(taps))
+
+
+def _average_pool_2d(graph, op, values):
+    """Sums of the integers as they are, over the pixels that exist, rounded with halves away from zero."""
+    x = values[op.inputs[0]].astype(np.int32)
+    sums, counts = sum(_taps(op, x, op.options["size"])), sum(_taps(op, np.ones_like(x[:1]), op.options["size"]))
+    return (np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)).astype(np.int8)
+
+
+def _pad(graph, op, values):
+    tensor = graph.tensors[op.inputs[0]]
+    margins = ((0, 0), *op.options["paddings"], (0, 0))
+    return np.pad(values[tensor.name], margins, constant_values=tensor.zero_point)
+
+
+def _reshape(graph, op, values):
+    return values[op.inputs[0]].reshape(-1, *graph.tensors[op.outputs[0]].shape)
+
+
+def _depth_to_space(graph, op, values):
+    x, size = values[op.inputs[0]], op.options["block_size"]
+    n, height, width, channels = x.shape
+    blocks = x.reshape(n, height, width, size, size, channels // size**2)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * size, width * size, -1)
+
+
+def _resize_nearest(graph, op, values):
+    x, (height, width, _) = values[op.inputs[0]], graph.tensors[op.outputs[0]].shape
+    return x[:, _nearest(height, x.shape[1])][:, :, _nearest(width, x.shape[2])]
+
+
+def _nearest(size, source):
+    """Which pixel of `source` each of `size` takes, pixels counted at their centres."""
+    scale = np.float32(source) / np.float32(size)
+    places = np.floor((np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale).astype(int)
+    return np.minimum(places, source - 1)
+
+
+def _resize_bilinear(graph, op, values):
+    """XNNPACK's integer kernel: shares in 1/2048 along each axis, rounded once, halves up."""
+    x, (height, width, _) = values[op.inputs[0]].astype(np.int64), graph.tensors[op.outputs[0]].shape
+    (top, bottom, down), (left, right, along) = _between(height, x.shape[1]), _between(width, x.shape[2])
+    rows = (x[:, :, left] << 11) + (x[:, :, right] - x[:, :, left]) * along[:, np.newaxis]
+    sums = (rows[:, top] << 11) + (rows[:, bottom] - rows[:, top]) * down[:, np.newaxis, np.newaxis]
+    return ((sums + (1 << 21)) >> 22).astype(np.int8)
+
+
+def _between(size, source):
+    """The two pixels of `source` between which each of `size` lies, and how far on, in 1/2048; centres, float32."""
+    scale = np.float32(source) / np.float32(size)
+    offset = np.float32(0.5) * scale - np.float32(0.5)
+    places = np.clip(np.arange(size, dtype=np.float32) * scale + offset, 0, np.float32(source - 1))
+    first = places.astype(int)
+    return first, np.minimum(first + 1, source - 1), np.rint((places - first.astype(np.float32)) * 2048).astype(int)
+
+
+def _softmax(graph, op, values):
+    """LiteRT's kernel with a table: `exp` of the distance to the largest integer, all in float32."""
+    x = values[op.inputs[0]].astype(np.int32)
+    scale = graph.tensors[op.inputs[0]].scale[0]
+    table = np.exp(-scale * np.arange(256, dtype=np.float32)).astype(np.float32)
+    powers = table[x.max(axis=-1, keepdims=True) - x]
+    total = np.add.accumulate(powers, axis=-1, dtype=np.float32)[..., -1:]
+    y = graph.tensors[op.outputs[0]]
+    probabilities = powers * (np.float32(1) / (total * y.scale[0]))
+    return np.clip(np.rint(probabilities).astype(np.int32) + y.zero_point, -128, 127).astype(np.int8)
 
 
 def _quantize(graph, op, values):
@@ -211,6 +285,14 @@ OPS = {
     "add": _add,
     "mean": _mean,
     "hard_swish": _hard_swish,
+    "softmax": _softmax,
+    "max_pool_2d": _max_pool_2d,
+    "average_pool_2d": _average_pool_2d,
+    "pad": _pad,
+    "reshape": _reshape,
+    "depth_to_space": _depth_to_space,
+    "resize_nearest": _resize_nearest,
+    "resize_bilinear": _resize_bilinear,
     "quantize": _quantize,
     "dequantize": _dequantize,
 }

@@ -31,6 +31,14 @@ _OPERATORS = {
     "add": (schema.BuiltinOperator.ADD, 2, "AddOptions"),
     "mean": (schema.BuiltinOperator.MEAN, 2, "ReducerOptions"),
     "hard_swish": (schema.BuiltinOperator.HARD_SWISH, 1, "HardSwishOptions"),
+    "softmax": (schema.BuiltinOperator.SOFTMAX, 2, "SoftmaxOptions"),
+    "max_pool_2d": (schema.BuiltinOperator.MAX_POOL_2D, 2, "Pool2DOptions"),
+    "average_pool_2d": (schema.BuiltinOperator.AVERAGE_POOL_2D, 2, "Pool2DOptions"),
+    "pad": (schema.BuiltinOperator.PAD, 2, "PadOptions"),
+    "reshape": (schema.BuiltinOperator.RESHAPE, 1, "ReshapeOptions"),
+    "depth_to_space": (schema.BuiltinOperator.DEPTH_TO_SPACE, 2, "DepthToSpaceOptions"),
+    "resize_nearest": (schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR, 3, "ResizeNearestNeighborOptions"),
+    "resize_bilinear": (schema.BuiltinOperator.RESIZE_BILINEAR, 3, "ResizeBilinearOptions"),
     "quantize": (schema.BuiltinOperator.QUANTIZE, 2, "QuantizeOptions"),
     "dequantize": (schema.BuiltinOperator.DEQUANTIZE, 2, "DequantizeOptions"),
 }
@@ -57,13 +65,13 @@ def _model(graph):
 
     for tensor in graph.tensors.values():
         add(tensor)
-    axes = IntTensor("mean/axes", (2,), np.zeros(0, np.float32), dtype="int32", data=np.array([1, 2], np.int32))
     kinds = sorted({op.kind for op in graph.ops})
-    if "mean" in kinds:
-        add(axes)
     operators = []
     for op in graph.ops:
-        names = [*op.inputs, axes.name] if op.kind == "mean" else op.inputs
+        names = list(op.inputs)
+        if (argument := _argument(graph, op)) is not None:
+            add(argument)
+            names.append(argument.name)
         operators.append(_operator(op, kinds.index(op.kind), [index[n] for n in names], [index[n] for n in op.outputs]))
     subgraph = schema.SubGraphT(
         tensors=tensors, inputs=[index[graph.input]], outputs=[index[graph.output]], operators=operators, name="main"
@@ -78,6 +86,22 @@ def _model(graph):
         version=3, operatorCodes=[_operator_code(kind) for kind in kinds], subgraphs=[subgraph],
         description="tfqnas", buffers=buffers, metadata=[metadata], signatureDefs=[signature],
     )  # fmt: skip
+
+
+def _argument(graph, op):
+    """The tensor of whole numbers that an operation takes besides, or None."""
+    shape = graph.tensors[op.outputs[0]].shape
+    numbers = {
+        "mean": lambda: [1, 2],
+        "reshape": lambda: [-1, *shape],
+        "pad": lambda: [(0, 0), *op.options["paddings"], (0, 0)],
+        "resize_nearest": lambda: shape[:2],
+        "resize_bilinear": lambda: shape[:2],
+    }.get(op.kind)
+    if numbers is None:
+        return None
+    data = np.array(numbers(), np.int32)
+    return IntTensor(f"{op.outputs[0]}/{op.kind}", data.shape, np.zeros(0, np.float32), dtype="int32", data=data)
 
 
 def _tensor(tensor, buffer):
@@ -109,7 +133,16 @@ def _operator(op, code, inputs, outputs):
     if hasattr(options, "strideH"):
         options.strideH, options.strideW = op.options["strides"]
         options.padding = _PADDINGS[op.options["padding"]]
+    if hasattr(options, "dilationHFactor"):
         options.dilationHFactor = options.dilationWFactor = 1
+    if hasattr(options, "filterHeight"):
+        options.filterHeight, options.filterWidth = op.options["size"]
+    if hasattr(options, "halfPixelCenters"):
+        options.halfPixelCenters = True
+    if hasattr(options, "beta"):
+        options.beta = 1.0
+    if hasattr(options, "blockSize"):
+        options.blockSize = op.options["block_size"]
     if op.kind == "depthwise_conv_2d":
         options.depthMultiplier = 1
     if op.kind == "mean":

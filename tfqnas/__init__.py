@@ -17,6 +17,7 @@ _PUBLIC = {
     "Supernet": "supernet",
     "initialize": "supernet",
     "extract": "subnet",
+    "quantize": "conversion",
     "inherit": "train.inherit",
     "recalibrate": "train.calibrate",
 }

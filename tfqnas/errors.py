@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class TrainingDivergedError(UserError):
     """A loss or a gradient that is not finite."""
+
+
+class UnsupportedModelError(UserError):
+    """A Keras model, or a layer of it, that has no integer form; the message names layer and type."""

@@ -183,7 +183,7 @@ class _BlockChoices:
         return tf.cond(code[self.depth_gene] >= self.optional_from, compute, skip)
 
 
-def initialize(model, images):
+def initialize(model, images, missing_only=False):
     """Sets all quantizers of `model` by one pass: weights from the weights, inputs from `images`.
 
     To be called after weights are loaded. The pass is eager and takes the largest network of a supernet.
@@ -191,6 +191,7 @@ def initialize(model, images):
     Args:
         model: `Supernet` or any Keras model with tfqnas quantizers.
         images: float32 (batch, height, width, channels), normalised as in training.
+        missing_only: keep the parameters of quantizers that are set already.
     """
-    with initializing():
+    with initializing(missing_only):
         model(tf.convert_to_tensor(images))

@@ -27,9 +27,8 @@ def export_model(run, record):
     Raises:
         UserError: where LiteRT does not compute what the reference does.
     """
-    from tflite_export.lower import lower
+    from tflite_export.lower import ExportError, lower
     from tflite_export.runtime import Runtime
-    from tflite_export.sites import ExportError
     from tflite_export.verify import verify
     from tflite_export.writer import write
     from tfqnas.models import load_model

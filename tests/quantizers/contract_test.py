@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfqnas.quantizers
-from tfqnas.quantizers import ALL, LSQ, Quantizer, clone, initializing, integer_range
+from tfqnas.quantizers import ALL, LSQ, Calibrated, MinMax, Quantizer, clone, initializing, integer_range
 
 
 def lsq_surrogate(quantizer, x):
@@ -22,13 +22,39 @@ def lsq_surrogate(quantizer, x):
     return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, scale
 
 
+def calibrated_surrogate(quantizer, x):
+    """Rounding adds a constant; the range is given, so nothing but the tensor has a slope."""
+
+    def function(x, low, high):
+        scale = (high - low) / quantizer.qp
+        zero = np.rint(-low / scale)
+        u = np.clip(x / scale + zero, 0, quantizer.qp)
+        return (u + rounding - zero) * scale
+
+    scale = (np.float64(quantizer.high.numpy()) - quantizer.low.numpy()) / quantizer.qp
+    u = np.clip(x / scale + np.rint(-quantizer.low.numpy() / scale), 0, quantizer.qp)
+    rounding = np.floor(u + 0.5) - u
+    return function, {}
+
+
+def min_max_surrogate(quantizer, x):
+    """The identity, but for what rounding adds."""
+    rounding = np.float64(quantizer(np.float32(x))) - x
+    return lambda x: x + rounding, {}
+
+
 # Settings to test with; and a function `(quantizer, x)` that returns a float64 function of `x` and the
 # quantizer's variables whose slopes are the gradients, with the scale of each variable's gradient.
 CASES = {
     LSQ: (
-        [{"bits": 4}, {"bits": 2, "signed": False}, {"bits": 3, "narrow_range": True}, {"bits": 8}],
+        [{"bits": 4}, {"bits": 2, "signed": False}, {"bits": 3, "narrow_range": True}, {"bits": 8, "signed": None}],
         lsq_surrogate,
     ),
+    Calibrated: (
+        [{"bits": 8, "method": "min_max"}, {"bits": 3, "method": "mse"}, {"bits": 4, "bounds": [-1.0, 0.5]}],
+        calibrated_surrogate,
+    ),
+    MinMax: ([{"bits": 8}, {"bits": 3}], min_max_surrogate),
 }
 PARAMETERS = [
     pytest.param(cls, settings, surrogate, id=f"{cls.__name__}-{'-'.join(f'{k}={v}' for k, v in settings.items())}")
@@ -133,7 +159,7 @@ def test_its_output_is_a_grid_of_integers_in_range(cls, settings, surrogate):
     x = values((3000,))
     quantizer = ready(cls, settings, x)
     codes, scale, zero_point = quantizer.to_integers(x)
-    qn, qp = integer_range(settings["bits"], settings.get("signed", True), settings.get("narrow_range", False))
+    qn, qp = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
     assert codes.dtype == tf.int32 and qn <= codes.numpy().min() and codes.numpy().max() <= qp
     np.testing.assert_allclose((codes.numpy() - zero_point) * np.float64(scale), quantizer(x), rtol=1e-6, atol=1e-6)
 

@@ -372,3 +372,40 @@ def test_all_steps_start_alike_and_are_doubled_together(separate, rng):
     np.testing.assert_array_equal(half.step, 2 * separate.step.numpy())
     separate.step.assign([[0.1, 0.1, 0.1], [0.1, 1e-7, 0.1]])
     assert "collapsed" in separate.problem
+
+
+# -- A sign that the tensor decides --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "signed"),
+    [
+        (lambda x: x, 4, True),
+        (lambda x: np.maximum(x, 0), 4, False),
+        (lambda x: np.zeros_like(x), 4, False),
+        # Of h-swish: down to -0.375, which is worth less than finer steps.
+        (lambda x: x * np.clip(x + 3, 0, 6) / 6, 3, False),
+        (lambda x: x * np.clip(x + 3, 0, 6) / 6, 8, True),
+    ],
+    ids=["both", "relu", "zeros", "h-swish", "h-swish-8"],
+)
+def test_an_open_sign_is_decided_by_the_tensor_and_stays(values, bits, signed):
+    x = np.float32(values(np.random.default_rng(0).normal(size=4000) * 3))
+    quantizer = built(bits=bits, signed=None)
+    assert quantizer.get_config()["signed"] is None and not quantizer.is_set
+    with initializing():
+        quantizer(x)
+    assert quantizer.signed is signed and (quantizer.qn < 0) is signed and quantizer.get_config()["signed"] is signed
+    step = quantizer.step.numpy()
+    with initializing(missing_only=True):
+        quantizer(9 * x)
+    assert quantizer.step.numpy() == step
+    with initializing():
+        quantizer(9 * x)
+    assert quantizer.signed is signed and quantizer.step.numpy() >= step
+
+
+def test_a_trace_before_the_sign_is_decided_is_refused():
+    quantizer = built(bits=4, signed=None)
+    with pytest.raises(RuntimeError, match=r"call tfqnas.initialize\(model, images\)"):
+        tf.function(quantizer)(tf.ones(3))

@@ -8,12 +8,15 @@ from tfqnas.layers.elastic import (
 )
 from tfqnas.layers.mbconv import ElasticMBConv, keras_activation
 from tfqnas.layers.quantized import QuantConv2D, QuantDense, QuantDepthwiseConv2D
+from tfqnas.layers.tensors import DepthToSpace, Quantize
 
 # Every layer, for the contract test that holds for all of them (tests/layers/contract_test.py).
 ALL = (
     QuantConv2D,
     QuantDepthwiseConv2D,
     QuantDense,
+    Quantize,
+    DepthToSpace,
     ElasticConv2D,
     ElasticDepthwiseConv2D,
     ElasticBatchNorm,

@@ -25,6 +25,12 @@ class _Quantized:
         for quantizer in self.quantizers:
             quantizer.build()
 
+    def compute_output_spec(self, x, **sizes):
+        """Without a trace, which would cost a tenth of a second a layer and ask of quantizers that they are set."""
+        if sizes:
+            return super().compute_output_spec(x, **sizes)
+        return keras.KerasTensor(self.compute_output_shape(x.shape), dtype=self.compute_dtype)
+
     @property
     def quantizers(self):
         return [q for q in (self.weight_quantizer, self.input_quantizer) if q is not None]

@@ -2,21 +2,33 @@
 
 import contextlib
 import contextvars
+import dataclasses
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-_INITIALIZING = contextvars.ContextVar("tfqnas_initializing", default=False)
+_INITIALIZING = contextvars.ContextVar("tfqnas_initializing", default=None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Pass:
+    """One pass of initialisation: a quantizer that it calls several times sees that they belong together."""
+
+    missing_only: bool
 
 
 @contextlib.contextmanager
-def initializing():
+def initializing(missing_only=False):
     """While open, every quantizer that is called sets its parameters from the tensor it is given.
 
     An explicit, eager pass and not a flag in a graph: a flag that starts with the wrong value is an
     initialisation that silently never runs. Use it through `tfqnas.initialize`.
+
+    Args:
+        missing_only: leave quantizers alone that are set already.
     """
-    token = _INITIALIZING.set(True)
+    token = _INITIALIZING.set(_Pass(missing_only))
     try:
         yield
     finally:
@@ -75,16 +87,23 @@ class Quantizer(keras.layers.Layer):
 
     Args:
         bits: bit width, 2 to 16.
-        signed: whether the integer range reaches below zero.
+        signed: whether the integer range reaches below zero; None: initialisation decides, from the tensor.
         narrow_range: drop the lowest code of a signed range.
     """
 
     def __init__(self, bits, signed=True, narrow_range=False, **kwargs):
         super().__init__(**kwargs)
-        self.qn, self.qp = integer_range(bits, signed, narrow_range)
+        # While the sign is open, the signed range stands in; the parameters are not set, so the output is NaN.
+        self.qn, self.qp = integer_range(bits, True if signed is None else signed, narrow_range)
         self.bits = bits
         self.signed = signed
         self.narrow_range = narrow_range
+        self._last_pass = None
+
+    def _decide(self, signed):
+        self.narrow_range = self.narrow_range and signed
+        self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
+        self.signed = signed
 
     def build(self, input_shape=None):
         self.built = True
@@ -96,15 +115,52 @@ class Quantizer(keras.layers.Layer):
             batched: whether its first axis counts examples.
             again: None, or what `self.again(x)` returned.
         """
-        if _INITIALIZING.get():
+        initializing = _INITIALIZING.get()
+        if initializing:
             if not tf.executing_eagerly():
                 raise RuntimeError(f"{self.path}: quantizers are initialised eagerly, outside of tf.function")
-            self.set_from(x)
+            self._initialize(x, initializing)
+        if self.signed is None and not tf.executing_eagerly():  # a trace would keep what is not decided
+            raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
         return self.fake_quantize(x, batched, **({"again": again} if again is not None else {}))
+
+    def _initialize(self, x, initializing):
+        again = self._last_pass is initializing
+        if initializing.missing_only and self.is_set and not again:
+            return
+        self._last_pass = initializing
+        if self.signed is None:
+            self._decide(self._better_sign(x))
+        if again:
+            self.widen(x)
+        else:
+            self.set_from(x)
+
+    def _better_sign(self, x):
+        """Signed unless nothing lies below zero, or so little that finer steps are worth more (h-swish)."""
+        if tf.reduce_min(x) >= 0:
+            return False
+
+        def error(signed):
+            trial = type(self).from_config({**self.get_config(), "signed": signed, "narrow_range": False})
+            trial.build()
+            trial.set_from(x)
+            return float(tf.reduce_mean(tf.square(trial.fake_quantize(x, batched=True) - x)))
+
+        return error(True) < error(False)
+
+    @property
+    def is_set(self):
+        """Whether it has been initialised, or loaded from what was."""
+        return self.signed is not None and not any(np.isnan(v.numpy()).any() for v in self.variables)
 
     def set_from(self, x):
         """Sets the parameters from the tensor `x` that is to be quantized."""
         raise NotImplementedError
+
+    def widen(self, x):
+        """Takes account of a second tensor that the same pass of initialisation brings."""
+        self.set_from(x)
 
     def fake_quantize(self, x, batched):
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
@@ -124,6 +180,10 @@ class Quantizer(keras.layers.Layer):
     def halved(self):
         """Returns the quantizer of one bit less that inherits this one's parameters (bit inheritance)."""
         raise NotImplementedError
+
+    def with_bits(self, bits):
+        """The prototype with another bit width and nothing else changed."""
+        return type(self).from_config({**self.get_config(), "bits": bits})
 
     def for_sizes(self, sizes):
         """The prototype for a tensor of an elastic layer.

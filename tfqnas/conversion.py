@@ -1,0 +1,239 @@
+"""Any Keras model becomes the same model with quantized layers."""
+
+import itertools
+
+import keras
+
+from tfqnas import sites as graph
+from tfqnas.errors import UnsupportedModelError
+from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
+from tfqnas.quantizers import Calibrated, MinMax, clone, initializing
+
+_QUANTIZED = {
+    keras.layers.Conv2D: QuantConv2D,
+    keras.layers.DepthwiseConv2D: QuantDepthwiseConv2D,
+    keras.layers.Dense: QuantDense,
+}
+
+
+def quantize(model, weights=None, inputs=None, skip=(), end_bits=8, integer_aware=False):
+    """A functional or Sequential Keras model with quantized layers in the place of its own, weights kept.
+
+    The result is a functional model that trains by `compile` and `fit`, saves to `.keras` and can be exported. Before
+    its first use the quantizers want images: `tfqnas.initialize(model, images)`. Convolutions, depthwise convolutions
+    and dense layers get a quantizer for their kernel and one for their input. A tensor that several of them read has
+    one quantizer, in a `Quantize` layer. The first ones behind the input and the last ones before the output have
+    `end_bits` bits; the first ones no input quantizer, since pixels have 8 bits already. An activation inside of a
+    layer that integer models compute apart (h-swish, softmax) becomes a layer of its own behind it.
+
+    Args:
+        model: functional or Sequential `keras.Model` with one input and one output, of Conv2D, DepthwiseConv2D,
+            Dense, BatchNormalization, ReLU, Activation (relu, relu6, hard_silu, hard_sigmoid, softmax), Softmax, Add,
+            Multiply, GlobalAveragePooling2D, AveragePooling2D, MaxPooling2D, ZeroPadding2D, Flatten, Reshape,
+            Resizing, UpSampling2D, `tfqnas.layers.DepthToSpace`, Dropout and the quantized layers of tfqnas.
+        weights: prototype `Quantizer` of the kernels, such as `LSQ(bits=4)`, or None.
+        inputs: prototype of the inputs, such as `LSQ(bits=4, signed=None)`, which is signed where its tensor is.
+        skip: names of layers that keep float weights and inputs; integer models give them 8 bits.
+        end_bits: bit width of the first and the last ones; None: as all others.
+        integer_aware: put 8-bit quantizers (`Calibrated`) where an integer model rounds besides: residual stream,
+            squeeze-excite, pooling, before h-swish, at the output; and to the weights of layers without a quantizer
+            (`MinMax`, by channel). Evaluation and finetuning then see what the exported file computes. Quantizers
+            that are there already stay.
+
+    Returns:
+        `keras.Model` with the name of `model`.
+
+    Raises:
+        UnsupportedModelError: for a layer or a connection with no integer form, with its name and type.
+        ValueError: for a name in `skip` that no layer with weights to quantize has.
+    """
+    model = _with_separate_activations(model)
+    if weights is not None or inputs is not None:
+        model = _with_quantizers(model, weights, inputs, skip, end_bits)
+    return _integer_aware(model) if integer_aware else model
+
+
+def rebuilt(model, replace=None, call=None):
+    """A functional copy of a model, with the values of its weights.
+
+    Args:
+        replace: function of a layer that returns the layer in its place; by default a copy.
+        call: function of a layer and its tensor or tensors that returns its output.
+    """
+    if isinstance(model, keras.Sequential):
+        graph.nodes_of(model)  # built
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    replaced = {}
+
+    def clone_layer(layer):
+        copy = replace(layer) if replace else None
+        copy = copy or type(layer).from_config(layer.get_config())
+        replaced[id(layer)] = layer, copy
+        return copy
+
+    def call_layer(layer, *args, **kwargs):
+        return call(layer, *args, **kwargs) if call else layer(*args, **kwargs)
+
+    copy = keras.models.clone_model(model, clone_function=clone_layer, call_function=call_layer)
+    for layer, twin in replaced.values():
+        values = {variable.path.removeprefix(layer.path): variable for variable in layer.weights}
+        for variable in twin.weights:
+            if (source := values.get(variable.path.removeprefix(twin.path))) is not None:
+                variable.assign(source)
+    return copy
+
+
+def _with_separate_activations(model):
+    """A copy in which h-swish and softmax are layers of their own."""
+    apart = {}
+
+    def replace(layer):
+        name = getattr(getattr(layer, "activation", None), "__name__", None)
+        if type(layer) not in graph.CONVOLUTIONS or graph.ACTIVATIONS.get(name) not in graph.SEPARATE:
+            return None
+        copy = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+        apart[id(copy)] = keras.layers.Activation(layer.activation, name=f"{layer.name}_activation")
+        return copy
+
+    def call(layer, *args, **kwargs):
+        y = layer(*args, **kwargs)
+        return apart[id(layer)](y) if id(layer) in apart else y
+
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, keras.Model):
+            raise UnsupportedModelError(
+                f"layer {layer.name} ({type(layer).__name__}): expected layers, received a model in the model"
+            )
+    graph.nodes_of(model)
+    return rebuilt(model, replace, call)
+
+
+def _with_quantizers(model, weights, inputs, skip, end_bits):
+    sites = graph.sites_of(model)
+    chosen = {site.layer.name: site for site in sites if type(site.layer) in _QUANTIZED}
+    if unknown := sorted(set(skip) - set(chosen)):
+        raise ValueError(f"skip: no layer to quantize is called {', '.join(unknown)}, but {', '.join(chosen)} are")
+    chosen = {name: site for name, site in chosen.items() if name not in skip}
+    first, last = _ends(sites)
+    weights, inputs = clone(weights), clone(inputs)
+
+    def with_bits(prototype, site):
+        at_end = end_bits is not None and (site in first or site in last)
+        return prototype.with_bits(end_bits) if prototype and at_end else prototype
+
+    # Which tensors several layers read with the same bits; each is quantized once, before the first of them.
+    prototypes, readers = {}, {}
+    for name, site in chosen.items():
+        if inputs is not None and site not in first:
+            prototypes[name] = with_bits(inputs, site)
+            readers.setdefault((id(site.layer.input), prototypes[name].bits), []).append(name)
+    shared = {name: names for names in readers.values() if len(names) > 1 for name in names}
+    quantized = {}
+
+    def replace(layer):
+        if layer.name not in chosen:
+            return None
+        cls, own = _QUANTIZED[type(layer)], None if layer.name in shared else prototypes.get(layer.name)
+        kernel = with_bits(weights, chosen[layer.name])
+        return cls.from_config({**layer.get_config(), "weight_quantizer": kernel, "input_quantizer": own})
+
+    def call(layer, *args, **kwargs):
+        if layer.name in shared:
+            readers = tuple(shared[layer.name])
+            if readers not in quantized:
+                quantize = Quantize(prototypes[layer.name], name=f"{readers[0]}_input")
+                quantized[readers] = quantize(args[0])
+            args = (quantized[readers],)
+        return layer(*args, **kwargs)
+
+    model = rebuilt(model, replace, call)
+    with initializing():
+        for name in chosen if weights is not None else ():
+            layer = model.get_layer(name)
+            layer.quantized_kernel(layer.kernel)
+    return model
+
+
+def _ends(sites):
+    """Lists: convolutions and dense layers with none of their kind before them, and with none behind them."""
+    kinds = tuple(graph.CONVOLUTIONS)
+
+    def with_none(sites, neighbours):
+        met, found = {}, []  # id(site) -> whether one lies on a way to it
+        for site in sites:
+            before = any(met[id(n)] for n in neighbours(site))
+            met[id(site)] = before or type(site.layer) in kinds
+            if type(site.layer) in kinds and not before:
+                found.append(site)
+        return found
+
+    return with_none(sites, lambda s: s.inputs), with_none(sites[::-1], lambda s: s.readers)
+
+
+def _integer_aware(model):
+    sites = graph.sites_of(model)
+    streams = graph.streams_of(sites)
+    output = sites[-1]
+    behind, between, shared = {}, {}, {}  # id of a Keras tensor -> the layer behind it; (tensor, add) -> in between
+
+    def stored(name, **settings):
+        return Quantize(Calibrated(bits=8, **settings), name=f"{name}_stored")
+
+    for site in sites:
+        stream = streams[id(site)]
+        summed = graph.is_summed(stream)
+        quantizers = [q for q in graph.wanted(site) if q is not None]
+        eight = summed or site is output or len(quantizers) != 1 or None in graph.wanted(site)
+        if site.kind in (*graph.MOVES, "input") or site.stored is not None:
+            pass  # of these nothing is rounded, or it is there already
+        elif site.activation == "hard_sigmoid":
+            behind[id(site.tensor)] = stored(site.name, fixed=(0.0, 1.0))
+        elif site.kind == "softmax":
+            behind[id(site.tensor)] = stored(site.name, fixed=(0.0, 255 / 256))
+        elif eight or site.kind in graph.ONE_SCALE:
+            fixed = next((s for s in stream if graph.has_fixed_grid(s)), None)
+            if fixed is None:  # else it rounds on the grid of the pixels, which nothing here knows
+                layer = shared.get(id(stream)) or stored(site.name)
+                shared[id(stream)] = behind[id(site.tensor)] = layer
+        if site.activation == "hard_swish" and site.stored_before is None:
+            negative = eight or any(q.signed is not False for q in quantizers)
+            # Below -3 h-swish is zero; below zero an unsigned quantizer clips what it gives.
+            behind[id(site.before)] = stored(f"{site.name}_before", bounds=(-3.0 if negative else 0.0, None))
+    for site in sites:
+        if site.kind == "add":
+            for read in site.inputs:
+                if streams[id(read)] is not streams[id(site)]:
+                    between[id(read.tensor), site.layer.name] = shared[id(streams[id(site)])]
+    return _inserted(model, behind, between, _with_8_bit_weights)
+
+
+def _with_8_bit_weights(layer):
+    cls = _QUANTIZED.get(type(layer), type(layer))
+    if cls not in _QUANTIZED.values() or getattr(layer, "weight_quantizer", None) is not None:
+        return None
+    axis = 2 if cls is QuantDepthwiseConv2D else -1
+    return cls.from_config({**layer.get_config(), "weight_quantizer": MinMax(bits=8, axis=axis)})
+
+
+def _inserted(model, behind, between, replace):
+    """A copy of a model with layers behind some tensors and between some tensors and their readers.
+
+    Calls come in the order of `nodes_of` the copy's original, so that the n-th call of a layer is its n-th node.
+    """
+    outputs, counts = {}, {}
+    for node in graph.nodes_of(model):
+        outputs.setdefault(node.operation.name, []).append(node)
+
+    def call(layer, *args, **kwargs):
+        count = counts.setdefault(layer.name, itertools.count())
+        node = outputs[layer.name][next(count)]
+        tensors = args[0] if isinstance(args[0], list | tuple) else [args[0]]
+        tensors = [
+            between[key](x) if (key := (id(source), layer.name)) in between else x
+            for x, source in zip(tensors, node.input_tensors, strict=True)
+        ]
+        y = layer(tensors if isinstance(args[0], list | tuple) else tensors[0], *args[1:], **kwargs)
+        after = behind.get(id(node.output_tensors[0]))
+        return y if after is None else after(y)
+
+    return rebuilt(model, replace, call)

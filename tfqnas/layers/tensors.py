@@ -1,0 +1,76 @@
+"""Layers that only change tensors: quantized for several readers, or with their values in other places."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.quantizers import clone
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class Quantize(keras.layers.Layer):
+    """A quantizer between layers: what several quantized layers read is rounded once, with one step.
+
+    With 8 bits it stands for the tensor that an integer model keeps between two operations. Called at several places
+    it gives their tensors one grid, as additions want it.
+
+    Args:
+        quantizer: prototype `Quantizer`.
+    """
+
+    def __init__(self, quantizer, **kwargs):
+        super().__init__(**kwargs)
+        self.quantizer = clone(quantizer, "quantizer")
+        if self.quantizer is None:
+            raise TypeError("quantizer: expected a tfqnas Quantizer, received None")
+
+    def build(self, input_shape):
+        self.quantizer.build()
+        self.built = True
+
+    @property
+    def quantizers(self):
+        return [self.quantizer]
+
+    def call(self, x):
+        """`x`: float32 of any shape, the first axis counting examples. Returns it on the quantizer's grid."""
+        return self.quantizer(x, batched=True)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "quantizer": keras.saving.serialize_keras_object(self.quantizer)}
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class DepthToSpace(keras.layers.Layer):
+    """Channels to pixels: the upscaling of super-resolution networks (sub-pixel convolution, Shi et al., 2016).
+
+    Args:
+        block_size: by how much height and width grow; the channels become that squared times fewer.
+    """
+
+    def __init__(self, block_size, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(block_size, int) or block_size < 2:
+            raise ValueError(f"block_size: expected a whole number from 2 on, received {block_size!r}")
+        self.block_size = block_size
+
+    def build(self, input_shape):
+        if input_shape[-1] % self.block_size**2:
+            raise ValueError(
+                f"{self.name}: expected a multiple of {self.block_size**2} channels, received {input_shape[-1]}"
+            )
+        self.built = True
+
+    def call(self, x):
+        """`x`: float32 (batch, height, width, channels)."""
+        return tf.nn.depth_to_space(x, self.block_size)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        size = self.block_size
+        return batch, height and height * size, width and width * size, channels // size**2
+
+    def get_config(self):
+        return {**super().get_config(), "block_size": self.block_size}

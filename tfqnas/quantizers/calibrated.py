@@ -1,0 +1,98 @@
+"""Affine quantization with a range that images have set and training does not move."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.ranges import METHODS, range_of
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class Calibrated(Quantizer):
+    """`(clip(round(v / s) + z, 0, 2^bits - 1) - z) * s` over a range from calibration (Jacob et al., 2018, section 2).
+
+    The range always holds zero, which is a code of its own: `z = round(-low / s)`. The gradient is 1 inside of the
+    range and 0 outside. It stands for the 8-bit tensors that an integer model keeps between its operations, whose
+    ranges are not learned. If one pass of initialisation calls it several times, its range covers them all.
+
+    Args:
+        bits: 2 to 8. method: "min_max", "percentile" or "mse", see `range_of`.
+        bounds: `(lowest, highest)` that the range may not leave, each a number or None.
+        fixed: `(low, high)`: a range that is known beforehand; nothing is calibrated then.
+    """
+
+    def __init__(self, bits=8, signed=False, narrow_range=False, method="percentile", bounds=(None, None), fixed=None,
+                 **kwargs):  # fmt: skip
+        super().__init__(bits, signed, narrow_range, **kwargs)
+        if signed is not False or bits > 8:
+            raise ValueError(f"expected unsigned codes of 2 to 8 bits and a zero point, received {signed=} {bits=}")
+        if method not in METHODS:
+            raise ValueError(f"method: expected one of {METHODS}, received {method!r}")
+        self.method = method
+        self.bounds = tuple(bounds)
+        self.fixed = None if fixed is None else tuple(fixed)
+
+    def build(self, input_shape=None):
+        low, high = self.fixed or (float("nan"), float("nan"))
+        self.low, self.high = (
+            self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
+            for name, value in (("low", low), ("high", high))
+        )
+        self.built = True
+
+    def set_from(self, x):
+        if self.fixed is None:
+            self._assign(*self._range(x))
+
+    def widen(self, x):
+        if self.fixed is None:
+            low, high = self._range(x)
+            self._assign(min(low, self.low.numpy()), max(high, self.high.numpy()))
+
+    def _range(self, x):
+        values = np.asarray(x, np.float32).ravel()
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
+        return range_of(values, min(values.min(), 0.0), max(values.max(), 0.0), self.method, self.qp)
+
+    def _assign(self, low, high):
+        lowest, highest = self.bounds
+        low = low if lowest is None else max(low, lowest)
+        high = high if highest is None else min(high, highest)
+        self.low.assign(low)
+        self.high.assign(high if high > low else low + 1.0)  # a tensor of zeros needs no finer step
+
+    def _grid(self):
+        """`(scale, zero point)`, float32 scalars."""
+        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+        scale = (high - low) / self.qp
+        return scale, tf.clip_by_value(tf.round(-low / scale), 0.0, float(self.qp))
+
+    def fake_quantize(self, x, batched):
+        scale, zero = self._grid()
+        return tf.quantization.fake_quant_with_min_max_vars(x, -zero * scale, (self.qp - zero) * scale, self.bits)
+
+    def to_integers(self, x):
+        scale, zero = self._grid()
+        codes = tf.round(self.fake_quantize(x, batched=False) / scale) + zero
+        return tf.cast(codes, tf.int32), scale, int(zero)
+
+    def halved(self):
+        """One bit less for the same range."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            quantizer.low.assign(self.low)
+            quantizer.high.assign(self.high)
+        return quantizer
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        return None
+
+    def get_config(self):
+        own = {"method": self.method, "bounds": list(self.bounds), "fixed": self.fixed and list(self.fixed)}
+        return {**super().get_config(), **own}

@@ -1,0 +1,346 @@
+"""A Keras model as sites: what becomes one integer computation each, with its BatchNorm and its activation.
+
+What `quantize` puts quantizers into, and what the exporter lowers.
+"""
+
+import collections
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+from tfqnas.errors import UnsupportedModelError
+from tfqnas.layers import DepthToSpace, QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
+from tfqnas.quantizers import Quantizer
+
+CONVOLUTIONS = {
+    keras.layers.Conv2D: "conv_2d",
+    QuantConv2D: "conv_2d",
+    keras.layers.DepthwiseConv2D: "depthwise_conv_2d",
+    QuantDepthwiseConv2D: "depthwise_conv_2d",
+    keras.layers.Dense: "fully_connected",
+    QuantDense: "fully_connected",
+}
+_SUMS = {keras.layers.Add: "add", keras.layers.Multiply: "mul"}
+_RESHAPES = (keras.layers.Reshape, keras.layers.Flatten)
+_POOLS = {keras.layers.MaxPooling2D: "max_pool_2d", keras.layers.AveragePooling2D: "average_pool_2d"}
+_SPATIAL = {**_POOLS, keras.layers.ZeroPadding2D: "pad", DepthToSpace: "depth_to_space"}
+_RESIZES = {"nearest": "resize_nearest", "bilinear": "resize_bilinear"}
+_RESIZERS = (keras.layers.Resizing, keras.layers.UpSampling2D)
+_NOTHING = (keras.layers.Dropout,)
+# These only move values: whatever integers go in come out.
+MOVES = ("max_pool_2d", "pad", "reshape", "resize_nearest", "depth_to_space")
+# These round, and their kernels know one scale for input and output.
+ONE_SCALE = ("average_pool_2d", "resize_bilinear")
+ACTIVATIONS = {
+    "linear": "none",
+    "relu": "relu",
+    "relu6": "relu6",
+    "hard_silu": "hard_swish",
+    "hard_swish": "hard_swish",
+    "hard_sigmoid": "hard_sigmoid",
+    "softmax": "softmax",
+}
+# Computed by an operation of their own, from a tensor that must be known: a layer that has them inside hides it.
+SEPARATE = ("hard_swish", "softmax")
+
+
+@dataclasses.dataclass(eq=False)
+class Site:
+    """One computation of a model, and the float tensor that it makes.
+
+    Args:
+        layer: the Keras layer that computes. name: unique among the sites.
+        kind: "input", "conv_2d", "depthwise_conv_2d", "fully_connected", "add", "mul", "mean", "softmax", or one of
+            `MOVES` and `ONE_SCALE`. A BatchNorm or an activation that nothing before it can compute is a depthwise
+            convolution with a kernel of one.
+        inputs: the sites that it reads. edges: for each of them the `Quantizer` in between, or None.
+        shape: of its tensor in the file, without the batch axis; a pooled one keeps its 1 x 1 pixel.
+        tensor: the Keras tensor behind BatchNorm and activation. before: the one before the activation.
+        norm: the BatchNormalization that it computes besides, or None.
+        activation: a value of `ACTIVATIONS`.
+        stored: the 8-bit quantizer that its tensor has in the model, or None. stored_before: that before h-swish.
+        readers: the sites that read it.
+        branched: whether its tensor, or one on the way to it, is read several times: nothing may be absorbed then.
+    """
+
+    layer: keras.layers.Layer
+    name: str
+    kind: str
+    inputs: list
+    edges: list
+    shape: tuple = ()
+    tensor: object = None
+    before: object = None
+    norm: keras.layers.Layer | None = None
+    activation: str = "none"
+    stored: Quantizer | None = None
+    stored_before: Quantizer | None = None
+    readers: list = dataclasses.field(default_factory=list)
+    branched: bool = False
+
+    @property
+    def channels(self):
+        return self.shape[-1]
+
+
+def nodes_of(model):
+    """The calls of layers in a functional or Sequential model, each after those whose tensors it takes."""
+    model = getattr(model, "_functional", None) or model  # a Sequential model has one inside
+    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+        name = getattr(model, "name", type(model).__name__)
+        raise UnsupportedModelError(f"{name}: expected a functional or Sequential model that has been built")
+    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def sites_of(model):
+    """The `Site`s of a functional or Sequential model, each after those that it reads, the output's last.
+
+    Raises:
+        UnsupportedModelError: for a layer or a connection that has no integer form here, with its name and type.
+    """
+    nodes = nodes_of(model)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UnsupportedModelError(
+            f"{model.name}: expected one input and one output, has {len(model.inputs)} and {len(model.outputs)}"
+        )
+    reader = _Reader(nodes, model.outputs[0])
+    for node in nodes:
+        reader.read(node)
+    return reader.finished(model.outputs[0])
+
+
+class _Reader:
+    """Goes through the calls of a model and makes its sites."""
+
+    def __init__(self, nodes, output):
+        self.uses = collections.Counter(id(t) for node in nodes for t in node.input_tensors)
+        self.uses[id(output)] += 1
+        self.calls = collections.Counter(id(node.operation) for node in nodes)
+        self.names = collections.Counter()
+        self.sites, self.by_tensor = [], {}
+
+    def read(self, node):
+        layer, (tensor, *others) = node.operation, node.output_tensors
+        if others:
+            raise _unsupported(layer, f"it has {1 + len(others)} outputs")
+        if self.calls[id(layer)] > 1 and layer.weights and not isinstance(layer, Quantize):
+            raise _unsupported(layer, f"it is called {self.calls[id(layer)]} times")
+        read = [self.by_tensor[id(t)] for t in node.input_tensors]
+        site, edge = self._site(layer, read, tuple(tensor.shape[1:]))
+        site.tensor = tensor
+        site.branched |= self.uses[id(tensor)] > 1
+        self.by_tensor[id(tensor)] = site, edge
+
+    def finished(self, output):
+        site, edge = self.by_tensor[id(output)]
+        if edge is not None:
+            raise UnsupportedModelError(f"{site.name}: expected an 8-bit output, its quantizer has {edge.bits} bits")
+        for site in self.sites:
+            site.before = site.tensor if site.before is None else site.before
+            for read in site.inputs:
+                read.readers.append(site)
+        return self.sites
+
+    def _new(self, layer, kind, read, shape):
+        count = self.names[layer.name]
+        self.names[layer.name] += 1
+        own = getattr(layer, "input_quantizer", None)
+        edges = [edge if own is None else own for _, edge in read]
+        if own is not None and any(edge is not None for _, edge in read):
+            raise _unsupported(layer, f"its input {read[0][0].name} is quantized before it, and by it again")
+        site = Site(layer, layer.name + (f"_{count}" if count else ""), kind, [s for s, _ in read], edges, shape)
+        self.sites.append(site)
+        return site
+
+    def _site(self, layer, read, shape):
+        """A new site, or the one before, which then has `layer` as its end, and the quantizer behind it."""
+        if isinstance(layer, keras.layers.InputLayer):
+            return self._new(layer, "input", [], shape), None
+        (before, edge), *_ = read
+        if getattr(layer, "data_format", "channels_last") != "channels_last":
+            raise _unsupported(layer, f"data format {layer.data_format}, expected channels_last")
+        if isinstance(layer, _NOTHING):
+            return before, edge
+        if isinstance(layer, Quantize):
+            return self._quantize(layer, before, edge)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return self._norm(layer, read), None
+        if isinstance(layer, keras.layers.Activation | keras.layers.ReLU | keras.layers.Softmax):
+            return self._activation(layer, read)
+        if type(layer) in CONVOLUTIONS:
+            return self._convolution(layer, read, shape), None
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+            return self._new(layer, "mean", read, (1, 1, before.channels)), None
+        if type(layer) in _SUMS:
+            return self._sum(layer, read), None
+        if type(layer) in _SPATIAL:
+            if _SPATIAL[type(layer)] in _POOLS.values() and getattr(layer, "padding", None) not in ("same", "valid"):
+                raise _unsupported(layer, f"padding {layer.padding}, expected same or valid")
+            return self._new(layer, _SPATIAL[type(layer)], read, shape), None
+        if isinstance(layer, _RESIZERS):
+            return self._new(layer, _resize(layer), read, shape), None
+        if isinstance(layer, _RESHAPES):
+            if None in shape:
+                raise _unsupported(layer, f"its output is {shape}, expected known sizes")
+            # One pixel is one pixel, whatever the axes: only what mixes pixels and channels is an operation.
+            alias = shape == before.shape or (_pixels(before.shape) == 1 and shape == (before.channels,))
+            return (before, edge) if alias else (self._new(layer, "reshape", read, shape), None)
+        raise _unsupported(layer, "")
+
+    def _quantize(self, layer, before, edge):
+        if edge is not None:
+            raise _unsupported(layer, f"{before.name}, which it follows, is quantized already")
+        whole = layer.quantizer.bits == 8 and not before.branched and before.kind != "input"
+        if not whole or before.stored is not None:
+            return before, layer.quantizer
+        before.stored = layer.quantizer
+        return before, None
+
+    def _convolution(self, layer, read, shape):
+        kind, before = CONVOLUTIONS[type(layer)], read[0][0]
+        if kind == "fully_connected" and len(shape) > 1:
+            if len(shape) != 3:
+                raise _unsupported(layer, f"its input is {before.shape}, expected channels or an image")
+            kind = "conv_2d"  # for each pixel by itself
+        activation = _activation(layer)
+        if activation in SEPARATE:
+            raise _unsupported(
+                layer, f"{activation} inside of the layer: expected a layer of its own behind it, as "
+                "tfqnas.quantize makes it"
+            )  # fmt: skip
+        site = self._new(layer, kind, read, shape)
+        site.activation = activation
+        return site
+
+    def _sum(self, layer, read):
+        kind, shapes = _SUMS[type(layer)], [site.shape for site, _ in read]
+        if len(read) != 2:
+            raise _unsupported(layer, f"it reads {len(read)} tensors, expected 2")
+        alike = len(shapes[0]) == len(shapes[1]) and all(
+            a == b or (kind == "mul" and 1 in (a, b)) for a, b in zip(*shapes, strict=True)
+        )
+        if not alike:
+            raise _unsupported(layer, f"it reads tensors of {shapes[0]} and {shapes[1]}")
+        return self._new(layer, kind, read, np.broadcast_shapes(*shapes))
+
+    def _norm(self, layer, read):
+        (before, _) = read[0]
+        if layer.axis not in (-1, len(layer.input.shape) - 1, [-1], [len(layer.input.shape) - 1]):
+            raise _unsupported(layer, f"axis {layer.axis}, expected the last one")
+        if self._absorbs(*read[0], CONVOLUTIONS.values()) and before.norm is None and before.stored is None:
+            before.norm = layer
+            return before
+        site = self._unit(layer, read)
+        site.norm = layer
+        return site
+
+    def _activation(self, layer, read):
+        before, edge = read[0]
+        activation = _activation(layer)
+        if activation == "none":
+            return before, edge
+        if activation == "softmax":
+            site = self._new(layer, "softmax", read, before.shape)
+            site.activation = activation
+            return site, None
+        fusing = (*CONVOLUTIONS.values(), *(("add", "mul") if activation in ("relu", "relu6") else ()))
+        if self._absorbs(before, edge, fusing) and (before.stored is None or activation == "hard_swish"):
+            before.before, before.stored_before, before.stored = before.tensor, before.stored, None
+            before.activation = activation
+            return before, None
+        site = self._unit(layer, read)
+        site.activation, site.before, site.stored_before = activation, before.tensor, before.stored
+        return site, None
+
+    def _absorbs(self, before, edge, kinds):
+        """Whether the operation before computes a BatchNorm or an activation along with its own."""
+        return edge is None and before.kind in kinds and not before.branched and before.activation == "none"
+
+    def _unit(self, layer, read):
+        before = read[0][0]
+        if len(before.shape) != 3:
+            raise _unsupported(layer, f"it does not directly follow a Dense layer or a convolution but {before.name}")
+        return self._new(layer, "depthwise_conv_2d", read, before.shape)
+
+
+def _pixels(shape):
+    return math.prod(n or 0 for n in shape[:-1])
+
+
+def _resize(layer):
+    if layer.interpolation not in _RESIZES:
+        expected = ", ".join(sorted(_RESIZES))
+        raise _unsupported(layer, f"interpolation {layer.interpolation}, expected one of {expected}")
+    for setting in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
+        if getattr(layer, setting, False):
+            raise _unsupported(layer, f"{setting}, expected none")
+    return _RESIZES[layer.interpolation]
+
+
+def _activation(layer):
+    if isinstance(layer, keras.layers.ReLU):
+        kind = {None: "relu", 6.0: "relu6"}.get(layer.max_value)
+        if kind is None or layer.negative_slope or layer.threshold:
+            raise _unsupported(layer, "a ReLU with other settings than max_value=6")
+        return kind
+    if isinstance(layer, keras.layers.Softmax):
+        if layer.axis not in (-1, [-1]):
+            raise _unsupported(layer, f"axis {layer.axis}, expected the last one")
+        return "softmax"
+    name = getattr(layer.activation, "__name__", str(layer.activation))
+    if name not in ACTIVATIONS:
+        raise _unsupported(layer, f"activation {name}, expected one of {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+def _unsupported(layer, why):
+    return UnsupportedModelError(f"layer {layer.name} ({type(layer).__name__}): no integer form{why and ': '}{why}")
+
+
+def streams_of(sites):
+    """`{id(site): stream}`: sites whose 8-bit tensors need one grid have one stream, a list of sites.
+
+    Additions connect what they add, `ONE_SCALE` and `MOVES` their input and output. What has a fixed grid of its own
+    (`has_fixed_grid`) is connected to no addition.
+    """
+    stream = {id(site): [site] for site in sites}
+
+    def join(one, other):
+        first, second = stream[id(one)], stream[id(other)]
+        if first is not second:
+            first.extend(second)
+            stream.update((id(site), first) for site in second)
+
+    for site in sites:
+        if site.kind in (*MOVES, *ONE_SCALE) and site.edges[0] is None:
+            join(site.inputs[0], site)
+    for site in sites:
+        if site.kind == "add":
+            for read in site.inputs:
+                if not any(has_fixed_grid(member) for member in stream[id(read)]):
+                    join(site, read)
+    return stream
+
+
+def has_fixed_grid(site):
+    """Whether nothing of the grid of its tensor is open: pixels, gates, probabilities, what a quantizer gave it."""
+    given = site.kind in (*MOVES, *ONE_SCALE) and site.edges[0] is not None
+    return given or site.kind in ("input", "softmax") or site.activation == "hard_sigmoid"
+
+
+def is_summed(stream):
+    """Whether an addition is among these sites."""
+    return any(site.kind == "add" for site in stream)
+
+
+def wanted(site):
+    """The quantizers through which the readers of a site take its tensor, None for 8 bits, without repetition."""
+    found = {}
+    for reader in site.readers:
+        for read, edge in zip(reader.inputs, reader.edges, strict=True):
+            if read is site:
+                through = wanted(reader) if edge is None and reader.kind in MOVES else [edge]
+                found |= {id(quantizer): quantizer for quantizer in through}
+    return list(found.values()) or [None]
