@@ -16,6 +16,7 @@ from tfqnas.search import run as run_search
 from tfqnas.settings import first_difference, plain
 from tfqnas.subnet import extract
 from tfqnas.train.calibrate import accuracy
+from tfqnas.train.subnet_net import SubnetNet
 
 
 class Family:
@@ -241,12 +242,15 @@ COLUMNS = (
 def extract_model(run, supernet, arch, path):
     """Extracts a subnet to `path`.keras, reloads it, and returns its record, also written to `path`.json.
 
+    Args:
+        supernet: `Supernet`, or the `SubnetNet` of a finetuning. arch: `Arch`. path: without suffix.
+
     Raises:
         UserError: where the reloaded model does not classify as the supernet does.
     """
     statistics = run.recalibrate(supernet, arch)
     before = run.accuracy(supernet, arch, "test", statistics)
-    model = extract(supernet, arch, statistics)
+    model = supernet.model if isinstance(supernet, SubnetNet) else extract(supernet, arch, statistics)
     path.parent.mkdir(parents=True, exist_ok=True)
     file, temporary = path.with_name(f"{path.name}.keras"), path.with_name(f".{path.name}.keras")
     model.save(temporary)

@@ -315,6 +315,47 @@ def test_finetuning_trains_one_subnet_from_its_supernet(copied):
         run.load(finetuning(3, run.space.smallest(), epochs(2), 0.1))
 
 
+def test_integer_aware_finetuning_trains_what_the_device_computes(copied):
+    """Resumed half-way it ends where it would have ended; what it saves is its evaluation, and has an exact file."""
+    import keras
+
+    from tests.export.conftest import images
+    from tflite_export import reference
+    from tflite_export.int_graph import pixels_of
+    from tflite_export.lower import lower
+    from tfqnas.family import extract_model
+    from tfqnas.quantizers import Calibrated, quantizers_of
+    from tfqnas.train.run import Run
+    from tfqnas.train.stages import finetuning
+    from tfqnas.train.training import train
+
+    run = Run.existing(copied.run_dir)
+    stage = finetuning(3, run.space.smallest(), epochs(4), 0.01, integer_aware=True)
+    assert stage.name == f"finetune_b3_{run.space.smallest().key}_integer"
+    train(run, run.progress([stage]), None, [stage])
+    values, meta = run.checkpoints(stage).load()
+    assert meta["step"] == 4
+    start = run.new_subnet(run.supernet(3), stage.arch, run.recalibrate(run.supernet(3), stage.arch))
+    kernels = [v for v in start.trainable_variables if v.path.endswith("kernel")]
+    assert all(np.abs(values[v.path] - v.numpy()).max() > 0 for v in kernels)
+    for variable in (v for v in start.variables if "moving" in v.path):
+        np.testing.assert_array_equal(values[variable.path], variable.numpy())  # folded as extracted
+
+    (run.checkpoints(stage).files()[-1]).unlink()
+    again = Run.existing(copied.run_dir)
+    train(again, again.progress([stage]), None, [stage])
+    assert_same(again.checkpoints(stage).load()[0], values)
+
+    net = again.load(stage)
+    record = extract_model(again, net, stage.arch, again.directory / "models" / stage.name)
+    model = keras.saving.load_model(again.directory / record["file"])
+    assert record["before"] == record["after"] and any(isinstance(q, Calibrated) for q in quantizers_of(model))
+    x = next(iter(again.images("test", stage.arch.resolution).batches(64)))
+    graph = lower(model, images(model.input_shape[1:], n=8))
+    logits = reference.logits(graph, reference.run(graph, pixels_of(graph, x)))
+    assert np.mean(logits.argmax(1) == np.asarray(model(x)).argmax(1)) > 0.9
+
+
 def test_a_damaged_config_is_named(copied):
     from tfqnas.train.run import Run
 

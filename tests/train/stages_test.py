@@ -93,3 +93,5 @@ def test_finetuning_trains_one_subnet_of_a_supernet():
     assert finetuning(3, arch, 25.0, 0.0016) == Stage(
         f"finetune_b3_{arch.key}", 3, 25.0, 0.0016, "subnet", None, "supernet_b3", arch
     )
+    aware = finetuning(3, arch, 25.0, 0.0016, integer_aware=True)
+    assert aware.integer_aware and aware.name == f"finetune_b3_{arch.key}_integer"

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas import spaces
+from tfqnas.conversion import quantize
 from tfqnas.cost import count
 from tfqnas.data.dataset import load as load_data
 from tfqnas.data.images import EvaluationImages
@@ -18,12 +19,14 @@ from tfqnas.files import append_jsonl, write_atomically
 from tfqnas.progress import Progress
 from tfqnas.quantizers import LSQ
 from tfqnas.settings import plain
+from tfqnas.subnet import extract
 from tfqnas.supernet import Supernet
 from tfqnas.train import checkpoint
 from tfqnas.train.calibrate import accuracy, predict, recalibrate
 from tfqnas.train.config import RunConfig
 from tfqnas.train.loop import sampler, total_steps
 from tfqnas.train.stages import schedule
+from tfqnas.train.subnet_net import SubnetNet
 
 # Images for the initialisation of the quantizers.
 INITIAL_IMAGES = 256
@@ -159,6 +162,12 @@ class Run:
             dropout=config.dropout, kernel_transform=config.kernel_transform, **quantizers,
         )  # fmt: skip
 
+    def new_subnet(self, supernet, arch, statistics=None):
+        """A subnet of a supernet as an integer-aware `SubnetNet`; without statistics, of no use but to be loaded."""
+        statistics = statistics or [np.ones((2, norm.gamma.shape[0])) for norm in supernet.norms]
+        model = quantize(extract(supernet, arch, statistics), integer_aware=True)
+        return SubnetNet(model, self.space, supernet.settings)
+
     def stage(self, name):
         """The stage of this run's schedule with that name."""
         for stage in self.stages:
@@ -196,7 +205,7 @@ class Run:
         return loaded is not None and loaded[1]["step"] == self.steps(stage)
 
     def load(self, stage):
-        """The supernet that a finished stage has left.
+        """The network that a finished stage has left, a supernet or a `SubnetNet`.
 
         Raises:
             UserError: where the stage has not been trained to its end.
@@ -206,9 +215,11 @@ class Run:
             at = "has no checkpoint" if loaded is None else f"stands at step {loaded[1]['step']}"
             raise UserError(f"{self.directory}: stage {stage.name} {at}, expected step {self.steps(stage)}: "
                             "run tools/train.py with this run's flags to its end")  # fmt: skip
-        supernet = self.new_supernet(stage.bits)
-        self.assign(supernet.variables, loaded, stage)
-        return supernet
+        network = self.new_supernet(stage.bits)
+        if stage.integer_aware:
+            network = self.new_subnet(network, stage.arch)
+        self.assign(network.variables, loaded, stage)
+        return network
 
     def supernet(self, bits):
         """The trained supernet of a bit width."""
@@ -222,9 +233,11 @@ class Run:
         values, meta = loaded
         where = f"the checkpoint of stage {stage.name} in {self.directory}"
         self.config.refuse_if_different(meta["config"], where)
+        defaults = {field.name: field.default for field in dataclasses.fields(stage)}  # of fields younger than a file
         for name, value in stage_record(stage).items():
-            if meta["stage"].get(name) != value:
-                raise UserError(f"{where}: {name} is {meta['stage'].get(name)}, this command has {value}")
+            theirs = meta["stage"].get(name, defaults[name])
+            if theirs != value:
+                raise UserError(f"{where}: {name} is {theirs}, this command has {value}")
         checkpoint.assign(variables, values, where)
 
     def progress(self, stages=None):

@@ -20,6 +20,7 @@ class Stage:
         init: None, or the name of the stage whose weights it starts from.
         arch: the `Arch` of "subnet".
         soft_weight: share of the loss that comes from a teacher's soft labels; None: that of the settings.
+        integer_aware: of "subnet": with the 8-bit quantizers of the exported model, and BatchNorm as it is folded.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage:
     init: str | None = None
     arch: Arch | None = None
     soft_weight: float | None = None
+    integer_aware: bool = False
 
 
 def schedule(config):
@@ -71,8 +73,9 @@ def schedule(config):
     return tuple(stages)
 
 
-def finetuning(bits, arch, epochs, learning_rate):
+def finetuning(bits, arch, epochs, learning_rate, integer_aware=False):
     """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016)."""
+    name = f"finetune_b{bits}_{arch.key}{'_integer' * integer_aware}"
     return Stage(
-        f"finetune_b{bits}_{arch.key}", bits, epochs, learning_rate, "subnet", None, f"supernet_b{bits}", arch
+        name, bits, epochs, learning_rate, "subnet", None, f"supernet_b{bits}", arch, integer_aware=integer_aware
     )

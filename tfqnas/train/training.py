@@ -99,6 +99,8 @@ class _StageTraining:
         source_stage = run.stage(stage.init)
         # What this process has trained it need not read again, nor, as one of several workers, wait for.
         source = run.trained[stage.init] if stage.init in run.trained else run.load(source_stage)
+        if stage.integer_aware:
+            return self._subnet(source), None
         if source_stage.bits == stage.bits:
             run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
             return source, None
@@ -118,6 +120,16 @@ class _StageTraining:
             return supernet, None
         return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
 
+    def _subnet(self, supernet):
+        """The stage's architecture, cut out of a supernet, with the 8-bit quantizers that its file will have."""
+        run, arch = self.run, self.stage.arch
+        subnet = run.new_subnet(supernet, arch, run.recalibrate(supernet, arch))
+        initialize(subnet.model, self._initial_images(arch.resolution), missing_only=True)
+        before, after = run.accuracy(supernet, arch, "held_out"), run.accuracy(subnet, arch, "held_out")
+        self.say(f"{self.stage.name}: {before:.1%} held-out accuracy in the supernet, {after:.1%} with all tensors at "
+                 "the bit widths of the integer model")  # fmt: skip
+        return subnet
+
     def _log_beginning(self, source, supernet, statistics):
         """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
         largest = self.run.space.largest()
@@ -134,8 +146,8 @@ class _StageTraining:
             f"the old BatchNorm statistics, {record['accuracy']:.1%} with re-estimated ones"
         )
 
-    def _initial_images(self):
-        images = self.run.images("train", max(self.run.space.resolutions), INITIAL_IMAGES)
+    def _initial_images(self, resolution=None):
+        images = self.run.images("train", resolution or max(self.run.space.resolutions), INITIAL_IMAGES)
         return next(iter(images.batches(INITIAL_IMAGES)))
 
     def _resume(self, trainer):
