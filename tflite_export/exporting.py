@@ -6,7 +6,7 @@ from tflite_export.writer import write
 
 
 def export(model, calibration, method="percentile", input_type="int8", output_type="int8",
-           normalization=(128.0, 128.0), metadata=None):  # fmt: skip
+           normalization=(128.0, 128.0), metadata=None, storage="int8"):  # fmt: skip
     """The bytes of a `.tflite` file that computes in integers what `model` computes.
 
     Args:
@@ -16,9 +16,10 @@ def export(model, calibration, method="percentile", input_type="int8", output_ty
         input_type: "int8" (pixel - 128) or "uint8" (pixels). output_type: "int8" or "float32".
         normalization: `(mean, divisor)` of the pixels in `calibration`; the mean an integer.
         metadata: JSON-able, stored in the file under "tfqnas".
+        storage: "int8" or "packed" (INT4 and INT2 weights: a smaller file, slower kernels, see `lower`).
 
     Raises:
         ExportError: where no exact integer form exists, with the layer and the value.
     """
-    graph = lower(model, calibration, method, normalization, metadata)
+    graph = lower(model, calibration, method, normalization, metadata, storage)
     return write(with_interface(graph, input_type, output_type))

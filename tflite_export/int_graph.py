@@ -14,7 +14,7 @@ UNSCALED = (
     "quantize", "dequantize", "hard_swish", "softmax", "average_pool_2d", "max_pool_2d", "pad", "reshape",
     "resize_nearest", "resize_bilinear", "depth_to_space",
 )  # fmt: skip
-RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
+RANGES = {"int8": (-128, 127), "int4": (-8, 7), "int2": (-2, 1), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,8 @@ class IntTensor:
         shape: without the batch axis for activations; whole for constants.
         scale: float32 (1,), or (channels,) along `axis` for constants.
         zero_point: one for all channels.
-        dtype: "int8", "uint8", "int32", or "float32" (an output that is dequantized; no scale).
+        dtype: "int8", "uint8", "int32", "float32" (an output that is dequantized; no scale), or, of weights, "int4" and
+            "int2", whose data are int8 all the same: only their file is packed.
         data: the values of a constant, None for an activation.
         axis: of the channels that have a scale of their own, None for one scale.
         bits: bit width of the codes; 8 unless they use fewer.
@@ -130,6 +131,22 @@ def limits(graph, op):
     if activation == "relu6":
         high = min(high, tensor.zero_point + int(np.rint(np.float32(6) / tensor.scale[0])))
     return low, high
+
+
+def is_packed(graph):
+    """Whether weights of several layers' codes share bytes, which LiteRT's exact kernels do not take."""
+    return any(tensor.dtype in ("int4", "int2") for tensor in graph.tensors.values())
+
+
+def not_packed(graph):
+    """`{layer: why}` of the layers whose weights take a byte each."""
+    found = {}
+    for op in graph.ops:
+        weights = graph.tensors[op.inputs[1]] if op.kind in CONVOLUTIONS else None
+        if weights is not None and weights.dtype == "int8":
+            turned = "a negative BatchNorm factor turns weight -8 into 8, beyond 4 bits; train with narrow_range=True"
+            found[op.source] = f"{weights.bits}-bit weights" if weights.bits > 4 else turned
+    return found
 
 
 def with_interface(graph, input_type="int8", output_type="int8"):

@@ -19,10 +19,11 @@ import tensorflow as tf
 
 from tflite_export import ties
 from tflite_export.calibrate import common_range, values_of
-from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
+from tflite_export.int_graph import CONVOLUTIONS, RANGES, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
 from tfqnas.errors import UnsupportedModelError
 from tfqnas.sites import MOVES, ONE_SCALE, has_fixed_grid, is_summed, sites_of, streams_of
 
+_STORAGES = ("int8", "packed")
 # The largest and the smallest factor that integer kernels can requantize with.
 RATIOS = (2.0**-31, 256.0)
 
@@ -48,7 +49,7 @@ class Grid:
         return 127 - (2**self.bits - 1)
 
 
-def lower(model, images, calibration="percentile", normalization=(128.0, 128.0), metadata=None):
+def lower(model, images, calibration="percentile", normalization=(128.0, 128.0), metadata=None, storage="int8"):
     """The integer form of a Keras model.
 
     Args:
@@ -57,6 +58,8 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
         calibration: "min_max", "percentile" or "mse": how the ranges of the 8-bit tensors are found.
         normalization: `(mean, divisor)` of the pixels; the mean an integer.
         metadata: JSON-able, for the file.
+        storage: "int8", a byte a weight; "packed": weights of up to 4 bits as INT4, of dense layers of 2 bits as INT2.
+            Packed codes leave no room to make biases finer, and their kernels are slower and round otherwise.
 
     Returns:
         `IntGraph` from int8 pixels (pixel - 128) to int8 logits.
@@ -77,7 +80,9 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
     if not np.isfinite(images).all():
         raise ExportError("calibration images: expected finite values, some are not")
     _refuse_normalization(*normalization)
-    return _Lowering(model, sites, images, calibration, normalization).graph(metadata or {})
+    if storage not in _STORAGES:
+        raise ExportError(f"storage: expected one of {', '.join(_STORAGES)}, received {storage!r}")
+    return _Lowering(model, sites, images, calibration, normalization, storage).graph(metadata or {})
 
 
 def _refuse_normalization(mean, divisor):
@@ -100,8 +105,9 @@ def _pixel(value):
 
 
 class _Lowering:
-    def __init__(self, model, sites, images, calibration, normalization):
+    def __init__(self, model, sites, images, calibration, normalization, storage):
         self.model, self.sites, self.calibration, self.normalization = model, sites, calibration, normalization
+        self.storage = storage
         wanted = [t for site in sites for t in (site.tensor, site.before)]
         tensors = {id(t): t for t in wanted if t is not model.inputs[0]}
         self.values = values_of(model, list(tensors.values()), images)
@@ -288,7 +294,7 @@ class _Lowering:
         return tensor.name
 
     def _constants(self, site, source, hard_sigmoid):
-        x, weights = self.tensors[source], folded(site, hard_sigmoid)
+        x, weights = self.tensors[source], folded(site, hard_sigmoid, self.storage)
         axis = {"depthwise_conv_2d": 3}.get(site.kind, 0)
         scale = x.scale * weights.scale
         bias = np.rint(weights.bias / scale.astype(np.float64))
@@ -299,8 +305,8 @@ class _Lowering:
                 f"layer {site.name}: the accumulator of channel {worst} may reach {reach[worst]:.3g}, expected less "
                 f"than 2^31: its bias is {weights.bias[worst]:.3g} at a scale of {scale[worst]:.3g}"
             )
-        kernel = IntTensor(f"{site.name}/weights", weights.codes.shape, weights.scale, data=weights.codes, axis=axis,
-                           bits=weights.bits)  # fmt: skip
+        kernel = IntTensor(f"{site.name}/weights", weights.codes.shape, weights.scale, 0, weights.dtype, weights.codes,
+                           axis, weights.bits)  # fmt: skip
         bias = IntTensor(f"{site.name}/bias", bias.shape, scale, 0, "int32", bias.astype(np.int32), axis=0)
         return [self._add(kernel), self._add(bias)]
 
@@ -313,12 +319,14 @@ class Folded:
         codes: int8 (filters, height, width, channels), (1, height, width, channels) of a depthwise layer, or
             (units, inputs).
         scale: float32, one an output channel. bias: float64, the same. bits: bit width of the codes.
+        dtype: how the file holds them.
     """
 
     codes: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
     bits: int
+    dtype: str = "int8"
 
 
 def _settings(site):
@@ -374,7 +382,7 @@ def _uniform(site, quantizer, x=None):
     return scale, int(zero)
 
 
-def folded(site, hard_sigmoid=False):
+def folded(site, hard_sigmoid=False, storage="int8"):
     """The `Folded` weights of a site; for a hard sigmoid behind it, those of `x / 6 + 1 / 2`."""
     layer = site.layer
     weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
@@ -392,6 +400,7 @@ def folded(site, hard_sigmoid=False):
     if depthwise and kernel.shape[-1] != 1:
         raise ExportError(f"layer {site.name}: depth multiplier {kernel.shape[-1]}, expected 1")
     factor, bias = _norm(site)
+    dtype = "int8"
     quantizer, codes = getattr(layer, "weight_quantizer", None), kernel
     if quantizer is not None:
         step, zero = _uniform(site, quantizer, kernel)
@@ -407,13 +416,22 @@ def folded(site, hard_sigmoid=False):
         codes = np.rint(codes / scale.reshape(by_channel))
     else:
         codes, scale = _with_signs(site, codes, step, factor, by_channel)
+        if storage == "packed":
+            dtype = _packed(site, codes, bits)
         # The bias is an integer at the scale of the products: with 2-bit codes that is so coarse that rounding it
-        # costs points of accuracy. Codes times a whole number use the room that int8 has, and make it finer.
-        spread = max(1, 127 // 2 ** (bits - 1))
+        # costs points of accuracy. Codes times a whole number use the room that the type has, and make it finer.
+        spread = max(1, RANGES[dtype][1] // 2 ** (bits - 1))
         codes, scale = codes * spread, scale / spread
     if hard_sigmoid:
         scale, bias = scale / 6, (bias + 3) / 6
-    return Folded(codes.astype(np.int8), scale.astype(np.float32), bias, bits)
+    return Folded(codes.astype(np.int8), scale.astype(np.float32), bias, bits, dtype)
+
+
+def _packed(site, codes, bits):
+    """The smallest type that holds a layer's codes and that LiteRT computes it with."""
+    types = ("int2", "int4") if site.kind == "fully_connected" else ("int4",)
+    fitting = [t for t in types if RANGES[t][0] <= codes.min() and codes.max() <= RANGES[t][1]]
+    return fitting[0] if fitting else "int8"
 
 
 def _with_signs(site, codes, step, factor, by_channel):

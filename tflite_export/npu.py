@@ -1,4 +1,7 @@
-"""What an NPU makes of a `.tflite` file, from its compiler: Arm's Ethos-U by Vela (`pip install ethos-u-vela`)."""
+"""What an NPU makes of a `.tflite` file, from its compiler.
+
+Arm's Ethos-U by Vela (`pip install ethos-u-vela`); phones by their vendors' compilers (`npu_vendors`).
+"""
 
 import csv
 import dataclasses
@@ -9,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 
+from tflite_export import npu_vendors
 from tfqnas.errors import UserError
 
 TARGETS = (
@@ -33,12 +37,13 @@ NOTE = (
 
 @dataclasses.dataclass(frozen=True)
 class NpuReport:
-    """Vela's answer.
+    """A compiler's answer.
 
     Args:
         npu_operators, cpu_operators: how many of the compiled operators run where. left: the latter's descriptions.
         cycles: of one inference. milliseconds: the same at the target's clock.
-        weight_kB, encoded_kB: weights as they are in the file, and as the compiler stores them.
+        weight_kB, encoded_kB: weights as they are in the file, and as the compiler stores them. These four are None of
+            compilers that do not say.
     """
 
     model: str
@@ -46,17 +51,17 @@ class NpuReport:
     npu_operators: int
     cpu_operators: int
     left: tuple
-    cycles: float
-    milliseconds: float
-    weight_kB: float
-    encoded_kB: float
+    cycles: float | None = None
+    milliseconds: float | None = None
+    weight_kB: float | None = None
+    encoded_kB: float | None = None
 
 
 def check(path, target="ethos-u85-256", timeout=300):
     """Compiles a `.tflite` file for a target, in a process of its own: the compiler crashes on some files.
 
     Args:
-        path: of the file. target: one of `TARGETS`. timeout: seconds.
+        path: of the file. target: one of `TARGETS`, or of a vendor, see `npu_vendors`. timeout: seconds.
 
     Returns:
         `NpuReport`.
@@ -65,8 +70,11 @@ def check(path, target="ethos-u85-256", timeout=300):
         UserError: where the compiler is missing, takes too long, crashes or refuses the file.
     """
     path = pathlib.Path(path)
+    if target.partition(":")[0] in npu_vendors.VENDORS:
+        count, left = npu_vendors.left_to_cpu(path, target, timeout)
+        return NpuReport(path.name, target, count - len(left), len(left), tuple(left))
     if target not in TARGETS:
-        raise UserError(f"target {target}: expected one of {', '.join(TARGETS)}")
+        raise UserError(f"target {target}: expected one of {', '.join((*TARGETS, *npu_vendors.VENDORS))}")
     if importlib.util.find_spec("ethosu") is None:
         raise UserError("the NPU check needs Arm's compiler: pip install ethos-u-vela, or pip install tfqnas[npu]")
     if path.read_bytes()[4:8] != b"TFL3":

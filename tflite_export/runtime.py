@@ -4,19 +4,22 @@ import numpy as np
 
 from tfqnas.errors import UserError
 
+KERNELS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+
 
 class Runtime:
     """A `.tflite` model in LiteRT's interpreter.
 
     Args:
         blob: bytes of the file. threads: of the CPU.
-        xnnpack: whether its default delegate may be used; False: its own kernels.
+        kernels: one of `KERNELS`: "xnnpack", its default on CPUs, which computes as the reference does; "builtin", its
+            own optimised kernels; "reference", its own plain ones.
     """
 
-    def __init__(self, blob, threads=1, xnnpack=True):
+    def __init__(self, blob, threads=1, kernels="xnnpack"):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        kind = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        kind = getattr(OpResolverType, KERNELS[kernels])
         try:
             self._interpreter = Interpreter(model_content=blob, num_threads=threads, experimental_op_resolver_type=kind)
             self.input, self.output = (

@@ -6,6 +6,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import metadata
 from tflite_export.int_graph import IntTensor
 
 METADATA = "tfqnas"
@@ -18,10 +19,14 @@ _ACTIVATIONS = {
 _PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 _TYPES = {
     "int8": schema.TensorType.INT8,
+    "int4": schema.TensorType.INT4,
+    "int2": schema.TensorType.INT2,
     "uint8": schema.TensorType.UINT8,
     "int32": schema.TensorType.INT32,
     "float32": schema.TensorType.FLOAT32,
 }
+# Of operators with packed weights; with int8 weights they have those below.
+_PACKED_VERSIONS = {"conv_2d": 7, "depthwise_conv_2d": 6, "fully_connected": 10}  # 7: no plain kernel has it
 # Operator code, version for int8, and the name of its options in the schema.
 _OPERATORS = {
     "conv_2d": (schema.BuiltinOperator.CONV_2D, 3, "Conv2DOptions"),
@@ -45,10 +50,10 @@ _OPERATORS = {
 
 
 def write(graph):
-    """The bytes of the `.tflite` file of an `IntGraph`, weights stored as int8."""
+    """The bytes of the `.tflite` file of an `IntGraph`."""
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(_model(graph).Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return metadata.with_labels(bytes(builder.Output()), graph.metadata.get("class_names"))
 
 
 def _model(graph):
@@ -61,18 +66,19 @@ def _model(graph):
 
     def add(tensor):
         index[tensor.name] = len(tensors)
-        tensors.append(_tensor(tensor, 0 if tensor.data is None else buffer(tensor.data.tobytes())))
+        tensors.append(_tensor(tensor, 0 if tensor.data is None else buffer(_bytes(tensor))))
 
     for tensor in graph.tensors.values():
         add(tensor)
-    kinds = sorted({op.kind for op in graph.ops})
+    codes = sorted({_code(graph, op) for op in graph.ops})
     operators = []
     for op in graph.ops:
         names = list(op.inputs)
         if (argument := _argument(graph, op)) is not None:
             add(argument)
             names.append(argument.name)
-        operators.append(_operator(op, kinds.index(op.kind), [index[n] for n in names], [index[n] for n in op.outputs]))
+        places = [[index[name] for name in part] for part in (names, op.outputs)]
+        operators.append(_operator(op, codes.index(_code(graph, op)), *places))
     subgraph = schema.SubGraphT(
         tensors=tensors, inputs=[index[graph.input]], outputs=[index[graph.output]], operators=operators, name="main"
     )
@@ -81,11 +87,23 @@ def _model(graph):
         outputs=[schema.TensorMapT(name="logits", tensorIndex=index[graph.output])],
         signatureKey=SIGNATURE,
     )
-    metadata = schema.MetadataT(name=METADATA, buffer=buffer(json.dumps(graph.metadata).encode()))
+    entries = {METADATA: json.dumps(graph.metadata).encode(), metadata.STANDARD: metadata.standard_metadata(graph)}
+    entries = [schema.MetadataT(name=name, buffer=buffer(data)) for name, data in entries.items()]
     return schema.ModelT(
-        version=3, operatorCodes=[_operator_code(kind) for kind in kinds], subgraphs=[subgraph],
-        description="tfqnas", buffers=buffers, metadata=[metadata], signatureDefs=[signature],
+        version=3, operatorCodes=[_operator_code(*code) for code in codes], subgraphs=[subgraph],
+        description="tfqnas", buffers=buffers, metadata=entries, signatureDefs=[signature],
     )  # fmt: skip
+
+
+def _bytes(tensor):
+    """A constant as the file holds it: of packed types several integers a byte, the first one lowest."""
+    width = {"int4": 4, "int2": 2}.get(tensor.dtype)
+    if width is None:
+        return tensor.data.tobytes()
+    values = np.zeros(-(-tensor.data.size * width // 8) * 8 // width, np.uint8)
+    values[: tensor.data.size] = tensor.data.ravel().astype(np.int8).view(np.uint8) & (2**width - 1)
+    shifts = np.arange(0, 8, width, dtype=np.uint8)
+    return np.bitwise_or.reduce(values.reshape(-1, len(shifts)) << shifts, axis=1).astype(np.uint8).tobytes()
 
 
 def _argument(graph, op):
@@ -119,8 +137,14 @@ def _tensor(tensor, buffer):
     )  # fmt: skip
 
 
-def _operator_code(kind):
-    code, version, _ = _OPERATORS[kind]
+def _code(graph, op):
+    """`(kind, version)`."""
+    packed = any(tensor.dtype in ("int4", "int2") for tensor in graph.constants(op))
+    return op.kind, _PACKED_VERSIONS[op.kind] if packed else _OPERATORS[op.kind][1]
+
+
+def _operator_code(kind, version):
+    code = _OPERATORS[kind][0]
     return schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version)
 
 

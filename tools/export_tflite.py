@@ -17,7 +17,7 @@ from absl import flags
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
-from tfqnas_tools import common
+from tfqnas_tools import common, exports
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
 common.define_flags(DataConfig)  # for --model; a run has its own
@@ -28,6 +28,9 @@ OUTPUT = flags.DEFINE_string("output", None, "the .tflite file to write", requir
 CALIBRATION = flags.DEFINE_enum(
     "calibration", "percentile", ["min_max", "percentile", "mse"], "how the ranges of 8-bit tensors are found"
 )
+STORAGE = flags.DEFINE_enum(
+    "storage", "int8", ["int8", "packed"], "of weights: a byte each, or INT4 and INT2: a smaller file, slower kernels"
+)
 CALIBRATION_IMAGES = flags.DEFINE_integer("calibration_images", 512, "training images for that", lower_bound=1)
 INPUT_TYPE = flags.DEFINE_enum("input_type", "int8", ["int8", "uint8"], "of the file: pixel - 128, or pixel")
 OUTPUT_TYPE = flags.DEFINE_enum("output_type", "int8", ["int8", "float32"], "of the file's logits")
@@ -36,6 +39,8 @@ VERIFY_IMAGES = flags.DEFINE_integer("verify_images", None, "how many; by defaul
 DROP = flags.DEFINE_float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
 EXPLAIN = flags.DEFINE_bool("explain", False, "print layer by layer where the integers depart from the Keras model")
 THREADS = flags.DEFINE_integer("threads", 1, "of LiteRT", lower_bound=1)
+# LiteRT's plain kernels take a hundred times as long as XNNPACK.
+KERNEL_IMAGES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +76,17 @@ def main(argv):
 
     source = source_of_model() if MODEL.value else source_of_run()
     calibration = np.concatenate(list(source.images("train", CALIBRATION_IMAGES.value).batches(256)))
-    graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata)
-    graph = with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
+
+    def lowered(storage):
+        graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata, storage=storage)
+        return with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
+
+    graph = lowered(STORAGE.value)
     blob = write(graph)
     print(f"{source.model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB")
-    if tied := ties.remaining(graph):
+    if STORAGE.value == "packed":
+        say_what_packing_costs(graph, blob, write(lowered("int8")))
+    elif tied := ties.remaining(graph):
         print(f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
               "other processors may round differently")  # fmt: skip
     if VERIFY.value or EXPLAIN.value:
@@ -84,9 +95,23 @@ def main(argv):
     print(f"written: {OUTPUT.value}")
 
 
+def say_what_packing_costs(graph, blob, of_bytes):
+    from tflite_export.int_graph import not_packed
+    from tflite_export.runtime import Runtime
+
+    for layer, why in not_packed(graph).items():
+        print(f"not packed: {layer}, {why}")
+    slow, fast = (exports.latency_ms(Runtime(file, THREADS.value)) for file in (blob, of_bytes))
+    print(
+        f"packed: {len(blob) / len(of_bytes):.2f} times the {len(of_bytes) / 1000:.1f} kB and {slow / fast:.1f} times "
+        f"the {fast:.2f} ms of the file with a byte for each weight, here"
+    )
+
+
 def compare(source, graph, blob):
     from tflite_export import explain
-    from tflite_export.verify import verify
+    from tflite_export.int_graph import pixels_of
+    from tflite_export.verify import agreements, verify
     from tfqnas import report
 
     images = source.images("test", VERIFY_IMAGES.value)
@@ -97,6 +122,9 @@ def compare(source, graph, blob):
     if VERIFY.value:
         result = verify(source.model, graph, blob, images.batches(256), images.labels, THREADS.value)
         print(result)
+        pixels = pixels_of(graph, next(iter(images.batches(KERNEL_IMAGES))))
+        for agreement in agreements(graph, blob, pixels, THREADS.value):
+            print(agreement)
         if problem := result.problem(DROP.value):
             raise UserError(f"{OUTPUT.value} is not written: {problem}")
 

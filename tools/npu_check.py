@@ -14,7 +14,10 @@ from tfqnas import report
 from tfqnas.errors import UserError
 from tfqnas_tools import common
 
-TARGET = flags.DEFINE_list("target", ["ethos-u85-256"], f"some of {', '.join(npu.TARGETS)}")
+TARGET = flags.DEFINE_list(
+    "target", ["ethos-u85-256"],
+    f"some of {', '.join(npu.TARGETS)}; qualcomm, mediatek, or with a processor, qualcomm:SM8750",
+)
 ALLOWED = flags.DEFINE_integer("max_cpu_operators", 0, "operators that may be left to the CPU", lower_bound=0)
 TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for each compilation", lower_bound=1)
 

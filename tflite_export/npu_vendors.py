@@ -1,0 +1,80 @@
+"""What a phone vendor's ahead-of-time compiler for LiteRT makes of a `.tflite` file: Qualcomm, MediaTek.
+
+The compilers are their vendors' own and come with `ai-edge-litert-sdk-qualcomm` and `ai-edge-litert-sdk-mediatek`,
+which fetch them when they are installed.
+"""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tfqnas.errors import UserError
+
+# A processor of each vendor that phones have today; another one is named behind a colon.
+VENDORS = {"qualcomm": "SM8650", "mediatek": "MT6989"}
+_COMPILE = """
+import sys
+from ai_edge_litert.aot import aot_compile
+from ai_edge_litert.aot.vendors.{vendor} import target
+path, output, soc = sys.argv[1:]
+aot_compile.aot_compile(path, output_dir=output, target=target.Target(target.SocModel(soc)), keep_going=False)
+"""
+
+
+def left_to_cpu(path, target, timeout=300):
+    """Compiles a file, in a process of its own.
+
+    Args:
+        path: of the file. target: "qualcomm", "mediatek", or one of them and a processor, "qualcomm:SM8750".
+        timeout: seconds.
+
+    Returns:
+        `(operators of the file, names of those that are left to the CPU)`.
+
+    Raises:
+        UserError: where the compiler is missing, takes too long or refuses the file.
+    """
+    vendor, _, soc = target.partition(":")
+    if vendor not in VENDORS:
+        raise UserError(f"target {target}: expected one of {', '.join(VENDORS)}")
+    package = f"ai_edge_litert_sdk_{vendor}"
+    if importlib.util.find_spec(package) is None or not _has_libraries(package):
+        raise UserError(
+            f"target {target} needs {vendor.capitalize()}'s compiler: pip install {package.replace('_', '-')}, on "
+            "x86-64 Linux with a connection to the internet (without one it installs empty)"
+        )
+    path = pathlib.Path(path).resolve()
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-c", _COMPILE.format(vendor=vendor), str(path), directory, soc or VENDORS[vendor]]
+        try:
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{path}: the compiler for {target} did not end within {timeout:g} s") from None
+        compiled = sorted(pathlib.Path(directory).rglob("*.tflite"))
+        if done.returncode or not compiled:
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no output"]
+            raise UserError(f"{path}: the compiler for {target} failed: {lines[-1].strip()}")
+        return len(operators(path.read_bytes())), remaining(compiled[0].read_bytes())
+
+
+def _has_libraries(package):
+    """Whether the vendor's libraries were fetched, too."""
+    places = importlib.util.find_spec(package).submodule_search_locations or ()
+    return any(next(pathlib.Path(place).rglob("*.so*"), None) is not None for place in places)
+
+
+def operators(blob):
+    """Names of the operators of a `.tflite` file's first subgraph; of custom ones their own."""
+    model = schema.ModelT.InitFromPackedBuf(blob, 0)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    codes = [c.customCode.decode() if c.customCode else names[c.builtinCode] for c in model.operatorCodes]
+    return [codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
+
+
+def remaining(blob):
+    """Names of the operators in a compiled file that no processor but the CPU runs."""
+    return [name for name in operators(blob) if name != "DISPATCH_OP"]
