@@ -25,8 +25,8 @@ class Family:
     Args:
         run: `Run` with trained supernets.
         config: `SearchConfig`.
-        export: None, or a callable that makes the integer file of an extracted model: `export(run, record)` returns
-            what it adds to the record.
+        export: None, or a callable that makes the integer file of an extracted model: `export(run, record, model)`
+            returns what it adds to the record.
     """
 
     def __init__(self, run, config, export=None):
@@ -138,8 +138,8 @@ class Family:
         records = []
         for done, (name, arch) in enumerate(chosen.items()):
             part.update(done / len(chosen), name)
-            record = extract_model(run, supernet, arch, run.directory / "models" / name)
-            records.append(record | (self.export(run, record) if self.export else {}))
+            record, model = extract_model(run, supernet, arch, run.directory / "models" / name)
+            records.append(record | (self.export(run, record, model) if self.export else {}))
         write_json(self.directory(bits) / "models.json", records)
         return records
 
@@ -240,7 +240,7 @@ COLUMNS = (
 
 
 def extract_model(run, supernet, arch, path):
-    """Extracts a subnet to `path`.keras, reloads it, and returns its record, also written to `path`.json.
+    """Extracts a subnet to `path`.keras and reloads it. Returns its record, also in `path`.json, and that model.
 
     Args:
         supernet: `Supernet`, or the `SubnetNet` of a finetuning. arch: `Arch`. path: without suffix.
@@ -256,7 +256,8 @@ def extract_model(run, supernet, arch, path):
     model.save(temporary)
     temporary.replace(file)
     images = run.images("test", arch.resolution)
-    after = accuracy(predict(load_model(file), images), images.labels)
+    reloaded = load_model(file)
+    after = accuracy(predict(reloaded, images), images.labels)
     # At 2 bits a value that rounds otherwise in another order of summation may change the class of an image.
     if round(abs(after - before) * len(images)) > max(2, len(images) // 500):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
@@ -267,7 +268,7 @@ def extract_model(run, supernet, arch, path):
         "normalization": "(x - 128) / 128", "evaluation_crop": run.config.evaluation_crop,
     }  # fmt: skip
     write_json(path.with_name(f"{path.name}.json"), record)
-    return record
+    return record, reloaded
 
 
 def evenly(count, wanted):

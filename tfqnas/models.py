@@ -47,6 +47,8 @@ def load_model(path):
 
 def check_fit(model, dataset, name):
     """Raises `UserError` where a model takes other images, or knows other classes, than the data set `name` has."""
+    if len(model.input_shape) != 4 or None in model.input_shape[1:]:
+        raise UserError(f"--model: expected images of one size, {model.name} takes {model.input_shape[1:]}")
     expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
     for what, number in expected.items():
         if getattr(dataset, what) != number:

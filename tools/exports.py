@@ -12,11 +12,11 @@ REFERENCE_IMAGES = 1000
 _LATENCY_RUNS = 50
 
 
-def export_model(run, record):
+def export_model(run, record, model):
     """Writes the `.tflite` file beside an extracted model and compares it with the model on the test images.
 
     Args:
-        run: `Run`. record: of `tfqnas.family.extract_model`.
+        run: `Run`. record, model: of `tfqnas.family.extract_model`.
 
     Returns:
         What the file adds to the record: "tflite" (its name), "tflite_kB", "tflite_accuracy", "tflite_identical"
@@ -31,10 +31,8 @@ def export_model(run, record):
     from tflite_export.runtime import Runtime
     from tflite_export.verify import verify
     from tflite_export.writer import write
-    from tfqnas.models import load_model
 
     file = run.directory / record["file"]
-    model = load_model(file)
     resolution = model.input_shape[1]
     calibration = run.images("train", resolution, CALIBRATION_IMAGES)
     try:

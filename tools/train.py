@@ -54,9 +54,9 @@ def finetune(config, strategy):
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
     stage = finetuning(FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value)
     train(run, run.progress([stage]), strategy, [stage])
-    record = family.extract_model(run, run.load(stage), arch, run.directory / "models" / stage.name)
+    record, model = family.extract_model(run, run.load(stage), arch, run.directory / "models" / stage.name)
     print(f"{record['file']}: {record['after']:.2%} on the test split")
-    made = exports.export_model(run, record)
+    made = exports.export_model(run, record, model)
     if "tflite_refused" in made:
         print(f"no .tflite of it: {made['tflite_refused']}")
     else:

@@ -317,8 +317,6 @@ def test_finetuning_trains_one_subnet_from_its_supernet(copied):
 
 def test_integer_aware_finetuning_trains_what_the_device_computes(copied):
     """Resumed half-way it ends where it would have ended; what it saves is its evaluation, and has an exact file."""
-    import keras
-
     from tests.export.conftest import images
     from tflite_export import reference
     from tflite_export.int_graph import pixels_of
@@ -347,8 +345,7 @@ def test_integer_aware_finetuning_trains_what_the_device_computes(copied):
     assert_same(again.checkpoints(stage).load()[0], values)
 
     net = again.load(stage)
-    record = extract_model(again, net, stage.arch, again.directory / "models" / stage.name)
-    model = keras.saving.load_model(again.directory / record["file"])
+    record, model = extract_model(again, net, stage.arch, again.directory / "models" / stage.name)
     assert record["before"] == record["after"] and any(isinstance(q, Calibrated) for q in quantizers_of(model))
     x = next(iter(again.images("test", stage.arch.resolution).batches(64)))
     graph = lower(model, images(model.input_shape[1:], n=8))

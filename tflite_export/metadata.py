@@ -1,0 +1,129 @@
+"""TensorFlow Lite's own metadata, which MediaPipe, the Task library, Android Studio and viewers read.
+
+Two parts: a FlatBuffer (identifier M001, of TensorFlow Lite Support's `metadata_schema.fbs`) in the model's metadata
+entry `TFLITE_METADATA`, and the files it names as a ZIP archive behind the model, so that `unzip` opens a `.tflite`.
+"""
+
+import io
+import zipfile
+
+import flatbuffers
+import numpy as np
+
+from tfqnas.errors import UserError
+
+STANDARD = "TFLITE_METADATA"
+LABELS = "labels.txt"
+# Of the schema's enumerations and unions.
+_FEATURES, _IMAGE = 1, 2
+_COLORS = {3: 1, 1: 2}  # RGB, GRAYSCALE by channels
+_NORMALIZATION = 1
+_TENSOR_AXIS_LABELS = 2
+_MIN_PARSER_VERSION = "1.0.0"  # all fields below are as old as the schema
+_PIXELS = {"int8": "pixel - 128", "uint8": "the pixels"}
+
+
+def standard_metadata(graph):
+    """The FlatBuffer for an `IntGraph`.
+
+    Of `graph.metadata`, which tells more in its own form, it takes "class_names" as labels of the output's last axis,
+    and "model", "description", "version" or what stands for them.
+
+    Raises:
+        UserError: where there are more or fewer labels than outputs; the Task library refuses such a file.
+    """
+    record = graph.metadata
+    labels, classes = record.get("class_names"), graph.tensors[graph.output].shape[-1]
+    if labels and len(labels) != classes:
+        raise UserError(f"class_names: expected {classes}, one an output of the model, received {len(labels)}")
+    facts = {"architecture": record.get("arch_key"), "bits": record.get("bits")}
+    known = [f"{what} {value}" for what, value in facts.items() if value is not None]
+    # Of models, tensors and files slot 0 is the name, slot 1 the description.
+    model = {
+        0: str(record.get("model") or record.get("arch_key") or "tfqnas"),
+        1: str(record.get("description", ", ".join(["integer network made by tfqnas", *known]))),
+        2: str(record.get("version", "1")),  # of the model, not of this package
+        3: [{2: [_input(graph)], 3: [_output(classes, labels)]}],  # subgraphs: tensors in, tensors out
+        7: _MIN_PARSER_VERSION,
+    }
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_stored(builder, model), b"M001")
+    return bytes(builder.Output())
+
+
+def with_labels(blob, labels):
+    """The bytes of a `.tflite` file with its labels behind them; as they are without labels.
+
+    A line a label: line breaks within one become spaces. Not compressed, as readers map the file into memory.
+
+    Raises:
+        UserError: at a blank label; some readers skip blank lines, and all classes after it would be misnamed.
+    """
+    if not labels:
+        return blob
+    lines = [" ".join(str(label).splitlines()) for label in labels]
+    for label, line in zip(labels, lines, strict=True):
+        if not line.strip():
+            raise UserError(f"class_names, number {lines.index(line)}: expected a name, received {label!r}")
+    info = zipfile.ZipInfo(LABELS)  # of 1980: the same labels are the same bytes
+    info.create_system = 3
+    file = io.BytesIO()
+    file.write(blob)
+    with zipfile.ZipFile(file, "w") as archive:  # starts here, its offsets count from the file's beginning
+        archive.writestr(info, "".join(f"{line}\n" for line in lines).encode(errors="replace"))
+    return file.getvalue()
+
+
+def labels_of(blob):
+    """The labels behind a `.tflite` file's model, None where there are none."""
+    try:
+        text = zipfile.ZipFile(io.BytesIO(blob)).read(LABELS).decode()
+    except (zipfile.BadZipFile, KeyError):
+        return None
+    return text.removesuffix("\n").split("\n")
+
+
+def _input(graph):
+    """In the schema's terms mean and standard deviation lead to the floats that the input's scale then quantizes."""
+    tensor = graph.tensors[graph.input]
+    mean, std = (np.float32([number]) for number in graph.normalization)
+    low, high = (np.float32([number]) for number in tensor.range)
+    color = _COLORS.get(tensor.shape[-1]) if len(tensor.shape) == 3 else None
+    size = " x ".join(str(n) for n in tensor.shape)
+    return {
+        0: "image",
+        1: f"{_PIXELS[tensor.dtype]} as {tensor.dtype}, {size}",
+        3: {0: _FEATURES, 1: {}} if color is None else {0: _IMAGE, 1: {0: color}},  # content
+        4: [{0: _NORMALIZATION, 1: {0: mean, 1: std}}],  # process units
+        5: {0: high, 1: low},  # statistics, of the stored integers
+    }
+
+
+def _output(classes, labels):
+    tensor = {0: "logits", 1: f"{classes} numbers, the largest at the class", 3: {0: _FEATURES, 1: {}}}
+    if labels:  # associated files, the third slot their type
+        tensor[6] = [{0: LABELS, 1: "names of the classes, a line each", 2: _TENSOR_AXIS_LABELS}]
+    return tensor
+
+
+def _stored(builder, value):
+    """The offset of a string, an array of numbers, a list of tables, or a table as a dict: slot to value.
+
+    An int in a table is a byte. A union has two slots: which table, and the table.
+    """
+    if isinstance(value, str):
+        return builder.CreateString(value, errors="replace")
+    if isinstance(value, np.ndarray):
+        return builder.CreateNumpyVector(value)
+    if isinstance(value, list):
+        offsets = [_stored(builder, item) for item in value]
+        builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return builder.EndVector()
+    fields = {slot: item if isinstance(item, int) else _stored(builder, item) for slot, item in value.items()}
+    builder.StartObject(max(fields, default=-1) + 1)
+    for slot, field in fields.items():
+        put = builder.PrependUint8Slot if isinstance(value[slot], int) else builder.PrependUOffsetTRelativeSlot
+        put(slot, field, 0)
+    return builder.EndObject()
