@@ -6,6 +6,7 @@ import importlib
 _HOMES = {
     "export": "tflite_export.exporting",
     "IntGraph": "tflite_export.int_graph",
+    "snap_biases": "tflite_export.biases",
     "ExportError": "tflite_export.lower",
 }
 __all__ = sorted(_HOMES)

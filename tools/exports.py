@@ -33,14 +33,12 @@ def export_model(run, record, model):
     from tflite_export.writer import write
 
     file = run.directory / record["file"]
-    resolution = model.input_shape[1]
-    calibration = run.images("train", resolution, CALIBRATION_IMAGES)
     try:
-        graph = lower(model, np.concatenate(list(calibration.batches(256))), "percentile", metadata=record)
+        graph = lower(model, calibration_images(run, model), metadata=record)
     except ExportError as error:
         return {"tflite_refused": str(error)}
     blob = write(graph)
-    images = run.images("test", resolution)
+    images = run.images("test", model.input_shape[1])
     result = verify(model, graph, blob, images.batches(256), images.labels, limit=REFERENCE_IMAGES)
     if result.identical < 1:
         raise UserError(f"{file}: {result.problem()}")
@@ -51,6 +49,19 @@ def export_model(run, record, model):
         "tflite_accuracy": result.top1["litert"], "tflite_identical": result.identical,
         "latency_ms": latency_ms(Runtime(blob)),
     }  # fmt: skip
+
+
+def snap_biases(run, model):
+    """Moves the biases of an integer-aware model to the integers of its file, see `tflite_export.biases`."""
+    from tflite_export.biases import snap_biases
+    from tflite_export.lower import lower
+
+    snap_biases(model, lower(model, calibration_images(run, model)))
+
+
+def calibration_images(run, model):
+    """float32 (n, height, width, channels)."""
+    return np.concatenate(list(run.images("train", model.input_shape[1], CALIBRATION_IMAGES).batches(256)))
 
 
 def latency_ms(runtime):

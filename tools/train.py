@@ -54,7 +54,10 @@ def finetune(config, strategy):
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
     stage = finetuning(FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value)
     train(run, run.progress([stage]), strategy, [stage])
-    record, model = family.extract_model(run, run.load(stage), arch, run.directory / "models" / stage.name)
+    network = run.load(stage)
+    if INTEGER_AWARE.value:
+        exports.snap_biases(run, network.model)
+    record, model = family.extract_model(run, network, arch, run.directory / "models" / stage.name)
     print(f"{record['file']}: {record['after']:.2%} on the test split")
     made = exports.export_model(run, record, model)
     if "tflite_refused" in made:
