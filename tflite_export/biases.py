@@ -1,4 +1,4 @@
-"""Biases of a Keras model where its integers are: with them evaluation and file differ in nothing but float rounding."""
+"""Biases of a Keras model where its integers are: evaluation and file then differ in nothing but float rounding."""
 
 import numpy as np
 
