@@ -60,6 +60,32 @@ def test_the_short_form_reads_images_in_every_way():
 
 
 @pytest.mark.slow
+def test_the_short_form_compares_files_with_the_official_converters():
+    result = benchmark("--short", name="export")
+    assert result.returncode == 0, result.stderr[-4000:]
+    measured = values(result.stdout)
+    assert {
+        "short: 4 bits / official latency",
+        "8 bits / official latency",
+        "packed / int8 latency",
+        "short, 16 px: seconds of an export",
+        "short, 16 px: its peak memory, GB",
+    } <= measured.keys()
+    assert all(math.isfinite(value) and value > 0 for value in measured.values())
+    # Bytes are the same in every run.
+    assert 0.5 <= measured["short: packed / int8 weights"] <= 0.52
+    assert measured["packed / int8 file"] < 1 and measured["short: 8 bits / official file"] < 1
+    zips = [measured[f"zip at {bits} bits / at 8 bits"] for bits in (4, 3, 2)]
+    assert 1 > zips[0] > zips[1] > zips[2]
+
+
+def test_wrong_parts_of_an_export_are_refused():
+    result = benchmark("--only=latency,lunch", name="export")
+    assert result.returncode == 2
+    assert "--only: expected some of latency,sizes,packed,cost, received lunch" in result.stderr
+
+
+@pytest.mark.slow
 def test_a_study_compares_inheritance_with_direct_training_and_goes_on_where_it_stopped(tmp_path):
     flags = [
         f"--run_dir={tmp_path}/study", "--dataset=digits", "--held_out=1200", "--bits=4,3", "--batch_size=50",
