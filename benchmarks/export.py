@@ -1,6 +1,6 @@
 """Latency and size of exported files against the official converter's, and what an export costs.
 
-    python benchmarks/export.py                    # MobileNetV3 with ReLU and with h-swish at 128 px, tiny
+    python benchmarks/export.py                    # MobileNetV3 with ReLU and h-swish, tiny; 10 to 20 min on 2 cores
     python benchmarks/export.py --short            # a tiny space, to see that everything runs
     python benchmarks/export.py --only=latency,sizes --rounds=31
 
@@ -19,7 +19,7 @@ sizes       our file at 8 bits against the official one, and the files as a zip 
             one at 8 bits: weights of few bits are int8 here, but int8 of few values.
 packed      `export(..., storage="packed")`, INT4 weights, against int8 storage of the same 4-bit subnet: the bytes of
             the layers that have quantizers, the whole file beside the floor that all layers' weights set, latency.
-cost        an export of the largest MobileNetV3 subnet at 224 px with 512 images, in a process of its own that loads a
+cost        an export of the largest MobileNetV3 subnet at 224 px with 64 images, in a process of its own that loads a
             `.keras` file: seconds of `tflite_export.export`, and the most memory that the process has held, in GB.
 """
 
@@ -88,7 +88,7 @@ def setting(short, rounds):
         Case(spaces.get("mbv3"), 128, 1000, 1.10),
         Case(spaces.get("tiny"), 32, 10, 1.10),
     )
-    return Setting(cases, 32, rounds or 21, 0.1, Case(spaces.get("mbv3"), 224, 1000, 1.10), 512)
+    return Setting(cases, 32, rounds or 21, 0.1, Case(spaces.get("mbv3"), 224, 1000, 1.10), 64)
 
 
 # The files -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tflite_export import ties
 from tflite_export.calibrate import common_range, values_of
 from tflite_export.int_graph import CONVOLUTIONS, RANGES, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
 from tfqnas.errors import UnsupportedModelError
-from tfqnas.sites import MOVES, ONE_SCALE, has_fixed_grid, is_summed, sites_of, streams_of
+from tfqnas.sites import MOVES, ONE_SCALE, has_fixed_grid, is_summed, sites_of, streams_of, wanted
 
 _STORAGES = ("int8", "packed")
 # The largest and the smallest factor that integer kernels can requantize with.
@@ -108,10 +108,8 @@ class _Lowering:
     def __init__(self, model, sites, images, calibration, normalization, storage):
         self.model, self.sites, self.calibration, self.normalization = model, sites, calibration, normalization
         self.storage = storage
-        wanted = [t for site in sites for t in (site.tensor, site.before)]
-        tensors = {id(t): t for t in wanted if t is not model.inputs[0]}
-        self.values = values_of(model, list(tensors.values()), images)
         self.streams = streams_of(sites)
+        self.values = values_of(model, _calibrated(model, sites, self.streams), images)
         self.tensors, self.ops = {}, []
         self.versions = {}  # (site, grid or None for its own 8 bits) -> name of the tensor
         self.shared = {}  # stream -> its grid
@@ -238,8 +236,8 @@ class _Lowering:
     def _before_hard_swish(self, site, grid):
         if site.stored_before is not None:
             return grid_of(site, site.stored_before)
-        low, high = common_range([self.values[id(site.before)]], self.calibration)
         if grid.signed:
+            low, high = common_range([self.values[id(site.before)]], self.calibration)
             return wide_grid(max(low, -3.0), max(high, 1e-3), site.name)
         top = (2**grid.bits - 1 + 0.49) * float(grid.scale)
         return wide_grid(0.0, top if top >= 3 else (-3 + (9 + 24 * top) ** 0.5) / 2, site.name)
@@ -327,6 +325,22 @@ class Folded:
     bias: np.ndarray
     bits: int
     dtype: str = "int8"
+
+
+def _calibrated(model, sites, streams):
+    """The Keras tensors whose ranges images decide: not those whose one reader has a quantizer, which are most."""
+    tensors = []
+    for site in sites:
+        stream, readers = streams[id(site)], wanted(site)
+        eight = is_summed(stream) or site.kind in ONE_SCALE or None in readers or len(readers) > 1
+        given = has_fixed_grid(site) or any(member.stored is not None for member in stream)
+        if not given and (eight or readers[0].bits == 8):
+            tensors += [member.tensor for member in stream]
+            tensors += [read.tensor for member in stream if member.kind == "add" for read in member.inputs]
+        # Where negative values are clipped anyway the step behind h-swish decides.
+        if site.activation == "hard_swish" and site.stored_before is None and (eight or readers[0].signed):
+            tensors.append(site.before)
+    return list({id(t): t for t in tensors if t is not model.inputs[0]}.values())
 
 
 def _settings(site):

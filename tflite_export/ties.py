@@ -6,6 +6,7 @@ which have few accumulators, tie nowhere. A convolution whose accumulator is wor
 has some that tie whatever its scale: one in a million, `remaining` names the layers.
 """
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -55,22 +56,23 @@ def without(graph):
     moved = dataclasses.replace(graph, tensors=tensors)
     # What an addition connects has one scale, and keeps it.
     shared = {name for op in graph.ops if op.kind == "add" for name in (*op.inputs, *op.outputs)}
-    pending = [op for op in graph.ops if op.kind in _ROUNDED and _movable(op) not in shared]
+    movable = [op for op in graph.ops if op.kind in _ROUNDED and _movable(op) not in shared]
+    around = collections.defaultdict(list)  # name of a tensor -> operations that it may make tie
+    for op in movable:
+        for name in (*op.inputs, *op.outputs):
+            around[name].append(op)
+    pending = {id(op): op for op in movable}
     for step in range(1, _TRIES):
-        tied = [(op, ties) for op in pending if (ties := has_ties(moved, op)).any()]
+        tied = [(op, ties) for op in pending.values() if (ties := has_ties(moved, op)).any()]
         if not tied:
             break
-        pending = [op for op, _ in tied]
+        pending = {id(op): op for op, _ in tied}
         for op, ties in tied:
             tensor = tensors[_movable(op)]
             scale = np.where(ties, tensor.scale + step * np.spacing(tensor.scale), tensor.scale)
             tensors[tensor.name] = dataclasses.replace(tensor, scale=scale.astype(np.float32))
             # A gate's own convolution ties elsewhere now, and so may what reads a mean.
-            pending += [
-                o for o in graph.ops
-                if o.kind in _ROUNDED and o not in pending and _movable(o) not in shared
-                and tensor.name in (*o.inputs, *o.outputs)
-            ]  # fmt: skip
+            pending.update((id(other), other) for other in around[tensor.name])
     return moved
 
 
