@@ -25,8 +25,6 @@ def recalibrate(supernet, code, images, batch_size=128):
     Returns:
         A list of float32 (2, channels), mean and variance for each of `supernet.norms`.
     """
-    if not supernet.norms:
-        return []
     batch_size = min(batch_size, len(images))
     code = tf.convert_to_tensor(code, tf.int32)
     whole = itertools.islice(batches_of(images, batch_size), len(images) // batch_size)

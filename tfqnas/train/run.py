@@ -140,7 +140,9 @@ class Run:
         return self._images[key]
 
     def recalibrate(self, supernet, arch):
-        """BatchNorm statistics of a subnet, from training images at its resolution."""
+        """BatchNorm statistics of a subnet, from training images at its resolution; a `SubnetNet` has its own."""
+        if isinstance(supernet, SubnetNet):
+            return []
         images = self.images("train", arch.resolution, self.config.recalibration_images)
         return recalibrate(supernet, self.space.encode(arch), images)
 

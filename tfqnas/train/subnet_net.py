@@ -16,8 +16,6 @@ class SubnetNet:
         space: `SearchSpace` of the architecture. settings: those of the supernet.
     """
 
-    norms = ()  # whose statistics are to be estimated: none
-
     def __init__(self, model, space, settings):
         self.model, self.space, self.settings = model, space, settings
         self.bits = None if settings["weights"] is None else settings["weights"].bits
