@@ -165,7 +165,7 @@ def test_nothing_imports_the_tools_and_the_library_not_the_exporter():
 
 def test_in_the_exporter_few_know_the_library_and_its_models():
     """An IntGraph, what it computes and its file need neither Keras nor TensorFlow; all may raise a `UserError`."""
-    know_the_library = {f"tflite_export.{name}" for name in ("lower", "calibrate", "explain", "biases")}
+    know_the_library = {f"tflite_export.{name}" for name in ("lower", "folding", "calibrate", "explain", "biases")}
     know_keras = know_the_library
 
     def rule(source, module):

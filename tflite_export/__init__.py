@@ -7,7 +7,7 @@ _HOMES = {
     "export": "tflite_export.exporting",
     "IntGraph": "tflite_export.int_graph",
     "snap_biases": "tflite_export.biases",
-    "ExportError": "tflite_export.lower",
+    "ExportError": "tflite_export.folding",
 }
 __all__ = sorted(_HOMES)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tflite_export.folding import folded
 from tflite_export.int_graph import CONVOLUTIONS
-from tflite_export.lower import folded
 from tfqnas.sites import sites_of
 
 

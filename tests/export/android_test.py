@@ -596,11 +596,13 @@ def real_adb(directory):
     if found := shutil.which("adb"):
         return found
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        # The one test of the real program; all others drive the fake. No Debian: there is nothing to fetch it with.
         pytest.skip("there is no adb, and no apt-get to fetch it with")
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfqnas/adb"
     if not cache.exists():
         done = subprocess.run(["apt-get", "-q", "download", *_PACKAGES], cwd=directory, capture_output=True, text=True)
         if done.returncode:
+            # No registry in reach; an adb that is there and misbehaves fails the test.
             pytest.skip(f"adb cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
         for package in directory.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, directory / "root"], check=True)

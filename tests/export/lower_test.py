@@ -9,8 +9,9 @@ import pytest
 
 from tests.export.conftest import images
 from tflite_export import ExportError, export, reference, snap_biases, ties
+from tflite_export.folding import folded
 from tflite_export.int_graph import not_packed, pixels_of, ratios, with_interface
-from tflite_export.lower import check, folded, lower, saturated
+from tflite_export.lower import check, lower, saturated
 from tflite_export.runtime import Runtime
 from tflite_export.verify import agreements, verify
 from tflite_export.writer import write

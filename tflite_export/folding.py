@@ -1,0 +1,159 @@
+"""The integers of a layer: its weights with BatchNorm folded into them, and the grids of its quantizers."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export.int_graph import RANGES
+from tfqnas.errors import UnsupportedModelError
+
+
+class ExportError(UnsupportedModelError):
+    """A model that has no exact integer form; its message names layer and value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The integers of a tensor: `scale * (q - zero_point)`, `q` in [127 - codes + 1, 127].
+
+    `signed`: whether codes below zero exist, so that a fused RELU may not clip them.
+    """
+
+    scale: np.float32
+    zero_point: int
+    bits: int = 8
+    signed: bool = True
+
+    @property
+    def lowest(self):
+        return 127 - (2**self.bits - 1)
+
+
+def wide_grid(low, high, where):
+    """The 8-bit grid from `low` to `high`; unsigned where nothing lies below zero."""
+    if not np.isfinite([low, high]).all():
+        raise ExportError(f"layer {where}: its values are not finite")
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255 or 1.0)
+    return Grid(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)), signed=low < 0)
+
+
+def grid_of(site, quantizer):
+    """The `Grid` of a quantizer on the way to a site or behind it."""
+    scale, zero = _uniform(site, quantizer)
+    if quantizer.qp - quantizer.qn != 2**quantizer.bits - 1:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: a narrow range of inputs has no exact integer form")
+    shift = 127 - quantizer.qp
+    return Grid(scale, zero + shift, quantizer.bits, signed=quantizer.qn < zero)
+
+
+def _uniform(site, quantizer, x=None):
+    """Scale and zero point, of a tensor where they depend on it."""
+    if quantizer.problem:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
+    if quantizer.bits > 8:
+        raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.bits} bits, int8 holds 8")
+    _, scale, zero = quantizer.to_integers(tf.zeros((1,)) if x is None else tf.convert_to_tensor(x))
+    scale = np.float32(scale)
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise ExportError(f"layer {site.name}, {quantizer.name}: expected a positive step, received {scale}")
+    return scale, int(zero)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """The weights of a convolution or dense layer with BatchNorm folded into them.
+
+    Args:
+        codes: int8 (filters, height, width, channels), (1, height, width, channels) of a depthwise layer, or
+            (units, inputs).
+        scale: float32, one an output channel. bias: float64, the same. bits: bit width of the codes.
+        dtype: how the file holds them.
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+    bits: int
+    dtype: str = "int8"
+
+
+def folded(site, hard_sigmoid=False, storage="int8"):
+    """The `Folded` weights of a site; for a hard sigmoid behind it, those of `x / 6 + 1 / 2`."""
+    layer = site.layer
+    weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
+    if not all(np.isfinite(np.asarray(w)).all() for w in weights if "quantizer" not in w.path):
+        raise ExportError(f"layer {site.name}: weights that are not finite")
+    if getattr(layer, "quantization_mode", None):
+        raise ExportError(f"layer {site.name}: quantized by Keras ({layer.quantization_mode}), expected float weights")
+    if getattr(layer, "groups", 1) != 1 or tuple(getattr(layer, "dilation_rate", (1, 1))) != (1, 1):
+        raise ExportError(f"layer {site.name}: groups or dilation have no integer form here")
+    depthwise = site.kind == "depthwise_conv_2d"
+    # A BatchNorm or an activation on its own has no kernel: it takes each channel as it is.
+    kernel, bits = np.asarray(getattr(layer, "kernel", np.ones((1, 1, site.channels, 1)))), 8
+    if site.kind == "conv_2d" and kernel.ndim == 2:  # a Dense layer of each pixel
+        kernel = kernel[np.newaxis, np.newaxis]
+    if depthwise and kernel.shape[-1] != 1:
+        raise ExportError(f"layer {site.name}: depth multiplier {kernel.shape[-1]}, expected 1")
+    factor, bias = _norm(site)
+    dtype = "int8"
+    quantizer, codes = getattr(layer, "weight_quantizer", None), kernel
+    if quantizer is not None:
+        step, zero = _uniform(site, quantizer, kernel)
+        if zero or not quantizer.signed:
+            raise ExportError(f"layer {site.name}: expected signed weights with zero point 0, received {zero}")
+        codes, bits = quantizer.to_integers(tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
+    codes = codes.astype(np.float64).transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))  # filters first
+    by_channel = (1, 1, 1, -1) if depthwise else (-1, *[1] * (kernel.ndim - 1))
+    if quantizer is None:
+        codes = codes * factor.reshape(by_channel)
+        largest = np.abs(codes).max(axis=tuple(i for i, n in enumerate(by_channel) if n == 1))
+        scale = np.where(largest > 0, largest, largest.max() or 1.0) / 127
+        codes = np.rint(codes / scale.reshape(by_channel))
+    else:
+        codes, scale = _with_signs(site, codes, step, factor, by_channel)
+        if storage == "packed":
+            dtype = _packed(site, codes, bits)
+        # The bias is an integer at the scale of the products: with 2-bit codes that is so coarse that rounding it
+        # costs points of accuracy. Codes times a whole number use the room that the type has, and make it finer.
+        spread = max(1, RANGES[dtype][1] // 2 ** (bits - 1))
+        codes, scale = codes * spread, scale / spread
+    if hard_sigmoid:
+        scale, bias = scale / 6, (bias + 3) / 6
+    return Folded(codes.astype(np.int8), scale.astype(np.float32), bias, bits, dtype)
+
+
+def _packed(site, codes, bits):
+    """The smallest type that holds a layer's codes and that LiteRT computes it with."""
+    types = ("int2", "int4") if site.kind == "fully_connected" else ("int4",)
+    fitting = [t for t in types if RANGES[t][0] <= codes.min() and codes.max() <= RANGES[t][1]]
+    return fitting[0] if fitting else "int8"
+
+
+def _with_signs(site, codes, step, factor, by_channel):
+    """Quantized weights times the factor of their BatchNorm: its size goes into the scale, its sign into the codes."""
+    size = np.abs(factor)
+    dead = size == 0
+    scale = np.float64(step) * np.where(dead, size.max() or 1.0, size)
+    codes = codes * np.where(dead, 0, np.sign(factor)).reshape(by_channel)
+    if codes.max() > 127:
+        raise ExportError(
+            f"layer {site.name}: a negative BatchNorm factor turns weight -128 into 128, which int8 does not hold; "
+            "train with narrow_range=True"
+        )
+    return codes, scale
+
+
+def _norm(site):
+    """float64 (channels,): factor and offset of a layer's BatchNorm together with its bias."""
+    layer = site.layer
+    channels = site.channels
+    bias = np.asarray(layer.bias, np.float64) if getattr(layer, "use_bias", False) else np.zeros(channels)
+    norm = site.norm
+    if norm is None:
+        return np.ones(channels), bias
+    deviation = np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
+    factor = (np.asarray(norm.gamma, np.float64) if norm.scale else 1.0) / deviation
+    offset = np.asarray(norm.beta, np.float64) if norm.center else 0.0
+    return factor, offset + (bias - np.asarray(norm.moving_mean, np.float64)) * factor
