@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from tests.export.conftest import images
-from tflite_export import ExportError, export, reference, snap_biases, ties
+from tflite_export import ExportError, export, reference, ties
 from tflite_export.folding import folded
-from tflite_export.int_graph import not_packed, pixels_of, ratios, with_interface
+from tflite_export.int_graph import pixels_of, ratios, with_interface
 from tflite_export.lower import check, lower, saturated
 from tflite_export.runtime import Runtime
-from tflite_export.verify import agreements, verify
+from tflite_export.verify import verify
 from tflite_export.writer import write
 from tfqnas import layers
 from tfqnas.errors import UserError
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ, Calibrated
+from tfqnas.quantizers import LSQ
 from tfqnas.sites import sites_of
 from tfqnas.supernet import initialize
 
@@ -494,117 +494,3 @@ def test_other_operations_are_exact_and_close_to_the_float_model(build):
     expected = np.asarray(model(x))
     assert values.reshape(expected.shape).shape == expected.shape
     assert np.abs(values.reshape(expected.shape) - expected).max() < 0.06 * np.ptp(expected)
-
-
-# -- Models of tfqnas.quantize -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bits", [8, 4, 3, 2])
-def test_quantized_models_of_every_operation_are_exact(bits):
-    from tests.conversion_test import SHAPE, quantized, ready, residual_model
-
-    x = images(SHAPE)
-    model = ready(quantized(residual_model(), bits=bits), x)
-    for variable in model.trainable_variables:  # biases of zero meet the halves between two codes too often
-        if "step" not in variable.path:
-            variable.assign_add(np.random.default_rng(3).normal(size=variable.shape) * 0.05)
-    graph, plain = assert_exact(model, x)
-    kinds = {op.kind for op in graph.ops}
-    assert kinds >= {"conv_2d", "depthwise_conv_2d", "fully_connected", "add", "mul", "mean", "softmax", "pad",
-                     "max_pool_2d", "average_pool_2d", "resize_nearest", "reshape", "hard_swish"}  # fmt: skip
-    if bits < 8:  # with 8 bits everywhere there is little to see, and halves of the average pool are most of it
-        assert_evaluation_sees_the_rounding(model, x, plain)
-
-
-def assert_evaluation_sees_the_rounding(model, x, integers):
-    """What is left between an integer-aware model and its integers is float32's rounding next to halves."""
-    from tfqnas import quantize
-
-    aware = quantize(model, integer_aware=True)
-    initialize(aware, x, missing_only=True)
-    graph, of_aware = assert_exact(aware, x)
-    snap_biases(aware, graph)
-    snapped = lower(aware, x)
-    for name, tensor in graph.tensors.items():  # they move to where the integers are
-        if name.endswith("/bias"):
-            np.testing.assert_array_equal(snapped.tensors[name].data, tensor.data)
-    blind, seen = np.abs(integers - np.asarray(model(x))), np.abs(of_aware - np.asarray(aware(x)))
-    assert np.median(seen) < 1e-6 or seen.mean() < 0.6 * blind.mean()
-
-
-def test_an_integer_aware_subnet_evaluates_as_its_integers(subnets):
-    model = subnets(4)
-    x = images(model.input_shape[1:])
-    assert_evaluation_sees_the_rounding(model, x, assert_exact(model, x)[1])
-
-
-# -- Packed weights ------------------------------------------------------------------------------------------------
-
-
-def bytes_of_weights(blob):
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(blob, 0)
-    found = {}
-    for tensor in model.subgraphs[0].tensors:
-        if tensor.name.endswith(b"/weights"):
-            kind = next(k for k, v in vars(schema.TensorType).items() if v == tensor.type)
-            found[tensor.name.decode().removesuffix("/weights")] = kind, bytes(model.buffers[tensor.buffer].data)
-    return found
-
-
-@pytest.mark.parametrize("bits", [4, 3, 2])
-def test_weights_of_few_bits_are_packed_and_unpack_to_the_same_codes(bits):
-    from tests.conversion_test import SHAPE, quantized, ready, residual_model
-
-    x = images(SHAPE)
-    model = ready(quantized(residual_model(), bits=bits), x)
-    graph = lower(model, x, storage="packed")
-    stored = bytes_of_weights(write(graph))
-    assert not_packed(graph).keys() == {"stem", "classifier"}  # of 8 bits
-    for name, (kind, data) in stored.items():
-        codes = graph.tensors[f"{name}/weights"].data.ravel()
-        width = {"INT8": 8, "INT4": 4, "INT2": 2}[kind]
-        assert width == (8 if name in ("stem", "classifier") else 2 if name == "hidden" and bits == 2 else 4), name
-        assert len(data) == -(-codes.size * width // 8)
-        numbers = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").reshape(-1, width)
-        values = numbers @ (1 << np.arange(width)) - (numbers[:, -1].astype(int) << width)
-        np.testing.assert_array_equal(values[: codes.size], codes)
-    xnnpack = agreements(graph, write(graph), pixels_of(graph, x))[0]
-    assert xnnpack.same_class > 0.5 and xnnpack.largest_difference < 64  # rounds otherwise, but computes the same
-    with pytest.raises(ExportError, match="storage: expected one of int8, packed, received 'int1'"):
-        lower(model, x, storage="int1")
-
-
-def test_what_does_not_fit_in_4_bits_is_not_packed_and_named():
-    layer = quantized(filters=4, use_bias=False, name="inner")
-    turned = norm(np.array([1.0, -1.0, 1.0, 1.0]), name="turned")
-    model = chain(keras.layers.Conv2D(6, 3, activation="relu"), layer, turned)
-    initialize(model, images((7, 5, 2)))
-    kernel = layer.kernel.numpy()
-    kernel[..., 1] = -100.0  # the lowest code, which the negative factor turns into 8
-    layer.kernel.assign(kernel)
-    graph = lower(model, images((7, 5, 2)), storage="packed")
-    assert "turns weight -8 into 8" in not_packed(graph)["inner"]
-    assert bytes_of_weights(write(graph))["inner"][0] == "INT8"
-
-
-def test_verification_of_packed_files_does_not_expect_what_their_kernels_do_not_compute(subnets):
-    model = subnets(4)
-    x = images(model.input_shape[1:])
-    graph = lower(model, x, storage="packed")
-    result = verify(model, graph, write(graph), x, np.asarray(model(x)).argmax(1))
-    assert not result.exact and result.problem(100) is None
-    others = agreements(lower(model, x), write(lower(model, x)), pixels_of(graph, x))
-    assert others[0].identical == 1 and others[0].largest_difference == 0
-    assert [other.kernels for other in others] == ["xnnpack", "builtin", "reference"]
-    assert others[2].identical < 1  # they round twice
-
-
-def test_additions_whose_quantizers_differ_are_refused():
-    x = inputs = keras.Input((6, 6, 4))
-    left, right = (layers.Quantize(Calibrated(), name=f"q{i}")(conv(x, 4, name=f"c{i}")) for i in range(2))
-    model = keras.Model(inputs, keras.layers.Add(name="sum")([left, right]))
-    initialize(model, images((6, 6, 4)))
-    with pytest.raises(ExportError, match="layer sum.*one grid, but c0 and c1 have quantizers that differ"):
-        lower(model, images((6, 6, 4)))
