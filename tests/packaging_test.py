@@ -49,7 +49,7 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel):
     names = set(wheel.namelist())
     for directory, package in (("tfqnas",) * 2, ("tflite_export",) * 2, ("tools", "tfqnas_tools")):
         for path in (ROOT / directory).rglob("*"):
-            if path.suffix in (".py", ".json"):
+            if path.suffix in (".py", ".json", ".css", ".js"):
                 assert f"{package}/{path.relative_to(ROOT / directory).as_posix()}" in names
 
 

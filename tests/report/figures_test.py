@@ -1,5 +1,6 @@
+"""The PNG files."""
+
 import random
-import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfqnas import report
+from tfqnas.report import figures
 
 
 def scored(bits, n=60, low=0.3, high=6.0, top=0.99):
@@ -65,7 +67,7 @@ def test_a_figure_of_nothing_is_refused(tmp_path):
 @pytest.mark.parametrize("restart", [True, False])
 def test_stages_follow_each_other_whether_or_not_their_steps_restart(restart):
     records = log(["biggest", "supernet"], restart=restart)
-    stages = report._stages(records)
+    stages = figures._stages(records)
     assert [(stage, points[0][0], points[-1][0]) for stage, points in stages] == [
         ("biggest", 1, 20),
         ("supernet", 21, 40),
@@ -87,49 +89,9 @@ def test_steps_repeated_after_a_kill_count_once():
         {"stage": "a", "step": 8, "loss": 2.0},
         {"stage": "a", "step": 9, "loss": 3.0},
     ]
-    ((_, points),) = report._stages(records)
+    ((_, points),) = figures._stages(records)
     assert [x for x, _ in points] == list(range(1, 11))
     assert points[7][1]["loss"] == 2.0
-
-
-ROWS = [{"arch": "small", "bits": 2, "accuracy": 0.5}, {"arch": "x<y", "bits": 16, "accuracy": None}]
-COLUMNS = ["arch", "bits", ("accuracy", "top 1", ".1%")]
-
-
-def test_a_table_is_aligned_numbers_to_the_right():
-    assert report.table(ROWS, COLUMNS).splitlines() == [
-        "arch   bits  top 1",
-        "-----  ----  -----",
-        "small     2  50.0%",
-        "x<y      16      -",
-    ]
-
-
-def test_a_table_without_rows_has_its_head():
-    assert report.table([], COLUMNS).splitlines() == ["arch  bits  top 1", "----  ----  -----"]
-
-
-def test_the_page_needs_no_other_file_and_escapes_text(tmp_path):
-    picture = report.pareto_figure({4: scored(4)}, tmp_path / "p.png", "t", "d")
-    items = [
-        "a < b & c",
-        report.Picture(picture, 'the "front"'),
-        report.Table(ROWS, COLUMNS, "subnets"),
-        report.Code("a <b>"),
-    ]
-    path = report.write_html(
-        tmp_path / "report.html", "4 < 8 $body {body}", [report.Section("Results", items)]
-    )
-    page = path.read_text()
-    assert re.findall(r'(?:src|href)="(.{11})', page) == ["data:image/"]
-    for text in ("a &lt; b &amp; c", "x&lt;y", "a &lt;b&gt;", "<td class=n>50.0%</td>", "<h2>Results</h2>"):
-        assert text in page
-    assert page.count("<section>") == 1
-
-
-def test_an_item_that_is_none_of_the_kinds_is_named(tmp_path):
-    with pytest.raises(TypeError, match="not int"):
-        report.write_html(tmp_path / "a.html", "t", [report.Section("s", [3])])
 
 
 def test_matplotlib_is_loaded_on_use_only():

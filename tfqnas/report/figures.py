@@ -1,21 +1,13 @@
-"""What a run shows to people: pictures, tables, and one HTML page that needs no other file."""
+"""Figures of a run as PNG files, drawn with matplotlib, which is loaded on use only."""
 
-import base64
-import html
 import io
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from string import Template
 
 from tfqnas.files import write_atomically
-
-# Okabe and Ito's colours, told apart with every kind of colour vision; markers differ too, for print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_STYLES = tuple(zip(_COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
-_INK, _GREY, _GRID = "#222222", "#6b6b6b", "#e6e6e6"
+from tfqnas.report.style import COLOURS, GREY, GRID, INK, STYLES, accuracy_limits, bits_label
 
 
 def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
@@ -27,14 +19,14 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
         dataset: shown under the title, with the number of subnets.
     """
     groups = {
-        _label(label): [_point(label, r) for r in records] for label, records in scored.items() if records
+        bits_label(label): [_point(label, r) for r in records] for label, records in scored.items() if records
     }
     if not groups:
         raise ValueError("pareto_figure: there are no scored subnets")
     figure = _new_figure(7.6, 4.8)
     axes = figure.add_subplot()
     fronts, ends = {}, {}
-    for (label, points), (colour, marker) in zip(groups.items(), cycle(_STYLES), strict=False):
+    for (label, points), (colour, marker) in zip(groups.items(), cycle(STYLES), strict=False):
         axes.scatter(
             [x for x, _, _ in points], [y for _, y, _ in points],
             s=13, color=colour, alpha=0.22, linewidths=0, zorder=2,
@@ -60,10 +52,10 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
     subtitle = f"{dataset} · {len(every):,} subnets scored, Pareto front of each bit width"
     if hidden:
         subtitle += f" · {hidden:,} below the axis"
-    axes.set_title(title, loc="left", fontsize=13.5, fontweight="bold", color=_INK, pad=25)
+    axes.set_title(title, loc="left", fontsize=13.5, fontweight="bold", color=INK, pad=25)
     axes.annotate(
         subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points",
-        fontsize=9, color=_GREY,
+        fontsize=9, color=GREY,
     )  # fmt: skip
     return _save(figure, path, grid="y")
 
@@ -82,23 +74,23 @@ def transfer_figure(panels: Mapping, path, title: str) -> Path:
     for number, (label, panel) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), number)
         own, moved, every = ([(x, 100 * y) for x, y in sorted(panel[key])] for key in ("front", "moved", "scored"))
-        axes.plot(*_columns(every), "o", markersize=3.5, color=_GREY, alpha=0.25, markeredgewidth=0)
-        colour, other = _COLOURS[number % len(_COLOURS)], _COLOURS[0]
+        axes.plot(*_columns(every), "o", markersize=3.5, color=GREY, alpha=0.25, markeredgewidth=0)
+        colour, other = COLOURS[number % len(COLOURS)], COLOURS[0]
         axes.step(*_columns(own), where="post", color=colour, linewidth=1.8)
         axes.plot(
             *_columns(own), "s", markersize=6, color=colour, markeredgecolor="white", label="the front found here"
         )
         axes.plot(
             *_columns(moved), "o", markersize=8, color="none", markeredgecolor=other, markeredgewidth=1.6,
-            label=f"architectures of the {_label(panel['source'])} front",
+            label=f"architectures of the {bits_label(panel['source'])} front",
         )  # fmt: skip
         _set_axes(axes, [(*point, False) for point in [*every, *moved]], [*own, *moved])
         axes.set_xlabel("effective MFLOPs")
         axes.set_ylabel("accuracy on held-out training images, %" if number == 1 else "")
-        name = f"{_label(label)}: Kendall's tau with {_label(panel['source'])} {panel['tau']:.2f}"
-        axes.set_title(name, loc="left", fontsize=10.5, fontweight="bold", color=_INK)
+        name = f"{bits_label(label)}: Kendall's tau with {bits_label(panel['source'])} {panel['tau']:.2f}"
+        axes.set_title(name, loc="left", fontsize=10.5, fontweight="bold", color=INK)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
     return _save(figure, path, "y")
 
 
@@ -123,7 +115,7 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
             curve = [(x, factor * r[key]) for x, r in points if isinstance(r.get(key), numbers.Real)]
             sparse = len(curve) < 16
             axes.plot(
-                *_columns(curve), color=_COLOURS[number % len(_COLOURS)], linewidth=1.5,
+                *_columns(curve), color=COLOURS[number % len(COLOURS)], linewidth=1.5,
                 marker="o" if sparse else None, markersize=3.2,
             )  # fmt: skip
             if number:
@@ -139,11 +131,11 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
         turned = len(str(stage)) * 0.0095 > share
         panels[0].annotate(
             str(stage), (points[0][0], 1), xycoords=("data", "axes fraction"), xytext=(3, 4),
-            textcoords="offset points", fontsize=8.5, color=_COLOURS[number % len(_COLOURS)],
+            textcoords="offset points", fontsize=8.5, color=COLOURS[number % len(COLOURS)],
             rotation=35 if turned else 0, ha="left", va="bottom", rotation_mode="anchor",
         )  # fmt: skip
     panels[-1].set_xlabel("step")
-    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
     return _save(figure, path)
 
 
@@ -160,7 +152,7 @@ def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
     for number, (name, rows) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), number)
         for y, (_, values, strong) in enumerate(rows):
-            colour = _COLOURS[(number - 1) % len(_COLOURS)] if strong else _GREY
+            colour = COLOURS[(number - 1) % len(COLOURS)] if strong else GREY
             axes.plot([min(values), max(values)], [y, y], color=colour, linewidth=1.8)
             axes.plot(values, [y] * len(values), "o", color=colour, markersize=7, markeredgecolor="white")
             axes.annotate(
@@ -170,70 +162,11 @@ def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.margins(x=0.18)
-        axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=_INK)
+        axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=INK)
         axes.set_xlabel(axis)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
     return _save(figure, path, "x")
 
-
-def table(rows: Sequence[Mapping], columns: Sequence) -> str:
-    """Rows as aligned text, numbers to the right.
-
-    Args:
-        rows: mappings; a missing or None value shows as "-".
-        columns: each a key, or (key, heading), or (key, heading, format specification as of `format`).
-    """
-    headings, cells, right = _cells(rows, columns)
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    lines = [headings, ["-" * width for width in widths], *cells]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in a page; rows and columns as of `table`."""
-
-    rows: Sequence[Mapping]
-    columns: Sequence
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG file, embedded in the page."""
-
-    path: str | Path
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Code:
-    """Preformatted text, such as a command."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it: paragraphs (str), `Table`, `Picture`, `Code`."""
-
-    heading: str
-    items: Sequence = ()
-
-
-def write_html(path, title: str, sections: Sequence) -> Path:
-    """One self-contained page of `Section`s, written atomically: pictures embedded, all text escaped."""
-    body = "\n".join(_section(section) for section in sections)
-    return write_atomically(path, Template(_PAGE).substitute(title=html.escape(title), body=body))
-
-
-# -- figures ------------------------------------------------------------------------------------------
 
 _CURVES = (  # key, axis title, factor, relative height
     ("loss", "loss", 1.0, 1.0),
@@ -255,10 +188,10 @@ def _new_figure(width: float, height: float):
 def _save(figure, path, grid: str = "both") -> Path:
     for axes in figure.axes:
         axes.set_axisbelow(True)
-        axes.grid(color=_GRID, linewidth=0.8, axis=grid)
-        axes.tick_params(colors=_GREY, labelsize=9, length=0, which="both")
-        axes.xaxis.label.set(color=_INK, fontsize=10)
-        axes.yaxis.label.set(color=_INK, fontsize=10)
+        axes.grid(color=GRID, linewidth=0.8, axis=grid)
+        axes.tick_params(colors=GREY, labelsize=9, length=0, which="both")
+        axes.xaxis.label.set(color=INK, fontsize=10)
+        axes.yaxis.label.set(color=INK, fontsize=10)
         for side, spine in axes.spines.items():
             spine.set_visible(side == "bottom")
             spine.set_color("#999999")
@@ -268,11 +201,7 @@ def _save(figure, path, grid: str = "both") -> Path:
 
 
 def _set_axes(axes, every: Sequence, front: Sequence) -> int:
-    """Scales and limits; returns how many points lie below.
-
-    The fronts get at least half of the height. The worst 2% of the subnets may fall out: they would squeeze
-    the rest.
-    """
+    """Scales and limits; returns how many points lie below (`accuracy_limits`)."""
     xs, ys = [point[0] for point in every], [point[1] for point in every]
     low, high = min(xs), max(xs)
     if high > 10 * low:
@@ -285,10 +214,7 @@ def _set_axes(axes, every: Sequence, front: Sequence) -> int:
     else:
         span = (high - low) or 0.1 * high
         axes.set_xlim(low - 0.05 * span, high + 0.13 * span)
-    top, bottom = max(ys), min(y for _, y in front) if front else min(ys)
-    height = max(top - bottom, 1.0)
-    floor = max(min(bottom, sorted(ys)[len(ys) // 50]), bottom - height)
-    axes.set_ylim(floor - 0.04 * (top - floor + 1), top + 0.06 * (top - floor + 1))
+    axes.set_ylim(*accuracy_limits(ys, [y for _, y in front]))
     return sum(y < axes.get_ylim()[0] for y in ys)
 
 
@@ -310,10 +236,6 @@ def _label_fronts(axes, ends: Mapping) -> None:
             color=colour, fontsize=10.5, fontweight="bold", annotation_clip=False, zorder=5,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
-
-
-def _label(label) -> str:
-    return f"{label} bits" if isinstance(label, int) else str(label)
 
 
 def _point(label, record: Mapping) -> tuple[float, float, bool]:
@@ -340,92 +262,3 @@ def _stages(records: Sequence[Mapping]) -> list:
 
 def _columns(points: Sequence) -> tuple:
     return tuple(zip(*points, strict=True)) or ((), ())
-
-
-# -- tables and pages ---------------------------------------------------------------------------------
-
-
-def _cells(rows: Sequence[Mapping], columns: Sequence) -> tuple[list, list, list]:
-    """Headings, formatted cells, and for each column whether it holds numbers."""
-    full = [(c, c, "") if isinstance(c, str) else (*c, "")[:3] for c in columns]
-    cells = [[_cell(row.get(key), spec) for key, _, spec in full] for row in rows]
-    right = []
-    for key, _, _ in full:
-        values = [row[key] for row in rows if row.get(key) is not None]
-        right.append(bool(values) and all(isinstance(value, numbers.Real) for value in values))
-    return [heading for _, heading, _ in full], cells, right
-
-
-def _cell(value, spec: str) -> str:
-    if value is None:
-        return "-"
-    return format(value, spec) if spec and isinstance(value, numbers.Real) else str(value)
-
-
-def _section(section: Section) -> str:
-    items = "\n".join(_item(item) for item in section.items)
-    return f"<section>\n<h2>{html.escape(section.heading)}</h2>\n{items}\n</section>"
-
-
-def _item(item) -> str:
-    match item:
-        case str():
-            return f"<p>{html.escape(item)}</p>"
-        case Code(text):
-            return f"<pre>{html.escape(text)}</pre>"
-        case Picture(path, caption):
-            data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-            name = html.escape(caption or Path(path).stem, quote=True)
-            legend = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-            return f'<figure><img alt="{name}" src="data:image/png;base64,{data}">{legend}</figure>'
-        case Table(rows, columns, caption):
-            return _html_table(rows, columns, caption)
-    raise TypeError(f"a section holds str, Table, Picture and Code, not {type(item).__name__}")
-
-
-def _html_table(rows: Sequence[Mapping], columns: Sequence, caption: str) -> str:
-    headings, cells, right = _cells(rows, columns)
-
-    def line(tag: str, values: Sequence[str]) -> str:
-        filled = (
-            f"<{tag}{' class=n' if to_right else ''}>{html.escape(value)}</{tag}>"
-            for value, to_right in zip(values, right, strict=True)
-        )
-        return f"<tr>{''.join(filled)}</tr>"
-
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    body = "\n".join(line("td", row) for row in cells)
-    head = f"<thead>{line('th', headings)}</thead>"
-    return f"<div class=wide><table>{title}{head}\n<tbody>{body}</tbody></table></div>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-body { margin: 2.5rem auto; max-width: 60rem; padding: 0 1.2rem; color: #222; background: #fff;
-       font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 1.5rem; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { max-width: 44rem; }
-figure { margin: 1rem 0; }
-img { max-width: 100%; height: auto; }
-figcaption, caption { color: #6b6b6b; font-size: .88rem; text-align: left; padding-bottom: .4rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; }
-th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; white-space: nowrap;
-         border-bottom: 1px solid #e6e6e6; }
-th { border-bottom-color: #999; font-weight: 600; }
-.n { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f6f6f6; padding: .7rem 1rem; overflow-x: auto; font-size: .88rem; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$body
-</body>
-</html>
-"""

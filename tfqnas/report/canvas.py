@@ -1,0 +1,68 @@
+"""What all figures share: a canvas, its axes, and how a file is written. matplotlib is loaded on use only."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfqnas.files import write_atomically
+from tfqnas.report.style import GREY, GRID, INK, STYLES, accuracy_limits
+
+
+def new_figure(width: float, height: float):
+    """A figure that knows no window system and leaves matplotlib's global state alone; inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure, path, grid: str = "both") -> Path:
+    """Writes a PNG atomically, all axes in one style; `grid`: "x", "y" or "both"."""
+    for axes in figure.axes:
+        axes.set_axisbelow(True)
+        axes.grid(color=GRID, linewidth=0.8, axis=grid)
+        axes.tick_params(colors=GREY, labelsize=9, length=0, which="both")
+        axes.xaxis.label.set(color=INK, fontsize=10)
+        axes.yaxis.label.set(color=INK, fontsize=10)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color("#999999")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return write_atomically(path, buffer.getvalue())
+
+
+def cost_axis(axes, costs: Sequence) -> None:
+    """Limits of an axis of costs, logarithmic where they differ more than tenfold; room for labels on the right."""
+    low, high = min(costs), max(costs)
+    if high > 10 * low:
+        axes.set_xscale("log")
+        span = (high / low) ** 0.05
+        axes.set_xlim(low / span, high * span**2.6)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        if high < 100 * low:
+            axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "235" else "")
+    else:
+        span = (high - low) or 0.1 * high
+        axes.set_xlim(low - 0.05 * span, high + 0.13 * span)
+
+
+def set_axes(axes, every: Sequence, front: Sequence) -> int:
+    """Scales and limits of cost and accuracy in per cent; returns how many points lie below (`accuracy_limits`)."""
+    ys = [point[1] for point in every]
+    cost_axis(axes, [point[0] for point in every])
+    axes.set_ylim(*accuracy_limits(ys, [y for _, y in front]))
+    return sum(y < axes.get_ylim()[0] for y in ys)
+
+
+def columns(points: Sequence) -> tuple:
+    return tuple(zip(*points, strict=True)) or ((), ())
+
+
+def looks(labels: Sequence) -> dict:
+    """Colour and marker of each supernet: bit widths as in every figure of a run, floating point (None) in black."""
+    bits = [label for label in labels if label is not None]
+    found = {label: STYLES[i % len(STYLES)] for i, label in enumerate(bits)}
+    return {**found, None: (INK, "X")}

@@ -1,0 +1,113 @@
+"""Drawings of architectures, stage by stage, beneath each other and in one scale."""
+
+import html
+from collections.abc import Mapping
+
+from tfqnas.report.page import Html
+from tfqnas.report.style import space_kernel_colours
+from tfqnas.report.svg import tag, text
+
+_SLOT, _BAR, _GAP, _NARROWEST = 38, 30, 16, 76  # pixels: a block's place, its bar, between stages, of a stage
+_TITLE, _HEAD, _HEIGHT, _FOOT = 26, 36, 84, 58  # of a row: its title, stage titles, the widest block, block labels
+
+
+def architecture_drawing(space, archs: Mapping, caption: str = "") -> Html:
+    """Each block a bar, as high as its hidden width, in the colour of its kernel size.
+
+    Args:
+        space: `SearchSpace`.
+        archs: label -> `Arch` of that space, drawn beneath each other, stage under stage.
+        caption: a sentence below.
+
+    Raises:
+        ValueError: there are none, or one is not of this space.
+    """
+    if not archs:
+        raise ValueError("architecture_drawing: there are no architectures")
+    blocks = {label: _stages(space, arch) for label, arch in archs.items()}
+    widths = [
+        max(_NARROWEST, _SLOT * max(len(stages[s]) for stages in blocks.values())) for s in range(len(space.stages))
+    ]
+    widest = max(block.hidden for stages in blocks.values() for stage in stages for block, _ in stage)
+    height = _TITLE + _HEAD + _HEIGHT + _FOOT
+    rows = "".join(
+        tag("g", _row(space, label, arch, blocks[label], widths, widest), transform=f"translate(0 {height * number})")
+        for number, (label, arch) in enumerate(archs.items())
+    )
+    width = sum(widths) + _GAP * len(widths)
+    drawing = tag(
+        "svg", rows, class_="drawing", width=width, viewBox=f"0 0 {width} {height * len(archs)}", role="img",
+        aria_label="; ".join(f"{label}: {arch.key}" for label, arch in archs.items()),
+    )  # fmt: skip
+    # A region that scrolls is one that the keyboard can reach.
+    scroll = tag("div", drawing, class_="wide", tabindex=0, role="region", aria_label="architectures, stage by stage")
+    words = html.escape(" ".join(filter(None, [caption, _outside(space)])))
+    return Html(f'<figure class="archs">{_legend(space)}{scroll}<figcaption>{words}</figcaption></figure>')
+
+
+def _stages(space, arch) -> list:
+    """For each stage its blocks, as (`Block`, expand ratio)."""
+    expands = iter(arch.expands)
+    stages: list = [[] for _ in space.stages]
+    for block in space.blocks(arch):
+        stage = space.stages[block.stage]
+        stages[block.stage].append((block, stage.expands[0] if stage.fixed else next(expands)))
+    return stages
+
+
+def _row(space, label: str, arch, stages: list, widths: list, widest: int) -> str:
+    marks = [text(label, x=0, y=15, class_="label")]
+    x = 0
+    for s, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
+        marks.append(_stage(space, s, blocks, x, width))
+        for block, expand in blocks:
+            marks.append(_block(block, expand, x + _SLOT * block.index, widest, space_kernel_colours(space)))
+        x += width + _GAP
+    return "".join(marks)
+
+
+def _stage(space, number: int, blocks: list, x: int, width: int) -> str:
+    """Title and base line of a stage: height, width and channels of what it puts out."""
+    last = blocks[-1][0]
+    size = -(-last.size // last.stride)
+    return (
+        text(f"stage {number + 1}", x=x, y=_TITLE + 10, class_="muted")
+        + text(f"{size}×{size}×{last.out_channels}", x=x, y=_TITLE + 24)
+        + tag("line", x1=x, x2=x + width, y1=_TITLE + _HEAD + _HEIGHT, y2=_TITLE + _HEAD + _HEIGHT, class_="base")
+    )
+
+
+def _block(block, expand, x: int, widest: int, colours: Mapping) -> str:
+    base = _TITLE + _HEAD + _HEIGHT
+    high = max(2.0, (_HEIGHT - 14) * block.hidden / widest)
+    middle = {"x": x + _BAR / 2, "text_anchor": "middle"}
+    se = text("SE", y=base + 42, class_="se", **middle) if block.se_channels else ""
+    return (
+        tag("rect", x=x, y=base - high, width=_BAR, height=high, fill=colours[block.kernel])
+        + text(block.hidden, y=base - high - 4, class_="muted", **middle)
+        + text(f"{block.kernel}×{block.kernel}", y=base + 15, **middle)
+        + text(f"e{expand}", y=base + 29, **middle)
+        + se
+    )
+
+
+def _legend(space) -> str:
+    swatches = "".join(
+        f'<span><i style="background:{colour}"></i>{kernel}×{kernel}</span>'
+        for kernel, colour in space_kernel_colours(space).items()
+    )
+    se = "<span><b>SE</b> squeeze-excite</span>" if any(stage.se for stage in space.stages) else ""
+    return (
+        f'<p class="keys">{swatches}<span><b>240</b> hidden width, as high as the bar</span>'
+        f"<span><b>e6</b> expand ratio 6</span>{se}"
+        "<span><b>7×7×40</b> height, width and channels behind a stage</span></p>"
+    )
+
+
+def _outside(space) -> str:
+    """What all subnets have alike."""
+    mix = f", feature mix ({space.mix_channels})" if space.mix_channels else ""
+    return (
+        f"Not drawn, alike in all: the first convolution ({space.stem_channels} channels) and, behind the stages, "
+        f"the head ({space.head_channels} channels{mix}) and the classifier."
+    )

@@ -1,0 +1,54 @@
+"""Colours, names and limits that the pictures and the page share."""
+
+from collections.abc import Sequence
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; markers differ too, for print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = tuple(zip(COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
+INK, GREY, GRID = "#222222", "#6b6b6b", "#e6e6e6"
+# From the other end: the first colours are those of the bit widths.
+_KERNEL_COLOURS = COLOURS[::-1]
+
+# What people call the costs of a record; others go by their own name.
+COSTS = {
+    "effective_mflops": "effective MFLOPs",
+    "mmacs": "million MACs",
+    "mbitops": "million BitOPs",
+    "params": "parameters",
+    "kB": "kB of weights",
+    "latency_ms": "latency, ms",
+    "npu_cycles": "NPU cycles",
+}
+
+
+def bits_label(label) -> str:
+    """ "4 bits" of 4, "float" of None, and text as it is."""
+    if label is None:
+        return "float"
+    return f"{label} bits" if isinstance(label, int) else str(label)
+
+
+def cost_label(name: str) -> str:
+    return COSTS.get(name, name)
+
+
+def kernel_colours(kernels: Sequence) -> dict:
+    """A colour for each kernel size, in ascending order, as in every drawing of one space."""
+    return {k: _KERNEL_COLOURS[i % len(_KERNEL_COLOURS)] for i, k in enumerate(sorted(set(kernels)))}
+
+
+def space_kernel_colours(space) -> dict:
+    """`kernel_colours` of all kernel sizes in a search space."""
+    return kernel_colours([kernel for stage in space.stages for kernel in stage.kernels])
+
+
+def accuracy_limits(every: Sequence, front: Sequence) -> tuple[float, float]:
+    """Lower and upper end of an axis of accuracies in per cent.
+
+    The fronts get at least half of the height. The worst 2% of the subnets may fall out: they would squeeze
+    the rest.
+    """
+    top, bottom = max(every), min(front) if front else min(every)
+    height = max(top - bottom, 1.0)
+    floor = max(min(bottom, sorted(every)[len(every) // 50]), bottom - height)
+    return floor - 0.04 * (top - floor + 1), top + 0.06 * (top - floor + 1)
