@@ -51,6 +51,17 @@ def test_wrong_parts_are_refused():
 
 
 @pytest.mark.slow
+def test_the_short_form_times_every_searcher():
+    result = benchmark("--short", name="search")
+    assert result.returncode == 0, result.stderr[-4000:]
+    measured = values(result.stdout)
+    assert list(measured) == [
+        "nsga2", "three objectives, a limit", "one by one", "ageing", "bins", "coarse", "pymoo"
+    ]  # fmt: skip
+    assert all(math.isfinite(value) and value > 0 for value in measured.values())
+
+
+@pytest.mark.slow
 def test_the_short_form_reads_images_in_every_way():
     result = benchmark("--short", name="input")
     assert result.returncode == 0, result.stderr[-4000:]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from tfqnas.arch import Arch, fields_from_json
+from tfqnas.search.dominance import non_dominated
 
 
 def pareto_front(costs, accuracies):
@@ -58,13 +59,18 @@ class Result:
         arch: `Arch`.
         accuracy: the score, more is better.
         costs: dict of names and numbers.
-        extra: dict of whatever else is known of it, that JSON can hold.
+        extra: dict of whatever else is known of it, that JSON can hold; "estimated" says that accuracy is no count.
     """
 
     arch: Arch
     accuracy: float
     costs: dict
     extra: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def estimated(self):
+        """Whether it was given up before all images were seen: its accuracy is an estimate."""
+        return bool(self.extra.get("estimated"))
 
     def __post_init__(self):
         # numpy's numbers, which costs and scores often are, are none to JSON.
@@ -79,24 +85,40 @@ class ParetoFront:
 
     Args:
         rows: tuple of `Result`.
-        by: name of the cost that decides.
+        by: name of the cost that decides, or a tuple of such names; the first gives the order.
     """
 
     rows: tuple[Result, ...]
-    by: str
+    by: str | tuple[str, ...]
+
+    def __post_init__(self):
+        # JSON knows no tuples.
+        if not isinstance(self.by, str):
+            object.__setattr__(self, "by", tuple(self.by))
 
     @classmethod
     def of(cls, results, by):
-        """The front of `results` by accuracy and the cost named `by`.
+        """The front of `results` by accuracy and the cost named `by`, or several costs.
+
+        A result stays if no other one is at least as good in accuracy and all these costs; of equal ones the first.
+        Estimates are no part of a front. `by` None: the first cost of the first result.
 
         Raises:
             ValueError: a result has no such cost.
         """
-        results = list(results)
+        results = [result for result in results if not result.estimated]
+        if by is None:
+            by = next(iter(results[0].costs)) if results else ()
+        names = (by,) if isinstance(by, str) else tuple(by)
         for result in results:
-            if by not in result.costs:
-                raise ValueError(f"{result.arch.key}: no cost {by!r}, known are {', '.join(result.costs)}")
-        front = pareto_front([r.costs[by] for r in results], [r.accuracy for r in results])
+            for name in names:
+                if name not in result.costs:
+                    raise ValueError(f"{result.arch.key}: no cost {name!r}, known are {', '.join(result.costs)}")
+        costs, accuracies = [[r.costs[name] for r in results] for name in names], [r.accuracy for r in results]
+        if len(names) == 1:
+            front = pareto_front(*costs, accuracies)
+        else:
+            front = non_dominated(np.column_stack((*costs, np.negative(accuracies))))
         return cls(tuple(results[i] for i in front), by)
 
     def to_json(self):

@@ -16,7 +16,7 @@ _WALKS = 10
 
 
 class RandomBins(Searcher):
-    """Different random architectures, `per_bin` in every bin of cost (OQA, A.2: 2,000 in every 50 MFLOPs).
+    """Different random architectures, `per_bin` in every bin of cost (OQA, section 3.3: 2,000 in every 50 MFLOPs).
 
     Sampling puts nearly everything near the middle of the cost range. So bins are filled by sampling as far
     as that goes, and those not full then by walks: each starts at a random architecture and mutates about two

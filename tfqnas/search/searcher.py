@@ -9,17 +9,28 @@ _MAX_REQUESTS_WITHOUT_NEWS = 100
 
 
 class Searcher:
-    """Proposes architectures. Subclasses write `ask`, and `tell` where they learn from scores."""
+    """Proposes architectures. Subclasses write `ask`, and `tell` where they learn from scores.
+
+    A searcher knows from its construction what architectures cost; it is told accuracies only.
+
+    Attributes:
+        generation: how many architectures it wants judged at a time; None: as many as the caller likes.
+    """
+
+    generation = None
 
     def ask(self, n):
         """Returns a list of at most `n` `Arch`s to be scored; an empty list ends the search."""
         raise NotImplementedError
 
     def tell(self, archs, scores):
-        """Receives the scores (floats, more is better) of the architectures of the last `ask`, in order."""
+        """Receives the scores (floats, more is better) of architectures of the last `ask`, in order.
+
+        Some or all of those asked for may be missing: a predictor has screened them out, and they get no score.
+        """
 
 
-def run(searcher, score, cost, budget, on_result=None, batch=16, results=(), by=None):
+def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), by=None):
     """Lets `searcher` propose and `score` judge until `budget` different architectures are scored.
 
     To resume an interrupted search, run it again with the same arguments, a searcher of the same seed and the
@@ -28,13 +39,15 @@ def run(searcher, score, cost, budget, on_result=None, batch=16, results=(), by=
 
     Args:
         searcher: `Searcher`.
-        score: Arch -> accuracy, or a pair (accuracy, dict of extras).
+        score: Arch -> accuracy, or a pair (accuracy, dict of extras); or an object whose `many(archs, front)` yields
+            (index in archs, accuracy, extras) as they come, with the front as it stood before these were asked for
+            (a list of `Result`). An extra "estimated" keeps a result off the front.
         cost: Arch -> number, or a mapping of names to numbers, such as `tfqnas.count(...)._asdict()`.
         budget: number of different architectures to propose and score, known ones included.
         on_result: called with every new `Result`, for a log or to write it to a file.
-        batch: number of architectures to ask for at a time.
+        batch: number of architectures to ask for at a time; None: the searcher's `generation`, or 16.
         results: `Result`s of an earlier run.
-        by: name of the cost that the front is made of; by default the first (of a plain number: "cost").
+        by: name of the cost that the front is made of, or several; None: the first (of a plain number: "cost").
 
     Returns:
         `ParetoFront` of all results. It ends below the budget if the searcher has nothing more to propose.
@@ -42,30 +55,37 @@ def run(searcher, score, cost, budget, on_result=None, batch=16, results=(), by=
     Raises:
         ValueError: there is no result, or a result has no cost named `by`.
     """
+    batch = batch or searcher.generation or 16
     known = {result.arch: result for result in results}
-    proposed = set()
+    told = {}
     idle = 0
-    while len(proposed) < budget and idle < _MAX_REQUESTS_WITHOUT_NEWS:
-        archs = searcher.ask(min(batch, budget - len(proposed)))
+    while len(told) < budget and idle < _MAX_REQUESTS_WITHOUT_NEWS:
+        archs = searcher.ask(min(batch, budget - len(told)))
         if not archs:
             break
-        idle = idle + 1 if proposed.issuperset(archs) else 0
-        for arch in archs:
-            if arch not in known:
-                known[arch] = _evaluate(arch, score, cost)
-                if on_result is not None:
-                    on_result(known[arch])
-        proposed.update(archs)
+        idle = idle + 1 if told.keys() >= set(archs) else 0
+        new = [arch for arch in dict.fromkeys(archs) if arch not in known]
+        # The front of what was told, not of all that is known: it then is the same in a search that was interrupted.
+        for index, accuracy, extra in _scored(score, new, told.values(), by):
+            known[new[index]] = Result(new[index], accuracy, _costs(cost(new[index])), extra)
+            if on_result is not None:
+                on_result(known[new[index]])
+        told.update((arch, known[arch]) for arch in archs)
         searcher.tell(archs, [known[arch].accuracy for arch in archs])
     if not known:
         raise ValueError(f"nothing was scored: budget {budget}, no earlier results")
-    if by is None:
-        by = next(iter(next(iter(known.values())).costs))
     return ParetoFront.of(known.values(), by)
 
 
-def _evaluate(arch, score, cost):
-    accuracy = score(arch)
-    accuracy, extra = accuracy if isinstance(accuracy, tuple) else (accuracy, {})
-    costs = cost(arch)
-    return Result(arch, accuracy, dict(costs) if isinstance(costs, Mapping) else {"cost": costs}, extra)
+def _scored(score, archs, told, by):
+    """Yields (index, accuracy, extras) of `archs`."""
+    if hasattr(score, "many"):
+        yield from score.many(archs, ParetoFront.of(told, by).rows if told else [])
+        return
+    for index, arch in enumerate(archs):
+        accuracy = score(arch)
+        yield index, *(accuracy if isinstance(accuracy, tuple) else (accuracy, {}))
+
+
+def _costs(cost):
+    return dict(cost) if isinstance(cost, Mapping) else {"cost": cost}

@@ -1,0 +1,147 @@
+"""Mathematics of several objectives, all of them to be minimised: dominance, crowding and hypervolume.
+
+A row dominates another if it is nowhere greater and somewhere less. `values` are numbers (n, objectives).
+"""
+
+import numpy as np
+
+
+def non_dominated(values):
+    """Indices of the rows that no other row dominates, in ascending order of the first column, then the second...
+
+    Of equal rows the first one stays. O(n) for each row that stays.
+
+    Returns:
+        int64 (k,).
+
+    Raises:
+        ValueError: `values` are not (n, objectives), or hold NaN.
+    """
+    values = _checked(values)
+    remaining, front = np.lexsort(values.T[::-1]), []
+    while len(remaining):
+        # Nothing behind the first can dominate it, in this order, and what could before it is gone.
+        first = remaining[0]
+        front.append(first)
+        remaining = remaining[(values[remaining] < values[first]).any(axis=1)]
+    return np.array(front, np.int64)
+
+
+def non_dominated_ranks(values):
+    """The front that each row belongs to: 0, not dominated; 1, dominated by rows of front 0 only; and so on.
+
+    The fast non-dominated sorting of NSGA-II (Deb et al., 2002), on a boolean matrix (n, n).
+
+    Returns:
+        int64 (n,).
+
+    Raises:
+        ValueError: `values` are not (n, objectives), or hold NaN.
+    """
+    values = _checked(values)
+    no_worse = np.ones((len(values), len(values)), bool)
+    for column in values.T:
+        no_worse &= column[:, None] <= column
+    dominates = no_worse & ~no_worse.T
+    ranks, dominators, rank = np.zeros(len(values), np.int64), dominates.sum(axis=0), 0
+    while (front := dominators == 0).any():
+        ranks[front] = rank
+        dominators -= dominates[front].sum(axis=0)
+        dominators[front] = -1  # ranked
+        rank += 1
+    return ranks
+
+
+def constrained_ranks(values, excess):
+    """`non_dominated_ranks` of the rows within their limits; behind them the others, by how far they exceed them.
+
+    Constraint domination of NSGA-II (Deb et al., 2002, section VI).
+
+    Args:
+        values: (n, objectives).
+        excess: (n,), 0 where all limits hold, more where they do not.
+
+    Returns:
+        int64 (n,).
+    """
+    values, within = _checked(values), np.asarray(excess) <= 0
+    ranks = np.empty(len(values), np.int64)
+    ranks[within] = non_dominated_ranks(values[within])
+    _, behind = np.unique(np.asarray(excess)[~within], return_inverse=True)
+    ranks[~within] = behind + ranks[within].max(initial=-1) + 1
+    return ranks
+
+
+def crowding(values):
+    """Crowding distance of the rows of one front (Deb et al., 2002): how far apart the neighbours of each are.
+
+    Sum over the objectives of the distance between the two neighbours, as a share of the objective's range.
+
+    Returns:
+        float64 (n,), infinite at the ends of an objective's range.
+    """
+    values = _checked(values)
+    if len(values) <= 2:
+        return np.full(len(values), np.inf)
+    order = np.argsort(values, axis=0, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=0)
+    span = ordered[-1] - ordered[0]
+    gaps = np.full_like(values, np.inf)
+    gaps[1:-1] = (ordered[2:] - ordered[:-2]) / np.where(span > 0, span, 1)
+    distances = np.empty_like(values)
+    np.put_along_axis(distances, order, np.where(span > 0, gaps, 0), axis=0)
+    return distances.sum(axis=1)
+
+
+def best_first(values, excess):
+    """Indices of all rows by `constrained_ranks`, those of one front by `crowding`, the loneliest first: int64 (n,)."""
+    values, ranks = _checked(values), constrained_ranks(values, excess)
+    distances = np.empty(len(values))
+    for rank in np.unique(ranks):
+        distances[ranks == rank] = crowding(values[ranks == rank])
+    return np.lexsort((-distances, ranks))
+
+
+def hypervolume(points, reference):
+    """Volume that `points` dominate up to `reference`: the measure of a front's quality, more is better.
+
+    Exact. Two objectives: O(n log n). For more, slabs between neighbouring values of the first objective, each
+    with the volume of the others: O(n log n) times n for each further objective.
+
+    Args:
+        points: (n, objectives); dominated ones and those not below `reference` add nothing.
+        reference: (objectives,), such as the worst acceptable value of each.
+
+    Returns:
+        float, in the product of the objectives' units.
+
+    Raises:
+        ValueError: the shapes do not fit, or a point is NaN.
+    """
+    points, reference = _checked(points), np.asarray(reference, np.float64)
+    if reference.shape != points.shape[1:]:
+        raise ValueError(f"reference: expected {points.shape[1]} numbers, received the shape {reference.shape}")
+    return float(_volume(points[(points < reference).all(axis=1)], reference))
+
+
+def _volume(points, reference):
+    if len(points) == 0:
+        return 0.0
+    if len(reference) == 1:
+        return reference[0] - points.min()
+    if len(reference) == 2:
+        x, y = points[np.argsort(points[:, 0])].T
+        lowest = np.minimum.accumulate(np.concatenate((reference[1:], y)))
+        return ((reference[0] - x) * -np.diff(lowest)).sum()
+    points = points[non_dominated(points)]
+    widths = np.diff(np.append(points[:, 0], reference[0]))
+    return sum(w * _volume(points[: i + 1, 1:], reference[1:]) for i, w in enumerate(widths) if w > 0)
+
+
+def _checked(values):
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ValueError(f"values: expected the shape (n, objectives), received {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError("values hold NaN, which has no order")
+    return values

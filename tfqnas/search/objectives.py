@@ -1,0 +1,213 @@
+"""What a search minimises besides the error, and the limits that it keeps."""
+
+import dataclasses
+import decimal
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tfqnas.cost import count_codes
+from tfqnas.search.codes import canonical, mutate, sample
+from tfqnas.spaces import SearchSpace
+
+# So many draws in a row that bring nothing new: then there is hardly anything.
+_PATIENCE = 20
+# The same of samples and of walks from random architectures, which are many at a time.
+_BULK_PATIENCE = 3
+# Steps of a walk into the limits, and how many it goes on inside, to leave where it started.
+_STEPS, _STEPS_INSIDE = 200, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Objectives:
+    """Costs of a space: which of them are minimised, which are limited.
+
+    Args:
+        space: `SearchSpace`.
+        costs: names and functions, each from codes, int (m, n), to numbers (m,), positive and less is better. They
+            ignore genes of blocks beyond the depth, and are sums over blocks at a given resolution, as FLOPs,
+            parameters and tables of latencies are.
+        minimised: names of costs that are objectives besides accuracy; may be empty.
+        limits: names of costs and the highest value that each may have.
+
+    Raises:
+        ValueError: a name is none of `costs`, or no architecture meets a limit.
+    """
+
+    space: SearchSpace
+    costs: Mapping[str, Callable]
+    minimised: tuple[str, ...] = ()
+    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "minimised", tuple(self.minimised))
+        for what, names in (("objectives", self.minimised), ("limits", self.limits)):
+            for name in names:
+                self.check(what, name)
+        for name, limit in self.limits.items():
+            smallest, _ = self.smallest(name)
+            if not limit >= smallest:
+                raise ValueError(
+                    f"max {name}: expected at least {_rounded_up(smallest)}, the smallest that space "
+                    f"{self.space.name} reaches, received {limit}"
+                )
+
+    def check(self, where, name):
+        """Raises ValueError, which begins with `where`, unless there is a cost of this name."""
+        if name not in self.costs:
+            raise ValueError(f"{where}: expected some of {', '.join(self.costs)}, received {name!r}")
+
+    def values(self, codes):
+        """float64 (m, minimised): the costs to be minimised. `codes`: int (m, n)."""
+        columns = [self.costs[name](codes) for name in self.minimised]
+        return np.array(columns, np.float64).reshape(len(columns), len(codes)).T
+
+    def excess(self, codes):
+        """float64 (m,): 0 where all limits hold, else the sum of the shares by which costs exceed their limits."""
+        total = np.zeros(len(codes))
+        for name, limit in self.limits.items():
+            total += np.maximum(self.costs[name](codes) - limit, 0) / (abs(limit) or 1)
+        return total
+
+    def record(self, arch):
+        """All costs of an architecture, a dict of names and Python numbers."""
+        code = self.space.encode(arch)[None]
+        return {name: np.asarray(cost(code))[0].item() for name, cost in self.costs.items()}
+
+    def smallest(self, name):
+        """The smallest value of a cost in the space, and a code that has it.
+
+        For every resolution the best kernel size and expand ratio of each block, then the best depth of each stage:
+        exact for sums over blocks, also where a larger choice costs less, as on real devices.
+
+        Returns:
+            number, int32 (n,).
+        """
+        space, positions = self.space, self.space.gene_index
+        codes = np.tile(space.choice_counts - 1, (len(space.resolutions), 1))
+        codes[:, 0] = np.arange(len(codes))
+        for gene in space.genes:
+            if gene.kind == "kernel":
+                block = [positions(kind, gene.stage, gene.block) for kind in ("kernel", "expand")]
+                codes = self._cheapest(name, codes, block)
+        for i, gene in enumerate(space.genes):
+            if gene.kind == "depth":
+                codes = self._cheapest(name, codes, [i])
+        codes = canonical(space, codes)
+        values = np.asarray(self.costs[name](codes))
+        return values.min().item(), codes[values.argmin()]
+
+    def _cheapest(self, name, codes, genes):
+        """`codes` with `genes` (positions) set to their cheapest combination of choices, row by row."""
+        choices = np.indices(self.space.choice_counts[genes]).reshape(len(genes), -1).T
+        variants = np.repeat(codes[:, None], len(choices), axis=1)
+        variants[:, :, genes] = choices
+        flat = canonical(self.space, variants.reshape(-1, codes.shape[1]))
+        values = np.reshape(self.costs[name](flat), variants.shape[:2])
+        return variants[np.arange(len(codes)), values.argmin(axis=1)]
+
+    def gather(self, count, draw, seen, patience=_PATIENCE):
+        """Up to `count` codes within the limits that are new, from random draws; fewer if these bring nothing more.
+
+        Args:
+            draw: (number, idle) -> so many canonical codes; the last `idle` draws brought nothing. Draws grow with
+                that number, and may become bolder.
+            seen: set of the bytes of codes that are not new; what is returned is added.
+            patience: so many draws in a row may bring nothing.
+
+        Returns:
+            int32 (k, n), all different.
+        """
+        found, idle = [], 0
+        while len(found) < count and idle < patience:
+            before, codes = len(found), draw((count - len(found)) * (1 + idle), idle)
+            for code in codes[self.excess(codes) == 0]:
+                if len(found) < count and (key := code.tobytes()) not in seen:
+                    seen.add(key)
+                    found.append(code)
+            idle = 0 if len(found) > before else idle + 1
+        return np.array(found, np.int32).reshape(-1, len(self.space.genes))
+
+    def feasible(self, rng, count):
+        """Up to `count` different random codes within the limits; fewer if hardly more are found.
+
+        Sampling as far as that goes, then walks of mutations that never raise the excess.
+
+        Returns:
+            int32 (k, n), k at least 1 if `count` is.
+
+        Raises:
+            ValueError: none was found; says the smallest value of each limited cost.
+        """
+        seen = set()
+        sampled = self.gather(count, lambda m, _: sample(self.space, rng, m), seen, _BULK_PATIENCE)
+        walked = self.gather(count - len(sampled), lambda m, _: self._walk(rng, m), seen, _BULK_PATIENCE)
+        if count and not seen:
+            limits = (
+                f"{name} <= {limit} (smallest: {_rounded_up(self.smallest(name)[0])})"
+                for name, limit in self.limits.items()
+            )
+            raise ValueError(
+                f"found no architecture of space {self.space.name} within all limits: {', '.join(limits)}; "
+                "each can be met alone"
+            )
+        return np.concatenate((sampled, walked))
+
+    def _walk(self, rng, count):
+        """int32 (count, n): where walks end that start at random codes and at the smallest of each limited cost."""
+        codes = sample(self.space, rng, count)
+        # A limit may be so low that random walks do not get there.
+        starts = [self.smallest(name)[1] for name in self.limits][:count]
+        codes[: len(starts)] = starts
+        excess, probability = self.excess(codes), min(1, 2 / codes.shape[1])
+        for step in range(_STEPS):
+            if step >= _STEPS_INSIDE and not excess.any():
+                break
+            steps = mutate(self.space, codes, rng, probability)
+            after = self.excess(steps)
+            better = after <= excess
+            codes[better], excess[better] = steps[better], after[better]
+        return codes
+
+
+def model_costs(space, bits, num_classes=1000, channels=3):
+    """The costs that follow from the architecture alone, for `Objectives.costs`; names and units as in `Run.cost`.
+
+    effective_mflops, mmacs, mbitops: millions. params. kB: weights in 1,000 bytes.
+
+    Args:
+        space, bits, num_classes, channels: those of `tfqnas.cost.count`.
+    """
+    counted = _Counted(space, bits, num_classes, channels)
+    fields = {
+        "effective_mflops": ("effective_flops", 1e6), "mmacs": ("macs", 1e6), "mbitops": ("bitops", 1e6),
+        "params": ("params", None), "kB": ("weight_bytes", 1e3),
+    }  # fmt: skip
+    return {name: functools.partial(_field, counted, *field) for name, field in fields.items()}
+
+
+class _Counted:
+    """`count_codes`, which remembers its last answer: several costs of the same codes are counted once."""
+
+    def __init__(self, *arguments):
+        self._space, *self._others = arguments
+        self._last = None, None
+
+    def __call__(self, codes):
+        codes = np.asarray(codes)
+        key, last = (codes.shape, codes.dtype, codes.tobytes()), self._last
+        if last[0] != key:
+            last = self._last = key, count_codes(self._space, codes, *self._others)
+        return last[1]
+
+
+def _field(counted, field, unit, codes):
+    value = getattr(counted(codes), field)
+    return value / unit if unit else value
+
+
+def _rounded_up(value):
+    """Six digits of a number, upwards: whoever takes them as the limit keeps it."""
+    context = decimal.Context(prec=6, rounding=decimal.ROUND_CEILING)
+    return f"{context.create_decimal(value).normalize(context):f}"

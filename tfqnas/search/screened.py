@@ -1,0 +1,61 @@
+"""A searcher with a predictor before it: of many proposals only the most promising are scored."""
+
+import numpy as np
+
+from tfqnas.search.dominance import best_first
+from tfqnas.search.searcher import Searcher
+
+# Proposals at a time, of a searcher that has no generations.
+_GENERATION = 50
+
+
+class Screened(Searcher):
+    """Asks a searcher for `factor` times as much as is wanted and passes on what is predicted to be best.
+
+    Best is, as in NSGA-II, what fewest others dominate in predicted accuracy and the costs that are minimised, and of
+    these what is alone. Nothing is ever reported from a prediction: whatever is passed on gets scored.
+
+    Args:
+        searcher: `Searcher`. objectives: `Objectives`.
+        predictor: has `fit(codes, accuracies)`, and `predictor(codes)` gives accuracies (m,), such as
+            `tfqnas.scoring.predictor.Predictor`.
+        factor: proposals for each that is scored.
+        first: scored subnets before the first fit; until then all proposals are passed on.
+        growth: fit anew when so many times as many are scored.
+        on_fit: called with what `fit` returns.
+    """
+
+    def __init__(self, searcher, objectives, predictor, factor=8, first=100, growth=1.5, on_fit=None):
+        if not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"factor: expected a positive integer, received {factor!r}")
+        self.searcher, self.objectives, self.predictor = searcher, objectives, predictor
+        self.factor, self.first, self.growth, self.on_fit = factor, first, growth, on_fit
+        self.generation = searcher.generation or _GENERATION
+        self._codes, self._scores, self._fitted = [], [], 0
+
+    def ask(self, n):
+        """Returns the best of up to `factor * n` proposals."""
+        if self.factor == 1 or len(self._codes) < self.first:
+            return self.searcher.ask(n)
+        self._fit()
+        archs = self.searcher.ask(self.factor * n)
+        if len(archs) <= n:
+            return archs
+        codes = np.array([self.objectives.space.encode(arch) for arch in archs])
+        values = np.column_stack((-np.asarray(self.predictor(codes), np.float64), self.objectives.values(codes)))
+        # In the order of the searcher, which may have put neighbours together.
+        return [archs[i] for i in sorted(best_first(values, np.zeros(len(codes)))[:n])]
+
+    def tell(self, archs, scores):
+        """Passes the scores on, and keeps them for the predictor."""
+        self._codes += [self.objectives.space.encode(arch) for arch in archs]
+        self._scores += scores
+        self.searcher.tell(archs, scores)
+
+    def _fit(self):
+        if len(self._codes) < self.growth * self._fitted:
+            return
+        self._fitted = len(self._codes)
+        quality = self.predictor.fit(np.array(self._codes), np.array(self._scores))
+        if self.on_fit is not None:
+            self.on_fit(quality)
