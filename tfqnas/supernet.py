@@ -115,20 +115,42 @@ class Supernet(keras.Model):
         """
         given = iter(statistics) if statistics is not None else None
         collected = [] if collect else None
-        x = self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected))
+        x = self.begin(images, given, collected)
         for block, choices in zip(self.blocks, self._choices, strict=True):
             own = [next(given) for _ in block.norms] if given is not None else None
             x, own = choices.run(block, x, code, own, collect)
             if collect:
                 collected.extend(own)
+        logits = self.end(x, given, collected, training, seed)
+        return (logits, collected) if collect else logits
+
+    # The three parts of a call, for whoever computes a common beginning once (`tfqnas.scoring`). `given` and
+    # `collected` are those of `normalized`.
+
+    def begin(self, images, given=None, collected=None):
+        """The first convolution: float32 (batch, height, width, stem channels)."""
+        return self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected))
+
+    def block(self, number, x, kernel=None, expand=None, statistics=None, collect=False):
+        """Block `number` of the largest network, with these choices of kernel size and expand ratio.
+
+        Args:
+            kernel, expand: int32 scalars, indices of the stage's choices; None for the largest.
+
+        Returns:
+            Its output and the list of its statistics, empty unless collected.
+        """
+        return self._choices[number].compute(self.blocks[number], x, kernel, expand, statistics, collect)
+
+    def end(self, x, given=None, collected=None, training=False, seed=None):
+        """The head: float32 (batch, num_classes)."""
         x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected))
         x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.mix is not None)
         if self.mix is not None:
             x = tf.squeeze(self.head_activation(self.mix(x)), (1, 2))
         if training and self.settings["dropout"]:
             x = tf.nn.experimental.stateless_dropout(x, self.settings["dropout"], seed)
-        logits = self.classifier(x)
-        return (logits, collected) if collect else logits
+        return self.classifier(x)
 
     def _batch_statistics(self, images, code):
         return self(images, code, collect=True)[1]
@@ -159,26 +181,32 @@ class _BlockChoices:
         self.hidden = space.hidden_choices(block.stage, block.index)
         self.squeezed = space.se_choices(block.stage, block.index)
 
-    def run(self, layer, x, code, statistics, collect):
+    def compute(self, layer, x, kernel, expand, statistics, collect):
         """Returns the block's output and its list of statistics (empty if not collected)."""
+        sizes = {}
+        # A single choice is no choice: the layer then needs no slice.
+        if kernel is not None and self.elastic and len(self.kernels) > 1:
+            sizes["kernel_size"] = tf.gather(self.kernels, kernel)
+        if expand is not None and self.elastic and len(self.hidden) > 1:
+            sizes["hidden"] = tf.gather(self.hidden, expand)
+            sizes["se_channels"] = tf.gather(self.squeezed, expand)
+        y = layer(x, statistics=statistics, collect=collect, **sizes)
+        y, own = y if collect else (y, [])
+        return tf.ensure_shape(y, (None, None, None, self.out_channels)), own
+
+    def run(self, layer, x, code, statistics, collect):
+        """As `compute`, or `x` as it is where `code` is of a network without this block."""
+
+        searched = code is not None and self.elastic
+        choice = (code[self.kernel_gene], code[self.expand_gene]) if searched else (None, None)
 
         def compute():
-            sizes = {}
-            if code is not None and self.elastic:
-                # A single choice is no choice: the layer then needs no slice.
-                if len(self.kernels) > 1:
-                    sizes["kernel_size"] = tf.gather(self.kernels, code[self.kernel_gene])
-                if len(self.hidden) > 1:
-                    sizes["hidden"] = tf.gather(self.hidden, code[self.expand_gene])
-                    sizes["se_channels"] = tf.gather(self.squeezed, code[self.expand_gene])
-            y = layer(x, statistics=statistics, collect=collect, **sizes)
-            y, own = y if collect else (y, [])
-            return tf.ensure_shape(y, (None, None, None, self.out_channels)), own
+            return self.compute(layer, x, *choice, statistics, collect)
 
         def skip():
             return x, [tf.zeros((2, n.gamma.shape[0])) for n in layer.norms] if collect else []
 
-        if code is None or not self.elastic or not self.optional_from:
+        if not searched or not self.optional_from:
             return compute()
         return tf.cond(code[self.depth_gene] >= self.optional_from, compute, skip)
 

@@ -150,6 +150,11 @@ class Quantizer(keras.layers.Layer):
         return error(True) < error(False)
 
     @property
+    def elementwise(self):
+        """Whether a part of a quantized tensor is the quantized part: each value for itself, one set of parameters."""
+        return False
+
+    @property
     def is_set(self):
         """Whether it has been initialised, or loaded from what was."""
         return self.signed is not None and not any(np.isnan(v.numpy()).any() for v in self.variables)

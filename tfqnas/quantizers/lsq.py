@@ -88,6 +88,10 @@ class LSQ(Quantizer):
         self.shared = shared
         self.sizes = tuple((axis, tuple(values)) for axis, values in sizes)
 
+    @property
+    def elementwise(self):
+        return self.shared
+
     def for_sizes(self, sizes):
         several = [(axis, values) for axis, values in sorted(sizes.items()) if len(values) > 1]
         if self.shared or not several:

@@ -29,11 +29,11 @@ def recalibrate(supernet, code, images, batch_size=128):
     code = tf.convert_to_tensor(code, tf.int32)
     whole = itertools.islice(batches_of(images, batch_size), len(images) // batch_size)
     batches = [supernet.batch_statistics(batch, code) for batch in whole]
-    return [_pooled(np.stack(layer)) for layer in zip(*batches, strict=True)]
+    return [pooled(np.stack(layer)) for layer in zip(*batches, strict=True)]
 
 
-def _pooled(statistics):
-    """float32 (batches, 2, channels) to (2, channels)."""
+def pooled(statistics):
+    """Mean and total variance from those of batches of one size: float32 (batches, 2, channels) to (2, channels)."""
     means, variances = statistics[:, 0], statistics[:, 1]
     return np.stack([means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)])
 

@@ -1,0 +1,56 @@
+"""What a search asks for a score: it knows whom each subnet has to beat."""
+
+import numpy as np
+
+from tfqnas.scoring.dominated import rivals_of
+
+
+class Judge:
+    """Scores the proposals of a searcher, and gives up those that are behind the front.
+
+    Args:
+        scorer: `Scorer` or `Pool`.
+        costs: list of `Arch` -> float (n, k): what the search minimises besides.
+        early: give up subnets that are behind: their accuracy is an estimate, and fronts do without them.
+    """
+
+    def __init__(self, scorer, costs, early=True):
+        self._scorer, self._costs, self._early = scorer, costs, early
+        self._outcomes = {}  # of subnets that were shown all images, eight to a byte
+
+    def many(self, archs, front):
+        """Scores `archs`, each against `front` as it stands now.
+
+        Args:
+            archs: list of `Arch`. front: list of `Result`, of which none is an estimate.
+
+        Yields:
+            `(index in archs, accuracy, extras of the Result)`.
+        """
+        for index, score in self._scorer.score(archs, self._rivals(archs, front) if self._early else None):
+            extra = {"images": score.images}
+            if score.outcomes is None:
+                extra["estimated"] = True
+            else:
+                self._keep(archs[index], score)
+            yield index, score.accuracy, extra
+
+    def _rivals(self, archs, front):
+        """The outcomes of each subnet's rival, None for those that have none."""
+        if not front:
+            return [None] * len(archs)
+        rows = np.column_stack([[row.accuracy for row in front], self._costs([row.arch for row in front])])
+        places = rivals_of(self._costs(archs), rows)
+        rivals = [None if place is None else front[place].arch for place in places]
+        # Results of an earlier process come without outcomes; a rival's are worth having again.
+        missing = [arch for arch in dict.fromkeys(rivals) if arch is not None and arch not in self._outcomes]
+        for index, score in self._scorer.score(missing):
+            self._keep(missing[index], score)
+        return [None if rival is None else self._unpacked(rival) for rival in rivals]
+
+    def _keep(self, arch, score):
+        self._outcomes[arch] = np.packbits(score.outcomes), score.images
+
+    def _unpacked(self, arch):
+        bits, images = self._outcomes[arch]
+        return np.unpackbits(bits, count=images).astype(bool)

@@ -1,0 +1,141 @@
+"""Scoring in several processes of one machine."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import traceback
+
+from tfqnas.errors import UserError
+from tfqnas.scoring.prefixes import path_of
+
+# Pieces for each process: more balance their ends, fewer share more of their subnets' beginnings.
+_PIECES = 4
+# Processes that end, one after the other without a single score, before the search gives up.
+_ENDS = 3
+
+
+class Pool:
+    """Processes that score; used like a `Scorer`, and closed by `with`.
+
+    A process that is killed is replaced, and what it had not scored yet is scored by another. A score does not depend
+    on the process, nor on what else it has scored.
+
+    Args:
+        make: picklable, without arguments: makes a process' `Scorer`.
+        space: `SearchSpace`. processes: how many.
+        say: called with lines for the user.
+    """
+
+    def __init__(self, make, space, processes, say=print):
+        self._make, self._space, self._processes, self._say = make, space, processes, say
+        self._workers, self._ends = [], 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def score(self, archs, rivals=None):
+        """As `Scorer.score`."""
+        rivals = rivals or [None] * len(archs)
+        waiting = self._pieces(archs)
+        while waiting or any(worker.busy for worker in self._workers):
+            self._employ(waiting, archs, rivals)
+            busy = {worker.connection: worker for worker in self._workers if worker.busy}
+            for connection in multiprocessing.connection.wait(list(busy)):
+                worker = busy[connection]
+                try:
+                    index, score = worker.receive()
+                except (EOFError, OSError):
+                    waiting += [worker.piece] if worker.piece else []
+                    self._replace(worker)
+                    continue
+                self._ends = 0
+                if score is not None:
+                    yield index, score
+
+    def _pieces(self, archs):
+        """Lists of indices, of neighbours in the order of their blocks."""
+        order = sorted(range(len(archs)), key=lambda i: (archs[i].resolution, path_of(self._space, archs[i])))
+        size = -(-len(order) // (_PIECES * self._processes))
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def _employ(self, waiting, archs, rivals):
+        idle = [worker for worker in self._workers if not worker.busy]
+        while waiting and (idle or len(self._workers) < self._processes):
+            if not idle:
+                self._workers.append(_Worker(self._make))
+                idle = self._workers[-1:]
+            worker, piece = idle.pop(), waiting.pop(0)
+            worker.begin(piece, [archs[i] for i in piece], [rivals[i] for i in piece])
+
+    def _replace(self, worker):
+        self._workers.remove(worker)
+        code = worker.stop()
+        self._ends += 1
+        how = f"by signal {-code} ({signal.Signals(-code).name})" if code and code < 0 else f"with exit code {code}"
+        if self._ends >= _ENDS:
+            raise UserError(
+                f"--workers={self._processes}: {self._ends} scoring processes ended one after the other, the last "
+                f"{how}; if memory is short, take fewer"
+            )
+        self._say(f"a scoring process ended {how}; another one goes on with its {len(worker.piece)} subnets")
+
+
+class _Worker:
+    """A process; `piece`: the indices that it was given and has not scored yet."""
+
+    def __init__(self, make):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(make, theirs), daemon=True)
+        self._process.start()
+        theirs.close()  # so that its end is noticed
+        self.busy, self.piece, self._numbers = False, [], []
+
+    def begin(self, piece, archs, rivals):
+        self.busy, self.piece, self._numbers = True, list(piece), list(piece)
+        with contextlib.suppress(OSError):  # where it has ended receiving will say so
+            self.connection.send((archs, rivals))
+
+    def receive(self):
+        """`(index, Score)`, or `(None, None)` at the end of its piece."""
+        kind, *content = self.connection.recv()
+        if kind == "error":
+            raise UserError(f"a scoring process failed:\n{content[0]}")
+        if kind == "done":
+            self.busy = False
+            return None, None
+        place, score = content
+        self.piece.remove(self._numbers[place])
+        return self._numbers[place], score
+
+    def stop(self):
+        """Ends the process and returns its exit code."""
+        self.connection.close()
+        if self._process.is_alive():
+            self._process.terminate()
+        self._process.join()
+        return self._process.exitcode
+
+
+def _work(make, connection):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user sees
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    try:
+        scorer = make()
+        while True:
+            archs, rivals = connection.recv()
+            for place, score in scorer.score(archs, rivals):
+                connection.send(("score", place, score))
+            connection.send(("done",))
+    except (EOFError, BrokenPipeError):
+        sys.exit(0)  # nobody is there any more
+    except Exception:
+        connection.send(("error", traceback.format_exc()))

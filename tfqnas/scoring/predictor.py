@@ -1,0 +1,118 @@
+"""Accuracy from the architecture alone: good enough to choose what is scored, never to be reported."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.search import kendall_tau
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """How good a predictor is on scored subnets that it was not trained on.
+
+    Args:
+        trained: how many subnets it was trained on.
+        predicted, measured: accuracies of the others.
+        tau: Kendall's, of the two. error: mean absolute, of the accuracy.
+    """
+
+    trained: int
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+    tau: float
+    error: float
+
+    def __str__(self):
+        return (
+            f"accuracy predictor, trained on {self.trained} subnets: Kendall tau {self.tau:.2f}, mean error "
+            f"{100 * self.error:.2f} points on {len(self.measured)} others"
+        )
+
+
+class Predictor:
+    """A small network on the one-hot code (once-for-all, Cai et al., 2020; QFA: three hidden layers of 600).
+
+    Genes of blocks that a subnet has not are all zero. Each `fit` trains anew, from the same first weights and in the
+    same order, so that the same subnets give the same predictor.
+
+    Args:
+        space: `SearchSpace`. hidden: widths of the hidden layers. epochs: passes over the subnets. learning_rate: of
+            Adam, falling as a cosine.
+        held_out: share of the subnets that `Quality` is measured on; they are trained on as well for what is returned.
+        seed: of weights and order.
+    """
+
+    def __init__(self, space, hidden=(128, 128, 128), epochs=120, batch_size=32, learning_rate=2e-3, held_out=0.2,
+                 seed=0):  # fmt: skip
+        self._space, self._epochs, self._batch_size, self._held_out = space, epochs, batch_size, held_out
+        self._rate, self._seed = learning_rate, seed
+        dense = keras.layers.Dense
+        seeds = range(seed, seed + len(hidden) + 1)
+        initial = [keras.initializers.HeNormal(seed=s) for s in seeds]
+        layers = [dense(n, "relu", kernel_initializer=i) for n, i in zip(hidden, initial, strict=False)]
+        self._model = keras.Sequential([*layers, dense(1, kernel_initializer=initial[-1])], name="predictor")
+        self._model.build((None, int(space.choice_counts.sum())))
+        self._first = self._model.get_weights()
+        self._optimizer = keras.optimizers.Adam(learning_rate)
+        self._optimizer.build(self._model.trainable_variables)
+        self._fresh = [v.numpy() for v in self._optimizer.variables]
+        self._mean, self._spread = 0.0, 1.0
+        self._train = tf.function(self._steps, autograph=True, reduce_retracing=True)
+
+    def fit(self, codes, accuracies):
+        """Trains on scored subnets.
+
+        Args:
+            codes: int (m, n), m at least 2. accuracies: float (m,).
+
+        Returns:
+            `Quality`.
+        """
+        order = np.random.default_rng(self._seed).permutation(len(codes))
+        codes, accuracies = np.asarray(codes)[order], np.asarray(accuracies, np.float64)[order]
+        out = max(1, round(self._held_out * len(codes)))
+        self._fit(codes[out:], accuracies[out:])
+        predicted, measured = self(codes[:out]), accuracies[:out]
+        tau, error = kendall_tau(predicted, measured), float(np.abs(predicted - measured).mean())
+        self._fit(codes, accuracies)
+        return Quality(len(codes) - out, tuple(predicted.tolist()), tuple(measured.tolist()), tau, error)
+
+    def __call__(self, codes):
+        """float64 (m,): predicted accuracies of architectures, int (m, n)."""
+        return self._mean + self._spread * np.float64(self._model(self.features(codes)))[:, 0]
+
+    def features(self, codes):
+        """float32 (m, choices): one-hot, zero for blocks beyond the depth."""
+        codes = self._space.check_codes(codes, ndim=2)
+        counts = self._space.choice_counts
+        starts = np.cumsum(counts) - counts
+        features = np.zeros((len(codes), counts.sum()), np.float32)
+        np.put_along_axis(features, starts + codes, self._space.active(codes).astype(np.float32), axis=1)
+        return features
+
+    def _fit(self, codes, accuracies):
+        self._model.set_weights(self._first)
+        for variable, value in zip(self._optimizer.variables, self._fresh, strict=True):
+            variable.assign(value)
+        self._mean, self._spread = accuracies.mean(), max(accuracies.std(), 1e-6)
+        rng = np.random.default_rng(self._seed)
+        batch = min(self._batch_size, len(codes))
+        order = np.concatenate([
+            rng.permutation(len(codes))[: len(codes) // batch * batch].reshape(-1, batch) for _ in range(self._epochs)
+        ])  # fmt: skip
+        targets = np.float32((accuracies - self._mean) / self._spread)
+        rates = self._rate * 0.5 * (1 + np.cos(np.pi * np.arange(len(order)) / len(order)))
+        self._train(*map(tf.constant, (self.features(codes), targets, order, np.float32(rates))))
+
+    def _steps(self, features, targets, order, rates):
+        """All steps; `order`: int64 (steps, batch)."""
+        for step in tf.range(tf.shape(order)[0]):
+            x, y = tf.gather(features, order[step]), tf.gather(targets, order[step])
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(self._model(x, training=True)[:, 0] - y))
+            self._optimizer.learning_rate.assign(rates[step])
+            variables = self._model.trainable_variables
+            self._optimizer.apply(tape.gradient(loss, variables), variables)
