@@ -4,14 +4,17 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfqnas.quantizers.ranges import range_of
 from tfqnas.sites import nodes_of
 
 # Values of one tensor that are kept for percentiles and errors; the extremes are of all values.
 _KEPT = 1 << 18
-# Float32 numbers in all tensors of a batch.
-_NUMBERS = 80_000_000
+# Float32 numbers in the tensors of a batch, and how many of the largest a graph has in use at a time.
+_NUMBERS, _IN_USE = 80_000_000, 6
+# Calls of Keras that take less time than a trace.
+_CALLS = 10
 
 
 class Values:
@@ -37,16 +40,37 @@ def values_of(model, tensors, images):
     if not tensors:
         return {}
     part = keras.Model(model.inputs[0], list(tensors))
-    # Keras keeps all tensors of a batch until its end: 100 MB for each image of 224 px.
-    numbers = sum(math.prod(t.shape[1:]) for node in nodes_of(model) for t in node.output_tensors)
-    batch_size = int(np.clip(_NUMBERS // numbers, 1, 64))
+    run, batch_size = _runner(part, tensors, len(images))
     found = {id(t): Values() for t in tensors}
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
-        results = part(batch, training=False)
+        results = run(tf.constant(batch))
         for tensor, x in zip(tensors, results if len(tensors) > 1 else [results], strict=True):
             found[id(tensor)].add(x, len(batch) / len(images))
     return found
+
+
+def _runner(part, tensors, images):
+    """`(function, images a batch)` that fit into memory: Keras' own calls, or where these are many a graph.
+
+    A call of Keras holds all tensors to its end (100 MB an image of 224 px) and takes half a millisecond a layer; a
+    graph holds what it returns and what is in use, but has to be traced, in seconds.
+    """
+
+    def run(x):
+        return part(x, training=False)
+
+    every = [math.prod(t.shape[1:]) for node in nodes_of(part) for t in node.output_tensors]
+    eagerly = _batch_size(sum(every))
+    if images <= _CALLS * eagerly:
+        return run, eagerly
+    kept = sum(math.prod(t.shape[1:]) for t in tensors)
+    graph = tf.function(run, input_signature=[tf.TensorSpec((None, *part.input_shape[1:]))], autograph=False)
+    return graph, _batch_size(kept + _IN_USE * max(every))
+
+
+def _batch_size(numbers):
+    return int(np.clip(_NUMBERS // numbers, 1, 64))
 
 
 def common_range(values, method):

@@ -17,14 +17,22 @@ _ROUNDED = ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean")
 _TRIES = 48
 
 
-def has_ties(graph, op):
-    """bool (1,) or (channels,): whether an accumulator exists that `op` requantizes to a half."""
+def has_ties(graph, op, among=None):
+    """bool (1,) or (channels,): whether an accumulator exists that `op` requantizes to a half.
+
+    `among`: bool (channels,), of which channels to find out; False for the others.
+    """
     if op.kind == "mean":
         x = graph.tensors[op.inputs[0]]
         pixels = int(np.prod(x.shape[:-1]))
         steps = mean_steps(graph, op, np.arange(-128 * pixels, 127 * pixels + 1))
         return (steps - np.floor(steps) == 0.5).any(keepdims=True)
-    return _ties(ratios(graph, op), *_halves(graph, op))
+    ratio, halves = ratios(graph, op), _halves(graph, op)
+    if among is None:
+        return _ties(ratio, *halves)
+    found = np.zeros(among.shape, bool)
+    found[among] = _ties(ratio[among], *halves)
+    return found
 
 
 def _halves(graph, op):
@@ -61,18 +69,18 @@ def without(graph):
     for op in movable:
         for name in (*op.inputs, *op.outputs):
             around[name].append(op)
-    pending = {id(op): op for op in movable}
+    pending = {id(op): (op, None) for op in movable}  # with the channels that are in doubt, None: all
     for step in range(1, _TRIES):
-        tied = [(op, ties) for op in pending.values() if (ties := has_ties(moved, op)).any()]
+        tied = [(op, ties) for op, among in pending.values() if (ties := has_ties(moved, op, among)).any()]
         if not tied:
             break
-        pending = {id(op): op for op, _ in tied}
+        pending = {id(op): (op, ties) for op, ties in tied}
         for op, ties in tied:
             tensor = tensors[_movable(op)]
             scale = np.where(ties, tensor.scale + step * np.spacing(tensor.scale), tensor.scale)
             tensors[tensor.name] = dataclasses.replace(tensor, scale=scale.astype(np.float32))
             # A gate's own convolution ties elsewhere now, and so may what reads a mean.
-            pending.update((id(other), other) for other in around[tensor.name])
+            pending.update((id(other), (other, None)) for other in around[tensor.name] if other is not op)
     return moved
 
 
