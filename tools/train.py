@@ -7,7 +7,8 @@ The same command continues a run that was stopped. A single subnet is trained fu
     python tools/train.py --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \
         --finetune_bits=2 --finetune_epochs=5 --finetune_learning_rate=0.01 --integer_aware
 
-and exported; with --integer_aware the training computes what the exported file will compute.
+and exported, with soft labels of the supernet's largest network; with --integer_aware the training computes what the
+exported file will compute.
 """
 
 from absl import flags
@@ -52,7 +53,10 @@ def finetune(config, strategy):
     if FINETUNE_BITS.value not in run.config.bits:
         raise UserError(f"--finetune_bits: expected one of {list(run.config.bits)}, received {FINETUNE_BITS.value}")
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
-    stage = finetuning(FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value)
+    stage = finetuning(
+        FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value,
+        distilled=run.config.distillation != "none",
+    )  # fmt: skip
     train(run, run.progress([stage]), strategy, [stage])
     network = run.load(stage)
     if INTEGER_AWARE.value:

@@ -88,10 +88,18 @@ def test_names_are_different_and_a_stage_starts_from_one_before_it(settings):
         assert stage.soft_labels in (None, "in_place", *names[:i])
 
 
-def test_finetuning_trains_one_subnet_of_a_supernet():
+@pytest.mark.parametrize(("distilled", "teacher"), [(True, "supernet_b3"), (False, None)])
+def test_finetuning_trains_one_subnet_of_a_supernet_with_its_largest_as_teacher(distilled, teacher):
     arch = spaces.get("tiny").smallest()
-    assert finetuning(3, arch, 25.0, 0.0016) == Stage(
-        f"finetune_b3_{arch.key}", 3, 25.0, 0.0016, "subnet", None, "supernet_b3", arch
+    assert finetuning(3, arch, 25.0, 0.0016, distilled=distilled) == Stage(
+        f"finetune_b3_{arch.key}", 3, 25.0, 0.0016, "subnet", teacher, "supernet_b3", arch
     )
     aware = finetuning(3, arch, 25.0, 0.0016, integer_aware=True)
     assert aware.integer_aware and aware.name == f"finetune_b3_{arch.key}_integer"
+
+
+@pytest.mark.parametrize(("settings", "init"), [({}, None), ({"float_epochs": 1.0, "schedule": "direct"}, "float")])
+def test_a_float_supernet_comes_last_and_changes_nothing_before_it(settings, init):
+    plain = stages(bits=(4, 2), **settings)
+    made = stages(bits=(4, 2), float_supernet_epochs=2.0, float_supernet_learning_rate=0.1, **settings)
+    assert made == (*plain, Stage("supernet_float", None, 2.0, 0.1, "sandwich", "in_place", init))

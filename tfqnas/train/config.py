@@ -27,6 +27,11 @@ class RunConfig(DataConfig):
     largest_learning_rate: float = setting(0.04, "peak learning rate of that stage")
     supernet_epochs: tuple[float, ...] = setting((10.0,), "epochs of each bit width's supernet")
     supernet_learning_rate: tuple[float, ...] = setting((0.02,), "peak learning rate of each supernet")
+    float_supernet_epochs: float = setting(
+        0.0, "epochs of a float supernet, for tools/analyze.py to compare with; trained last, also in a finished run",
+        fixed=False,
+    )  # fmt: skip
+    float_supernet_learning_rate: float = setting(0.05, "peak learning rate of the float supernet", fixed=False)
     warmup_epochs: float = setting(0.5, "epochs of linear warm-up in each stage, before the cosine")
     momentum: float = setting(0.9, "Nesterov momentum of SGD")
     weight_decay: float = setting(3e-5, "L2 decay of kernels; spares BatchNorm, biases and steps")

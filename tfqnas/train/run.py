@@ -66,7 +66,9 @@ class Run:
             raise UserError("--run_dir: expected a directory for the checkpoints and results of this run")
         path = pathlib.Path(config.run_dir) / "config.json"
         if path.exists():
-            config.refuse_if_different(plain(_read_config(path)), str(path))
+            kept = _read_config(path)
+            config.refuse_if_different(plain(kept), str(path))
+            config = _with_float_supernet(config, kept, path.parent / "checkpoints" / "supernet_float")
         run = cls(config)
         if run.space != spaces.get(config.space):
             raise UserError(f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
@@ -102,6 +104,15 @@ class Run:
         supernet = run.new_supernet(meta["stage"]["bits"])
         checkpoint.assign(supernet.variables, values, str(path))
         return run, supernet, f"{meta['stage']['name']} after {meta['step']} steps"
+
+    def with_float_supernet(self, epochs, learning_rate):
+        """The same run, with a float supernet yet to be trained unless it has that one already."""
+        new = {"float_supernet_epochs": epochs, "float_supernet_learning_rate": learning_rate}
+        directory = self.directory / "checkpoints" / "supernet_float"
+        config = _with_float_supernet(dataclasses.replace(self.config, **new), self.config, directory)
+        if self.writes:
+            write_atomically(self.directory / "config.json", config.to_json() + "\n")
+        return Run(config)
 
     def check(self):
         """Refuses settings that the data cannot serve."""
@@ -224,10 +235,12 @@ class Run:
         return network
 
     def supernet(self, bits):
-        """The trained supernet of a bit width."""
-        if bits not in self.config.bits:
+        """The trained supernet of a bit width; None: the float one."""
+        if bits is None and not self.config.float_supernet_epochs:
+            raise UserError(f"{self.directory} has no float supernet: --float_supernet_epochs trains one")
+        if bits not in (None, *self.config.bits):
             raise UserError(f"--bits: expected one of this run's {list(self.config.bits)}, received {bits}")
-        stage = self.stage(f"supernet_b{bits}")
+        stage = self.stage("supernet_float" if bits is None else f"supernet_b{bits}")
         return self.trained[stage.name] if stage.name in self.trained else self.load(stage)
 
     def assign(self, variables, loaded, stage):
@@ -257,6 +270,26 @@ def _read_config(path):
         return RunConfig.from_json(path.read_text())
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not the settings of a run ({error})") from None
+
+
+def _with_float_supernet(config, kept, directory):
+    """The settings with the float supernet that a run has got later: the command that began the run goes on, too.
+
+    Args:
+        config: of the command. kept: of the run. directory: of that supernet's checkpoints.
+
+    Raises:
+        UserError: where its training has begun with other settings.
+    """
+    names = ("float_supernet_epochs", "float_supernet_learning_rate")
+    if not config.float_supernet_epochs:
+        return dataclasses.replace(config, **{name: getattr(kept, name) for name in names})
+    for name in names:
+        ours, theirs = getattr(config, name), getattr(kept, name)
+        if ours != theirs and checkpoint.Checkpoints(directory).files():
+            raise UserError(f"{directory} was made with --{name}={theirs}, this command has --{name}={ours}: give the "
+                            "same value, or remove that directory to train the float supernet anew")  # fmt: skip
+    return config
 
 
 def _is_chief():

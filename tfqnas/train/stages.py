@@ -40,6 +40,7 @@ def schedule(config):
 
     With `schedule="direct"` every bit width starts from floating point and has a stage of its own for the
     largest network. Stages of zero epochs are left out, except the last supernet that hands its weights on.
+    A float supernet comes last: nothing starts from it, so that it can be added to what is trained.
 
     Args:
         config: `RunConfig`.
@@ -70,12 +71,19 @@ def schedule(config):
             )
         )  # fmt: skip
         previous = stages[-1].name
+    if config.float_supernet_epochs:
+        soft = None if config.distillation == "none" else "in_place"
+        rate = config.float_supernet_learning_rate
+        stages.append(Stage("supernet_float", None, config.float_supernet_epochs, rate, "sandwich", soft, start))
     return tuple(stages)
 
 
-def finetuning(bits, arch, epochs, learning_rate, integer_aware=False):
-    """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016)."""
-    name = f"finetune_b{bits}_{arch.key}{'_integer' * integer_aware}"
-    return Stage(
-        name, bits, epochs, learning_rate, "subnet", None, f"supernet_b{bits}", arch, integer_aware=integer_aware
-    )
+def finetuning(bits, arch, epochs, learning_rate, integer_aware=False, distilled=True):
+    """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016).
+
+    Args:
+        distilled: with the soft labels of the supernet's largest network, which are half of the loss by default.
+    """
+    name, init = f"finetune_b{bits}_{arch.key}{'_integer' * integer_aware}", f"supernet_b{bits}"
+    soft = init if distilled else None
+    return Stage(name, bits, epochs, learning_rate, "subnet", soft, init, arch, integer_aware=integer_aware)

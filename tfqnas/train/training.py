@@ -99,8 +99,8 @@ class _StageTraining:
         source_stage = run.stage(stage.init)
         # What this process has trained it need not read again, nor, as one of several workers, wait for.
         source = run.trained[stage.init] if stage.init in run.trained else run.load(source_stage)
-        if stage.integer_aware:
-            return self._subnet(source), None
+        if stage.arch is not None:
+            return self._finetuned(source)
         if source_stage.bits == stage.bits:
             run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
             return source, None
@@ -119,6 +119,18 @@ class _StageTraining:
         if not taught:
             return supernet, None
         return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
+
+    def _finetuned(self, supernet):
+        """The network of a finetuning and, where it is distilled, the largest of the supernet as it was."""
+        run, stage = self.run, self.stage
+        student, teacher = self._subnet(supernet) if stage.integer_aware else supernet, None
+        if stage.soft_labels:
+            # The supernet's own weights are trained where the subnet is not cut out of it.
+            same = supernet if student is not supernet else run.load(run.stage(stage.init))
+            teacher = Teacher(same, run.recalibrate(same, run.space.largest()))
+        if student is supernet:
+            run.trained.pop(stage.init, None)
+        return student, teacher
 
     def _subnet(self, supernet):
         """The stage's architecture, cut out of a supernet, with the 8-bit quantizers that its file will have."""
