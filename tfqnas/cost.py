@@ -77,14 +77,32 @@ def count_codes(space, codes, bits=None, num_classes=1000, in_channels=3):
         ValueError: as `count`, or `codes` are no codes of `space`.
     """
     bits = _check_arguments(bits, num_classes, in_channels)
+    sums = sums_over_blocks(space, *_tables(space, num_classes, in_channels), codes)
+    return _cost(_Tally(*sums.T), bits)
+
+
+def sums_over_blocks(space, constant, elastic, codes):
+    """Sums of numbers that a resolution and the choices of one block decide, for many architectures.
+
+    Args:
+        space: `SearchSpace`.
+        constant: (resolutions, k), of what every architecture has.
+        elastic: for each searched block the position of its kernel gene and (resolutions, kernels, expands, k).
+        codes: int (m, n), from `space.encode`; genes of blocks beyond the depth are ignored.
+
+    Returns:
+        (m, k), of the type of `constant`.
+
+    Raises:
+        ValueError: `codes` are no codes of `space`.
+    """
     codes = space.check_codes(codes, ndim=2)
-    constant, elastic = _tables(space, num_classes, in_channels)
     active = space.active(codes)
     total = constant[codes[:, 0]]
     for position, table in elastic:
         kernel, expand = codes[:, position], codes[:, position + 1]
         total += table[codes[:, 0], kernel, expand] * active[:, position, None]
-    return _cost(_Tally(*total.T), bits)
+    return total
 
 
 def _convolution(size, kernel, in_channels, out_channels, quantized=True, norm=True, bias=False):

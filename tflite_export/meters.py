@@ -1,0 +1,127 @@
+"""What measures a `.tflite` file for a latency table, a number at a time: this computer, a phone, an NPU's compiler."""
+
+import contextlib
+import pathlib
+import platform
+import tempfile
+import time
+
+import numpy as np
+
+from tflite_export import host_benchmark, npu
+from tflite_export.latency import Model
+from tfqnas.errors import UserError
+
+# Inferences before those that count: the first one allocates, and finds nothing in the caches.
+_WARM_UP = 2
+_FEWEST = 3
+
+
+class HostMeter:
+    """LiteRT in this process: `litert-benchmark` takes seconds to start and rounds to 10 microseconds.
+
+    Args:
+        threads: of the CPU. seconds: how long a file is run; its time is the median of the inferences.
+        clock: seconds, for tests.
+    """
+
+    unit, rounds = "ms", 7
+
+    def __init__(self, threads=1, seconds=0.05, clock=time.perf_counter):
+        self.threads, self._seconds, self._clock = threads, seconds, clock
+        self.device = f"host {platform.machine().replace('_', '-')} {host_benchmark.Host().name}"
+        self.takes = seconds + 0.03  # seconds of a measurement, at least
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def measure(self, blob):
+        """Milliseconds of one inference, of the bytes of a `.tflite` file."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=blob, num_threads=self.threads)
+        interpreter.allocate_tensors()
+        (place,) = interpreter.get_input_details()
+        pixels = np.random.default_rng(0).integers(-128, 128, place["shape"], np.int8)
+        interpreter.set_tensor(place["index"], pixels)
+        for _ in range(_WARM_UP):
+            interpreter.invoke()
+        times, began = [], self._clock()
+        while len(times) < _FEWEST or self._clock() - began < self._seconds:
+            start = self._clock()
+            interpreter.invoke()
+            times.append(self._clock() - start)
+        return 1000 * float(np.median(times))
+
+
+class AndroidMeter:
+    """TensorFlow Lite's benchmark on a phone.
+
+    Args:
+        device: `android.Device`, not yet entered. accelerator: a key of `android.ACCELERATORS`. threads: of the CPU.
+        pause: seconds before each measurement, to let the device cool. sleep: for tests.
+    """
+
+    unit, rounds, takes = "ms", 1, 4.0
+
+    def __init__(self, device, accelerator="cpu", threads=1, pause=0.0, sleep=time.sleep):
+        self._phone, self._accelerator, self.threads = device, accelerator, threads
+        self._pause, self._sleep = pause, sleep
+        self.device = f"Android: {device.name}, {device.system}, {accelerator}"
+        self.takes = self.takes + pause
+
+    def __enter__(self):
+        self._phone.__enter__()
+        return self
+
+    def __exit__(self, *problem):
+        return self._phone.__exit__(*problem)
+
+    def measure(self, blob):
+        """Milliseconds of one inference: the median, or the average where the tool is too old to say medians."""
+        self._sleep(self._pause)
+        with _written(blob) as path:
+            found = self._phone.measure(Model.read(path), self._accelerator, self.threads)
+        return (found.avg_us if found.median_us is None else found.median_us) / 1000
+
+
+class VelaMeter:
+    """The estimate of Arm's compiler for an Ethos-U, always the same for the same file.
+
+    Args:
+        target: one of `npu.TARGETS`. unit: "cycles", or "ms" at the target's clock.
+    """
+
+    rounds, threads, takes = 1, None, 3.0
+
+    def __init__(self, target="ethos-u55-128", unit="cycles", timeout=300):
+        if target not in npu.TARGETS:
+            raise UserError(f"target {target}: expected one of {', '.join(npu.TARGETS)}")
+        self._target, self.unit, self._timeout = target, unit, timeout
+        self.device = f"Vela {target}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def measure(self, blob):
+        """Cycles or milliseconds of one inference."""
+        with _written(blob) as path:
+            report = npu.check(path, self._target, self._timeout)
+        if report.cpu_operators:
+            raise UserError(f"{self._target} leaves operators to the CPU, which its estimate does not count: "
+                            f"{'; '.join(report.left[:3])}")  # fmt: skip
+        return report.cycles if self.unit == "cycles" else report.milliseconds
+
+
+@contextlib.contextmanager
+def _written(blob):
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "model.tflite"
+        path.write_bytes(blob)
+        yield path

@@ -1,0 +1,255 @@
+"""Latency tables: what a subnet takes on one device, from measurements of its pieces.
+
+A network is cut into a beginning (first convolution), blocks, and an end (head and classifier). Channels between blocks
+are no choice, so at a resolution a block's time depends on its own kernel size and expand ratio alone, and a network's
+is the sum. A linear correction, fitted on whole networks, takes up what sums of pieces miss: caches, and what calls
+cost. `tools/latency_table.py` measures tables.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from tfqnas.arch import fields_from_json
+from tfqnas.cost import sums_over_blocks
+from tfqnas.errors import UserError
+from tfqnas.files import read_json
+from tfqnas.search.pareto import kendall_tau
+from tfqnas.spaces import SearchSpace
+
+UNITS = ("ms", "cycles")
+BEGIN, FIRST, FURTHER, END = "begin", "first", "further", "end"
+
+
+class Piece(NamedTuple):
+    """What a table has a number for.
+
+    part: "begin", "end", "first" (block of a stage) or "further" (any other of its blocks: they are alike).
+    `stage` counts from 0; it, `kernel` and `expand` are None for the ends.
+    """
+
+    part: str
+    resolution: int
+    stage: int | None = None
+    kernel: int | None = None
+    expand: float | None = None
+
+    @property
+    def key(self):
+        """Such as "r24 begin" or "r24 stage2 first k3 e4": stages count from 1, as in the names of layers."""
+        if self.stage is None:
+            return f"r{self.resolution} {self.part}"
+        return f"r{self.resolution} stage{self.stage + 1} {self.part} k{self.kernel} e{self.expand}"
+
+
+def pieces_of(space):
+    """All `Piece`s of a `SearchSpace`, a tuple; those of fixed stages too."""
+    return tuple(
+        Piece(part, resolution, *choice)
+        for resolution in space.resolutions
+        for part, *choice in ((BEGIN,), *_block_pieces(space), (END,))
+    )
+
+
+def _block_pieces(space):
+    for s, stage in enumerate(space.stages):
+        for part in (FIRST, FURTHER)[: stage.depths[-1]]:
+            yield from ((part, s, kernel, expand) for kernel in stage.kernels for expand in stage.expands)
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Whole networks that took no part in the fit.
+
+    Args:
+        archs: keys of the architectures. predicted, measured: of each, in the table's unit.
+    """
+
+    archs: tuple[str, ...] = ()
+    predicted: tuple[float, ...] = ()
+    measured: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        for field in ("archs", "predicted", "measured"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if not len(self.archs) == len(self.predicted) == len(self.measured):
+            raise ValueError("validation: expected as many archs as predicted and measured numbers")
+
+    @property
+    def errors(self):
+        """float64 (n,): predicted over measured, less one."""
+        return np.divide(self.predicted, self.measured) - 1
+
+    @property
+    def error(self):
+        """Mean absolute error, a fraction of what was measured; NaN without networks."""
+        return float(np.abs(self.errors).mean()) if self.archs else math.nan
+
+    @property
+    def tau(self):
+        """Kendall's tau of predicted and measured."""
+        return kendall_tau(self.predicted, self.measured)
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyTable:
+    """Latencies of all subnets of a space on one device: `factor * sum over pieces + offset`.
+
+    Args:
+        space: `SearchSpace`.
+        device: which, in words. unit: "ms" or "cycles" of one inference. threads: of the CPU; None: another processor.
+        bits, classes, channels: of the networks that were measured.
+        when: date and time, text.
+        values: `{piece.key: number}` of all of `pieces_of(space)`, without what a call costs whatever it computes.
+        factor, offset: the correction, see `correction`.
+        validation: `Validation`.
+
+    Raises:
+        ValueError: says which field is wrong.
+    """
+
+    space: SearchSpace
+    device: str
+    unit: str
+    threads: int | None
+    bits: int
+    classes: int
+    channels: int
+    when: str
+    values: dict
+    factor: float = 1.0
+    offset: float = 0.0
+    validation: Validation = Validation()
+
+    def __post_init__(self):
+        if self.unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, received {self.unit!r}")
+        if not isinstance(self.values, dict):
+            raise ValueError(f"values: expected an object, received {self.values!r}")
+        expected = {piece.key for piece in pieces_of(self.space)}
+        for what, keys in (("missing", expected - self.values.keys()), ("unknown", self.values.keys() - expected)):
+            if keys:
+                raise ValueError(f"values: {len(keys)} {what}, such as {min(keys)!r}")
+        numbers = {"factor": self.factor, "offset": self.offset, **self.values}
+        for name, value in numbers.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or (value < 0 and name != "offset") or (value == 0 and name == "factor"):
+                raise ValueError(f"{name}: expected a positive number, received {value!r}")
+
+    def of_codes(self, codes):
+        """Latencies of many architectures: codes, int (m, n), of `space.encode`, to float64 (m,)."""
+        return self.factor * self.sums(codes) + self.offset
+
+    def of(self, arch):
+        """Latency of an `Arch`, a float."""
+        return float(self.of_codes(self.space.encode(arch)[None])[0])
+
+    def sums(self, codes):
+        """As `of_codes`, without the correction."""
+        return sums_over_blocks(self.space, *self._tables, codes)[:, 0]
+
+    @functools.cached_property
+    def _tables(self):
+        space = self.space
+        constant, elastic = self._numbers(BEGIN) + self._numbers(END), []
+        for s, stage in enumerate(space.stages):
+            for block in range(stage.depths[-1]):
+                numbers = self._numbers(FURTHER if block else FIRST, s, stage.kernels, stage.expands)
+                if stage.fixed:
+                    constant = constant + numbers
+                else:
+                    elastic.append((space.gene_index("kernel", s, block), numbers[..., np.newaxis]))
+        return constant[:, 0], tuple(elastic)
+
+    def _numbers(self, part, stage=None, kernels=(None,), expands=(None,)):
+        """float64 (resolutions, kernels, expands)."""
+        resolutions = self.space.resolutions
+        keys = [[[Piece(part, r, stage, k, e).key for e in expands] for k in kernels] for r in resolutions]
+        return np.vectorize(self.values.get, otypes=[np.float64])(keys)
+
+    @property
+    def holds_for(self):
+        """What was measured, in one line."""
+        threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.threads else ""
+        network = f"{self.bits} bits, {self.classes} classes, {self.channels} channel{'s' * (self.channels != 1)}"
+        return f"space {self.space.name} ({network}) on {self.device}{threads}"
+
+    def to_json(self):
+        """The table as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, source, where="latency table"):
+        """The table that `to_json` wrote; `source`: the text, or the dict parsed from it.
+
+        Raises:
+            ValueError: naming `where` and the field that is unknown, missing or wrong.
+        """
+        fields = dict(fields_from_json(cls, source, where))
+        try:
+            fields["space"] = SearchSpace.from_json(fields["space"], "space")
+            fields["validation"] = Validation(
+                **fields_from_json(Validation, fields.get("validation", {}), "validation")
+            )
+            return cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{where}: {error}") from None
+
+    @classmethod
+    def load(cls, path, space=None):
+        """The table in a file.
+
+        Args:
+            path: of the file. space: `SearchSpace` that it must be of; None: any.
+
+        Raises:
+            UserError: there is no such file, it holds no whole table, or that of another space.
+        """
+        if not pathlib.Path(path).exists():
+            raise UserError(f"latency table {path}: no such file; tools/latency_table.py makes one")
+        try:
+            table = cls.from_json(read_json(path), f"latency table {path}")
+        except ValueError as error:
+            raise UserError(f"{error}; tools/latency_table.py makes such files") from None
+        if space is not None and table.space != space:
+            raise UserError(f"latency table {path}: expected one of space {space.name}, {_difference(space, table)}")
+        return table
+
+
+def _difference(space, table):
+    if table.space.name != space.name:
+        return f"it is of {table.space.name}"
+    fields = [field.name for field in dataclasses.fields(space)]
+    other = [name for name in fields if getattr(space, name) != getattr(table.space, name)]
+    return f"it is of another space of that name, with other {', '.join(other)}"
+
+
+def correction(sums, measured):
+    """`(factor, offset)` that make `factor * sums + offset` fit, by least squares of the relative errors.
+
+    Relative, since what is small counts as much: a search compares neighbours.
+
+    Args:
+        sums, measured: (n,) positive numbers, n at least 2.
+
+    Raises:
+        UserError: where no rising line fits, as when noise outweighs what is measured.
+    """
+    sums, measured = np.asarray(sums, np.float64), np.asarray(measured, np.float64)
+    rows = np.stack((sums, np.ones_like(sums)), axis=1) / measured[:, np.newaxis]
+    (factor, offset), _, rank, _ = np.linalg.lstsq(rows, np.ones_like(sums))
+    if rank < 2 or factor <= 0:
+        raise UserError(
+            f"the whole networks that were measured ({_range(measured)}) do not rise with the sums of their pieces "
+            f"({_range(sums)}): measure more of them, for longer, on a quieter device"
+        )
+    return float(factor), float(offset)
+
+
+def _range(numbers):
+    return f"{numbers.min():.4g} to {numbers.max():.4g}"

@@ -1,0 +1,215 @@
+"""What `latency_table.py` measures, in which order, and what is made of the numbers."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from tflite_export import pieces
+from tflite_export.writer import write
+from tfqnas.arch import Arch
+from tfqnas.errors import UserError
+from tfqnas.files import append_jsonl, read_jsonl
+from tfqnas.search.latency import FURTHER, LatencyTable, Validation, correction, pieces_of
+
+# The name of the file that does nothing: what it takes is part of every piece, and of a whole network once.
+NOTHING = "nothing"
+_IMAGES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What is measured for the table of a space.
+
+    Args:
+        space: `SearchSpace`. fit, validation: tuples of `Arch`, whole networks.
+    """
+
+    space: object
+    fit: tuple
+    validation: tuple
+
+    @classmethod
+    def chosen(cls, space, fit, validation, seed):
+        """The smallest, the largest and random subnets, all different: so many for the fit, the others to validate."""
+        if space.size < fit + validation:
+            raise UserError(f"--fit_models and --validation_models: expected at most the {space.size} subnets of space "
+                            f"{space.name}, received {fit} and {validation}")  # fmt: skip
+        archs, rng = dict.fromkeys((space.smallest(), space.largest())), np.random.default_rng(seed)
+        while len(archs) < fit + validation:
+            archs[space.sample(rng)] = None
+        return cls(space, tuple(archs)[:fit], tuple(archs)[fit : fit + validation])
+
+    @property
+    def by_name(self):
+        """`{name: Piece, Arch or None}`."""
+        found = {piece.key: piece for piece in pieces_of(self.space)}
+        return {NOTHING: None} | found | {arch.key: arch for arch in (*self.fit, *self.validation)}
+
+    def schedule(self, rounds, seed):
+        """`(name, round)` of all measurements: each round in an order of its own, so that drift meets all alike."""
+        names = list(self.by_name)
+        orders = [np.random.default_rng((seed, number)).permutation(len(names)) for number in range(rounds)]
+        return [(names[i], number) for number, order in enumerate(orders) for i in order]
+
+    def table(self, medians, **about):
+        """The `LatencyTable` of `{name: number}`; `about`: its fields that say of what and on what device."""
+        values = {piece.key: max(medians[piece.key] - medians[NOTHING], 0.0) for piece in pieces_of(self.space)}
+        table = LatencyTable(self.space, values=values, **about)
+
+        def measured(archs):
+            return np.stack([self.space.encode(arch) for arch in archs]), [medians[arch.key] for arch in archs]
+
+        codes, numbers = measured(self.fit)
+        factor, offset = correction(table.sums(codes), numbers)
+        table = dataclasses.replace(table, factor=factor, offset=offset)
+        codes, numbers = measured(self.validation)
+        keys = [arch.key for arch in self.validation]
+        return dataclasses.replace(table, validation=Validation(keys, table.of_codes(codes).tolist(), numbers))
+
+
+class Files:
+    """The files of `Targets`, of networks with fresh weights: what they hold changes no latency.
+
+    Args:
+        targets: `Targets`. bits: of weights and inputs. classes, channels: of the networks.
+    """
+
+    def __init__(self, targets, bits, classes, channels):
+        self._targets, self._settings = targets.by_name, (bits, classes, channels)
+        self._space = targets.space
+        self._graphs, self._pieces = {}, {}
+
+    def networks(self, names):
+        """The architectures to be made for the targets of these names, each once."""
+        wanted = (self._targets[name] for name in names)
+        return list(dict.fromkeys(self._network(target) for target in wanted if target is not None))
+
+    def make(self, arch):
+        """Makes the network of one of `networks`: seconds."""
+        self._graphs[arch] = lowered(self._space, arch, *self._settings)
+
+    def blob(self, name):
+        """The bytes of the `.tflite` file of a target."""
+        target = self._targets[name]
+        if target is None:
+            return write(pieces.nothing())
+        arch = self._network(target)
+        return write(self._graphs[arch] if target is arch else self._piece(arch, target))
+
+    def _network(self, target):
+        return target if isinstance(target, Arch) else with_choices_of(self._space, target)
+
+    def _piece(self, arch, piece):
+        if arch not in self._pieces:
+            self._pieces[arch] = cut(self._space, arch, self._graphs[arch])
+        size = input_size(self._space, arch, piece)
+        return pieces.resized(self._pieces[arch][piece.part, piece.stage], (size, size))
+
+
+def with_choices_of(space, piece):
+    """The architecture that a `Piece` is cut from: its place among the choices in all stages, the smallest images.
+
+    Deep enough that stages which can have further blocks have one.
+    """
+    stage = None if piece.stage is None else space.stages[piece.stage]
+    places = (stage.kernels.index(piece.kernel), stage.expands.index(piece.expand)) if stage else (0, 0)
+    depths, kernels, expands = [], [], []
+    for stage in (space.stages[s] for s in space.searched):
+        depths.append(next((depth for depth in stage.depths if depth > 1), stage.depths[-1]))
+        for chosen, choices, place in zip((kernels, expands), (stage.kernels, stage.expands), places, strict=True):
+            chosen += [choices[min(place, len(choices) - 1)]] * depths[-1]
+    return Arch(space.name, space.resolutions[0], depths, kernels, expands)
+
+
+def cut(space, arch, graph):
+    """`{(part, stage): IntGraph}` of a whole network, of its first blocks and their first followers."""
+    blocks = space.blocks(arch)
+    # The network is one of `space.pruned`, in which each block is a stage.
+    ends = [f"stage{i}_block1_{'add' if block.residual else 'project'}" for i, block in enumerate(blocks, 1)]
+    begin, *middle, end = pieces.cut(graph, ["stem", *ends])
+    found = {("begin", None): begin, ("end", None): end}
+    for block, piece in zip(blocks, middle, strict=True):
+        found.setdefault((FURTHER if block.index else "first", block.stage), piece)
+    return found
+
+
+def input_size(space, arch, piece):
+    """Height and width of the input of a `Piece` cut from `arch`, in pixels."""
+    blocks = space.blocks(dataclasses.replace(arch, resolution=piece.resolution))
+    if piece.stage is None:
+        return piece.resolution if piece.part == "begin" else -(-blocks[-1].size // blocks[-1].stride)
+    return next(block.size for block in blocks if (block.stage, block.index) == (piece.stage, piece.part == FURTHER))
+
+
+def lowered(space, arch, bits, classes, channels):
+    """The `IntGraph` of a subnet with fresh weights, LSQ of `bits`."""
+    import keras
+
+    from tflite_export.lower import lower
+    from tfqnas.quantizers import LSQ
+    from tfqnas.subnet import extract
+    from tfqnas.supernet import Supernet, initialize
+
+    keras.utils.set_random_seed(0)
+    space = space.pruned(arch)  # of one architecture, so nothing else is made
+    quantizers = {"weights": LSQ(bits=bits), "inputs": LSQ(bits=bits, signed=False)}
+    supernet = Supernet(space, num_classes=classes, channels=channels, **quantizers)
+    images = random_images(arch.resolution, channels)
+    initialize(supernet, images)
+    _, statistics = supernet(images, collect=True)
+    return lower(extract(supernet, space.largest(), statistics), images)
+
+
+def random_images(resolution, channels):
+    """Normalised images, float32 (8, resolution, resolution, channels), that differ in their means too, as photos."""
+    rng = np.random.default_rng(0)
+    shades = rng.normal(size=(_IMAGES, 1, 1, channels))
+    pixels = shades + 0.5 * rng.normal(size=(_IMAGES, resolution, resolution, channels))
+    return np.clip(np.rint(64 * pixels), -128, 127).astype(np.float32) / 128
+
+
+class Log:
+    """Measured numbers in a file of JSON lines, which a killed list of measurements is continued from.
+
+    Args:
+        path: of the file. about: JSON-able, what the numbers hold for; the file begins with it.
+
+    Raises:
+        UserError: the file holds numbers of something else.
+    """
+
+    def __init__(self, path, about):
+        self._path = path
+        records, about = read_jsonl(path), json.loads(json.dumps(about))
+        if not records:
+            append_jsonl(path, about)
+            records = [about]
+        if records[0] != about:
+            raise UserError(f"{path} holds measurements of something else: {_difference(records[0], about)}; give the "
+                            "same, choose another --output, or remove the file")  # fmt: skip
+        self._values = {(record["name"], record["round"]): record["value"] for record in records[1:]}
+
+    def __contains__(self, measurement):
+        return measurement in self._values
+
+    def add(self, name, number, value):
+        """Keeps the value of a target in round `number`; in the file when this returns."""
+        append_jsonl(self._path, {"name": name, "round": number, "value": value})
+        self._values[name, number] = value
+
+    def medians(self, measurements):
+        """`{name: median}` over the rounds of `(name, round)`s, which are all there."""
+        values = {}
+        for name, number in measurements:
+            values.setdefault(name, []).append(self._values[name, number])
+        return {name: float(np.median(numbers)) for name, numbers in values.items()}
+
+
+def _difference(there, here):
+    if not isinstance(there, dict) or there.keys() != here.keys():
+        return "its first line is none of this tool"
+    name = next(name for name in here if there[name] != here[name])
+    if name == "space":
+        return f"another space than the {here['space']['name']} of this command"
+    return f"{name} {there[name]}, this command has {here[name]}"
