@@ -18,7 +18,7 @@ def moved_figure(panels: Sequence[Mapping], path, title: str) -> Path:
     Args:
         panels: records with `bits`, `by` (name of the cost), `front` (rows with `cost` and `accuracy`), `scored` (pairs
             cost, accuracy) and `moved`: records with `source`, `rows` like those of `front`, and `gain`, points of
-            accuracy that are lost: `held_out` and, if it is known, `test`.
+            accuracy that are lost: `held_out` and, if they are known, `test` and `test_error`.
     """
     if not panels:
         raise ValueError("moved_figure: there is nothing to compare")
@@ -171,8 +171,9 @@ def _searched(label) -> str:
 
 def _lost(gain: Mapping) -> str:
     """Points of accuracy, as a change."""
-    kind, name = ("test", "test points") if "test" in gain else ("held_out", "points")
-    return f"{_change(-gain[kind])} {name}"
+    if "test" in gain:
+        return f"{_change(-gain['test'])} ± {_figure(gain['test_error'])} test points"
+    return f"{_change(-gain['held_out'])} points"
 
 
 def _change(points: float) -> str:

@@ -1,13 +1,12 @@
 """Figures of a run as PNG files, drawn with matplotlib, which is loaded on use only."""
 
-import io
 import numbers
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from tfqnas.files import write_atomically
-from tfqnas.report.style import COLOURS, GREY, GRID, INK, STYLES, accuracy_limits, bits_label
+from tfqnas.report.canvas import columns, new_figure, save, set_axes
+from tfqnas.report.style import COLOURS, GREY, INK, STYLES, bits_label
 
 
 def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
@@ -23,7 +22,7 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
     }
     if not groups:
         raise ValueError("pareto_figure: there are no scored subnets")
-    figure = _new_figure(7.6, 4.8)
+    figure = new_figure(7.6, 4.8)
     axes = figure.add_subplot()
     fronts, ends = {}, {}
     for (label, points), (colour, marker) in zip(groups.items(), cycle(STYLES), strict=False):
@@ -33,18 +32,18 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
         )  # fmt: skip
         front = fronts[label] = sorted((x, y) for x, y, on_front in points if on_front)
         # A front is a staircase: between two of its subnets, and beyond the last, nothing better is known.
-        axes.step(*_columns(front), where="post", color=colour, linewidth=1.8, zorder=3)
+        axes.step(*columns(front), where="post", color=colour, linewidth=1.8, zorder=3)
         reach = max(x for x, _, _ in points)
         if front:
             (x, y) = front[-1]
             axes.plot((x, reach), (y, y), color=colour, linewidth=1, alpha=0.55, zorder=3)
             ends[label] = (reach, y, colour)
         axes.plot(
-            *_columns(front), linestyle="none", marker=marker, markersize=6.5,
+            *columns(front), linestyle="none", marker=marker, markersize=6.5,
             color=colour, markeredgecolor="white", markeredgewidth=0.9, zorder=4,
         )  # fmt: skip
     every = [point for points in groups.values() for point in points]
-    hidden = _set_axes(axes, every, [point for front in fronts.values() for point in front])
+    hidden = set_axes(axes, every, [point for front in fronts.values() for point in front])
     _label_fronts(axes, ends)
 
     axes.set_xlabel("effective MFLOPs")
@@ -57,41 +56,7 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
         subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points",
         fontsize=9, color=GREY,
     )  # fmt: skip
-    return _save(figure, path, grid="y")
-
-
-def transfer_figure(panels: Mapping, path, title: str) -> Path:
-    """The architectures of one front at lower bit widths, beside the fronts found there; a PNG.
-
-    Args:
-        panels: label -> record with `front`, `moved` and `scored`: lists of (effective MFLOPs, accuracy as a
-            fraction) of the label's own front, of the architectures of the other one, and of all that were
-            scored; and with `source`, the label of the other front, and `tau`, how far the two rank alike.
-    """
-    if not panels:
-        raise ValueError("transfer_figure: there are no lower bit widths")
-    figure = _new_figure(1.0 + 4.4 * len(panels), 4.2)
-    for number, (label, panel) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(1, len(panels), number)
-        own, moved, every = ([(x, 100 * y) for x, y in sorted(panel[key])] for key in ("front", "moved", "scored"))
-        axes.plot(*_columns(every), "o", markersize=3.5, color=GREY, alpha=0.25, markeredgewidth=0)
-        colour, other = COLOURS[number % len(COLOURS)], COLOURS[0]
-        axes.step(*_columns(own), where="post", color=colour, linewidth=1.8)
-        axes.plot(
-            *_columns(own), "s", markersize=6, color=colour, markeredgecolor="white", label="the front found here"
-        )
-        axes.plot(
-            *_columns(moved), "o", markersize=8, color="none", markeredgecolor=other, markeredgewidth=1.6,
-            label=f"architectures of the {bits_label(panel['source'])} front",
-        )  # fmt: skip
-        _set_axes(axes, [(*point, False) for point in [*every, *moved]], [*own, *moved])
-        axes.set_xlabel("effective MFLOPs")
-        axes.set_ylabel("accuracy on held-out training images, %" if number == 1 else "")
-        name = f"{bits_label(label)}: Kendall's tau with {bits_label(panel['source'])} {panel['tau']:.2f}"
-        axes.set_title(name, loc="left", fontsize=10.5, fontweight="bold", color=INK)
-        axes.legend(loc="lower right", frameon=False, fontsize=9)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
-    return _save(figure, path, "y")
+    return save(figure, path, grid="y")
 
 
 def training_figure(records: Sequence[Mapping], path, title: str = "Training") -> Path:
@@ -105,7 +70,7 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
     if not stages:
         raise ValueError("training_figure: no record has a stage, a step and a loss or an accuracy")
     rows = [row for row in _CURVES if any(row[0] in r for _, points in stages for _, r in points)]
-    figure = _new_figure(8.6, 1.1 + 1.95 * sum(row[3] for row in rows))
+    figure = new_figure(8.6, 1.1 + 1.95 * sum(row[3] for row in rows))
     panels = figure.subplots(
         len(rows), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [row[3] for row in rows]}
     )[:, 0]
@@ -115,7 +80,7 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
             curve = [(x, factor * r[key]) for x, r in points if isinstance(r.get(key), numbers.Real)]
             sparse = len(curve) < 16
             axes.plot(
-                *_columns(curve), color=COLOURS[number % len(COLOURS)], linewidth=1.5,
+                *columns(curve), color=COLOURS[number % len(COLOURS)], linewidth=1.5,
                 marker="o" if sparse else None, markersize=3.2,
             )  # fmt: skip
             if number:
@@ -136,7 +101,7 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
         )  # fmt: skip
     panels[-1].set_xlabel("step")
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
@@ -148,7 +113,7 @@ def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
     """
     if not panels or not all(panels.values()):
         raise ValueError("dots_figure: there are no values")
-    figure = _new_figure(1.0 + 4.3 * len(panels), 1.5 + 0.32 * max(len(rows) for rows in panels.values()))
+    figure = new_figure(1.0 + 4.3 * len(panels), 1.5 + 0.32 * max(len(rows) for rows in panels.values()))
     for number, (name, rows) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), number)
         for y, (_, values, strong) in enumerate(rows):
@@ -165,7 +130,7 @@ def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
         axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=INK)
         axes.set_xlabel(axis)
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
-    return _save(figure, path, "x")
+    return save(figure, path, "x")
 
 
 _CURVES = (  # key, axis title, factor, relative height
@@ -173,49 +138,6 @@ _CURVES = (  # key, axis title, factor, relative height
     ("accuracy", "accuracy, %", 100.0, 1.0),
     ("learning_rate", "learning rate", 1.0, 0.45),
 )
-
-
-def _new_figure(width: float, height: float):
-    """A figure that knows no window system and leaves matplotlib's global state alone."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure, path, grid: str = "both") -> Path:
-    for axes in figure.axes:
-        axes.set_axisbelow(True)
-        axes.grid(color=GRID, linewidth=0.8, axis=grid)
-        axes.tick_params(colors=GREY, labelsize=9, length=0, which="both")
-        axes.xaxis.label.set(color=INK, fontsize=10)
-        axes.yaxis.label.set(color=INK, fontsize=10)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color("#999999")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return write_atomically(path, buffer.getvalue())
-
-
-def _set_axes(axes, every: Sequence, front: Sequence) -> int:
-    """Scales and limits; returns how many points lie below (`accuracy_limits`)."""
-    xs, ys = [point[0] for point in every], [point[1] for point in every]
-    low, high = min(xs), max(xs)
-    if high > 10 * low:
-        axes.set_xscale("log")
-        span = (high / low) ** 0.05
-        axes.set_xlim(low / span, high * span**2.6)  # room for the labels on the right
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        if high < 100 * low:
-            axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "235" else "")
-    else:
-        span = (high - low) or 0.1 * high
-        axes.set_xlim(low - 0.05 * span, high + 0.13 * span)
-    axes.set_ylim(*accuracy_limits(ys, [y for _, y in front]))
-    return sum(y < axes.get_ylim()[0] for y in ys)
 
 
 def _label_fronts(axes, ends: Mapping) -> None:
@@ -258,7 +180,3 @@ def _stages(records: Sequence[Mapping]) -> list:
         stages.append((stage, [(offset + step, steps[step]) for step in sorted(steps)]))
         end = offset + max(steps)
     return stages
-
-
-def _columns(points: Sequence) -> tuple:
-    return tuple(zip(*points, strict=True)) or ((), ())

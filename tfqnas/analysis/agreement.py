@@ -1,0 +1,97 @@
+"""How far two scores of the same subnets rank them alike, and how sure that is."""
+
+import dataclasses
+
+import numpy as np
+
+# Random halves of the images whose taus are averaged.
+_SPLITS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Kendall's tau-b and the interval that resampled subnets give.
+
+    Args:
+        tau: 1, the same order; 0, no relation; -1, the opposite. NaN where one score tells no two apart.
+        low, high: ends of the interval. count: of subnets. pairs: that were compared, ties included.
+    """
+
+    tau: float
+    low: float
+    high: float
+    count: int
+    pairs: int
+
+
+def agreement(first, second, compared=None, confidence=0.95, resamples=1000, seed=0):
+    """Kendall's tau-b with a bootstrap percentile interval over the subnets.
+
+    A resample that holds a subnet twice compares it with itself: a tie in both scores, which tau-b does not count. The
+    interval is for other subnets of the same kind, with scores of as many images: the noise of these lowers tau itself.
+
+    Args:
+        first, second: (n,) numbers.
+        compared: None, or bool (n, n), symmetric: which pairs count.
+
+    Returns:
+        `Agreement`.
+    """
+    a, b = _signs(first), _signs(second)
+    compared = np.ones(a.shape, bool) if compared is None else np.asarray(compared, bool)
+    a, b = a * compared, b * compared
+    forms = a * b, a * a, b * b
+    ones = np.ones((1, len(a)))
+    counts = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), resamples)
+    (tau,), drawn = _tau(ones, forms), _tau(counts.astype(np.float64), forms)
+    tail = 50 * (1 - confidence)
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(drawn, (tail, 100 - tail)) if len(drawn) else (np.nan, np.nan)
+    return Agreement(float(tau), float(low), float(high), len(a), int(np.triu(compared, 1).sum()))
+
+
+def of_halves(outcomes, compared=None, seed=0):
+    """Mean tau of a score with itself: the accuracies on one random half of the images and on the other.
+
+    Two perfectly agreeing supernets could hardly do better, but for the images: scores on all of them are less noisy.
+
+    Args:
+        outcomes: bool (n, images), which images each subnet classified correctly.
+        compared: as of `agreement`.
+
+    Returns:
+        float.
+    """
+    rng, images = np.random.default_rng(seed), outcomes.shape[1]
+    taus = []
+    for _ in range(_SPLITS):
+        order = rng.permutation(images)
+        halves = (outcomes[:, order[i::2]].mean(axis=1) for i in (0, 1))
+        taus.append(agreement(*halves, compared, resamples=0).tau)
+    return float(np.mean(taus))
+
+
+def mean_and_error(values):
+    """Mean of numbers and its standard error, NaN for a single one."""
+    values = np.asarray(values, np.float64)
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(error)
+
+
+def in_words(found):
+    """An `Agreement` as a dict, of JSON perhaps: "0.53 (0.30 to 0.71)"."""
+    if found["tau"] is None or not np.isfinite(found["tau"]):
+        return "not defined, since a score tells no two of them apart"
+    return "{tau:.2f} ({low:.2f} to {high:.2f})".format(**found)
+
+
+def _signs(values):
+    values = np.asarray(values, np.float64)
+    return np.sign(np.subtract.outer(values, values))
+
+
+def _tau(weights, forms):
+    """Tau-b of resamples, float64 (m,): `weights` (m, n) says how often each holds a subnet."""
+    both, first, second = (((weights @ form) * weights).sum(axis=1) for form in forms)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(first * second > 0, both / np.sqrt(first * second), np.nan)

@@ -1,0 +1,62 @@
+"""How deep the subnets along the fronts are (OQA, figure 6)."""
+
+from tfqnas import report
+from tfqnas.analysis.agreement import mean_and_error
+from tfqnas.report import comparisons
+from tfqnas.report.style import bits_label
+
+NAME = "depth"
+
+
+def obstacle(supernets, config):
+    if any(supernets.front(bits) for bits in supernets.run.config.bits):
+        return None
+    return f"no front: run tools/search.py --run_dir={supernets.run.directory}"
+
+
+def wants(supernets, config, bits):
+    return []
+
+
+def result(supernets, config):
+    """Blocks of each subnet of each front, and the least and the most that the space has; JSON data."""
+    space = supernets.run.space
+    fronts = {bits: supernets.front(bits) for bits in supernets.bits}
+    return {
+        "range": [sum(arch.depths) for arch in (space.smallest(), space.largest())],
+        "fronts": [
+            {"bits": bits, "depths": [sum(row.arch.depths) for row in front.rows]}
+            for bits, front in fronts.items() if front
+        ],
+        "note": supernets.source_note,
+    }  # fmt: skip
+
+
+def draw(result, path):
+    groups = {front["bits"]: front["depths"] for front in result["fronts"]}
+    comparisons.depths_figure(groups, result["range"], path, "Depth along the fronts")
+
+
+def section(result, picture):
+    rows = []
+    for front in result["fronts"]:
+        mean, error = mean_and_error(front["depths"])
+        ends = {"lowest": min(front["depths"]), "highest": max(front["depths"])}
+        rows.append({"bits": bits_label(front["bits"]), "count": len(front["depths"]), "mean": mean,
+                     "error": error, **ends})  # fmt: skip
+    items = [report.Picture(picture), report.Table(rows, _COLUMNS), _TEXT, *filter(None, [result["note"]])]
+    return report.Section("Depth along the fronts", items)
+
+
+_COLUMNS = (
+    ("bits", "front of"),
+    ("count", "subnets"),
+    ("mean", "mean depth", ".2f"),
+    ("error", "standard error", ".2f"),
+    ("lowest", "least"),
+    ("highest", "most"),
+)
+_TEXT = (
+    "Depth: the number of blocks in stages that have a choice. Neighbours on a front are often relatives, so its "
+    "subnets are fewer independent samples than the standard error takes them for."
+)

@@ -1,0 +1,97 @@
+"""Shallow-fat and deep-slim architectures of like cost (OQA, section 4.5)."""
+
+import functools
+
+import numpy as np
+
+from tfqnas.cost import count_codes
+from tfqnas.search.codes import canonical
+
+# MACs of a pair differ at most by this share.
+LIKE = 0.02
+# How deep and how wide an architecture is at most to be shallow, or slim; at least this far from 1 to be deep, or fat.
+THIRD = 1 / 3
+# Random architectures of each kind for each pair wanted.
+_DRAWS = 200
+
+
+def shape(space, codes):
+    """How deep and how wide architectures are.
+
+    Args:
+        codes: int (m, n).
+
+    Returns:
+        float64 (m, 2): blocks and mean expand ratio, each from 0, the fewest and the smallest, to 1.
+    """
+    kinds = np.array([gene.kind for gene in space.genes])
+    low, high = (np.array([gene.choices[end] for gene in space.genes], np.float64) for end in (0, -1))
+    choices = [np.asarray(gene.choices, np.float64)[codes[:, i]] for i, gene in enumerate(space.genes)]
+    above = np.column_stack(choices) - low
+    depth, expand = kinds == "depth", (kinds == "expand") & (high > low)
+    counted = space.active(codes)[:, expand]
+    wide = (above[:, expand] / (high - low)[expand] * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    return np.column_stack((above[:, depth].sum(axis=1) / max((high - low)[depth].sum(), 1), wide))
+
+
+def has_both(space):
+    """Whether depth and width can be chosen."""
+    elastic = {gene.kind for gene in space.genes if len(gene.choices) > 1}
+    return {"depth", "expand"} <= elastic
+
+
+def draw(space, rng, count, fat):
+    """Different random codes that are shallow and fat, or deep and slim, int32 (k, n) with k up to `count`.
+
+    Kernel sizes and resolutions are uniform, depths and expand ratios lean to the side that is wanted.
+    """
+    kinds = np.array([gene.kind for gene in space.genes])
+    uniform = rng.random((count, len(kinds)))
+    lower = uniform**2
+    leaning = {"depth": lower if fat else 1 - lower, "expand": 1 - lower if fat else lower}
+    for kind, values in leaning.items():
+        uniform = np.where(kinds == kind, values, uniform)
+    places = np.minimum((uniform * space.choice_counts).astype(np.int64), space.choice_counts - 1)
+    codes = np.unique(canonical(space, places), axis=0)
+    deep, wide = shape(space, codes).T
+    few, many = (deep, wide) if fat else (wide, deep)
+    return codes[(few <= THIRD + 1e-9) & (many >= 1 - THIRD - 1e-9)]
+
+
+@functools.lru_cache(maxsize=4)
+def pairs(space, wanted, seed=0, num_classes=1000, in_channels=3):
+    """Pairs of a shallow-fat and a deep-slim architecture of one resolution, whose MACs differ by at most 2%.
+
+    Args:
+        wanted: how many. num_classes, in_channels: of the network whose MACs count.
+
+    Returns:
+        tuple of up to `wanted` pairs of `Arch`, in ascending cost, evenly taken from all that were found.
+    """
+    rng = np.random.default_rng(seed)
+    kinds = [draw(space, rng, _DRAWS * wanted, fat) for fat in (True, False)]
+    macs = [count_codes(space, codes, None, num_classes, in_channels).macs for codes in kinds]
+    found = []
+    for resolution in range(len(space.resolutions)):
+        members = [np.flatnonzero(codes[:, 0] == resolution) for codes in kinds]
+        fat, slim = (some[np.argsort(own[some], kind="stable")] for some, own in zip(members, macs, strict=True))
+        found += [(macs[0][fat[i]], fat[i], slim[j]) for i, j in matched(macs[0][fat], macs[1][slim])]
+    found.sort()
+    places = np.unique(np.linspace(0, len(found) - 1, min(wanted, len(found))).round().astype(int)) if found else []
+    return tuple((space.decode(kinds[0][found[p][1]]), space.decode(kinds[1][found[p][2]])) for p in places)
+
+
+def matched(first, second, like=LIKE):
+    """Indices of pairs of two ascending lists whose values differ by at most a share of the larger, none twice."""
+    i = j = 0
+    found = []
+    while i < len(first) and j < len(second):
+        a, b = first[i], second[j]
+        if abs(a - b) <= like * max(a, b):
+            found.append((i, j))
+            i, j = i + 1, j + 1
+        elif a < b:
+            i += 1
+        else:
+            j += 1
+    return found
