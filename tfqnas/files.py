@@ -80,13 +80,18 @@ def append_jsonl(path, record) -> None:
         raise _explained(error, path, "a line was not added") from error
 
 
-def read_jsonl(path) -> list:
-    """The records of `path`, without lines that a kill cut off; an empty list where there is no file."""
+def read_jsonl(path, say=lambda line: None) -> list:
+    """The records of `path`, without lines that a kill cut off; an empty list where there is no file.
+
+    `say` is called with a warning for each line that is left out.
+    """
     records = []
     with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with contextlib.suppress(json.JSONDecodeError):
+        for number, line in enumerate(file, 1):
+            try:
                 records.append(json.loads(line))
+            except json.JSONDecodeError:
+                say(f"warning: {path}: line {number} is cut off or damaged, and left out")
     return records
 
 

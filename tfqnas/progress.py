@@ -190,6 +190,10 @@ class Part:
         self._updates.clear()
         self.update(fraction)
 
+    def log(self, text: str) -> None:
+        """A line of its own, above the one that shows progress."""
+        self._progress.log(text)
+
     def elapsed(self) -> float:
         return max(0.0, self._progress._clock() - self._began)
 

@@ -3,11 +3,22 @@
     python tools/search.py --run_dir=runs/digits [--bits=2]
 
 Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run directory.
+
+On several machines, as keras-tuner's chief and workers, for one bit width at a time. The chief gives subnets out, keeps
+the scores and does the rest; it may have a worker beside it. Workers need this package, the data set and the run
+directory or a copy: config.json, space.json, checkpoints/supernet_b2. All subnets are shown all images: early stopping
+is for one machine.
+
+    export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=5000
+    KERASTUNER_TUNER_ID=chief python tools/search.py --run_dir=runs/digits --bits=2
+    KERASTUNER_TUNER_ID=worker1 python tools/search.py --run_dir=runs/digits --bits=2
 """
 
 from absl import flags
 
+from tfqnas.errors import UserError
 from tfqnas.search.config import SearchConfig
+from tfqnas.search.remote import role
 from tfqnas_tools import common, exports
 
 RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
@@ -17,16 +28,27 @@ common.define_flags(SearchConfig)
 
 def main(argv):
     del argv
-    search_config = common.from_flags(SearchConfig)
+    search_config, part = common.from_flags(SearchConfig), role()
+    if part and len(BITS.value) != 1:
+        raise UserError(f"--bits: expected one bit width for a search across machines, received {BITS.value}")
+    if part and search_config.workers != 1:
+        raise UserError(f"--workers: expected 1 across machines, received {search_config.workers}: start more workers")
     common.import_tensorflow()
-    from tfqnas.errors import UserError
     from tfqnas.family import Family
     from tfqnas.train.run import Run
 
     run = Run.existing(RUN_DIR.value)
     if not all(b.isdecimal() and int(b) in run.config.bits for b in BITS.value):
         raise UserError(f"--bits: expected some of this run's {list(run.config.bits)}, received {BITS.value}")
-    family = Family(run, search_config, exports.export_model)
+    kind = Family
+    if part:
+        from tfqnas_tools import machines
+
+        if part == "worker":
+            machines.work(run, int(BITS.value[0]))
+            return
+        kind = machines.ServedFamily
+    family = kind(run, search_config, exports.export_model)
     family.make([int(b) for b in BITS.value] or run.config.bits, family.progress())
     print(family.summary())
 

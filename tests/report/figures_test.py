@@ -106,12 +106,3 @@ def test_a_dots_figure_shows_every_value(tmp_path):
     assert np.mean(image[..., :3].min(axis=-1) < 0.9) > 0.005
     with pytest.raises(ValueError, match="no values"):
         report.dots_figure({"3 bits": []}, tmp_path / "a.png", "t", "a")
-
-
-def test_a_transfer_figure_shows_a_front_at_lower_bit_widths(tmp_path):
-    points = [(r["effective_mflops"], r["accuracy"]) for r in scored(3)]
-    panel = {"front": points[:5], "moved": points[5:9], "scored": points, "source": 4, "tau": 0.5}
-    path = report.transfer_figure({3: panel, 2: panel}, tmp_path / "transfer.png", "Title")
-    assert np.mean(matplotlib.image.imread(path)[..., :3].min(axis=-1) < 0.9) > 0.005
-    with pytest.raises(ValueError, match="no lower bit widths"):
-        report.transfer_figure({}, tmp_path / "a.png", "t")

@@ -27,6 +27,7 @@ def scores(archs, rivals=None, processes=2, said=None, **settings):
     with Pool(functools.partial(FakeScorer, **settings), SPACE, processes, said.append) as pool:
         found = list(pool.score(archs, rivals))
         again = list(pool.score(archs[:3]))
+        assert list(pool.score([])) == []
     assert sorted(index for index, _ in again) == [0, 1, 2]
     assert sorted(index for index, _ in found) == list(range(len(archs)))  # each once
     return {archs[index]: score for index, score in found}

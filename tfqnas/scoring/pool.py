@@ -63,7 +63,7 @@ class Pool:
     def _pieces(self, archs):
         """Lists of indices, of neighbours in the order of their blocks."""
         order = sorted(range(len(archs)), key=lambda i: (archs[i].resolution, path_of(self._space, archs[i])))
-        size = -(-len(order) // (_PIECES * self._processes))
+        size = max(1, -(-len(order) // (_PIECES * self._processes)))
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _employ(self, waiting, archs, rivals):

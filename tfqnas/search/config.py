@@ -1,18 +1,67 @@
-"""Settings of the first search."""
+"""Settings of a search."""
 
 import dataclasses
 
+from tfqnas.errors import UserError
 from tfqnas.settings import setting
+
+SEARCHES = ("coarse_to_fine", "nsga2", "ageing", "random")
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """Random subnets, the same number in each bin of MACs (OQA, section 3.3)."""
+    """Which subnets are looked at, what they are to be good at, and how they are scored."""
 
-    search_bins: int = setting(6, "bins of equal width from the smallest to the largest subnet's MACs")
+    search: str = setting(
+        "coarse_to_fine", "coarse_to_fine: random subnets in bins of MACs, then other kernel sizes for the best (OQA, "
+        "3.3); nsga2: evolution of the front; ageing: evolution of the most accurate within the limits; random"
+    )  # fmt: skip
+    objectives: tuple[str, ...] = setting(
+        ("accuracy", "effective_mflops"), "what the front is made of: accuracy and some of effective_mflops, mmacs, "
+        "mbitops, params, kB, latency (with --latency_table)"
+    )  # fmt: skip
+    max_effective_mflops: float = setting(0.0, "no subnet above so many million effective FLOPs; 0: no limit")
+    max_mmacs: float = setting(0.0, "no subnet above so many million MACs; 0: no limit")
+    max_kb: float = setting(0.0, "no subnet above so many kB (1,000 bytes) of weights as deployed; 0: no limit")
+    max_latency_ms: float = setting(0.0, "no subnet slower than so many ms by --latency_table; 0: no limit")
+    max_npu_cycles: float = setting(0.0, "no subnet above so many cycles by --latency_table of an NPU; 0: no limit")
+    latency_table: str = setting("", "file of tools/latency_table.py")
+    search_bins: int = setting(0, "coarse_to_fine, random: bins of equal width in MACs; 0: 6, or the paper's edges")
     search_edges: tuple[float, ...] = setting((), "instead: edges of the bins in millions of MACs")
-    search_per_bin: int = setting(10, "random subnets in each bin")
+    search_per_bin: int = setting(0, "random subnets in each bin; 0: 20, or the paper's 2,000 in its spaces")
+    search_rounds: int = setting(2, "coarse_to_fine: rounds of other kernel sizes for the front's skeletons")
+    search_per_skeleton: int = setting(8, "coarse_to_fine: other kernel sizes for each skeleton in a round")
+    search_population: int = setting(0, "nsga2, ageing: size of the population; 0: 100, or a fifth of the budget")
+    search_budget: int = setting(1000, "nsga2, ageing: how many subnets are scored")
+    search_screen: int = setting(
+        1, "propose so many subnets for each that is scored, and let an accuracy predictor choose; 1: no predictor"
+    )
+    early_stopping: bool = setting(True, "give a subnet up that is behind the front by more than chance explains")
     search_seed: int = setting(0, "of the random subnets")
+    workers: int = setting(1, "processes that score, each with its own threads; 1: this one", fixed=False)
     models: int = setting(
         4, "subnets of each front to extract, evenly spread, the most accurate always among them", fixed=False
     )
+
+    def check(self):
+        """Raises UserError where a setting makes no sense by itself."""
+
+        def expect(ok, name, expected):
+            if not ok:
+                raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
+
+        expect(self.search in SEARCHES, "search", f"one of {', '.join(SEARCHES)}")
+        expect("accuracy" in self.objectives, "objectives", "accuracy and some costs")
+        expect(len(self.objectives) > 1 or self.search == "ageing", "objectives", "accuracy and at least one cost")
+        for name in ("max_effective_mflops", "max_mmacs", "max_kb", "max_latency_ms", "max_npu_cycles"):
+            expect(getattr(self, name) >= 0, name, "a positive number, or 0 for no limit")
+        for name in ("search_bins", "search_per_bin", "search_rounds", "search_population"):
+            expect(getattr(self, name) >= 0, name, "a number from 0 on")
+        for name in ("search_per_skeleton", "search_budget", "search_screen", "workers", "models"):
+            expect(getattr(self, name) >= 1, name, "a number from 1 on")
+        wants_table = self.max_latency_ms or self.max_npu_cycles or {"latency", "npu_cycles"} & set(self.objectives)
+        if wants_table and not self.latency_table:
+            raise UserError(
+                "--latency_table: expected the table of a device for --objectives=latency, --max_latency_ms and "
+                "--max_npu_cycles; tools/latency_table.py makes one"
+            )
