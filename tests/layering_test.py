@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # These know no room; those that read settings, write files or talk to people may use them.
 HELPERS = {"errors", "files", "progress", "report", "settings"}
 NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet", "sites", "conversion"}
+SEARCHING = {"search", "scoring", "searching"}
 ROOMS = {
     "errors": set(),
     "files": {"errors"},
@@ -36,9 +37,9 @@ ROOMS = {
     "strategy": NETWORKS | {"data", "train", "search"} | HELPERS,
     "models": NETWORKS | {"data", "search"} | HELPERS,
     "searching": NETWORKS | {"data", "train", "search", "scoring"} | HELPERS,
-    "family": NETWORKS | {"data", "train", "search", "scoring", "searching", "models", "analysis", "run_report"} | HELPERS,
-    "analysis": NETWORKS | {"data", "train", "search", "scoring", "searching", "models"} | HELPERS,
-    "run_report": NETWORKS | {"train", "search", "scoring", "searching", "analysis"} | HELPERS,
+    "family": NETWORKS | SEARCHING | {"data", "train", "models", "analysis", "run_report"} | HELPERS,
+    "analysis": NETWORKS | SEARCHING | {"data", "train", "models"} | HELPERS,
+    "run_report": NETWORKS | SEARCHING | {"train", "analysis"} | HELPERS,
     "integrations": NETWORKS | HELPERS,
     "__init__": NETWORKS | {"data", "train", "search", "models", "family"},  # by name only, on first use
 }
