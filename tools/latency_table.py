@@ -52,8 +52,7 @@ ADB = flags.DEFINE_string("adb", "adb", "android: the program adb")
 TARGET = flags.DEFINE_enum("target", "ethos-u55-128", list(npu.TARGETS), "vela: the NPU")
 UNIT = flags.DEFINE_enum("unit", "cycles", ["cycles", "ms"], "vela: cycles, or milliseconds at the NPU's clock")
 
-COLUMNS = (("arch", "network"), ("predicted", "predicted", ",.4g"), ("measured", "measured", ",.4g"),
-           ("error", "error", "+.1%"))  # fmt: skip
+_FORMS = {"ms": ".4g", "cycles": ",.0f"}
 _FLAGS_OF = {
     ("host",): ("seconds",),
     ("android",): ("accelerator", "serial", "apk", "binary", "runs", "pause", "adb"),
