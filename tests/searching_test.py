@@ -75,6 +75,12 @@ def test_a_search_that_was_cut_off_ends_as_one_that_was_not(config, run, referen
     assert any("scored.jsonl: line 9 is cut off or damaged, and left out" in line for line in lines)
 
 
+def test_a_finished_search_is_repeated_in_no_time_and_scores_nothing(run, reference, monkeypatch):
+    monkeypatch.setattr("tfqnas.searching.append_jsonl", lambda *_: pytest.fail("something was scored"))
+    directory, front = reference["nsga2"]
+    assert search(run, EVOLVED, directory) == front
+
+
 @pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_processes(run, reference, tmp_path):
     whole, front = reference["nsga2"]

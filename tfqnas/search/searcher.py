@@ -79,7 +79,7 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
 
 def _scored(score, archs, told, by):
     """Yields (index, accuracy, extras) of `archs`."""
-    if hasattr(score, "many"):
+    if archs and hasattr(score, "many"):
         yield from score.many(archs, ParetoFront.of(told, by).rows if told else [])
         return
     for index, arch in enumerate(archs):
