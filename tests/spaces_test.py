@@ -43,7 +43,7 @@ def test_make_divisible_is_the_rule_of_mobilenet():
 def test_tiny_blocks_by_hand():
     arch = Arch("tiny", 28, (1, 2, 1), (5, 3, 5, 3), (4, 3, 6, 3))
     columns = ("stage", "index", "size", "in_channels", "hidden", "out_channels", "kernel", "stride",
-               "has_expansion", "se_channels", "activation", "residual")  # fmt: skip
+               "has_expansion", "se_channels", "activation", "residual", "bits")  # fmt: skip
     expected = [  # 28 pixels: 14 after the stem, 7 after stage 2, 4 after stage 3
         (0, 0, 14, 16, 16, 16, 3, 1, False, 0, "relu", True),
         (1, 0, 14, 16, 64, 24, 5, 2, True, 0, "relu", False),
@@ -51,7 +51,7 @@ def test_tiny_blocks_by_hand():
         (2, 1, 4, 40, 240, 40, 5, 1, True, 64, "relu", True),  # 240 // 4 = 60
         (3, 0, 4, 40, 120, 64, 3, 1, True, 0, "hswish", False),
     ]
-    assert [dict(zip(columns, row, strict=True)) for row in expected] == [
+    assert [dict(zip(columns, (*row, None), strict=True)) for row in expected] == [
         block._asdict() for block in TINY.blocks(arch)
     ]
 
@@ -136,7 +136,7 @@ def test_number_of_genes():
 
 def test_genes_are_found_by_what_they_mean(space):
     for position, gene in enumerate(space.genes):
-        assert space.gene_index(gene.kind, gene.stage, gene.block) == position
+        assert space.gene_index(gene.kind, gene.stage, gene.block, gene.layer) == position
     with pytest.raises(ValueError, match="no gene 'kernel' with stage=0, block=0"):
         space.gene_index("kernel", 0, 0)
 
@@ -156,7 +156,7 @@ def test_genes_beyond_the_depth_are_ignored(space, rng):
         canonical = space.encode(arch)
         active = space.active(code)
         np.testing.assert_array_equal(canonical, np.where(active, code, 0))
-        assert active.sum() == 1 + len(space.searched) + 2 * sum(arch.depths)
+        assert active.sum() == 1 + len(space.searched) + 2 * sum(arch.depths) + 2 * len(arch.bits or ())
     codes = rng.integers(0, space.choice_counts, (7, len(space.genes)))
     np.testing.assert_array_equal(space.active(codes), [space.active(code) for code in codes])
 
@@ -306,7 +306,7 @@ def test_pruned_space_is_one_fixed_network(space, rng):
     for arch in (space.largest(), space.sample(rng)):
         pruned = space.pruned(arch)
         assert pruned.size == 1 and pruned.searched == () and len(pruned.genes) == 1
-        assert pruned.largest() == pruned.smallest() == Arch(arch.key, arch.resolution, (), (), ())
+        assert pruned.largest() == pruned.smallest() == Arch(arch.key, arch.resolution, (), (), (), arch.bits)
         numbers = {"stage": 0, "index": 0}
         assert [b._replace(**numbers) for b in pruned.blocks(pruned.largest())] == [
             b._replace(**numbers) for b in space.blocks(arch)
@@ -395,7 +395,6 @@ def test_wrong_fields_are_named(fields, message):
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match="search space 'mbv4': expected mbv3, mbv3_relu, mbv2, tiny or a path"
-    ):
+    known = "mbv3, mbv3_relu, mbv2, tiny, mbv3_qfa, tiny_qfa"
+    with pytest.raises(ValueError, match=f"search space 'mbv4': expected {known} or a path"):
         spaces.get("mbv4")

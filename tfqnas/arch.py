@@ -6,6 +6,9 @@ import re
 
 # So that `Arch.key` can be a file name on every system.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# The bit width of what is not quantized, where a bit width is a choice.
+FLOAT_BITS = 32
+BIT_WIDTHS = (*range(2, 9), FLOAT_BITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +23,14 @@ class Arch:
         depths: number of blocks in each searched stage.
         kernels: kernel size of each block's depthwise convolution; `sum(depths)` of them, in order.
         expands: expand ratio of each block, as many.
+        bits: bit widths (weights, inputs) of each quantized convolution that the subnet has, in the order in which
+            they are computed: of every block, those of fixed stages too, expansion (if it has one), depthwise and
+            projection; then head; then feature mix (if there is one). 32: not quantized. None: the space has no
+            choice of bits.
 
     Raises:
-        ValueError: a value is not a positive number, or the lengths do not fit together.
+        ValueError: a value is not a positive number, the lengths do not fit together, or a bit width is neither
+            2 to 8 nor 32.
     """
 
     space: str
@@ -30,6 +38,7 @@ class Arch:
     depths: tuple[int, ...]
     kernels: tuple[int, ...]
     expands: tuple[float, ...]
+    bits: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self):
         if not isinstance(self.space, str) or not NAME.fullmatch(self.space):
@@ -51,10 +60,15 @@ class Arch:
                     f"{field}: expected {blocks} values, one for each block of depths {self.depths}, "
                     f"received {received}"
                 )
+        if self.bits is not None:
+            object.__setattr__(self, "bits", _bit_pairs(self.bits))
 
     def to_json(self):
-        """The architecture as one line of JSON; equal architectures give equal text."""
-        return json.dumps(dataclasses.asdict(self))
+        """The architecture as one line of JSON; equal architectures give equal text. No bits: no such field."""
+        fields = dataclasses.asdict(self)
+        if self.bits is None:
+            del fields["bits"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, source):
@@ -74,12 +88,21 @@ class Arch:
 
         Such as "tiny-r24-d2.1.1-k3.5.3.3-e3.4.6.3" (resolution, depths, kernels, expand ratios). The "." of
         an expand ratio that is no whole number is written "p", since "." separates.
+
+        With bits there follow those of weights and of inputs, such as "-w4432-a4", one character a convolution, "f"
+        for 32. One character stands for as many equal ones as the network has convolutions: the depths say how many.
         """
         lists = (
             letter + ".".join(str(value).replace(".", "p") for value in values)
             for letter, values in (("d", self.depths), ("k", self.kernels), ("e", self.expands))
         )
-        return "-".join((self.space, f"r{self.resolution}", *lists))
+        return "-".join((self.space, f"r{self.resolution}", *lists, *self._bits_key()))
+
+    def _bits_key(self):
+        columns = zip(*self.bits, strict=True) if self.bits else ()
+        for letter, widths in zip("wa", columns, strict=False):
+            text = "".join("f" if width == FLOAT_BITS else str(width) for width in widths)
+            yield letter + (text[0] if len(set(text)) == 1 else text)
 
 
 def fields_from_json(cls, source, where):
@@ -118,6 +141,23 @@ def _number(field, value):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ValueError(f"{field}: expected a positive number, received {value!r}")
     return value
+
+
+def _bit_pairs(pairs):
+    """`pairs` as a tuple of pairs of ints."""
+    expected = f"bits: expected None or pairs (weights, inputs) of bit widths from 2 to 8 or {FLOAT_BITS}"
+    if isinstance(pairs, str) or not hasattr(pairs, "__iter__"):
+        raise ValueError(f"{expected}, received {pairs!r}")
+    found = []
+    for i, pair in enumerate(pairs, 1):
+        if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+            raise ValueError(f"{expected}, received {pair!r} for convolution {i}")
+        found.append(tuple(_number(f"bits: convolution {i}", width) for width in pair))
+        if not set(found[-1]) <= set(BIT_WIDTHS):
+            raise ValueError(f"{expected}, received {found[-1]} for convolution {i}")
+    if not found:
+        raise ValueError(f"{expected}, received {pairs!r}")
+    return tuple(found)
 
 
 def _whole(field, value):

@@ -5,6 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfqnas.arch import FLOAT_BITS
+
+# As what layers that are not quantized are deployed in a quantized network.
+_DEPLOYED_BITS = 8
+
 
 class Cost(NamedTuple):
     """Costs of one architecture, or arrays (m,) of them.
@@ -13,7 +18,8 @@ class Cost(NamedTuple):
     effective_flops: MACs where those of a layer with m-bit weights and n-bit inputs count m*n/64 (OQA,
         section 4.1); layers that are not quantized, and so all of a float network, count in full.
     bitops: sum of m*n*MACs. Layers that are not quantized are counted as 8x8 in a quantized network, as which
-        they are deployed, and as 32x32 in a float network.
+        they are deployed, and as 32x32 in a float network. Where an architecture has bit widths of its own, its 32
+        bits (not quantized) count as 8 in all costs.
     params: weights, BatchNorm's gamma and beta, biases.
     weight_bytes: quantized weights at bits/8 bytes each, the others at 1; a 4-byte bias for every output
         channel (BatchNorm folded). Float networks: 4 bytes a parameter.
@@ -37,15 +43,39 @@ class _Tally(NamedTuple):
     outputs: int
 
 
+class _Layers(NamedTuple):
+    """MACs and weights of every quantized convolution for every resolution, kernel size and expand ratio of its block.
+
+    Those of the convolutions one after the other, int64 (all,). The place of what a code chooses of a convolution is
+    where its own begin, `firsts` (c,), and for each of three `genes`, positions in a code (c, 3), of which the second
+    decides whether it is active, the choice times the `strides`, (c, 3).
+    """
+
+    macs: np.ndarray
+    weights: np.ndarray
+    firsts: np.ndarray
+    genes: np.ndarray
+    strides: np.ndarray
+
+
+class _Part(NamedTuple):
+    """Lists of tallies: of the quantized convolutions in the order of computation, and of the other layers."""
+
+    quantized: list
+    others: list
+
+
 def count(space, arch, bits=None, num_classes=1000, in_channels=3):
     """Costs of `arch`.
 
-    Quantized are all convolutions but the first and those of squeeze-excite; the classifier is not (OQA).
+    Quantized are all convolutions but the first and those of squeeze-excite; the classifier is not (OQA). If `arch`
+    has bit widths of its own, each convolution counts with its own.
 
     Args:
         space: `SearchSpace` of `arch`.
         arch: `Arch`.
-        bits: bit width of weights and inputs, or a pair (weights, inputs), or None for a float network.
+        bits: bit width of weights and inputs, or a pair (weights, inputs), or None for a float network; None where
+            `arch` has bit widths of its own.
         num_classes: outputs of the classifier.
         in_channels: channels of the image.
 
@@ -53,14 +83,22 @@ def count(space, arch, bits=None, num_classes=1000, in_channels=3):
         `Cost` of numbers.
 
     Raises:
-        ValueError: `arch` is not of `space`, or `bits`, `num_classes` or `in_channels` make no sense.
+        ValueError: `arch` is not of `space`, or `bits`, `num_classes` or `in_channels` make no sense, or both `arch`
+            and `bits` say bit widths.
     """
-    bits = _check_arguments(bits, num_classes, in_channels)
+    bits = _check_arguments(space, bits, num_classes, in_channels)
     blocks = space.blocks(arch)
-    tallies = _ends(space, blocks, num_classes, in_channels)
-    for block in blocks:
-        tallies += _block(block)
-    return _cost(_total(tallies), bits)
+    parts = (*map(_block, blocks), _ends(space, blocks, num_classes, in_channels))
+    tally = _total([convolution for part in parts for convolution in part.quantized + part.others])
+    if arch.bits is None:
+        return _cost(tally, bits)
+    widths = _deployed(np.array(arch.bits)).tolist()
+    quantized = [convolution for part in parts for convolution in part.quantized]
+    return _quantized_cost(
+        tally,
+        sum(m * n * convolution.quantized_macs for (m, n), convolution in zip(widths, quantized, strict=True)),
+        sum(m * convolution.quantized_weights for (m, _), convolution in zip(widths, quantized, strict=True)),
+    )
 
 
 def count_codes(space, codes, bits=None, num_classes=1000, in_channels=3):
@@ -76,9 +114,12 @@ def count_codes(space, codes, bits=None, num_classes=1000, in_channels=3):
     Raises:
         ValueError: as `count`, or `codes` are no codes of `space`.
     """
-    bits = _check_arguments(bits, num_classes, in_channels)
-    sums = sums_over_blocks(space, *_tables(space, num_classes, in_channels), codes)
-    return _cost(_Tally(*sums.T), bits)
+    bits = _check_arguments(space, bits, num_classes, in_channels)
+    constant, elastic, layers = _tables(space, num_classes, in_channels)
+    tally = _Tally(*sums_over_blocks(space, constant, elastic, codes).T)
+    if not space.mixed:
+        return _cost(tally, bits)
+    return _quantized_cost(tally, *_sums_over_layers(space, layers, np.asarray(codes)))
 
 
 def sums_over_blocks(space, constant, elastic, codes):
@@ -105,6 +146,27 @@ def sums_over_blocks(space, constant, elastic, codes):
     return total
 
 
+def _sums_over_layers(space, layers, codes):
+    """What bit widths make of the quantized convolutions of many architectures.
+
+    Args:
+        layers: `_Layers`. codes: int (m, n), of `space`, which is mixed.
+
+    Returns:
+        int64 (m,), int64 (m,): sums of m*n*MACs and of bits of weights.
+    """
+    widths = _deployed(space.bits_of_codes(codes))
+    of_weights, of_inputs = widths[..., 0], widths[..., 1]
+    places = layers.firsts + (codes[:, layers.genes] * layers.strides).sum(axis=-1)
+    of_weights = of_weights * space.active(codes)[:, layers.genes[:, 1]]
+    return (of_weights * of_inputs * layers.macs[places]).sum(axis=1), (of_weights * layers.weights[places]).sum(axis=1)
+
+
+def _deployed(widths):
+    """Array of the bit widths in which convolutions are deployed for which these were chosen."""
+    return np.where(widths == FLOAT_BITS, _DEPLOYED_BITS, widths)
+
+
 def _convolution(size, kernel, in_channels, out_channels, quantized=True, norm=True, bias=False):
     """Tally of a convolution with output of `size` x `size`; a depthwise one has 1 input channel."""
     weights = kernel * kernel * in_channels * out_channels
@@ -116,35 +178,31 @@ def _convolution(size, kernel, in_channels, out_channels, quantized=True, norm=T
 
 
 def _block(block):
-    """Tallies of the convolutions of an inverted residual block."""
+    """`_Part` of an inverted residual block."""
     size = -(-block.size // block.stride)
     hidden, squeezed = block.hidden, block.se_channels
-    tallies = [
-        _convolution(size, block.kernel, 1, hidden),
-        _convolution(size, 1, hidden, block.out_channels),
-    ]
-    if block.has_expansion:
-        tallies.append(_convolution(block.size, 1, block.in_channels, hidden))
+    quantized = [_convolution(block.size, 1, block.in_channels, hidden)] if block.has_expansion else []
+    quantized.append(_convolution(size, block.kernel, 1, hidden))
+    quantized.append(_convolution(size, 1, hidden, block.out_channels))
+    others = []
     if squeezed:
-        tallies.append(_convolution(1, 1, hidden, squeezed, quantized=False, norm=False, bias=True))
-        tallies.append(_convolution(1, 1, squeezed, hidden, quantized=False, norm=False, bias=True))
-    return tallies
+        others.append(_convolution(1, 1, hidden, squeezed, quantized=False, norm=False, bias=True))
+        others.append(_convolution(1, 1, squeezed, hidden, quantized=False, norm=False, bias=True))
+    return _Part(quantized, others)
 
 
 def _ends(space, blocks, num_classes, in_channels):
-    """Tallies of what is before and after the blocks."""
+    """`_Part` of what is before and after the blocks."""
     first, last = blocks[0], blocks[-1]
     features = space.head_channels
     size = -(-last.size // last.stride)
-    tallies = [
-        _convolution(first.size, space.stem_kernel, in_channels, space.stem_channels, quantized=False),
-        _convolution(size, 1, last.out_channels, features),
-    ]
+    others = [_convolution(first.size, space.stem_kernel, in_channels, space.stem_channels, quantized=False)]
+    quantized = [_convolution(size, 1, last.out_channels, features)]
     if space.mix_channels:
-        tallies.append(_convolution(1, 1, features, space.mix_channels, norm=False))
+        quantized.append(_convolution(1, 1, features, space.mix_channels, norm=False))
         features = space.mix_channels
-    tallies.append(_convolution(1, 1, features, num_classes, quantized=False, norm=False, bias=True))
-    return tallies
+    others.append(_convolution(1, 1, features, num_classes, quantized=False, norm=False, bias=True))
+    return _Part(quantized, others)
 
 
 def _total(tallies):
@@ -152,29 +210,38 @@ def _total(tallies):
 
 
 def _cost(tally, bits):
-    """`Cost` of a tally of ints or of int64 arrays."""
+    """`Cost` of a tally of ints or of int64 arrays; `bits`: a pair for all that is quantized, or None."""
+    if bits is not None:
+        return _quantized_cost(tally, bits[0] * bits[1] * tally.quantized_macs, bits[0] * tally.quantized_weights)
     macs = tally.quantized_macs + tally.other_macs
     params = tally.quantized_weights + tally.other_weights + tally.vectors
-    if bits is None:
-        return Cost(macs, 1.0 * macs, 32 * 32 * macs, params, 4 * params)
-    products = bits[0] * bits[1] * tally.quantized_macs
-    weight_bits = bits[0] * tally.quantized_weights + 8 * tally.other_weights
+    return Cost(macs, 1.0 * macs, 32 * 32 * macs, params, 4 * params)
+
+
+def _quantized_cost(tally, products, weight_bits):
+    """`Cost` of a tally of which the quantized part has `products`, sum of m*n*MACs, and `weight_bits` in all."""
+    weight_bits = weight_bits + _DEPLOYED_BITS * tally.other_weights
     return Cost(
-        macs=macs,
+        macs=tally.quantized_macs + tally.other_macs,
         effective_flops=products / 64 + tally.other_macs,
-        bitops=products + 8 * 8 * tally.other_macs,
-        params=params,
+        bitops=products + _DEPLOYED_BITS**2 * tally.other_macs,
+        params=tally.quantized_weights + tally.other_weights + tally.vectors,
         weight_bytes=-(-weight_bits // 8) + 4 * tally.outputs,
     )
 
 
-def _check_arguments(bits, num_classes, in_channels):
+def _check_arguments(space, bits, num_classes, in_channels):
     """Returns `bits` as None or a pair."""
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{what}: expected a positive integer, received {value!r}")
     if bits is None:
         return None
+    if space.mixed:
+        raise ValueError(
+            f"bits: expected None, for architectures of space {space.name} have bit widths of their own, "
+            f"received {bits!r}"
+        )
     pair = tuple(bits) if isinstance(bits, (tuple, list)) else (bits, bits)
     ok = len(pair) == 2 and all(isinstance(b, (int, np.integer)) and not isinstance(b, bool) for b in pair)
     if not ok or not all(1 <= b <= 32 for b in pair):
@@ -192,8 +259,8 @@ def _tables(space, num_classes, in_channels):
     the size of a block's input, and a block's tally depends on the resolution and its own two genes only.
 
     Returns:
-        (resolutions, 6) of all that is always there, and for each searched block the position of its kernel
-        gene and (resolutions, kernels, expands, 6).
+        (resolutions, 6) of all that is always there; for each searched block the position of its kernel gene and
+        (resolutions, kernels, expands, 6); and `_Layers`.
     """
     counts = space.choice_counts
     is_kernel = np.array([gene.kind == "kernel" for gene in space.genes])
@@ -203,6 +270,7 @@ def _tables(space, num_classes, in_channels):
     elastic = {
         i: np.zeros((len(constant), counts[i], counts[i + 1], constant.shape[1]), np.int64) for i in positions
     }
+    layers = _empty_layers(space)
     # With full depth every block occurs; all take their k-th kernel size and e-th expand ratio at once.
     most_kernels, most_expands = (np.max(counts[genes], initial=1) for genes in (is_kernel, is_expand))
     for r, k, e in np.ndindex(len(constant), most_kernels, most_expands):
@@ -210,12 +278,35 @@ def _tables(space, num_classes, in_channels):
         code = np.where(is_expand, np.minimum(e, counts - 1), code)
         code[0] = r
         blocks = space.blocks(space.decode(code))
-        always = _ends(space, blocks, num_classes, in_channels)
+        ends = _ends(space, blocks, num_classes, in_channels)
+        always, quantized = ends.quantized + ends.others, []
         for block in blocks:
+            part = _block(block)
+            quantized += part.quantized
             if block.stage in space.searched:
                 i = space.gene_index("kernel", block.stage, block.index)
-                elastic[i][r, code[i], code[i + 1]] = _total(_block(block))
+                elastic[i][r, code[i], code[i + 1]] = _total(part.quantized + part.others)
             else:
-                always += _block(block)
+                always += part.quantized + part.others
         constant[r] = _total(always)
-    return constant, tuple(elastic.items())
+        quantized = np.array([convolution[:] for convolution in quantized + ends.quantized], np.int64)
+        places = layers.firsts + (code[layers.genes] * layers.strides).sum(axis=-1)
+        layers.macs[places] = quantized[:, _Tally._fields.index("quantized_macs")]
+        layers.weights[places] = quantized[:, _Tally._fields.index("quantized_weights")]
+    return constant, tuple(elastic.items()), layers
+
+
+def _empty_layers(space):
+    """`_Layers` of `space`, with zeros."""
+    genes, shapes = [], []
+    for stage, block, _ in space.convolutions():
+        # A convolution of no searched block has no gene but the resolution.
+        kernel = space.gene_index("kernel", stage, block) if stage in space.searched else None
+        genes.append((0, 0, 0) if kernel is None else (0, kernel, kernel + 1))
+        shapes.append([1 if kernel is None and axis else space.choice_counts[i] for axis, i in enumerate(genes[-1])])
+    genes, shapes = np.array(genes), np.array(shapes)
+    strides = np.stack((shapes[:, 1] * shapes[:, 2], shapes[:, 2], np.ones_like(shapes[:, 2])), axis=1)
+    strides[shapes == 1] = 0
+    ends = shapes.prod(axis=1).cumsum()
+    macs, weights = np.zeros((2, ends[-1]), np.int64)
+    return _Layers(macs, weights, ends - shapes.prod(axis=1), genes, strides)

@@ -4,35 +4,41 @@ import pytest
 from tfqnas import spaces
 from tfqnas.search import codes as bulk
 
-TINY = spaces.get("tiny")
+TINY, QFA = spaces.get("tiny"), spaces.get("tiny_qfa")
+SPACES = (TINY, QFA, QFA.restricted(bits_by="block"))
 
 
-def encoded(codes):
-    return np.array([TINY.encode(TINY.decode(code)) for code in codes])
+@pytest.fixture(params=SPACES, ids=lambda space: f"{space.name}-{space.bits_by}")
+def space(request):
+    return request.param
 
 
-def test_canonical_codes_are_those_of_encode(rng):
-    raw = rng.integers(0, TINY.choice_counts, (200, len(TINY.genes)))
-    codes = bulk.canonical(TINY, raw)
-    assert codes.dtype == np.int32 and (codes == encoded(raw)).all()
+def encoded(space, codes):
+    return np.array([space.encode(space.decode(code)) for code in codes])
 
 
-def test_samples_have_every_choice_equally_often(rng):
-    codes = bulk.sample(TINY, rng, 20_000)
-    assert (codes[:50] == encoded(codes[:50])).all()
-    active = TINY.active(codes)
-    for i, count in enumerate(TINY.choice_counts):
+def test_canonical_codes_are_those_of_encode(space, rng):
+    raw = rng.integers(0, space.choice_counts, (200, len(space.genes)))
+    codes = bulk.canonical(space, raw)
+    assert codes.dtype == np.int32 and (codes == encoded(space, raw)).all()
+
+
+def test_samples_have_every_choice_equally_often(space, rng):
+    codes = bulk.sample(space, rng, 20_000)
+    assert (codes[:50] == encoded(space, codes[:50])).all()
+    active = space.active(codes)
+    for i, count in enumerate(space.choice_counts):
         shares = np.bincount(codes[active[:, i], i], minlength=count) / active[:, i].sum()
         assert shares == pytest.approx(np.full(count, 1 / count), abs=0.02)  # five standard errors or more
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.1, 1.0])
-def test_mutation_draws_each_gene_anew_with_its_probability(rng, probability):
-    codes = np.tile(TINY.encode(TINY.largest()), (20_000, 1))
-    mutants = bulk.mutate(TINY, codes, rng, probability)
-    assert (mutants[:50] == encoded(mutants[:50])).all()
-    active = TINY.active(mutants)
-    for i, count in enumerate(TINY.choice_counts):
+def test_mutation_draws_each_gene_anew_with_its_probability(space, rng, probability):
+    codes = np.tile(space.encode(space.largest()), (20_000, 1))
+    mutants = bulk.mutate(space, codes, rng, probability)
+    assert (mutants[:50] == encoded(space, mutants[:50])).all()
+    active = space.active(mutants)
+    for i, count in enumerate(space.choice_counts):
         changed = (mutants[:, i] != codes[:, i])[active[:, i]].mean()
         assert changed == pytest.approx(probability * (1 - 1 / count), abs=0.02)
 
@@ -53,13 +59,14 @@ def test_only_the_genes_that_may_change_do(rng):
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_crossover_takes_each_gene_of_the_second_parent_with_its_probability(rng, probability):
-    first, second = np.tile([TINY.encode(a) for a in (TINY.smallest(), TINY.largest())], (20_000, 1, 1)).swapaxes(0, 1)
-    children = bulk.crossover(TINY, first, second, rng, probability)
-    assert (children[:50] == encoded(children[:50])).all()
-    common = TINY.active(first)
+def test_crossover_takes_each_gene_of_the_second_parent_with_its_probability(space, rng, probability):
+    parents = [space.encode(arch) for arch in (space.smallest(), space.largest())]
+    first, second = np.tile(parents, (20_000, 1, 1)).swapaxes(0, 1)
+    children = bulk.crossover(space, first, second, rng, probability)
+    assert (children[:50] == encoded(space, children[:50])).all()
+    common = space.active(first)
     shares = (children == second).mean(axis=0)[common[0]]
     assert shares == pytest.approx(np.full(len(shares), probability), abs=0.02)
     # Blocks that the first parent lacks are the second's wherever the child has them.
-    only_second = ~common & TINY.active(children)
+    only_second = ~common & space.active(children)
     assert (children[only_second] == second[only_second]).all()

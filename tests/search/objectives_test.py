@@ -1,4 +1,6 @@
+import itertools
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from tfqnas import spaces
 from tfqnas.cost import count, count_codes
 from tfqnas.search import Objectives, model_costs
 from tfqnas.search import objectives as module
-from tfqnas.search.codes import sample
+from tfqnas.search.codes import canonical, sample
+from tfqnas.spaces import SearchSpace, Stage
 
-TINY = spaces.get("tiny")
+TINY, QFA = spaces.get("tiny"), spaces.get("tiny_qfa")
 
 
 def tiny(minimised=(), limits=None):
@@ -23,21 +26,27 @@ def as_tuples(codes):
 # -- Costs ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [4, None])
-def test_costs_of_models_are_counted_in_the_units_of_a_run(rng, bits):
-    costs = model_costs(TINY, bits, 10, 1)
-    archs = [TINY.sample(rng) for _ in range(20)]
-    codes = np.array([TINY.encode(arch) for arch in archs])
+@pytest.mark.parametrize(("space", "bits"), [(TINY, 4), (TINY, None), (QFA, None)])
+def test_costs_of_models_are_counted_in_the_units_of_a_run(rng, space, bits):
+    costs = model_costs(space, bits, 10, 1)
+    archs = [space.sample(rng) for _ in range(20)]
+    codes = np.array([space.encode(arch) for arch in archs])
     columns = {name: cost(codes).tolist() for name, cost in costs.items()}
     for i, arch in enumerate(archs):
-        cost = count(TINY, arch, bits, 10, 1)
+        cost = count(space, arch, bits, 10, 1)
         expected = {
             "effective_mflops": cost.effective_flops / 1e6, "mmacs": cost.macs / 1e6, "mbitops": cost.bitops / 1e6,
             "params": cost.params, "kB": cost.weight_bytes / 1e3,
         }  # fmt: skip
-        record = Objectives(TINY, costs).record(arch)
+        record = Objectives(space, costs).record(arch)
         assert record == expected == {name: column[i] for name, column in columns.items()}
         assert {name: type(value) for name, value in record.items()} == {n: type(v) for n, v in expected.items()}
+
+
+def test_bits_of_a_mixed_space_are_those_of_its_codes():
+    assert model_costs(QFA)["params"](QFA.encode(QFA.smallest())[None]) == count(QFA, QFA.smallest()).params
+    with pytest.raises(ValueError, match="bits: expected None, for architectures of space tiny_qfa have"):
+        model_costs(QFA, 4)["params"](QFA.encode(QFA.smallest())[None])
 
 
 def test_all_costs_of_the_same_codes_are_counted_once(rng, monkeypatch):
@@ -97,6 +106,59 @@ def test_smallest_of_what_grows_with_every_choice_is_the_smallest_architecture(n
     objectives = tiny()
     value, code = objectives.smallest(name)
     assert value == objectives.record(TINY.smallest())[name] and TINY.decode(code) == TINY.smallest()
+
+
+def mixed(bits_by):
+    """A space of at most some thousands of architectures, with fixed blocks, optional ones and bit widths."""
+    stages = (Stage(8, 1, (1,), (3,), (1,)), Stage(8, 2, (1, 2), (3, 5), (2,)))
+    widths = {"weight_bits": (2, 4), "input_bits": (4,) if bits_by == "tensor" else (2, 4)}
+    return SearchSpace("mixed", (8, 12), 8, stages, 16, bits_by=bits_by, **widths)
+
+
+@pytest.mark.parametrize("bits_by", ["tensor", "layer", "block", "stage"])
+@pytest.mark.parametrize("seed", range(3))
+def test_smallest_of_a_mixed_space_is_that_of_all_architectures(bits_by, seed):
+    space, rng = mixed(bits_by), np.random.default_rng(seed)
+    every = np.unique(canonical(space, np.array(list(itertools.product(*map(range, space.choice_counts))))), axis=0)
+    assert len(every) == space.size
+    # Blocks and ends cost what a table says, in no order, times what rises with the bit width of each convolution.
+    kernels = [i for i, gene in enumerate(space.genes) if gene.kind == "kernel"]
+    tables = {i: rng.uniform(0.1, 1, (2, 2)) for i in kernels}
+    rising = rng.uniform(0.1, 1, (len(space.convolutions()), 2))
+
+    def cost(codes):
+        bits, active, total = space.bits_of_codes(codes), space.active(codes), np.zeros(len(codes))
+        for (stage, block, _), widths, factors in zip(space.convolutions(), bits.swapaxes(0, 1), rising, strict=True):
+            times = widths @ factors
+            if stage in space.searched:
+                i = space.gene_index("kernel", stage, block)
+                times = times * active[:, i] * tables[i][codes[:, 0], codes[:, i]]
+            total += times
+        return total
+
+    value, code = Objectives(space, {"ms": cost}).smallest("ms")
+    assert value == cost(every).min() == cost(code[None])[0]
+    assert tuple(code) in as_tuples(every)
+
+
+@pytest.mark.parametrize("name", ["effective_mflops", "mmacs", "mbitops", "params", "kB"])
+@pytest.mark.parametrize("space", ["tiny_qfa", "mbv3_qfa"])
+def test_smallest_of_a_mixed_space_is_found_at_once(space, name):
+    space = spaces.get(space)
+    objectives = Objectives(space, model_costs(space, None, 10, 1))
+    start = time.process_time()
+    value, code = objectives.smallest(name)
+    assert time.process_time() - start < 2  # 0.2 s here for 174 genes and 25 resolutions
+    assert value == objectives.record(space.smallest())[name] == objectives.costs[name](code[None])[0]
+    if name in ("effective_mflops", "mbitops"):
+        assert space.decode(code) == space.smallest()
+
+
+def test_a_cost_that_knows_no_bits_has_a_smallest_value_in_a_mixed_space(random_cost):
+    cost = random_cost(QFA, 0)
+    value, code = Objectives(QFA, {"ms": cost}).smallest("ms")
+    codes = sample(QFA, np.random.default_rng(0), 20_000)
+    assert value == cost(code[None])[0] <= cost(codes).min()
 
 
 # -- Limits --------------------------------------------------------------------------------------------------
@@ -164,6 +226,20 @@ def test_two_narrow_limits_are_met_by_walks():
     assert objectives.excess(sample(space, rng, 2000)).all()
     codes = objectives.feasible(rng, 5)
     assert len(codes) == 5 and not objectives.excess(codes).any()
+
+
+def test_narrow_limits_of_174_genes_are_met_by_walks_from_many_sides():
+    space, rng = spaces.get("mbv3_qfa"), np.random.default_rng(0)
+    assert len(space.genes) == 174
+    costs = model_costs(space)
+    smallest = Objectives(space, costs).smallest("effective_mflops")[0]
+    objectives = Objectives(space, costs, (), {"effective_mflops": 1.5 * smallest})
+    assert objectives.excess(sample(space, rng, 2000)).all()
+    codes = objectives.feasible(rng, 20)
+    assert len(codes) == 20 and not objectives.excess(codes).any()
+    # Not all from the smallest: these have next to nothing in common beyond their low costs.
+    differences = (codes[:, None] != codes).mean(axis=2)[np.triu_indices(20, 1)]
+    assert np.median(differences) > 0.2
 
 
 def test_without_limits_random_architectures_are_those_of_sampling():

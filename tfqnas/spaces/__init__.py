@@ -4,12 +4,12 @@ import pathlib
 
 from tfqnas.spaces.base import Block, Gene, SearchSpace, Stage, make_divisible
 from tfqnas.spaces.mbv2 import MBV2
-from tfqnas.spaces.mbv3 import MBV3, MBV3_RELU
-from tfqnas.spaces.tiny import TINY
+from tfqnas.spaces.mbv3 import MBV3, MBV3_QFA, MBV3_RELU
+from tfqnas.spaces.tiny import TINY, TINY_QFA
 
 __all__ = ["Block", "Gene", "SearchSpace", "Stage", "get", "make_divisible", "names"]
 
-_SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY)}
+_SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY, MBV3_QFA, TINY_QFA)}
 
 
 def names():

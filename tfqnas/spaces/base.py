@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfqnas.arch import NAME, Arch, fields_from_json
+from tfqnas.arch import FLOAT_BITS, NAME, Arch, fields_from_json
+from tfqnas.spaces import bits as bit_choices
+from tfqnas.spaces.messages import where_in
 
 ACTIVATIONS = ("relu", "relu6", "hswish")
+_BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
 
 
 def make_divisible(value, divisor=8):
@@ -58,6 +61,8 @@ class Block(NamedTuple):
 
     `stage` and `index` count from 0: in `space.stages` and in the stage. `size` is the height and width of
     the input. `hidden` is the width of the depthwise convolution, `se_channels` 0 without squeeze-excite.
+    `bits`: pairs (weights, inputs) of the expansion (if the block has one), the depthwise convolution and the
+    projection; None where the architecture has no bit widths of its own.
     """
 
     stage: int
@@ -72,18 +77,23 @@ class Block(NamedTuple):
     se_channels: int
     activation: str
     residual: bool
+    bits: tuple[tuple[int, int], ...] | None = None
 
 
 class Gene(NamedTuple):
-    """One position of a code: "resolution", "depth", "kernel" or "expand", and its choices.
+    """One position of a code: what kind of choice it is, where, and the choices.
 
-    `stage` and `block` count from 0, as in `Block`; None where they do not apply.
+    kind: "resolution", "depth", "kernel", "expand"; "weight_bits" and "input_bits", or "bits" where one bit width is
+        for both.
+    `stage` and `block` count from 0, as in `Block`; None where they do not apply. `layer`, of bit widths: "expand",
+    "depthwise", "project", "head" or "mix"; None where several convolutions share one.
     """
 
     kind: str
     stage: int | None
     block: int | None
     choices: tuple
+    layer: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +116,14 @@ class SearchSpace:
         mix_channels: channels before the classifier; None: there is no feature mix.
         stem_kernel, stem_stride, stem_activation: of the first convolution.
         head_activation: of the head and of the feature mix.
+        weight_bits, input_bits: choices of the bit widths of every quantized convolution (all but the first and those
+            of squeeze-excite), ascending, from 2 to 8, or 32: not quantized. Both empty: no choice, an architecture
+            has no bit widths of its own.
+        bits_by: what one bit width is chosen for: "tensor" (weights and inputs of each convolution), "layer" (each
+            convolution), "block" or "stage" (of which fixed ones count as well); head and feature mix always have
+            their own. All but "tensor" need equal choices for weights and inputs.
+        fixed_bits: pairs (weights, inputs) of all quantized convolutions, as in `Arch.bits`, of a space that has
+            nothing else to choose in its depths and bit widths (see `pruned`); None: there are none.
 
     Raises:
         ValueError: a field is wrong; says which, in which stage.
@@ -121,10 +139,16 @@ class SearchSpace:
     stem_stride: int = 2
     stem_activation: str = "relu"
     head_activation: str = "relu"
+    weight_bits: tuple[int, ...] = ()
+    input_bits: tuple[int, ...] = ()
+    bits_by: str = bit_choices.TENSOR
+    fixed_bits: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "resolutions", _as_tuple(self.resolutions))
-        object.__setattr__(self, "stages", _as_tuple(self.stages))
+        for field in ("resolutions", "stages", "weight_bits", "input_bits"):
+            object.__setattr__(self, field, _as_tuple(getattr(self, field)))
+        if isinstance(self.fixed_bits, (list, tuple)):
+            object.__setattr__(self, "fixed_bits", tuple(map(_as_tuple, self.fixed_bits)))
         _check_space(self)
 
     # -- Structure: from an architecture to its blocks -------------------------------------------------------
@@ -147,6 +171,7 @@ class SearchSpace:
         """
         self.validate(arch)
         depths, choices = iter(arch.depths), zip(arch.kernels, arch.expands, strict=True)
+        widths = iter(arch.bits or ())
         size = -(-arch.resolution // self.stem_stride)
         blocks = []
         for s, stage in enumerate(self.stages):
@@ -154,15 +179,47 @@ class SearchSpace:
                 kernel, expand = (stage.kernels[0], stage.expands[0]) if stage.fixed else next(choices)
                 in_channels, hidden = self._in_channels(s, b), self._hidden(s, b, expand)
                 stride = stage.stride if b == 0 else 1
+                layers = bit_choices.convolutions_of_block(stage)
+                bits = tuple(itertools.islice(widths, len(layers))) if self.mixed else None
                 blocks.append(
                     Block(
                         s, b, size, in_channels, hidden, stage.channels, kernel, stride, expand != 1,
                         make_divisible(hidden // 4) if stage.se else 0, stage.activation,
-                        stride == 1 and in_channels == stage.channels,
+                        stride == 1 and in_channels == stage.channels, bits,
                     )
                 )  # fmt: skip
                 size = -(-size // stride)
         return tuple(blocks)
+
+    def end_bits(self, arch):
+        """(weights, inputs) of the head and, if there is one, of the feature mix, a tuple; Nones if `arch` has no bits.
+
+        Raises:
+            ValueError: `arch` is not of this space.
+        """
+        self.validate(arch)
+        ends = 2 if self.mix_channels else 1
+        return arch.bits[-ends:] if self.mixed else (None,) * ends
+
+    @property
+    def mixed(self):
+        """Whether architectures have bit widths of their own."""
+        return bool(self.weight_bits) or self.fixed_bits is not None
+
+    def convolutions(self):
+        """Tuple of (stage, block, layer): the quantized convolutions of the largest architecture, in the order in which
+        they are computed. `stage` and `block` count from 0, None for head and feature mix; `layer` as in `Gene`."""
+        return self._convolutions
+
+    @functools.cached_property
+    def _convolutions(self):
+        return bit_choices.convolutions(self)
+
+    def _present(self, depths):
+        """Which of `convolutions()` a network of these depths (of the searched stages) has, a list of bools."""
+        chosen = dict(zip(self.searched, depths, strict=True))
+        depths = [chosen.get(s, stage.depths[0]) for s, stage in enumerate(self.stages)]
+        return [c.stage is None or c.block < depths[c.stage] for c in self._convolutions]
 
     def hidden_choices(self, stage, block):
         """Hidden width for each choice of the expand ratio; `stage` and `block` count from 0."""
@@ -187,34 +244,74 @@ class SearchSpace:
     @functools.cached_property
     def genes(self):
         """What each position of a code means: the resolution; then stage by stage its depth and, for as many
-        blocks as it can have, kernel size and expand ratio."""
+        blocks as it can have, kernel size and expand ratio; then the bit widths, in the order of computation."""
         genes = [Gene("resolution", None, None, self.resolutions)]
         for s in self.searched:
             stage = self.stages[s]
             genes.append(Gene("depth", s, None, stage.depths))
             for b in range(stage.depths[-1]):
                 genes += [Gene("kernel", s, b, stage.kernels), Gene("expand", s, b, stage.expands)]
+        return (*genes, *self._bit_genes)
+
+    @functools.cached_property
+    def _bit_genes(self):
+        genes = {}  # an ordered set: several convolutions may share a gene
+        for convolution in self._convolutions if self.weight_bits else ():
+            stage, block, layer = bit_choices.sharers(convolution, self.bits_by)
+            for kind, choices in zip(bit_choices.kinds(self.bits_by), (self.weight_bits, self.input_bits), strict=True):
+                genes[Gene(kind, stage, block, choices, layer)] = None
         return tuple(genes)
+
+    @functools.cached_property
+    def bit_genes(self):
+        """int64 (c, 2): for each of `convolutions()` the positions of the genes that decide on the bit widths of its
+        weights and of its inputs, which may be one; (0, 2) where nothing is to be chosen."""
+        positions = [
+            [self.gene_index(kind, *bit_choices.sharers(c, self.bits_by)) for kind in bit_choices.kinds(self.bits_by)]
+            for c in (self._convolutions if self.weight_bits else ())
+        ]
+        return np.array(positions, np.int64).reshape(-1, 2)
+
+    def bits_of_codes(self, codes):
+        """int64 (..., c, 2): bit widths of weights and inputs of all `convolutions()`, also of those beyond the depth.
+
+        Args:
+            codes: int (..., n).
+
+        Raises:
+            ValueError: the space is not mixed.
+        """
+        self._check_mixed()
+        codes = np.asarray(codes)
+        if self.fixed_bits is not None:
+            return np.broadcast_to(np.array(self.fixed_bits), (*codes.shape[:-1], len(self.fixed_bits), 2))
+        weights, inputs = (codes[..., self.bit_genes[:, i]] for i in range(2))
+        return np.stack((np.array(self.weight_bits)[weights], np.array(self.input_bits)[inputs]), axis=-1)
+
+    def _check_mixed(self):
+        if not self.mixed:
+            raise ValueError(f"{self.name}: expected a space with bit widths, it has no weight_bits")
 
     @functools.cached_property
     def choice_counts(self):
         """int64 (n,): the number of choices of each gene."""
         return np.array([len(gene.choices) for gene in self.genes])
 
-    def gene_index(self, kind, stage=None, block=None):
-        """Position of a gene in a code; `stage` and `block` count from 0.
+    def gene_index(self, kind, stage=None, block=None, layer=None):
+        """Position of a gene in a code; `stage` and `block` count from 0, `layer` as in `Gene`.
 
         Raises:
             ValueError: there is no such gene.
         """
         try:
-            return self._gene_positions[kind, stage, block]
+            return self._gene_positions[kind, stage, block, layer]
         except KeyError:
-            raise ValueError(f"{self.name}: no gene {kind!r} with stage={stage}, block={block}") from None
+            which = f"stage={stage}, block={block}" + (f", layer={layer!r}" if layer is not None else "")
+            raise ValueError(f"{self.name}: no gene {kind!r} with {which}") from None
 
     @functools.cached_property
     def _gene_positions(self):
-        return {gene[:3]: position for position, gene in enumerate(self.genes)}
+        return {(*gene[:3], gene.layer): position for position, gene in enumerate(self.genes)}
 
     def encode(self, arch):
         """int32 (n,): index of the choice of each gene; 0 for blocks beyond the depth.
@@ -232,7 +329,12 @@ class SearchSpace:
                 kernel, expand = next(choices)
                 code += [stage.kernels.index(kernel), stage.expands.index(expand)]
             code += [0] * (2 * (stage.depths[-1] - depth))
-        return np.array(code, np.int32)
+        code = np.array(code + [0] * len(self._bit_genes), np.int32)
+        if self.weight_bits:
+            places = self.bit_genes[self._present(arch.depths)]
+            for column, choices in enumerate((self.weight_bits, self.input_bits)):
+                code[places[:, column]] = [choices.index(pair[column]) for pair in arch.bits]
+        return code
 
     def decode(self, code):
         """The architecture of a code; what the code says of blocks beyond the depth is ignored.
@@ -243,8 +345,8 @@ class SearchSpace:
         Raises:
             ValueError: wrong length, not integers, or an index out of range.
         """
-        code = self.check_codes(code, ndim=1).tolist()
-        values = [gene.choices[i] for gene, i in zip(self.genes, code, strict=True)]
+        code = self.check_codes(code, ndim=1)
+        values = [gene.choices[i] for gene, i in zip(self.genes, code.tolist(), strict=True)]
         depths, kernels, expands = [], [], []
         position = 1
         for s in self.searched:
@@ -253,7 +355,8 @@ class SearchSpace:
             kernels += values[first : first + 2 * depth : 2]
             expands += values[first + 1 : first + 2 * depth : 2]
             position = first + 2 * self.stages[s].depths[-1]
-        return Arch(self.name, values[0], depths, kernels, expands)
+        bits = self.bits_of_codes(code)[self._present(depths)].tolist() if self.mixed else None
+        return Arch(self.name, values[0], depths, kernels, expands, bits)
 
     def check_codes(self, codes, ndim):
         """`codes` as an array, if it is int (n,) (`ndim` 1) or int (m, n) (`ndim` 2) with indices in range.
@@ -273,7 +376,7 @@ class SearchSpace:
             row, position = np.argwhere(wrong)[0]
             gene = self.genes[position]
             raise ValueError(
-                f"{self.name}: {_where(gene.stage, gene.block)}{gene.kind}: expected an index below "
+                f"{self.name}: {where_in(gene.stage, gene.block, gene.layer)}{gene.kind}: expected an index below "
                 f"{len(gene.choices)}, received {codes.reshape(-1, n)[row, position]}"
             )
         return codes
@@ -286,10 +389,10 @@ class SearchSpace:
     @functools.cached_property
     def _activity(self):
         # For each gene the depth gene that decides on it, and the first choice of depth that includes its
-        # block. Genes of no block always count: the index of the resolution is never below 0.
+        # block. Genes of no block, or of one of a fixed stage, always count: the resolution's index is never below 0.
         depth_genes, first_choices = np.zeros((2, len(self.genes)), int)
         for position, gene in enumerate(self.genes):
-            if gene.block is not None:
+            if gene.block is not None and gene.stage in self.searched:
                 depth_genes[position] = self.gene_index("depth", gene.stage)
                 first_choices[position] = np.searchsorted(self.stages[gene.stage].depths, gene.block + 1)
         return depth_genes, first_choices
@@ -337,7 +440,7 @@ class SearchSpace:
         from_a = np.where(active_a == active_b, rng.random(len(code_a)) < 0.5, active_a)
         return self.decode(np.where(from_a, code_a, code_b))
 
-    def trim(self, resolution, depths, kernels, expands):
+    def trim(self, resolution, depths, kernels, expands, bits=None):
         """An architecture from lists as papers publish them: of full length, whatever the depth.
 
         Args:
@@ -345,6 +448,8 @@ class SearchSpace:
             depths: one for each searched stage; stages that have one choice of depth may be left out.
             kernels, expands: one for each block that the searched stages can have; those beyond the depth
                 are ignored.
+            bits: bit width or pair (weights, inputs) for each of `convolutions()`, where those beyond the depth are
+                ignored; or one for all; None in a space that has none.
 
         Raises:
             ValueError: a list has the wrong length, or a value is not a choice.
@@ -365,13 +470,28 @@ class SearchSpace:
         first = 0
         for s, stage, depth in zip(self.searched, stages, depths, strict=True):
             if depth not in stage.depths:
-                raise ValueError(f"{self.name}: {_where(s, None)}depth {depth} is not one of {stage.depths}")
+                raise ValueError(f"{self.name}: {where_in(s, None)}depth {depth} is not one of {stage.depths}")
             active_kernels.extend(kernels[first : first + depth])
             active_expands.extend(expands[first : first + depth])
             first += stage.depths[-1]
-        arch = Arch(self.name, resolution, depths, active_kernels, active_expands)
+        bits = None if bits is None else self._trimmed_bits(bits, depths)
+        arch = Arch(self.name, resolution, depths, active_kernels, active_expands, bits)
         self.validate(arch)
         return arch
+
+    def _trimmed_bits(self, bits, depths):
+        def is_number(value):
+            return isinstance(value, (int, float, np.number))
+
+        def pair(value):
+            return (value, value) if is_number(value) else value
+
+        present = self._present(depths)
+        if is_number(bits) or (len(bits) == 2 and all(map(is_number, bits))):
+            return [pair(bits)] * sum(present)
+        if len(bits) != len(present):
+            raise ValueError(f"{self.name}: bits: expected {len(present)} values or one for all, received {len(bits)}")
+        return list(map(pair, itertools.compress(bits, present)))
 
     def validate(self, arch):
         """Raises ValueError unless `arch` is of this space, and says which stage and block is wrong.
@@ -379,9 +499,9 @@ class SearchSpace:
         Such as "mbv3: stage 3, block 2: kernel size 4 is not one of (3, 5, 7)", counted from 1.
         """
 
-        def check(value, choices, what, stage=None, block=None):
+        def check(value, choices, what, *place):
             if value not in choices:
-                where = _where(stage, block)
+                where = where_in(*place)
                 raise ValueError(f"{self.name}: {where}{what} {value} is not one of {choices}")
 
         if arch.space != self.name:
@@ -400,26 +520,81 @@ class SearchSpace:
                 check(arch.kernels[position], stage.kernels, "kernel size", s, b)
                 check(arch.expands[position], stage.expands, "expand ratio", s, b)
                 position += 1
+        bit_choices.validate(self, arch, self._present(arch.depths))
 
     # -- The space as a whole --------------------------------------------------------------------------------
 
     @property
     def size(self):
-        """Exact number of architectures, with resolutions."""
-        return len(self.resolutions) * self.size_without_resolutions
+        """Exact number of architectures, with resolutions and the bit widths of all convolutions."""
+        return len(self.resolutions) * self.size_without_resolutions * self.size_of_other_bits
 
     @property
     def size_without_resolutions(self):
-        """Exact number of architectures of one resolution."""
-        return math.prod(
-            sum((len(stage.kernels) * len(stage.expands)) ** depth for depth in stage.depths)
-            for stage in self.stages
-        )
+        """Exact number of choices of the searched blocks, with their bit widths."""
+        return math.prod(self._size_of_stage(self.stages[s]) for s in self.searched)
+
+    @property
+    def size_of_other_bits(self):
+        """Exact number of choices of the bit widths of fixed stages, head and feature mix; 1 if there are none."""
+        fixed = math.prod(self._size_of_stage(stage) for stage in self.stages if stage.fixed)
+        return fixed * self._bit_pairs ** (2 if self.mix_channels else 1)
+
+    @property
+    def _bit_pairs(self):
+        """Number of ways to choose bit widths once."""
+        if not self.weight_bits:
+            return 1
+        return len(self.weight_bits) * (len(self.input_bits) if self.bits_by == bit_choices.TENSOR else 1)
+
+    def _size_of_stage(self, stage):
+        of_block, of_stage = bit_choices.choices_of_stage(stage, self.bits_by, self._bit_pairs)
+        of_block *= len(stage.kernels) * len(stage.expands)
+        return of_stage * sum(of_block**depth for depth in stage.depths)
+
+    def restricted(self, weight_bits=None, input_bits=None, bits_by=None):
+        """The space with fewer bit widths, or with some that must be equal: what a target supports.
+
+        It keeps its name, and its architectures are architectures of this space too (codes are not codes of it).
+
+        Args:
+            weight_bits, input_bits: choices, some of this space's; None: all of them.
+            bits_by: "tensor", "layer", "block" or "stage"; None: as in this space.
+
+        Raises:
+            ValueError: the space has no bit widths to choose, a choice is not one of them, `bits_by` would set free
+                what must be equal here, or it needs equal choices for weights and inputs.
+        """
+        self._check_choice_of_bits()
+        changes = {}
+        for field, wanted in (("weight_bits", weight_bits), ("input_bits", input_bits)):
+            known = getattr(self, field)
+            if wanted is not None and not (isinstance(wanted, (list, tuple)) and wanted and set(wanted) <= set(known)):
+                raise ValueError(f"{self.name}: {field}: expected some of {known}, received {wanted!r}")
+            changes[field] = known if wanted is None else tuple(sorted(set(wanted)))
+        ties = bit_choices.TIES[bit_choices.TIES.index(self.bits_by) :]
+        if bits_by is not None and bits_by not in ties:
+            raise ValueError(f"{self.name}: bits_by: expected one of {ties}, received {bits_by!r}")
+        return dataclasses.replace(self, bits_by=bits_by or self.bits_by, **changes)
+
+    def with_float(self):
+        """The space with 32, not quantized, as the last choice of all bit widths; the other choices keep their indices.
+
+        Raises:
+            ValueError: the space has no bit widths to choose.
+        """
+        self._check_choice_of_bits()
+        choices = {field: tuple(sorted({*getattr(self, field), FLOAT_BITS})) for field in ("weight_bits", "input_bits")}
+        return dataclasses.replace(self, **choices)
+
+    def _check_choice_of_bits(self):
+        if not self.weight_bits:
+            raise ValueError(f"{self.name}: expected a space with bit widths to choose, it has no weight_bits")
 
     def pruned(self, arch):
         """The space in which `arch` is the only choice, named `arch.key`: a fixed network.
 
-        Each block becomes a stage of its own, for the blocks of a stage may differ.
+        Each block becomes a stage of its own, for the blocks of a stage may differ. Bit widths become `fixed_bits`.
 
         Raises:
             ValueError: `arch` is not of this space.
@@ -434,11 +609,21 @@ class SearchSpace:
                     stage, stride=block.stride, depths=(1,), kernels=(block.kernel,), expands=(expand,)
                 )
             )
-        return dataclasses.replace(self, name=arch.key, resolutions=(arch.resolution,), stages=tuple(stages))
+        return dataclasses.replace(
+            self, name=arch.key, resolutions=(arch.resolution,), stages=tuple(stages),
+            weight_bits=(), input_bits=(), bits_by=bit_choices.TENSOR, fixed_bits=arch.bits,
+        )  # fmt: skip
 
     def to_json(self):
-        """The space as JSON text, to be loaded by `from_json` or, from a file, by `spaces.get`."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """The space as JSON text, to be loaded by `from_json` or, from a file, by `spaces.get`.
+
+        Fields of bit widths are left out where they are the defaults: so what has none is written as ever.
+        """
+        fields = dataclasses.asdict(self)
+        for field in dataclasses.fields(self):
+            if field.name in _BIT_FIELDS and fields[field.name] == field.default:
+                del fields[field.name]
+        return json.dumps(fields, indent=2)
 
     @classmethod
     def from_json(cls, source, where="search space"):
@@ -466,12 +651,6 @@ class SearchSpace:
 
 def _as_tuple(value):
     return tuple(value) if isinstance(value, (list, tuple)) else value
-
-
-def _where(stage, block):
-    """The beginning of an error message; stages and blocks count from 1 there."""
-    parts = [f"{what} {i + 1}" for what, i in (("stage", stage), ("block", block)) if i is not None]
-    return ", ".join(parts) + ": " if parts else ""
 
 
 def _check_space(space):
@@ -514,6 +693,7 @@ def _check_space(space):
         ok = stage.activation in ACTIVATIONS
         check(ok, where + "activation", f"one of {ACTIVATIONS}", stage.activation)
         check(isinstance(stage.se, bool), where + "se", "True or False", stage.se)
+    bit_choices.check_fields(space, check, check_choices)
 
 
 def _is_size(value):

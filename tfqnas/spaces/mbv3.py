@@ -1,8 +1,8 @@
-"""The MobileNetV3 space of OQA (appendix A.4), also that of OFA and QFA, and a variant with ReLU alone."""
+"""The MobileNetV3 space of OQA (appendix A.4), also that of OFA; a variant with ReLU alone; and QFA's, wider."""
 
 import dataclasses
 
-from tfqnas.spaces.base import SearchSpace, Stage
+from tfqnas.spaces.base import SearchSpace, Stage, make_divisible
 
 _ELASTIC = {"depths": (2, 3, 4), "kernels": (3, 5, 7), "expands": (3, 4, 6)}
 
@@ -32,4 +32,21 @@ MBV3_RELU = dataclasses.replace(
     stem_activation="relu",
     stages=tuple(dataclasses.replace(stage, activation="relu") for stage in MBV3.stages),
     head_activation="relu",
+)
+
+
+def _wider(channels):
+    return make_divisible(round(1.2 * channels))
+
+
+# Quantized-for-all: 1.2 times as wide, and bit widths of weights and of inputs for every quantized convolution.
+MBV3_QFA = dataclasses.replace(
+    MBV3,
+    name="mbv3_qfa",
+    stem_channels=_wider(MBV3.stem_channels),
+    stages=tuple(dataclasses.replace(stage, channels=_wider(stage.channels)) for stage in MBV3.stages),
+    head_channels=_wider(MBV3.head_channels),
+    mix_channels=_wider(MBV3.mix_channels),
+    weight_bits=(2, 3, 4),
+    input_bits=(2, 3, 4),
 )

@@ -1,5 +1,7 @@
 """A small space with every feature of MobileNetV3, for images of about 28 pixels, tests and first steps."""
 
+import dataclasses
+
 from tfqnas.spaces.base import SearchSpace, Stage
 
 _ELASTIC = {"depths": (1, 2), "kernels": (3, 5), "expands": (3, 4, 6)}
@@ -19,3 +21,6 @@ TINY = SearchSpace(
     mix_channels=256,
     head_activation="hswish",
 )
+
+# With a bit width for the weights and one for the inputs of every quantized convolution, as in QFA.
+TINY_QFA = dataclasses.replace(TINY, name="tiny_qfa", weight_bits=(2, 3, 4), input_bits=(2, 3, 4))

@@ -1,0 +1,131 @@
+"""Bit widths as choices: the quantized convolutions of a space, and which of them share a bit width."""
+
+import itertools
+from typing import NamedTuple
+
+from tfqnas.arch import BIT_WIDTHS, FLOAT_BITS
+from tfqnas.spaces.messages import where_in
+
+# What a bit width is chosen for, each in multiples of the one before: weights and inputs of a convolution by
+# themselves, a convolution, a block, a stage. Head and feature mix are in no block: they have one each.
+TENSOR, LAYER, BLOCK, STAGE = TIES = ("tensor", "layer", "block", "stage")
+EXPAND, DEPTHWISE, PROJECT, HEAD, MIX = "expand", "depthwise", "project", "head", "mix"
+
+
+class Convolution(NamedTuple):
+    """A quantized convolution, or where one bit width is for several: what they have in common.
+
+    layer: "expand", "depthwise" or "project" of a block, "head" or "mix". `stage` and `block` count from 0; None for
+    head and feature mix.
+    """
+
+    stage: int | None
+    block: int | None
+    layer: str | None
+
+
+def convolutions_of_block(stage):
+    """Names of the quantized convolutions of a block of `stage`, a `Stage`, in the order in which they are computed."""
+    return (DEPTHWISE, PROJECT) if stage.expands == (1,) else (EXPAND, DEPTHWISE, PROJECT)
+
+
+def convolutions(space):
+    """Tuple of `Convolution`: those of the largest architecture of `space`, in the order of computation."""
+    blocks = (
+        Convolution(s, b, layer)
+        for s, stage in enumerate(space.stages)
+        for b in range(stage.depths[-1])
+        for layer in convolutions_of_block(stage)
+    )
+    ends = (HEAD, MIX) if space.mix_channels else (HEAD,)
+    return (*blocks, *(Convolution(None, None, layer) for layer in ends))
+
+
+def sharers(convolution, bits_by):
+    """What all convolutions have in common that share their bit widths with this one: a `Convolution` with None."""
+    if convolution.stage is None or bits_by in (TENSOR, LAYER):
+        return convolution
+    return convolution._replace(layer=None, block=convolution.block if bits_by == BLOCK else None)
+
+
+def kinds(bits_by):
+    """Kinds of the genes of a convolution: of the weights' and of the inputs' bit width, which may be one gene."""
+    return ("weight_bits", "input_bits") if bits_by == TENSOR else ("bits", "bits")
+
+
+def choices_of_stage(stage, bits_by, choices):
+    """Numbers of ways to choose bit widths: in each block of `stage`, and in the stage as a whole.
+
+    Args:
+        choices: number of ways to choose one, of both weights and inputs.
+    """
+    if bits_by == STAGE:
+        return 1, choices
+    return choices if bits_by == BLOCK else choices ** len(convolutions_of_block(stage)), 1
+
+
+def validate(space, arch, present):
+    """Raises ValueError unless the bit widths of `arch` are choices of `space`; says which convolution is wrong.
+
+    Args:
+        present: which of `convolutions(space)` the architecture has, bools.
+    """
+    if not space.mixed:
+        if arch.bits is not None:
+            raise ValueError(f"{space.name}: bits: expected None, the space has no bit widths, received {arch.bits}")
+        return
+    found = list(itertools.compress(space.convolutions(), present))
+    if len(arch.bits or ()) != len(found):
+        raise ValueError(
+            f"{space.name}: bits: expected {len(found)} pairs (weights, inputs), one for each quantized convolution, "
+            f"received {arch.bits and len(arch.bits)}"
+        )
+    fixed = space.fixed_bits and [[(width,) for width in pair] for pair in space.fixed_bits]
+    firsts = {}
+    for i, (convolution, pair) in enumerate(zip(found, arch.bits, strict=True)):
+        choices = fixed[i] if fixed else (space.weight_bits, space.input_bits)
+        for what, width, known in zip(("weight", "input"), pair, choices, strict=True):
+            if width not in known:
+                where = where_in(*convolution)
+                raise ValueError(f"{space.name}: {where}{what} bits {width} is not one of {known}")
+        if space.bits_by == TENSOR:
+            continue
+        first, width = firsts.setdefault(sharers(convolution, space.bits_by), (convolution, pair[0]))
+        if pair != (width, width):
+            raise ValueError(
+                f"{space.name}: {where_in(*convolution)}expected bits {(width, width)}, since bits_by is "
+                f"{space.bits_by!r} and the weights of {where_in(*first)[:-2]} have {width}, received {pair}"
+            )
+
+
+def check_fields(space, check, check_choices):
+    """Checks the fields of bit widths of `space`, whose stages are right, by functions that raise ValueError.
+
+    Args:
+        check: `check(ok, field, expected, received)`.
+        check_choices: `check_choices(values, field, expected, allowed)`.
+    """
+    expected = f"bit widths from 2 to 8 or {FLOAT_BITS}"
+    for field in ("weight_bits", "input_bits"):
+        values = getattr(space, field)
+        if values != ():
+            check_choices(values, field, expected, _is_width)
+    weights, inputs = space.weight_bits, space.input_bits
+    check(bool(weights) == bool(inputs), "input_bits", f"choices as there are weight_bits {weights}", inputs)
+    check(space.bits_by in TIES, "bits_by", f"one of {TIES}", space.bits_by)
+    equal = space.bits_by == TENSOR or weights == inputs
+    check(equal, "input_bits", f"weight_bits {weights}, since bits_by is {space.bits_by!r}", inputs)
+    if space.fixed_bits is not None:
+        free = weights or any(len(stage.depths) > 1 for stage in space.stages)
+        check(not free, "fixed_bits", "None where depths or bit widths are to be chosen", space.fixed_bits)
+        number, pairs = len(space.convolutions()), space.fixed_bits
+        ok = isinstance(pairs, tuple) and len(pairs) == number and all(map(_is_pair, pairs))
+        check(ok, "fixed_bits", f"{number} pairs of {expected}", pairs)
+
+
+def _is_pair(value):
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_width, value))
+
+
+def _is_width(value):
+    return type(value) is int and value in BIT_WIDTHS
