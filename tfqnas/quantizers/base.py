@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import dataclasses
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -52,6 +53,16 @@ def integer_range(bits, signed, narrow_range=False):
     return 0, 2**bits - 1
 
 
+class Codes(NamedTuple):
+    """An integer range: numbers, or, where a bit width is given at call time, tensors: int32 `bits`, float32 ends."""
+
+    bits: object
+    qn: object
+    qp: object
+    signed: bool
+    narrow: bool
+
+
 class Again:
     """A tensor that gradients need, computed anew for them instead of kept from the forward pass.
 
@@ -83,7 +94,8 @@ class Quantizer(keras.layers.Layer):
 
     A subclass implements `set_from` and `fake_quantize` (and `build`, where it has parameters). As an argument
     of a layer or of a supernet a quantizer is a prototype: every layer makes its own by `clone`, since no
-    quantizer object may belong to two layers.
+    quantizer object may belong to two layers. One that `ByBits` shall choose by bit width also implements
+    `parameters` and `compute`.
 
     Args:
         bits: bit width, 2 to 16.
@@ -105,15 +117,42 @@ class Quantizer(keras.layers.Layer):
         self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
         self.signed = signed
 
+    @classmethod
+    def parameters(cls):
+        """Names of what is learned, each with the keyword arguments of its `add_weight`."""
+        return {}
+
+    def add_parameters(self, shape=()):
+        """Makes a variable of this shape for each of `parameters`, as an attribute of its name."""
+        for name, settings in type(self).parameters().items():
+            # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
+            setattr(self, name, self.add_weight(name=name, shape=shape, aggregation="mean", **settings))
+
     def build(self, input_shape=None):
         self.built = True
 
-    def call(self, x, batched=False, again=None):
+    @property
+    def codes(self):
+        """The integer range, `Codes` of numbers."""
+        return Codes(self.bits, self.qn, self.qp, self.qn < 0, self.narrow_range)
+
+    @property
+    def observes(self):
+        """Whether its range follows from statistics of batches, which a supernet gets as arguments."""
+        return False
+
+    @property
+    def whole(self):
+        """Whether an elastic layer quantizes its whole kernel before it cuts a subnet's out."""
+        return False
+
+    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None):
         """Fake-quantizes `x` (float32, any shape).
 
         Args:
             batched: whether its first axis counts examples.
             again: None, or what `self.again(x)` returned.
+            bits, size, statistics, snap: None, or what the `fake_quantize` of some quantizers takes.
         """
         initializing = _INITIALIZING.get()
         if initializing:
@@ -122,7 +161,8 @@ class Quantizer(keras.layers.Layer):
             self._initialize(x, initializing)
         if self.signed is None and not tf.executing_eagerly():  # a trace would keep what is not decided
             raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
-        return self.fake_quantize(x, batched, **({"again": again} if again is not None else {}))
+        options = {"again": again, "bits": bits, "size": size, "statistics": statistics, "snap": snap}
+        return self.fake_quantize(x, batched, **{name: v for name, v in options.items() if v is not None})
 
     def _initialize(self, x, initializing):
         again = self._last_pass is initializing
@@ -155,6 +195,11 @@ class Quantizer(keras.layers.Layer):
         return False
 
     @property
+    def below_zero(self):
+        """Whether some of its codes stand for values below zero, as far as that is known."""
+        return self.signed is not False
+
+    @property
     def is_set(self):
         """Whether it has been initialised, or loaded from what was."""
         return self.signed is not None and not any(np.isnan(v.numpy()).any() for v in self.variables)
@@ -169,6 +214,11 @@ class Quantizer(keras.layers.Layer):
 
     def fake_quantize(self, x, batched):
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
+        raise NotImplementedError
+
+    @staticmethod
+    def compute(x, parameters, codes, batched):
+        """`fake_quantize` as a function of the parameters, a dict of tensors by name, and of the `Codes`."""
         raise NotImplementedError
 
     def again(self, x):
@@ -197,6 +247,10 @@ class Quantizer(keras.layers.Layer):
             sizes: `{axis: sizes}` of the axes that may have several sizes. A quantizer whose parameters are
                 shared by all of them, as most are, is its own prototype.
         """
+        return self
+
+    def for_kernel_sizes(self, sizes):
+        """The prototype for a depthwise layer with these kernel sizes: itself, where they share the parameters."""
         return self
 
     def values_for(self, shape):

@@ -4,44 +4,45 @@ import keras
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Again, Quantizer
+from tfqnas.quantizers.kernels import on_grid, passed
 
 # A step below this is no step: all of a layer's values would be clipped to nothing.
 MIN_STEP = 1e-6
 
 
-def lsq(v, step, bits, qn, qp, gradient_scale, again=None):
-    """`round(clip(v / s, qn, qp)) * s` with the gradients of LSQ, for a positive step `s`.
+def lsq(v, step, bits, qn, qp, gradient_scale, again=None, signed=True, narrow=False):
+    """`round(clip(v / s, qn, qp)) * s` with the gradients of LSQ, for a positive step `s`; ties to even.
 
     Gradient to `v`: 1 inside the range, else 0 (straight-through). Gradient to `s`: `round(v/s) - v/s`
     inside, `qn` or `qp` outside, summed over the elements and times `gradient_scale`.
 
-    One custom gradient around TensorFlow's fake_quant kernels: one pass over the tensor forward and one
-    backward, and nothing stored but `v` and the output, or `v` alone with `again`. Written with stop_gradient
-    the same costs 1.4 times the step of an unquantized network. Exact halves round up (numpy's `rint`: to even).
+    One custom gradient around kernels of TensorFlow: one pass over the tensor forward and one backward, and nothing
+    stored but `v` and the output, or `v` alone with `again`. Written with stop_gradient the same costs 1.4 times the
+    step of an unquantized network.
 
     Args:
         v: float32 tensor of any shape.
         step: float32 scalar, the positive step size, in units of `v`.
-        bits: Python int, 2 to 16, with `qp - qn` either `2^bits - 1` or (narrow range) `2^bits - 2`.
-        qn: Python int, lowest integer.
-        qp: Python int, highest integer.
+        bits: 2 to 16, a Python int or an int32 scalar, with `qp - qn` either `2^bits - 1` or (narrow range)
+            `2^bits - 2`.
+        qn, qp: lowest and highest integer, Python ints or float32 scalars.
         gradient_scale: float32 scalar; LSQ takes `1 / sqrt(N * qp)`.
         again: None, or the `Again` that computes the result anew for the gradient.
+        signed, narrow: of the range; only where `bits` is a tensor, from which they cannot be told.
 
     Returns:
         float32 tensor of the shape of `v`.
     """
-    kernel = _kernel_attributes(bits, qn, qp)
+    if isinstance(bits, int):
+        signed, narrow = qn < 0, qp - qn == 2**bits - 2
 
     @tf.custom_gradient
     def forward(v, step):
         low, high = qn * step, qp * step
-        q = tf.quantization.fake_quant_with_min_max_vars(v, low, high, **kernel)
+        q = on_grid(v, low, high, bits, signed, narrow)
 
         def gradient(upstream):
-            dv, below, above = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
-                gradients=upstream, inputs=v, min=low, max=high, **kernel
-            )
+            dv, below, above = passed(upstream, v, low, high, bits, narrow)
             # `dv` is the upstream gradient inside the range and 0 outside, where `below` and `above` hold
             # its sums. The shorter sum(upstream * q) - sum(dv * v) cancels: errors to 5e-3 at 8 bits.
             rounded = q if again is None else again(upstream)
@@ -53,8 +54,8 @@ def lsq(v, step, bits, qn, qp, gradient_scale, again=None):
     return forward(v, step)
 
 
-def _kernel_attributes(bits, qn, qp):
-    return {"num_bits": bits, "narrow_range": qp - qn == 2**bits - 2}
+def _positive(step):
+    return tf.maximum(tf.abs(step), MIN_STEP)
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -98,20 +99,17 @@ class LSQ(Quantizer):
             return self
         return type(self).from_config({**self.get_config(), "sizes": several})
 
+    @classmethod
+    def parameters(cls):
+        return {"step": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
+
     def build(self, input_shape=None):
-        self.step = self.add_weight(
-            name="step",
-            shape=tuple(len(values) for _, values in self.sizes),
-            initializer=keras.initializers.Constant(float("nan")),
-            constraint=MinimumStep(),
-            # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
-            aggregation="mean",
-        )
+        self.add_parameters(tuple(len(values) for _, values in self.sizes))
         self.built = True
 
     def _positive_step(self, shape):
         """The step of a tensor of this shape, a float32 scalar."""
-        return tf.maximum(tf.abs(self._of(tf.convert_to_tensor(self.step), shape)), MIN_STEP)
+        return _positive(self._of(tf.convert_to_tensor(self.step), shape))
 
     def _of(self, steps, shape):
         """The one of the steps, as a sum with a mask: a gather would have a sparse gradient."""
@@ -130,14 +128,18 @@ class LSQ(Quantizer):
         self.step.assign(tf.fill(self.step.shape, tf.maximum(step, MIN_STEP)))
 
     def fake_quantize(self, x, batched, again=None):
+        step = self._of(tf.convert_to_tensor(self.step), tf.shape(x))
+        return self.compute(x, {"step": step}, self.codes, batched, again=again)
+
+    @staticmethod
+    def compute(x, parameters, codes, batched, again=None):
         elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
-        scale = tf.math.rsqrt(elements * self.qp)
-        return lsq(x, self._positive_step(tf.shape(x)), self.bits, self.qn, self.qp, scale, again)
+        scale = tf.math.rsqrt(elements * codes.qp)
+        return lsq(x, _positive(parameters["step"]), *codes[:3], scale, again, *codes[3:])
 
     def again(self, x):
-        step, kernel = self._positive_step(tf.shape(x)), _kernel_attributes(self.bits, self.qn, self.qp)
-        low, high = self.qn * step, self.qp * step
-        return Again(lambda: tf.quantization.fake_quant_with_min_max_vars(x, low, high, **kernel))
+        step, codes = self._positive_step(tf.shape(x)), self.codes
+        return Again(lambda: on_grid(x, codes.qn * step, codes.qp * step, codes.bits, codes.signed, codes.narrow))
 
     def to_integers(self, x):
         scale = self._positive_step(x.shape)

@@ -1,0 +1,189 @@
+"""BatchQuant: affine quantization over the range of the batch, with learned gain and offset (Bai et al., 2021)."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Codes, Quantizer
+from tfqnas.quantizers.kernels import on_grid, passed
+
+# A step below this is that of a tensor of zeros.
+_MIN_STEP = 1e-6
+
+
+def batch_range(x):
+    """The range of a batch, float32 (2, 1): the means over the channels of their lowest and of their highest values.
+
+    Zero always lies in it. No gradient flows through it.
+
+    Args:
+        x: float32 (batch, ..., channels).
+    """
+    x = tf.stop_gradient(x)
+    axes = list(range(len(x.shape) - 1))
+    low = tf.minimum(tf.reduce_mean(tf.reduce_min(x, axes)), 0.0)
+    high = tf.maximum(tf.reduce_mean(tf.reduce_max(x, axes)), 0.0)
+    return tf.stack([low, high])[:, tf.newaxis]
+
+
+def affine(x, step, zero, bits, top, gradient_scale=1.0):
+    """`(round(clip(x / step + zero, 0, top)) - zero) * step`, with a zero point that need not be whole.
+
+    Gradients are straight-through for the rounding alone: to `x` 1 inside of the range; to `step` `q - u` inside, with
+    `u = x / step + zero` and `q` its code, and `q - zero` outside; to `zero` 0 inside and `-step` outside.
+
+    Args:
+        x: float32 of any shape. step: float32 scalar, positive. zero: float32 scalar.
+        bits: 2 to 16, a Python int or an int32 scalar. top: `2^bits - 1`, a number or a float32 scalar.
+        gradient_scale: of the gradients to `step` and `zero`.
+    """
+
+    @tf.custom_gradient
+    def forward(x, step, zero):
+        high = top * step
+        shift = zero * step
+        y = on_grid(x + shift, 0.0 * high, high, bits, signed=False) - shift
+
+        def gradient(upstream):
+            dx, below, above = passed(upstream, x + shift, 0.0 * high, high, bits)
+            d_step = tf.reduce_sum(dx * (y - x)) / step - below * zero + above * (top - zero)
+            return dx, d_step * gradient_scale, -step * (below + above) * gradient_scale
+
+        return y, gradient
+
+    return forward(x, step, zero)
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class BatchQuant(Quantizer):
+    """`q = round(clip(x * g / S + Z + o, Qn, Qp))`, `x_hat = (q - Z - o) * S / g`, with step and zero of the batch.
+
+    `m`, `M`: the means over the channels of their lowest and highest values (`batch_range`); `S = (M - m) / (Qp - Qn)`,
+    `Z = clip(Qn - round(m / S), Qn, Qp)`. Learned are `theta`, with the gain `g = log2(1 + 2^theta)`, and the offset
+    `o`. At initialisation `g = 1` and `o = 0`: affine quantization from `m` to `M`.
+
+    Training takes the range of each batch. Evaluation takes one that was averaged over batches: in a supernet it is an
+    argument, estimated anew for every subnet together with BatchNorm's statistics; anywhere else the layer keeps a
+    moving average. Evaluation rounds `Z + o`, since no integer model has a fraction of a code (unless
+    `snapped=False`).
+
+    Args:
+        bits: 2 to 16. signed: only names the codes, the range is affine either way.
+        momentum: of the moving averages.
+        snapped: round the zero point in evaluation.
+    """
+
+    def __init__(self, bits, signed=False, narrow_range=False, momentum=0.9, snapped=True, **kwargs):
+        super().__init__(bits, signed, narrow_range, **kwargs)
+        if narrow_range:
+            raise ValueError("narrow_range: expected False, the range is affine, received True")
+        self.momentum, self.snapped = momentum, snapped
+
+    @classmethod
+    def parameters(cls):
+        return {name: {"initializer": "zeros"} for name in ("theta", "offset")}
+
+    def build(self, input_shape=None):
+        self.add_parameters()
+        self.low, self.high = (
+            self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(float("nan")), trainable=False)
+            for name in ("low", "high")
+        )
+        self.built = True
+
+    @property
+    def observes(self):
+        return True
+
+    @staticmethod
+    def pooled(statistics):
+        """The range from those of batches: float32 (batches, 2, 1) to (2, 1), their mean."""
+        return np.mean(statistics, axis=0)
+
+    statistics_size = 1
+    observe = staticmethod(batch_range)
+
+    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None, training=None):
+        """Fake-quantizes `x`; in training over its own range, of which the moving averages take account."""
+        if training and statistics is None:
+            statistics, snap = batch_range(x), False
+            for kept, new in zip((self.low, self.high), tf.unstack(statistics[:, 0]), strict=True):
+                kept.assign(self.momentum * kept + (1.0 - self.momentum) * new)
+        return super().call(x, batched, again, bits, size, statistics, snap)
+
+    def set_from(self, x):
+        low, high = batch_range(x).numpy()[:, 0]
+        if not np.isfinite([low, high]).all():
+            raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
+        for variable, value in ((self.theta, 0.0), (self.offset, 0.0), (self.low, low), (self.high, high)):
+            variable.assign(value)
+
+    def widen(self, x):
+        low, high = self.low.numpy(), self.high.numpy()
+        self.set_from(x)
+        self.low.assign(min(low, self.low.numpy()))
+        self.high.assign(max(high, self.high.numpy()))
+
+    def fake_quantize(self, x, batched, statistics=None, snap=None):
+        statistics = self._statistics() if statistics is None else statistics
+        snap = self.snapped if snap is None else snap
+        return self.compute(x, self._values(), self.codes, batched, statistics, snap)
+
+    def _values(self):
+        return {"theta": tf.convert_to_tensor(self.theta), "offset": tf.convert_to_tensor(self.offset)}
+
+    def _statistics(self):
+        return tf.stack([tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)])[:, tf.newaxis]
+
+    @staticmethod
+    def compute(x, parameters, codes, batched, statistics, snap):
+        """`statistics`: float32 (2, 1), `m` and `M`. `snap`: whether the zero point is rounded."""
+        step, zero = _grid(parameters, codes, statistics, snap)
+        return affine(x, step, zero, codes.bits, codes.qp - codes.qn)
+
+    def with_statistics(self, values, statistics):
+        """`values` of `variables` with another range, float32 (2, 1)."""
+        named = dict(zip([v.name for v in self.variables], values, strict=True))
+        named |= {"low": statistics[0, 0], "high": statistics[1, 0]}
+        return [named[v.name] for v in self.variables]
+
+    def to_integers(self, x):
+        step, zero = _grid(self._values(), self.codes, self._statistics(), snap=True)
+        y = self.fake_quantize(tf.convert_to_tensor(x), batched=False, snap=True)
+        codes = tf.round(y / step + zero) + self.qn
+        return tf.cast(codes, tf.int32), step, int(zero) + self.qn
+
+    @property
+    def below_zero(self):
+        return not self.is_set or bool(_grid(self._values(), self.codes, self._statistics(), snap=True)[1] > 0)
+
+    def halved(self):
+        """One bit less for the same range: it keeps no step that could be doubled."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            for source, target in zip(self.variables, quantizer.variables, strict=True):
+                target.assign(source)
+        return quantizer
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "momentum": self.momentum, "snapped": self.snapped}
+
+
+def _grid(parameters, codes: Codes, statistics, snap):
+    """`(step, zero point counted from the lowest code)`, float32 scalars."""
+    low, high = statistics[0, 0], statistics[1, 0]
+    top = tf.cast(codes.qp - codes.qn, tf.float32)
+    step = tf.maximum((high - low) / top, _MIN_STEP)
+    zero = tf.clip_by_value(-tf.round(low / step), 0.0, top) + parameters["offset"]
+    if snap:
+        whole = tf.clip_by_value(zero, 0.0, top)
+        zero = whole + tf.stop_gradient(tf.round(whole) - whole)
+    gain = tf.math.softplus(parameters["theta"] * np.log(2.0)) / np.log(2.0)  # log2(1 + 2^theta)
+    return step / gain, zero
