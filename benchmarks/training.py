@@ -12,6 +12,9 @@ process of its own, less what it held after the imports. What is compared:
 sandwich    `Trainer.gradients` of largest, smallest and two random subnets, each at its own resolution, against
             the sum of four networks built statically (`Supernet(space.pruned(arch))`: the same layers, no
             slices, no conditionals), each a `tf.function` with the same loss on images already resized.
+mixed       `Trainer.gradients` of largest, smallest and four random subnets of a mixed supernet (QFA: weights by LSQ,
+            inputs by BatchQuant, both of 2, 3 or 4 bits) against the same six architectures in a supernet of LSQ with
+            one bit width; its evaluation, one trace for all mixtures, against that of the other.
 lsq         a training step (`Trainer.run_step`, update included) of the largest network with 4-bit LSQ against
             the same without quantizers: time, memory.
 score       recalibration and evaluation of a subnet with images in memory against bare forward passes: its
@@ -25,6 +28,7 @@ input       share of the time that training waited for its input, from `--run_di
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import subprocess
 import sys
@@ -32,7 +36,7 @@ import sys
 import numpy as np
 from table import Row, in_turn, ratio_row, show, versions
 
-PARTS = ("sandwich", "lsq", "score", "depthwise", "count", "input")
+PARTS = ("sandwich", "mixed", "lsq", "score", "depthwise", "count", "input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +149,40 @@ def measure_sandwich(s):
         yield ratio_row(f"  {name} alone / static", ours, theirs)
 
 
+def measure_mixed(s):
+    import tensorflow as tf
+
+    from tfqnas import Supernet, initialize
+    from tfqnas.quantizers import LSQ, BatchQuant, ByBits
+    from tfqnas.train.calibrate import recalibrate
+    from tfqnas.train.config import RunConfig
+    from tfqnas.train.loop import Trainer
+
+    mixed = dataclasses.replace(s.space, weight_bits=(2, 3, 4), input_bits=(2, 3, 4))
+    rng = np.random.default_rng(0)
+    archs = [mixed.largest(), mixed.smallest(), *(mixed.sample(rng) for _ in range(4))]
+    images, labels = random_batch(s)
+    seed, config = tf.constant([0, 0]), RunConfig(random_subnets=4)
+    qfa = Supernet(
+        mixed, num_classes=s.classes, channels=s.channels, weights=ByBits(LSQ(4)), inputs=ByBits(BatchQuant(4))
+    )
+    initialize(qfa, random_images(s, 8, max(mixed.resolutions)))
+    sides = [(qfa, archs), (make_supernet(s), [dataclasses.replace(arch, bits=None) for arch in archs])]
+    steps, scores = [], []
+    for supernet, own in sides:
+        trainer = Trainer(supernet, config)
+        gradients = tf.function(trainer.gradients, autograph=False)
+        subnets = trainer._padded(own, [0.0] * len(own))
+        steps.append(lambda gradients=gradients, subnets=subnets: gradients(images, labels, *subnets, seed)[1].numpy())
+        code = supernet.space.encode(own[-1])
+        small = tf.constant(random_images(s, s.batch, own[-1].resolution))
+        given = [tf.constant(x) for x in recalibrate(supernet, code, small)]
+        scores.append(functools.partial(supernet.logits, small, tf.constant(code), given))
+    yield ratio_row("mixed sandwich of six / the six with one bit width", *in_turn(steps, s.rounds), 1.25)
+    times = in_turn([lambda score=score: score().numpy() for score in scores], 3 * s.rounds)
+    yield ratio_row("  evaluation of a mixture / with one bit width", *times)
+
+
 def training_step(s, bits):
     """A function that does one training step of the largest network."""
     from tfqnas.train.config import RunConfig
@@ -199,7 +237,7 @@ def score_and_bare(s, supernet, arch, labels, tf, accuracy, predict, recalibrate
     calibration = tf.constant(random_images(s, s.calibration, arch.resolution))
     evaluation = tf.constant(random_images(s, s.evaluation, arch.resolution))
     network = make_supernet(s, s.space.pruned(arch))
-    given = [tf.stack([tf.zeros(n.gamma.shape), tf.ones(n.gamma.shape)]) for n in network.norms]
+    given = [tf.stack([tf.zeros(o.statistics_size), tf.ones(o.statistics_size)]) for o in network.observers]
 
     @tf.function(autograph=False)
     def forward(x):
@@ -303,7 +341,8 @@ def main():
         return
     command = [sys.executable, __file__, *(["--short"] if arguments.short else [])]
     measures = {
-        "sandwich": lambda: measure_sandwich(s), "lsq": lambda: measure_lsq(s, command),
+        "sandwich": lambda: measure_sandwich(s), "mixed": lambda: measure_mixed(s),
+        "lsq": lambda: measure_lsq(s, command),
         "score": lambda: measure_score(s), "depthwise": lambda: measure_depthwise(s),
         "count": lambda: measure_count(s), "input": lambda: measure_input(arguments.run_dir),
     }  # fmt: skip

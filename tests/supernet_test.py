@@ -82,7 +82,7 @@ def test_given_the_statistics_of_the_batch_it_computes_what_the_batch_gave(micro
     for arch in (micro.largest(), small(micro)):
         code = micro.encode(arch)
         y, statistics = supernet(x, code, collect=True)
-        assert [s.shape for s in statistics] == [(2, norm.gamma.shape[0]) for norm in supernet.norms]
+        assert [s.shape for s in statistics] == [(2, o.statistics_size) for o in supernet.observers]
         np.testing.assert_array_equal(supernet(x, code), y)
         np.testing.assert_allclose(supernet(x, code, statistics=statistics), y, rtol=1e-3, atol=1e-3)
 
@@ -90,7 +90,7 @@ def test_given_the_statistics_of_the_batch_it_computes_what_the_batch_gave(micro
 def test_statistics_of_absent_blocks_and_channels_are_zeros(micro, supernet, rng):
     arch = small(micro)
     _, statistics = supernet(images(rng), micro.encode(arch), collect=True)
-    by_norm = dict(zip([id(norm) for norm in supernet.norms], statistics, strict=True))
+    by_norm = dict(zip([id(norm) for norm in supernet.observers], statistics, strict=True))
     widths = {(b.stage, b.index): b.hidden for b in micro.blocks(arch)}
     for block, spec in zip(supernet.blocks, micro.blocks(micro.largest()), strict=True):
         width = widths.get((spec.stage, spec.index), 0)

@@ -1,16 +1,20 @@
 """Subnets as ordinary functional Keras models."""
 
+import itertools
+
 import keras
 import numpy as np
 
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D, keras_activation
+from tfqnas.quantizers import FLOAT, BatchQuant, quantizers_of
 
 
 def extract(supernet, arch, statistics, name=None):
     """Cuts a subnet out of a supernet.
 
     The result is a plain functional Keras model of standard layers and quantized ones, with the subnet's own
-    static input shape, the sliced weights, the shared steps and the recalibrated BatchNorm statistics. It
+    static input shape, the sliced weights, the shared steps and the recalibrated statistics of BatchNorm and
+    quantizers; of a mixed supernet each layer has quantizers of its own bit widths. It
     computes what the supernet computes with the subnet's code, to float rounding, trains by `compile` and
     `fit`, and saves to and loads from `.keras`.
 
@@ -27,14 +31,23 @@ def extract(supernet, arch, statistics, name=None):
     space, settings = supernet.space, supernet.settings
     space.validate(arch)
     blocks = space.blocks(arch)
-    statistics = _by_norm(supernet, statistics)
-    quantizers = {"weight_quantizer": settings["weights"], "input_quantizer": settings["inputs"]}
-    pointwise = {"kernel_size": 1, "use_bias": False, **quantizers}
-    fill = []  # (layer of the model, elastic layer, keyword arguments for its copy)
+    statistics = _by_observer(supernet, statistics)
+    prototypes = {"weight_quantizer": settings["weights"], "input_quantizer": settings["inputs"]}
+    fill = []  # (layer of the model, elastic layer, the quantizers of a mixed supernet)
 
-    def add(layer, source, x, **slices):
-        fill.append((layer, source, slices))
+    def add(layer, source, x, chosen=None):
+        fill.append((layer, source, chosen))
         return layer(x)
+
+    def quantized(source, x, bits, name, filters=None, kernel_size=1, **settings):
+        """A quantized convolution; depthwise without filters."""
+        quantizers = prototypes if bits is None else _quantizers(source, bits, kernel_size, statistics)
+        common = {"name": name, "use_bias": False, **quantizers, **settings}
+        if filters is None:
+            layer = QuantDepthwiseConv2D(kernel_size, padding="same", **common)
+        else:
+            layer = QuantConv2D(filters, kernel_size, **common)
+        return add(layer, source, x, quantizers if bits is not None else None)
 
     def norm(source, x, name):
         return add(keras.layers.BatchNormalization(momentum=0.9, epsilon=source.epsilon, name=name), source, x)
@@ -44,21 +57,19 @@ def extract(supernet, arch, statistics, name=None):
 
     def block(spec, layer, x):
         path = f"stage{spec.stage + 1}_block{spec.index + 1}"
-        y = x
+        y, bits = x, iter(spec.bits or itertools.repeat(None))
         if layer.expand is not None:
-            y = add(QuantConv2D(spec.hidden, name=f"{path}_expand", **pointwise), layer.expand, y)
+            y = quantized(layer.expand, y, next(bits), f"{path}_expand", spec.hidden)
             y = norm(layer.expand_norm, y, f"{path}_expand_norm")
             y = activation(spec.activation, y, f"{path}_expand_activation")
-        depthwise = QuantDepthwiseConv2D(
-            spec.kernel, strides=spec.stride, padding="same", use_bias=False, name=f"{path}_depthwise",
-            **quantizers,
-        )  # fmt: skip
-        y = add(depthwise, layer.depthwise, y)
+        y = quantized(
+            layer.depthwise, y, next(bits), f"{path}_depthwise", kernel_size=spec.kernel, strides=spec.stride
+        )
         y = norm(layer.depthwise_norm, y, f"{path}_depthwise_norm")
         y = activation(spec.activation, y, f"{path}_depthwise_activation")
         if spec.se_channels:
             y = squeeze_excite(spec, layer.squeeze_excite, y, f"{path}_se")
-        y = add(QuantConv2D(spec.out_channels, name=f"{path}_project", **pointwise), layer.project, y)
+        y = quantized(layer.project, y, next(bits), f"{path}_project", spec.out_channels)
         y = norm(layer.project_norm, y, f"{path}_project_norm")
         return keras.layers.Add(name=f"{path}_add")([x, y]) if spec.residual else y
 
@@ -80,37 +91,62 @@ def extract(supernet, arch, statistics, name=None):
     by_place = {(s.stage, s.index): b for s, b in zip(space.blocks(space.largest()), supernet.blocks, strict=True)}
     for spec in blocks:
         x = block(spec, by_place[spec.stage, spec.index], x)
-    x = add(QuantConv2D(space.head_channels, name="head", **pointwise), supernet.head, x)
+    of_head, *of_mix = space.end_bits(arch)
+    x = quantized(supernet.head, x, of_head, "head", space.head_channels)
     x = norm(supernet.head_norm, x, "head_norm")
     x = activation(space.head_activation, x, "head_activation")
     x = keras.layers.GlobalAveragePooling2D(keepdims=supernet.mix is not None, name="pool")(x)
     if supernet.mix is not None:
-        x = add(QuantConv2D(space.mix_channels, name="mix", **pointwise), supernet.mix, x)
+        x = quantized(supernet.mix, x, of_mix[0], "mix", space.mix_channels)
         x = activation(space.head_activation, x, "mix_activation")
         x = keras.layers.Flatten(name="flatten")(x)
     if settings["dropout"]:
         x = keras.layers.Dropout(settings["dropout"], name="dropout")(x)
     outputs = add(keras.layers.Dense(settings["num_classes"], name="classifier"), supernet.classifier, x)
     model = keras.Model(inputs, outputs, name=name or arch.key)
-    for layer, source, slices in fill:
-        _fill(layer, source, statistics.get(id(source)), **slices)
+    for layer, source, chosen in fill:
+        _fill(layer, source, statistics, chosen)
     return model
 
 
-def _by_norm(supernet, statistics):
-    if len(statistics) != len(supernet.norms):
+def snap_zero_points(model, snapped=True):
+    """Whether evaluation of a model's `BatchQuant` quantizers rounds their zero points, as integer models must."""
+    for quantizer in quantizers_of(model):
+        if isinstance(quantizer, BatchQuant):
+            quantizer.snapped = snapped
+
+
+def _by_observer(supernet, statistics):
+    observers = supernet.observers
+    if len(statistics) != len(observers):
         raise ValueError(
-            f"statistics: expected one array for each of {len(supernet.norms)} BatchNorms, "
+            f"statistics: expected one array for each of {len(observers)} BatchNorms and quantizers, "
             f"received {len(statistics)}"
         )
-    return {id(n): np.asarray(s) for n, s in zip(supernet.norms, statistics, strict=True)}
+    return {id(o): np.asarray(s) for o, s in zip(observers, statistics, strict=True)}
 
 
-def _fill(layer, source, statistics):
-    """Sets the weights of `layer` to the first entries, of a depthwise kernel to the centre, of `source`."""
+def _quantizers(source, bits, kernel_size, statistics):
+    """Keyword arguments of a quantized layer of a mixed supernet: its quantizers of these bit widths."""
+    quantizers = {}
+    for width, role in zip(bits, ("weight_quantizer", "input_quantizer"), strict=True):
+        quantizer = getattr(source, role)
+        if quantizer is not None:
+            seen = statistics.get(id(quantizer))
+            quantizer = None if width == FLOAT else quantizer.static(width, kernel_size, seen)
+        quantizers[role] = quantizer
+    return quantizers
+
+
+def _fill(layer, source, statistics, chosen):
+    """Sets the weights of `layer` to the first entries, of a depthwise kernel to the centre, of `source`.
+
+    Args:
+        chosen: of a mixed supernet the quantizers whose values the layer's get.
+    """
     if isinstance(layer, keras.layers.BatchNormalization):
         width = layer.gamma.shape[0]
-        mean, variance = statistics[:, :width]
+        mean, variance = statistics[id(source)][:, :width]
         layer.set_weights([source.gamma.numpy()[:width], source.beta.numpy()[:width], mean, variance])
         return
     if isinstance(layer, QuantDepthwiseConv2D):
@@ -121,9 +157,15 @@ def _fill(layer, source, statistics):
     if layer.use_bias:
         layer.bias.assign(source.bias.numpy()[: layer.bias.shape[0]])
     for role in ("weight_quantizer", "input_quantizer"):
-        own, shared = getattr(layer, role, None), getattr(source, role, None)
+        own = getattr(layer, role, None)
         if own is None:
             continue
-        shape = layer.kernel.shape if role == "weight_quantizer" else layer.input.shape
-        for variable, value in zip(own.variables, shared.values_for(shape), strict=True):
+        if chosen is not None:
+            values = chosen[role].variables
+        else:
+            shared = getattr(source, role)
+            values = shared.values_for(layer.kernel.shape if role == "weight_quantizer" else layer.input.shape)
+            if shared.observes:
+                values = shared.with_statistics(values, statistics[id(shared)])
+        for variable, value in zip(own.variables, values, strict=True):
             variable.assign(value)

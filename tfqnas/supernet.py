@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfqnas.layers import ElasticBatchNorm, ElasticConv2D, ElasticMBConv, keras_activation
-from tfqnas.layers.elastic import normalized
+from tfqnas.layers.elastic import convolved, normalized
 from tfqnas.quantizers import initializing, quantizers_of
 
 
@@ -29,6 +29,7 @@ class Supernet(keras.Model):
                  kernel_transform=False, name="supernet"):  # fmt: skip
         super().__init__(name=name)
         self.space = space
+        _check_bits(space, weights, inputs)
         self.settings = {
             "weights": weights, "inputs": inputs, "num_classes": num_classes, "channels": channels,
             "dropout": dropout, "kernel_transform": kernel_transform,
@@ -57,6 +58,7 @@ class Supernet(keras.Model):
             layer.build((None, None, None, block.in_channels))
             self.blocks.append(layer)
             self._choices.append(_BlockChoices(space, block))
+        self._end_bits = _BitChoices(space)
         last = self.blocks[-1].settings["out_channels"]
         self.head = ElasticConv2D(space.head_channels, name="head", **pointwise)
         self.head_norm = ElasticBatchNorm(name="head_norm")
@@ -76,16 +78,25 @@ class Supernet(keras.Model):
         # Compiled here, once an object, with signatures that fit every architecture and image size.
         images = tf.TensorSpec((None, None, None, channels), tf.float32)
         code = tf.TensorSpec((len(space.genes),), tf.int32)
-        statistics = [tf.TensorSpec((2, norm.gamma.shape[0]), tf.float32) for norm in self.norms]
+        statistics = [tf.TensorSpec((2, o.statistics_size), tf.float32) for o in self.observers]
         self.batch_statistics = tf.function(self._batch_statistics, input_signature=(images, code), autograph=False)
         self.logits = tf.function(
             self._logits, input_signature=(images, code, statistics), autograph=False
         )
 
     @property
-    def norms(self):
-        """The BatchNorms in the order of `statistics`."""
-        return [self.stem_norm, *(norm for block in self.blocks for norm in block.norms), self.head_norm]
+    def observers(self):
+        """Whatever has statistics, BatchNorms and quantizers, in the order of `statistics`.
+
+        Each has `statistics_size` and `pooled`, from the statistics of batches to those of all.
+        """
+        return [self.stem_norm, *(o for block in self.blocks for o in block.observers), *self.end_observers]
+
+    @property
+    def end_observers(self):
+        """Those of the head."""
+        of_mix = None if self.mix is None else self.mix.observer
+        return [o for o in (self.head.observer, self.head_norm, of_mix) if o is not None]
 
     @property
     def quantizers(self):
@@ -94,9 +105,11 @@ class Supernet(keras.Model):
 
     @property
     def bits(self):
-        """Bit width of the weights, or None for a float supernet."""
+        """Bit width of the weights, "mixed" where there are several, or None for a float supernet."""
         weights = self.settings["weights"]
-        return None if weights is None else weights.bits
+        if weights is None:
+            return None
+        return "mixed" if self.space.mixed else weights.bits
 
     def call(self, images, code=None, training=False, statistics=None, collect=False, seed=None):
         """Computes the logits of the subnet that `code` describes.
@@ -105,8 +118,8 @@ class Supernet(keras.Model):
             images: float32 (batch, resolution, resolution, channels), normalised, at the subnet's resolution.
             code: int32 (n,), from `space.encode`; None for the largest network.
             training: drop features out.
-            statistics: None to normalise by the statistics of this batch, or one float32 (2, channels) of
-                mean and variance for each of `norms`.
+            statistics: None to normalise by the statistics of this batch, or one float32 (2, size) for each of
+                `observers`: mean and variance of a BatchNorm's channels, the range of a quantizer.
             collect: return the statistics of this batch as well.
             seed: int32 (2,), of the dropout; needed where `training` and a rate above 0.
 
@@ -117,11 +130,11 @@ class Supernet(keras.Model):
         collected = [] if collect else None
         x = self.begin(images, given, collected)
         for block, choices in zip(self.blocks, self._choices, strict=True):
-            own = [next(given) for _ in block.norms] if given is not None else None
+            own = [next(given) for _ in block.observers] if given is not None else None
             x, own = choices.run(block, x, code, own, collect)
             if collect:
                 collected.extend(own)
-        logits = self.end(x, given, collected, training, seed)
+        logits = self.end(x, given, collected, training, seed, self.end_bits(code))
         return (logits, collected) if collect else logits
 
     # The three parts of a call, for whoever computes a common beginning once (`tfqnas.scoring`). `given` and
@@ -131,26 +144,32 @@ class Supernet(keras.Model):
         """The first convolution: float32 (batch, height, width, stem channels)."""
         return self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected))
 
-    def block(self, number, x, kernel=None, expand=None, statistics=None, collect=False):
+    def block(self, number, x, kernel=None, expand=None, bits=None, statistics=None, collect=False):
         """Block `number` of the largest network, with these choices of kernel size and expand ratio.
 
         Args:
             kernel, expand: int32 scalars, indices of the stage's choices; None for the largest.
+            bits: None, or int32 (convolutions, 2), bit widths of weights and inputs.
 
         Returns:
             Its output and the list of its statistics, empty unless collected.
         """
-        return self._choices[number].compute(self.blocks[number], x, kernel, expand, statistics, collect)
+        return self._choices[number].compute(self.blocks[number], x, kernel, expand, bits, statistics, collect)
 
-    def end(self, x, given=None, collected=None, training=False, seed=None):
-        """The head: float32 (batch, num_classes)."""
-        x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected))
+    def end(self, x, given=None, collected=None, training=False, seed=None, bits=None):
+        """The head: float32 (batch, num_classes); `bits`: None, or int32 (1 or 2, 2) of head and feature mix."""
+        of_head, of_mix = ({} if bits is None or i >= bits.shape[0] else {"bits": bits[i]} for i in (0, 1))
+        x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected, **of_head))
         x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.mix is not None)
         if self.mix is not None:
-            x = tf.squeeze(self.head_activation(self.mix(x)), (1, 2))
+            x = tf.squeeze(self.head_activation(convolved(self.mix, x, given, collected, **of_mix)), (1, 2))
         if training and self.settings["dropout"]:
             x = tf.nn.experimental.stateless_dropout(x, self.settings["dropout"], seed)
         return self.classifier(x)
+
+    def end_bits(self, code):
+        """What `end` takes as `bits` for a code, or for None."""
+        return self._end_bits.of(code)
 
     def _batch_statistics(self, images, code):
         return self(images, code, collect=True)[1]
@@ -163,6 +182,49 @@ class Supernet(keras.Model):
         return Supernet(self.space, **{**self.settings, **settings})
 
 
+def _check_bits(space, weights, inputs):
+    """Raises ValueError where the quantizers do not have the bit widths that a space chooses from.
+
+    Without quantizers the supernet is one in floating point, for which bit widths in a code mean nothing.
+    """
+    if weights is None and inputs is None:
+        return
+    fixed = None
+    if space.fixed_bits is not None:
+        fixed = [tuple(sorted(set(widths))) for widths in zip(*space.fixed_bits, strict=True)]
+    chosen = fixed or (space.weight_bits, space.input_bits)
+    for name, quantizer, wanted in zip(("weights", "inputs"), (weights, inputs), chosen, strict=True):
+        found = tuple(getattr(quantizer, "choices", ()))
+        if set(wanted) - set(found) if fixed else found != tuple(wanted):
+            raise ValueError(
+                f"{name}: expected a quantizer for the bit widths of space {space.name}, {wanted or 'none to choose'}, "
+                f"received {'none' if quantizer is None else found or quantizer.bits}"
+            )
+
+
+class _BitChoices:
+    """How bit widths of convolutions are read from a code.
+
+    Args:
+        space: `SearchSpace`. stage, block: of the convolutions, None for head and feature mix.
+    """
+
+    def __init__(self, space, stage=None, block=None):
+        rows = [i for i, place in enumerate(space.convolutions()) if place[:2] == (stage, block)]
+        self._fixed = None if space.fixed_bits is None else [space.fixed_bits[i] for i in rows]
+        self._genes = space.bit_genes[rows] if space.weight_bits else None
+        self._choices = (space.weight_bits, space.input_bits)
+
+    def of(self, code):
+        """int32 (convolutions, 2): bit widths of weights and inputs; None for the largest, or where there are none."""
+        if self._fixed is not None:
+            return tf.constant(self._fixed, tf.int32)
+        if code is None or self._genes is None:
+            return None
+        weights, inputs = (tf.gather(c, tf.gather(code, self._genes[:, i])) for i, c in enumerate(self._choices))
+        return tf.stack([weights, inputs], axis=1)
+
+
 class _BlockChoices:
     """How one block reads its sizes from a code: which genes, and what each of their choices means."""
 
@@ -170,6 +232,7 @@ class _BlockChoices:
         stage = space.stages[block.stage]
         self.out_channels = block.out_channels
         self.elastic = block.stage in space.searched
+        self.bits = _BitChoices(space, block.stage, block.index)
         if not self.elastic:
             return
         # The depth gene holds the index of a choice: from which index on is this block part of the subnet?
@@ -181,9 +244,9 @@ class _BlockChoices:
         self.hidden = space.hidden_choices(block.stage, block.index)
         self.squeezed = space.se_choices(block.stage, block.index)
 
-    def compute(self, layer, x, kernel, expand, statistics, collect):
+    def compute(self, layer, x, kernel, expand, bits, statistics, collect):
         """Returns the block's output and its list of statistics (empty if not collected)."""
-        sizes = {}
+        sizes = {} if bits is None else {"bits": bits}
         # A single choice is no choice: the layer then needs no slice.
         if kernel is not None and self.elastic and len(self.kernels) > 1:
             sizes["kernel_size"] = tf.gather(self.kernels, kernel)
@@ -199,12 +262,13 @@ class _BlockChoices:
 
         searched = code is not None and self.elastic
         choice = (code[self.kernel_gene], code[self.expand_gene]) if searched else (None, None)
+        bits = self.bits.of(code)
 
         def compute():
-            return self.compute(layer, x, *choice, statistics, collect)
+            return self.compute(layer, x, *choice, bits, statistics, collect)
 
         def skip():
-            return x, [tf.zeros((2, n.gamma.shape[0])) for n in layer.norms] if collect else []
+            return x, [tf.zeros((2, o.statistics_size)) for o in layer.observers] if collect else []
 
         if not searched or not self.optional_from:
             return compute()

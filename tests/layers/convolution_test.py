@@ -80,7 +80,7 @@ def test_inside_a_conditional_it_gives_the_same_gradients(quantizer, tensors):
 def test_the_gradient_rounds_once_more_and_not_twice(quantizer, tensors):
     function = tf.function(lambda x, k: gradients(forgetful, quantizer, x, k, True)[1:])
     graph = function.get_concrete_function(*tensors).graph
-    rounding = [op for op in graph.get_operations() if op.type == "FakeQuantWithMinMaxVars"]
+    rounding = [op for op in graph.get_operations() if op.type == "QuantizeAndDequantizeV3"]
     assert len(rounding) == 2
     # Only the second one, in the gradient, waits for something: without that they would be merged into one.
     assert [bool(op.control_inputs) for op in rounding] == [False, True]

@@ -76,7 +76,7 @@ def test_a_block_is_that_of_small_layers_with_the_sliced_weights(settings, rng):
     x = tf.constant(rng.normal(size=(2, 6, 6, 8)), tf.float32)
     statistics = [
         np.float32(np.stack([rng.normal(size=n.gamma.shape[0]), rng.uniform(0.5, 2, n.gamma.shape[0])]))
-        for n in block.norms
+        for n in block.observers
     ]
     widths = ((8, 3), (16, 6)) if block.expand is not None else ((8, 3),)
     for kernel_size in (3, 5):
@@ -104,7 +104,7 @@ def test_collected_statistics_give_what_the_batch_gave(rng):
     sizes = {"kernel_size": 3, "hidden": 8, "se_channels": 5}
     y, statistics = block(x, collect=True, **sizes)
     np.testing.assert_array_equal(block(x, **sizes), y)
-    assert [s.shape for s in statistics] == [(2, n.gamma.shape[0]) for n in block.norms]
+    assert [s.shape for s in statistics] == [(2, o.statistics_size) for o in block.observers]
     np.testing.assert_allclose(block(x, statistics=statistics, **sizes), y, rtol=1e-4, atol=1e-4)
 
 

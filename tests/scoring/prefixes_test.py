@@ -46,16 +46,18 @@ def test_common_length(a, b, length):
     assert common_length(a, b) == length
 
 
-@pytest.mark.parametrize("name", ["tiny", "mbv3", "mbv2"])
+@pytest.mark.parametrize("name", ["tiny", "mbv3", "mbv2", "tiny_qfa"])
 def test_a_path_says_the_choices_of_every_block_in_the_order_of_computation(name, rng):
     space = spaces.get(name)
     largest = space.blocks(space.largest())
     for arch in [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(20))]:
-        path = path_of(space, arch)
+        *path, of_head = path_of(space, arch)
         assert len(path) == len(largest)
+        assert of_head == (sum(space.end_bits(arch), ()) if space.mixed else ())
         present = [block for block, choice in zip(largest, path, strict=True) if choice]
         blocks = space.blocks(arch)
         assert [(b.stage, b.index) for b in present] == [(b.stage, b.index) for b in blocks]
-        for (kernel, expand), block in zip([choice for choice in path if choice], blocks, strict=True):
+        for (kernel, expand, *bits), block in zip([choice for choice in path if choice], blocks, strict=True):
             assert space.stages[block.stage].kernels[kernel] == block.kernel
             assert space.hidden_choices(block.stage, block.index)[expand] == block.hidden
+            assert bits == list(sum(block.bits or (), ()))

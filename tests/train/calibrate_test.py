@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfqnas.layers import ElasticBatchNorm
 from tfqnas.train.calibrate import accuracy, predict, recalibrate
 
 
 class Recorded:
     """In place of a supernet: the statistics of a batch are those of its pixels, and batches are kept."""
+
+    observers = (ElasticBatchNorm(), ElasticBatchNorm())
 
     def __init__(self):
         self.batches = []
@@ -48,11 +51,13 @@ def test_the_first_batch_norm_has_the_statistics_of_all_images_at_once(bits, mic
     """Those behind it see batches that were normalised by their own statistics: near, not equal."""
     supernet = make_supernet(micro, bits)
     images = np.float32(rng.normal(size=(32, 8, 8, 1)) + np.linspace(-1, 1, 32)[:, None, None, None])
-    eager = types.SimpleNamespace(batch_statistics=lambda x, code: supernet(tf.constant(x), code, collect=True)[1])
+    eager = types.SimpleNamespace(
+        batch_statistics=lambda x, code: supernet(tf.constant(x), code, collect=True)[1], observers=supernet.observers
+    )
     statistics = recalibrate(eager, micro.encode(micro.smallest()), images, batch_size=8)
     x = np.float64(supernet.stem(images))
     np.testing.assert_allclose(statistics[0], [x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))], rtol=1e-4, atol=1e-6)
-    assert [s.shape for s in statistics] == [(2, norm.gamma.shape[0]) for norm in supernet.norms]
+    assert [s.shape for s in statistics] == [(2, o.statistics_size) for o in supernet.observers]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 256])

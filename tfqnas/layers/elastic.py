@@ -7,11 +7,13 @@ to know the number of channels when they are traced.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfqnas.layers.convolution import conv2d
 from tfqnas.layers.depthwise import depthwise_conv2d
 from tfqnas.layers.quantized import QuantConv2D, QuantDepthwiseConv2D
+from tfqnas.quantizers import clone
 
 
 def _channels(x, largest):
@@ -30,8 +32,46 @@ def _refuse_unless(layer, **expected):
             raise ValueError(f"{type(layer).__name__}: {name}: expected {value!r}, received {received!r}")
 
 
+class _Elastic:
+    """What elastic convolutions share: kernels cut to a subnet's size, bit widths and ranges as arguments."""
+
+    @property
+    def observer(self):
+        """The input quantizer where it observes: its statistics are then an argument of a call, else None."""
+        quantizer = self.input_quantizer
+        return quantizer if quantizer is not None and quantizer.observes else None
+
+    def cut_kernel(self, cut, bits, size=None):
+        """The quantized kernel of a subnet.
+
+        Args:
+            cut: function that cuts the subnet's kernel out of the whole one.
+            bits: None, or int32 (2,), of weights and inputs. size: kernel size, None for the largest.
+        """
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self.weight_quantizer is None or not self.weight_quantizer.whole:
+            return self.quantized_kernel(cut(kernel))
+        options = {} if bits is None else {"bits": bits[0]}
+        return cut(self.quantized_kernel(kernel, size=size, **options))
+
+    def seen_inputs(self, x, bits, size, statistics, collect):
+        """`(x quantized, None or the Again that computes it anew, None or the statistics of x)`."""
+        quantizer, options = self.input_quantizer, {}
+        if quantizer is None or not (quantizer.whole or quantizer.observes):
+            return *self.forgettable_inputs(x), None
+        if quantizer.whole:
+            options = {"size": size} if bits is None else {"size": size, "bits": bits[1]}
+        seen = None
+        if quantizer.observes:
+            seen = quantizer.observe(x) if statistics is None else statistics
+            # Whoever gives statistics or collects them evaluates: there the zero point is whole.
+            snap = quantizer.snapped and (statistics is not None or collect)
+            options |= {"statistics": seen, "snap": snap}
+        return quantizer(x, batched=True, **options), None, seen
+
+
 @keras.saving.register_keras_serializable("tfqnas")
-class ElasticConv2D(QuantConv2D):
+class ElasticConv2D(_Elastic, QuantConv2D):
     """Convolution with elastic width: the first input channels (as many as come) and the first `filters`."""
 
     def __init__(self, *args, **kwargs):
@@ -44,22 +84,34 @@ class ElasticConv2D(QuantConv2D):
         super().build(input_shape)
         self.input_spec = None  # narrower inputs are welcome
 
-    def call(self, x, filters=None):
-        """`x`: float32 (batch, height, width, channels). Returns `filters` channels (all if None)."""
+    def call(self, x, filters=None, bits=None, statistics=None, collect=False):
+        """Convolves the first channels.
+
+        Args:
+            x: float32 (batch, height, width, channels).
+            filters: of the output, all if None.
+            bits: int32 (2,), bit widths of weights and inputs, for quantizers `ByBits`.
+            statistics: of `observer`: None, those of this batch, or float32 (2, n).
+            collect: return the statistics of the batch as well, if there is an `observer`.
+
+        Returns:
+            `y`, float32 (batch, height, width, filters), or `(y, statistics)`.
+        """
         inputs = _channels(x, self.kernel.shape[2])
-        kernel = tf.convert_to_tensor(self.kernel)
         bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
-        if inputs is not None or filters is not None:
-            kernel = kernel[:, :, :inputs, :filters]
+        if inputs is None and filters is None:
+            kernel = self.cut_kernel(lambda kernel: kernel, bits)
+        else:
+            kernel = self.cut_kernel(lambda kernel: kernel[:, :, :inputs, :filters], bits)
             bias = bias[:filters] if self.use_bias else None
-        kernel = self.quantized_kernel(kernel)
-        x, again = self.forgettable_inputs(x)
+        x, again, seen = self.seen_inputs(x, bits, None, statistics, collect)
         y = conv2d(x, kernel, self.strides, self.padding.upper(), again)
-        return y if bias is None else tf.nn.bias_add(y, bias)
+        y = y if bias is None else tf.nn.bias_add(y, bias)
+        return (y, seen) if collect and seen is not None else y
 
 
 @keras.saving.register_keras_serializable("tfqnas")
-class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
+class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
     """Depthwise convolution with elastic kernel size and width.
 
     A smaller kernel is the centre of the largest one (OQA, section 3.3), or, with `kernel_transform`, a
@@ -73,6 +125,9 @@ class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
     """
 
     def __init__(self, kernel_size, *args, kernel_sizes=None, kernel_transform=False, **kwargs):
+        for role in ("weight_quantizer", "input_quantizer"):
+            if kernel_sizes and kwargs.get(role) is not None:
+                kwargs[role] = clone(kwargs[role]).for_kernel_sizes(tuple(kernel_sizes))
         super().__init__(kernel_size, *args, **kwargs)
         _refuse_unless(
             self, padding="same", data_format="channels_last", dilation_rate=(1, 1), depth_multiplier=1,
@@ -109,20 +164,30 @@ class ElasticDepthwiseConv2D(QuantDepthwiseConv2D):
             chosen = tf.where(tf.equal(size, small), kernel, chosen)
         return chosen
 
-    def view(self, kernel_size=None, channels=None):
-        """The kernel of a subnet, float32 (kernel_size, kernel_size, channels, 1); None: the largest."""
-        kernel = tf.convert_to_tensor(self.kernel)
+    def view(self, kernel_size=None, channels=None, kernel=None):
+        """The kernel of a subnet, float32 (kernel_size, kernel_size, channels, 1); None: the largest.
+
+        Args:
+            kernel: the whole one that it is cut from, if not the layer's own.
+        """
+        kernel = tf.convert_to_tensor(self.kernel if kernel is None else kernel)
         if channels is not None:
             kernel = kernel[:, :, :channels]
         if kernel_size is None:
             return kernel
         return self._cropped(self._transformed(kernel, kernel_size), kernel_size)
 
-    def call(self, x, kernel_size=None):
-        """`x`: float32 (batch, height, width, channels). Returns as many channels."""
-        kernel = self.quantized_kernel(self.view(kernel_size, _channels(x, self.kernel.shape[2])))
-        x, again = self.forgettable_inputs(x)
-        return depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
+    def call(self, x, kernel_size=None, bits=None, statistics=None, collect=False):
+        """Convolves with the centre of the kernel; the other arguments are those of `ElasticConv2D`.
+
+        Returns:
+            `y`, of the shape of `x` but for the strides, or `(y, statistics)`.
+        """
+        channels = _channels(x, self.kernel.shape[2])
+        kernel = self.cut_kernel(lambda kernel: self.view(kernel_size, channels, kernel), bits, kernel_size)
+        x, again, seen = self.seen_inputs(x, bits, kernel_size, statistics, collect)
+        y = depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
+        return (y, seen) if collect and seen is not None else y
 
     def get_config(self):
         own = {"kernel_sizes": self.kernel_sizes, "kernel_transform": self.kernel_transform}
@@ -178,6 +243,17 @@ class ElasticBatchNorm(keras.layers.Layer):
         statistics = tf.stack([mean, variance * (count - 1.0) / count])
         return y, tf.pad(statistics, ((0, 0), (0, largest - tf.shape(statistics)[1])))
 
+    @property
+    def statistics_size(self):
+        """The length of a row of its statistics."""
+        return self.gamma.shape[0]
+
+    @staticmethod
+    def pooled(statistics):
+        """Mean and total variance from those of batches of one size: float32 (batches, 2, n) to (2, n)."""
+        means, variances = statistics[:, 0], statistics[:, 1]
+        return np.stack([means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)])
+
     def affine(self, statistics):
         """`(scale, offset)`, float32 (largest channels,): with given statistics the layer is `x * scale + offset`.
 
@@ -192,17 +268,34 @@ class ElasticBatchNorm(keras.layers.Layer):
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
+def convolved(convolution, x, given=None, collected=None, **sizes):
+    """`convolution(x, **sizes)`, with the statistics of its `observer` if it has one.
+
+    Args:
+        convolution: elastic convolution.
+        given: None (statistics of the batch), or an iterator of which the next are the observer's.
+        collected: None, or a list to which the statistics of the batch are appended.
+    """
+    if convolution.observer is None:
+        return convolution(x, **sizes)
+    if given is not None:
+        return convolution(x, statistics=next(given), **sizes)
+    if collected is None:
+        return convolution(x, **sizes)
+    y, statistics = convolution(x, collect=True, **sizes)
+    collected.append(statistics)
+    return y
+
+
 def normalized(convolution, norm, x, given=None, collected=None, **sizes):
-    """`norm(convolution(x, **sizes))`.
+    """`norm(convolution(x, **sizes))`, `given` and `collected` as in `convolved`, of the convolution and of the norm.
 
     Args:
         convolution: elastic convolution without bias. norm: `ElasticBatchNorm`.
-        given: None (statistics of the batch), or an iterator of which the next are the norm's.
-        collected: None, or a list to which the statistics of the batch are appended.
     """
+    y = convolved(convolution, x, given, collected, **sizes)
     if given is not None:
-        return norm(convolution(x, **sizes), statistics=next(given))
-    y = convolution(x, **sizes)
+        return norm(y, statistics=next(given))
     if collected is None:
         return norm(y)
     y, statistics = norm(y, collect=True)

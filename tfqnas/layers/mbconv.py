@@ -74,8 +74,11 @@ class ElasticMBConv(keras.layers.Layer):
             out_channels, name="project", **pointwise, **self._quantizers({2: widths}, {3: widths})
         )
         self.project_norm = ElasticBatchNorm(name="project_norm")
-        # In the order of the statistics that a call takes and returns.
-        self.norms = [n for n in (self.expand_norm, self.depthwise_norm, self.project_norm) if n is not None]
+        pairs = ((self.expand, self.expand_norm), (self.depthwise, self.depthwise_norm),
+                 (self.project, self.project_norm))  # fmt: skip
+        self.convolutions = [convolution for convolution, _ in pairs if convolution is not None]
+        # Whatever has statistics that a call takes and returns, in their order.
+        self.observers = [o for c, norm in pairs if c is not None for o in (c.observer, norm) if o is not None]
 
     def _quantizers(self, weight_sizes, input_sizes):
         """Prototypes for a convolution whose kernel and input may have these sizes along these axes."""
@@ -86,8 +89,7 @@ class ElasticMBConv(keras.layers.Layer):
     @property
     def quantizers(self):
         """The quantizers of the convolutions, in order."""
-        convolutions = (self.expand, self.depthwise, self.project)
-        return [q for layer in convolutions if layer is not None for q in layer.quantizers]
+        return [q for layer in self.convolutions for q in layer.quantizers]
 
     def build(self, input_shape):
         """`input_shape`: (batch, height, width, channels); only the channels need to be known."""
@@ -104,28 +106,36 @@ class ElasticMBConv(keras.layers.Layer):
         self.project_norm.build(out)
         self.built = True
 
-    def call(self, x, kernel_size=None, hidden=None, se_channels=None, statistics=None, collect=False):
+    def call(self, x, kernel_size=None, hidden=None, se_channels=None, bits=None, statistics=None, collect=False):
         """Computes the block with `kernel_size` and `hidden` channels (None: the largest).
 
         Args:
             x: float32 (batch, height, width, channels).
             kernel_size, hidden, se_channels: ints or int32 scalars, or None.
-            statistics: None, or a list with the statistics of each of `norms`.
+            bits: None, or int32 (convolutions, 2): bit widths of weights and inputs of each of `convolutions`.
+            statistics: None, or a list with the statistics of each of `observers`.
             collect: return the statistics of the batch as well.
 
         Returns:
-            `y`, or `(y, statistics)` with a list in the order of `norms`.
+            `y`, or `(y, statistics)` with a list in the order of `observers`.
         """
         given = iter(statistics) if statistics is not None else None
         collected = [] if collect else None
+        of_layer = {} if bits is None else dict(zip(map(id, self.convolutions), tf.unstack(bits), strict=True))
+
+        def normal(convolution, norm, x, **sizes):
+            if bits is not None:
+                sizes["bits"] = of_layer[id(convolution)]
+            return normalized(convolution, norm, x, given, collected, **sizes)
+
         y = x
         if self.expand is not None:
-            y = self.activation(normalized(self.expand, self.expand_norm, y, given, collected, filters=hidden))
-        y = normalized(self.depthwise, self.depthwise_norm, y, given, collected, kernel_size=kernel_size)
+            y = self.activation(normal(self.expand, self.expand_norm, y, filters=hidden))
+        y = normal(self.depthwise, self.depthwise_norm, y, kernel_size=kernel_size)
         y = self.activation(y)
         if self.squeeze_excite is not None:
             y = self.squeeze_excite(y, squeezed=se_channels)
-        y = normalized(self.project, self.project_norm, y, given, collected)
+        y = normal(self.project, self.project_norm, y)
         if self.settings["residual"]:
             y = tf.add_n([x, y])  # x + y can fail inside tf.cond after graph optimisation
         return (y, collected) if collect else y

@@ -45,9 +45,9 @@ class _Quantized:
         again = self.input_quantizer.again(x)
         return self.input_quantizer(x, batched=True, again=again), again
 
-    def quantized_kernel(self, kernel):
+    def quantized_kernel(self, kernel, **options):
         kernel = tf.convert_to_tensor(kernel)
-        return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel)
+        return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel, **options)
 
     def finish(self, y):
         """Bias and activation, as in the plain layer."""

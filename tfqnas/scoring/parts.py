@@ -18,47 +18,80 @@ class Parts:
     def __init__(self, supernet):
         self._net = supernet
         self._index = tf.TensorSpec((), tf.int32)
-        largest = max(len(choices) for stage in supernet.space.stages for choices in (stage.kernels, stage.expands))
-        self._indices = [tf.constant(i) for i in range(largest)]
+        self.blocks = len(supernet.blocks)
+        self.begin_observers, self.end_observers = [supernet.stem_norm], supernet.end_observers
+
+    def observers_of(self, number):
+        """Those of a block, in the order of its statistics."""
+        return self._net.blocks[number].observers
 
     @functools.cache  # noqa: B019  as long as the pieces live, so do their traces
     def begin(self, collect):
         """`(images[, statistics])` -> the first block's input."""
         net = self._net
         x = tf.TensorSpec((None, None, None, net.settings["channels"]))
-        return _piece(lambda x, given, collected: net.begin(x, given, collected), (x,), [net.stem_norm], collect)
+        compute = lambda x, given, collected: net.begin(x, given, collected)  # noqa: E731
+        return _piece(compute, (x,), self.begin_observers, collect)
 
     def block(self, number, choice, collect):
-        """`(x[, statistics])` -> the next block's input; `choice`: indices of its kernel size and its expand ratio."""
-        return functools.partial(_call, self._block(number, collect), [self._indices[i] for i in choice])
+        """`(x[, statistics])` -> the next block's input; `choice`: its place in a path of `path_of`."""
+        kernel, expand, *bits = choice
+        arguments = [_scalar(kernel), _scalar(expand), *_pairs(tuple(bits))]
+        return functools.partial(_call, self._block(number, collect), arguments)
 
     @functools.cache  # noqa: B019
     def _block(self, number, collect):
         net, layer = self._net, self._net.blocks[number]
-        convolution = layer.expand if layer.expand is not None else layer.depthwise
-        x = tf.TensorSpec((None, None, None, convolution.kernel.shape[2]))
+        x = tf.TensorSpec((None, None, None, layer.convolutions[0].kernel.shape[2]))
+        bits = _pairs_spec(net, layer.convolutions)
 
-        def compute(x, kernel, expand, given, collected):
-            y, own = net.block(number, x, kernel, expand, None if given is None else list(given), collect)
+        def compute(x, kernel, expand, *others):
+            *bits, given, collected = others
+            of_norms = None if given is None else list(given)
+            y, own = net.block(number, x, kernel, expand, *(bits or [None]), of_norms, collect)
             if collect:
                 collected.extend(own)
             return y
 
-        return _piece(compute, (x, self._index, self._index), layer.norms, collect)
+        return _piece(compute, (x, self._index, self._index, *bits), layer.observers, collect)
+
+    def end(self, bits, collect):
+        """`(x[, statistics])` -> logits; `bits`: the last place in a path."""
+        return functools.partial(_call, self._end(collect), _pairs(bits))
 
     @functools.cache  # noqa: B019
-    def end(self, collect):
-        """`(x[, statistics])` -> logits."""
+    def _end(self, collect):
         net = self._net
         x = tf.TensorSpec((None, None, None, net.head.kernel.shape[2]))
-        return _piece(lambda x, given, collected: net.end(x, given, collected), (x,), [net.head_norm], collect)
+        bits = _pairs_spec(net, [layer for layer in (net.head, net.mix) if layer is not None])
+
+        def compute(x, *others):
+            *bits, given, collected = others
+            return net.end(x, given, collected, bits=bits[0] if bits else None)
+
+        return _piece(compute, (x, *bits), self.end_observers, collect)
+
+
+@functools.cache
+def _scalar(value):
+    return tf.constant(value)
+
+
+@functools.cache
+def _pairs(bits):
+    """Bit widths in a row as what a piece takes: nothing, or one int32 (convolutions, 2)."""
+    return [tf.reshape(tf.constant(bits, tf.int32), (-1, 2))] if bits else []
+
+
+def _pairs_spec(net, convolutions):
+    return [tf.TensorSpec((len(convolutions), 2), tf.int32)] if net.space.mixed else []
 
 
 def _call(block, choice, x, *statistics):
     return block(x, *choice, *statistics)
 
 
-def _piece(compute, signature, norms, collect):
+def _piece(compute, signature, observers, collect):
     if collect:
 
         def collecting(*inputs):
@@ -66,7 +99,7 @@ def _piece(compute, signature, norms, collect):
             return compute(*inputs, None, collected), collected
 
         return _traced(collecting, signature)
-    statistics = [tf.TensorSpec((2, norm.gamma.shape[0])) for norm in norms]
+    statistics = [tf.TensorSpec((2, o.statistics_size)) for o in observers]
     return _traced(lambda *inputs: compute(*inputs[:-1], iter(inputs[-1]), None), (*signature, statistics))
 
 

@@ -40,19 +40,25 @@ def common_length(a, b):
 
 
 def path_of(space, arch):
-    """What each block of a subnet has chosen, in the order in which they are computed.
+    """What each block of a subnet has chosen, in the order in which they are computed, and the head at last.
 
     Returns:
-        For each block of the space's largest architecture a tuple of the indices of its kernel size and its expand
-        ratio, empty where `arch` has no such block.
+        For each block of the space's largest architecture a tuple, empty where `arch` has no such block: the indices of
+        its kernel size and of its expand ratio and, in a mixed space, the bit widths of weights and inputs of each of
+        its convolutions. Then a tuple of the head's bit widths, empty in other spaces.
     """
     code = space.encode(arch)
-    active = space.active(code)
+    present = {(block.stage, block.index): block for block in space.blocks(arch)}
     path = []
     for block in space.blocks(space.largest()):
-        if block.stage not in space.searched:
-            path.append((0, 0))
+        found = present.get((block.stage, block.index))
+        if found is None:
+            path.append(())
             continue
-        kernel = space.gene_index("kernel", block.stage, block.index)
-        path.append((int(code[kernel]), int(code[kernel + 1])) if active[kernel] else ())
-    return tuple(path)
+        choice = (0, 0)
+        if block.stage in space.searched:
+            kernel = space.gene_index("kernel", block.stage, block.index)
+            choice = (int(code[kernel]), int(code[kernel + 1]))
+        path.append((*choice, *itertools.chain(*(found.bits or ()))))
+    ends = space.end_bits(arch)
+    return (*path, tuple(itertools.chain(*ends)) if space.mixed else ())

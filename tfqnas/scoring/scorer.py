@@ -91,34 +91,36 @@ class Scorer:
         batches = [tf.constant(batch) for batch in images.batches(size) if len(batch) == size]
         found = {}
 
-        def keep(prefix, results):
+        def keep(prefix, observers, results):
             outputs, own = zip(*results, strict=True)
-            found[prefix] = [tf.constant(pooled(np.stack(norm))) for norm in zip(*own, strict=True)]
+            found[prefix] = [tf.constant(s) for s in pooled(observers, own)]
             return outputs
 
         def step(states, prefix):
-            if not prefix[-1]:
+            if not prefix[-1] or len(prefix) > self._parts.blocks:
                 return states
-            block = self._parts.block(len(prefix) - 1, prefix[-1], collect=True)
-            return keep(prefix, [block(x) for x in states])
+            number = len(prefix) - 1
+            block = self._parts.block(number, prefix[-1], collect=True)
+            return keep(prefix, self._parts.observers_of(number), [block(x) for x in states])
 
-        begin, end = self._parts.begin(collect=True), self._parts.end(collect=True)
-        root = keep((), [begin(x) for x in batches])
+        begin = self._parts.begin(collect=True)
+        root = keep((), self._parts.begin_observers, [begin(x) for x in batches])
         for index, states in walk(paths, root, step):
-            keep((*paths[index], _END), [end(x) for x in states])
+            end = self._parts.end(paths[index][-1], collect=True)
+            keep((*paths[index], _END), self._parts.end_observers, [end(x) for x in states])
         return found
 
     def _classes(self, paths, batches, statistics):
         """Yields `(index of a path, int (n,) class of each image)`."""
-        begin, end = self._parts.begin(collect=False), self._parts.end(collect=False)
+        begin = self._parts.begin(collect=False)
 
         def step(states, prefix):
-            if not prefix[-1]:
+            if not prefix[-1] or len(prefix) > self._parts.blocks:
                 return states
             block = self._parts.block(len(prefix) - 1, prefix[-1], collect=False)
             return [block(x, statistics[prefix]) for x in states]
 
         root = [begin(x, statistics[()]) for x in batches]
         for index, states in walk(paths, root, step):
-            own = statistics[(*paths[index], _END)]
+            own, end = statistics[(*paths[index], _END)], self._parts.end(paths[index][-1], collect=False)
             yield index, np.concatenate([end(x, own) for x in states]).argmax(axis=1)

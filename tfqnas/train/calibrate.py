@@ -9,33 +9,32 @@ from tfqnas.data.images import batches_of
 
 
 def recalibrate(supernet, code, images, batch_size=128):
-    """Estimates the BatchNorm statistics of one subnet (OQA, section 3.4; Yu and Huang, 2019).
+    """Estimates the statistics of one subnet (OQA, section 3.4; Yu and Huang, 2019): of BatchNorm, and of quantizers.
 
-    Each batch is normalised by its own statistics; of each layer the means are pooled, and the variance is
-    the total one: the mean of the variances and the variance of the means. All batches have the same size;
-    images that do not fill the last one are left out.
+    Each batch is normalised by its own statistics; of each BatchNorm the means are pooled, and the variance is
+    the total one: the mean of the variances and the variance of the means. The ranges of a quantizer are averaged. All
+    batches have the same size; images that do not fill the last one are left out.
 
     Args:
-        supernet: `Supernet`, or anything with its `batch_statistics`.
+        supernet: `Supernet`, or anything with its `batch_statistics` and `observers`.
         code: int32 (n,), from `space.encode`.
         images: training images that are not scored, at the subnet's resolution: `EvaluationImages`, or float32
             (n, resolution, resolution, channels).
         batch_size: images a batch.
 
     Returns:
-        A list of float32 (2, channels), mean and variance for each of `supernet.norms`.
+        A list of float32 (2, size), one for each of `supernet.observers`.
     """
     batch_size = min(batch_size, len(images))
     code = tf.convert_to_tensor(code, tf.int32)
     whole = itertools.islice(batches_of(images, batch_size), len(images) // batch_size)
     batches = [supernet.batch_statistics(batch, code) for batch in whole]
-    return [pooled(np.stack(layer)) for layer in zip(*batches, strict=True)]
+    return pooled(supernet.observers, batches)
 
 
-def pooled(statistics):
-    """Mean and total variance from those of batches of one size: float32 (batches, 2, channels) to (2, channels)."""
-    means, variances = statistics[:, 0], statistics[:, 1]
-    return np.stack([means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)])
+def pooled(observers, batches):
+    """The statistics of each observer, float32 (2, size), from a list of them for each batch of one size."""
+    return [o.pooled(np.stack(of_batches)) for o, of_batches in zip(observers, zip(*batches, strict=True), strict=True)]
 
 
 def predict(supernet, code, statistics, images, batch_size=256):

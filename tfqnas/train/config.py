@@ -6,6 +6,7 @@ import json
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.settings import as_flag, first_difference, plain, setting
+from tfqnas.train.sampling import SamplingPolicy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,17 @@ class RunConfig(DataConfig):
     largest_learning_rate: float = setting(0.04, "peak learning rate of that stage")
     supernet_epochs: tuple[float, ...] = setting((10.0,), "epochs of each bit width's supernet")
     supernet_learning_rate: tuple[float, ...] = setting((0.02,), "peak learning rate of each supernet")
+    mixed_epochs: tuple[float, float] = setting(
+        (10.0, 10.0), "spaces with several bit widths (mbv3_qfa, tiny_qfa): epochs of the supernet's two phases, with "
+        "32 bits (floating point) among the choices, then without"
+    )  # fmt: skip
+    mixed_learning_rate: tuple[float, float] = setting((0.02, 0.02), "peak learning rates of these two phases")
+    mixed_inputs: str = setting(
+        "batch_quant", "quantizer of the inputs in such spaces: batch_quant (QFA), or lsq to compare with"
+    )
+    sample_one_precision: float = setting(0.0, "share of the random subnets with one bit width for all (QFA)")
+    sample_full_depth: float = setting(0.0, "share of the random subnets with the largest depths")
+    sample_full_resolution: float = setting(0.0, "share of the random subnets at the largest resolution")
     float_supernet_epochs: float = setting(
         0.0, "epochs of a float supernet, for tools/analyze.py to compare with; trained last, also in a finished run",
         fixed=False,
@@ -74,6 +86,9 @@ class RunConfig(DataConfig):
         bits = self.bits
         if not bits or any(not 2 <= b <= 16 for b in bits) or list(bits) != sorted(set(bits), reverse=True):
             raise UserError(f"--bits: expected falling bit widths from 16 to 2, received {as_flag(bits)}")
+        for name in ("mixed_epochs", "mixed_learning_rate"):
+            if len(getattr(self, name)) != 2:
+                raise UserError(f"--{name}: expected 2 values, one a phase, received {as_flag(getattr(self, name))}")
         for name in ("supernet_epochs", "supernet_learning_rate"):
             values = getattr(self, name)
             if len(values) not in (1, len(bits)):
@@ -90,6 +105,11 @@ class RunConfig(DataConfig):
                 raise UserError(f"--{name}: expected {lowest} to {highest}, received {getattr(self, name)}")
         if self.schedule == "direct" and self.distillation == "teacher":
             raise UserError("--distillation=teacher: with --schedule=direct no bit width has a teacher")
+
+    @property
+    def policy(self):
+        """How the random subnets of a step are drawn."""
+        return SamplingPolicy(self.sample_one_precision, self.sample_full_depth, self.sample_full_resolution)
 
     def for_bits(self, name, bits):
         """The value of a field that holds one value for all bit widths, or one for each."""
@@ -117,11 +137,13 @@ class RunConfig(DataConfig):
 _RANGES = (
     ("crop_area", 0.001, 1), ("shift", 0, 1), ("zoom", 0, 0.99), ("rotation", 0, 360), ("brightness", 0, 1),
     ("saturation", 0, 1), ("distillation_weight", 0, 1), ("dropout", 0, 0.99), ("label_smoothing", 0, 0.99),
-    ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9),
+    ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9), ("sample_one_precision", 0, 1), ("sample_full_depth", 0, 1),
+    ("sample_full_resolution", 0, 1),
 )  # fmt: skip
 _CHOICES = {
     "schedule": ("inherit", "direct"),
     "distillation": ("auto", "none", "in_place", "teacher"),
     "teacher_arch": ("largest", "same"),
+    "mixed_inputs": ("batch_quant", "lsq"),
     "distribution": ("none", "mirrored", "multiworker"),
 }

@@ -9,11 +9,18 @@ def copy_weights(source, target):
     Raises:
         UserError: naming the weight that is missing or has another shape.
     """
-    ours = {v.path: v for v in source.variables}
     own = {id(v) for quantizer in target.quantizers for v in quantizer.variables}
-    for variable in target.variables:
-        if id(variable) in own:
-            continue
+    _copy(source, [v for v in target.variables if id(v) not in own])
+
+
+def copy_all(source, target):
+    """The same with the parameters of quantizers."""
+    _copy(source, target.variables)
+
+
+def _copy(source, variables):
+    ours = {v.path: v for v in source.variables}
+    for variable in variables:
         value = ours.get(variable.path)
         if value is None or value.shape != variable.shape:
             found = "no such weight" if value is None else f"shape {tuple(value.shape)}"

@@ -12,6 +12,7 @@ from tfqnas.data.pipeline import training_batches
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.train.distill import subnet_loss
 from tfqnas.train.optimizer import FusedSGD
+from tfqnas.train.sampling import sampler
 
 # The settings of a run that describe the augmentation: fields of both.
 AUGMENTATION = ("crop_area", "shift", "zoom", "rotation", "flip", "brightness", "saturation")
@@ -61,10 +62,12 @@ class Trainer:
         config: `RunConfig`.
         strategy: `tf.distribute.Strategy`.
         teacher: `Teacher` or None (soft labels in place).
+        space: `SearchSpace` that subnets are drawn from; by default the supernet's.
     """
 
-    def __init__(self, supernet, config, strategy=None, teacher=None):
+    def __init__(self, supernet, config, strategy=None, teacher=None, space=None):
         self.supernet, self.config, self.teacher = supernet, config, teacher
+        self.space = space or supernet.space
         self.strategy = strategy or tf.distribute.get_strategy()
         with self.strategy.scope():
             self.optimizer = FusedSGD(1.0, momentum=config.momentum, nesterov=True, name="optimizer")
@@ -193,7 +196,8 @@ class Trainer:
         config = self.config
         total = total_steps(stage, len(split), config.batch_size)
         stage_seed = _stage_seed(config.seed, stage.name)
-        sample = sampler(self.supernet.space, stage, config.random_subnets)
+        # A finetuned subnet has no space of its own, and the others' one may have the float choice already.
+        sample = sampler(self.space, stage, config.random_subnets, config.policy)
         warmup = round(config.warmup_epochs * len(split) / config.batch_size)
         batches = self._batches(split, stage_seed, start, total)
         for step in range(start, total):
@@ -251,20 +255,6 @@ def cosine(peak, step, total, warmup):
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def sampler(space, stage, random_subnets):
-    """The subnets of a step as a function of a numpy Generator.
-
-    "largest"; "sandwich" (Yu and Huang, 2019): largest, smallest and random ones, each at its own resolution;
-    "subnet": the one of a finetuning.
-    """
-    largest, smallest = space.largest(), space.smallest()
-    return {
-        "largest": lambda rng: [largest],
-        "sandwich": lambda rng: [largest, smallest, *(space.sample(rng) for _ in range(random_subnets))],
-        "subnet": lambda rng: [stage.arch],
-    }[stage.sampling]
 
 
 def soft_weights(stage, count, teacher_weight):

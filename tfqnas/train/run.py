@@ -17,15 +17,16 @@ from tfqnas.data.images import EvaluationImages
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, write_atomically
 from tfqnas.progress import Progress
-from tfqnas.quantizers import LSQ
+from tfqnas.quantizers import FLOAT, LSQ, BatchQuant, ByBits
 from tfqnas.settings import plain
 from tfqnas.subnet import extract
 from tfqnas.supernet import Supernet
 from tfqnas.train import checkpoint
 from tfqnas.train.calibrate import accuracy, predict, recalibrate
 from tfqnas.train.config import RunConfig
-from tfqnas.train.loop import sampler, total_steps
-from tfqnas.train.stages import schedule
+from tfqnas.train.loop import total_steps
+from tfqnas.train.sampling import sampler
+from tfqnas.train.stages import MIXED, schedule, supernet_stage
 from tfqnas.train.subnet_net import SubnetNet
 
 # Images for the initialisation of the quantizers.
@@ -50,7 +51,7 @@ class Run:
         # The space as it was when the run began: a file that --space names may have changed since.
         kept = self.directory / "space.json"
         self.space = spaces.get(str(kept) if config.run_dir and kept.exists() else config.space)
-        self.stages = schedule(config)
+        self.stages = schedule(config, self.space.mixed)
         self.writes = _is_chief()
         self.trained = {}  # supernets that this process has trained, by stage
         self._images = collections.OrderedDict()  # the one used last comes last
@@ -101,7 +102,7 @@ class Run:
         values, meta = loaded
         directory = path.parents[1] if path.is_dir() else path.parents[2]
         run = cls(dataclasses.replace(RunConfig(**meta["config"]), run_dir=str(directory)))
-        supernet = run.new_supernet(meta["stage"]["bits"])
+        supernet = run.new_supernet(meta["stage"]["bits"], meta["stage"].get("with_float", False))
         checkpoint.assign(supernet.variables, values, str(path))
         return run, supernet, f"{meta['stage']['name']} after {meta['step']} steps"
 
@@ -163,21 +164,39 @@ class Run:
         images = self.images(split, arch.resolution)
         return accuracy(predict(supernet, self.space.encode(arch), statistics, images), images.labels)
 
-    def new_supernet(self, bits):
-        """A fresh supernet of this run: LSQ of `bits` (None: floating point)."""
+    @property
+    def bit_widths(self):
+        """Those of the run's supernets: the `bits` of the settings, or `MIXED` alone."""
+        return (MIXED,) if self.space.mixed else self.config.bits
+
+    def new_supernet(self, bits, with_float=False):
+        """A fresh supernet of this run: LSQ of `bits`, `MIXED` quantizers, or None for floating point.
+
+        Args:
+            with_float: of `MIXED`: with 32 bits, floating point, among the choices.
+        """
         config = self.config
+        space = self.space.with_float() if with_float else self.space
         quantizers = {}
-        if bits is not None:
+        if bits == MIXED:
+            choices = (space.weight_bits, space.input_bits)
+            if space.fixed_bits is not None:
+                choices = [tuple(sorted(set(widths))) for widths in zip(*space.fixed_bits, strict=True)]
+            inputs = BatchQuant(bits=4) if config.mixed_inputs == "batch_quant" else LSQ(bits=4, signed=False)
+            prototypes = (LSQ(bits=4, narrow_range=config.narrow_range), inputs)
+            both = [ByBits(prototype, own) for prototype, own in zip(prototypes, choices, strict=True)]
+            quantizers = dict(zip(("weights", "inputs"), both, strict=True))
+        elif bits is not None:
             quantizers["weights"] = LSQ(bits=bits, narrow_range=config.narrow_range, shared=config.shared_steps)
             quantizers["inputs"] = LSQ(bits=bits, signed=False, shared=config.shared_steps)
         return Supernet(
-            self.space, num_classes=self.dataset.num_classes, channels=self.dataset.channels,
+            space, num_classes=self.dataset.num_classes, channels=self.dataset.channels,
             dropout=config.dropout, kernel_transform=config.kernel_transform, **quantizers,
         )  # fmt: skip
 
     def new_subnet(self, supernet, arch, statistics=None):
         """A subnet of a supernet as an integer-aware `SubnetNet`; without statistics, of no use but to be loaded."""
-        statistics = statistics or [np.ones((2, norm.gamma.shape[0])) for norm in supernet.norms]
+        statistics = statistics or [np.ones((2, o.statistics_size)) for o in supernet.observers]
         model = quantize(extract(supernet, arch, statistics), integer_aware=True)
         return SubnetNet(model, self.space, supernet.settings)
 
@@ -189,19 +208,30 @@ class Run:
         raise UserError(f"stage: expected one of {[s.name for s in self.stages]}, received {name!r}")
 
     def cost(self, arch, bits):
-        """Costs of a subnet by name, FLOPs in millions and weights in kB (1,000 bytes)."""
-        cost = count(self.space, arch, bits, self.dataset.num_classes, self.dataset.channels)
+        """Costs of a subnet by name, FLOPs in millions and weights in kB (1,000 bytes).
+
+        Args:
+            bits: of a subnet without bit widths of its own.
+        """
+        space = self.space
+        if arch.bits is not None:
+            bits, space = None, space.with_float() if any(FLOAT in pair for pair in arch.bits) else space
+        cost = count(space, arch, bits, self.dataset.num_classes, self.dataset.channels)
         return {
             "effective_mflops": cost.effective_flops / 1e6, "mmacs": cost.macs / 1e6,
             "mbitops": cost.bitops / 1e6, "params": cost.params, "kB": cost.weight_bytes / 1e3,
         }  # fmt: skip
 
+    def sampler(self, stage):
+        """The subnets of a step of a stage, a function of a numpy Generator."""
+        return sampler(self.space, stage, self.config.random_subnets, self.config.policy)
+
     def work(self, stage):
         """Relative work of a stage: MACs, three times a forward pass, of its subnets and its teacher."""
         rng = np.random.default_rng(0)
-        subnets = [arch for _ in range(8) for arch in sampler(self.space, stage, self.config.random_subnets)(rng)]
+        subnets = [arch for _ in range(8) for arch in self.sampler(stage)(rng)]
         macs = sum(3 * self.cost(arch, stage.bits)["mmacs"] for arch in subnets) / 8
-        if stage.init and stage.soft_labels == stage.init:
+        if stage.soft_labels not in (None, "in_place"):
             macs += self.cost(self.space.largest(), stage.bits)["mmacs"]
         # A stage of no steps still loads, recalibrates and evaluates.
         return macs * (self.steps(stage) * self.config.batch_size + INITIAL_IMAGES)
@@ -228,7 +258,7 @@ class Run:
             at = "has no checkpoint" if loaded is None else f"stands at step {loaded[1]['step']}"
             raise UserError(f"{self.directory}: stage {stage.name} {at}, expected step {self.steps(stage)}: "
                             "run tools/train.py with this run's flags to its end")  # fmt: skip
-        network = self.new_supernet(stage.bits)
+        network = self.new_supernet(stage.bits, stage.with_float)
         if stage.integer_aware:
             network = self.new_subnet(network, stage.arch)
         self.assign(network.variables, loaded, stage)
@@ -238,9 +268,9 @@ class Run:
         """The trained supernet of a bit width; None: the float one."""
         if bits is None and not self.config.float_supernet_epochs:
             raise UserError(f"{self.directory} has no float supernet: --float_supernet_epochs trains one")
-        if bits not in (None, *self.config.bits):
-            raise UserError(f"--bits: expected one of this run's {list(self.config.bits)}, received {bits}")
-        stage = self.stage("supernet_float" if bits is None else f"supernet_b{bits}")
+        if bits not in (None, *self.bit_widths):
+            raise UserError(f"--bits: expected one of this run's {list(self.bit_widths)}, received {bits}")
+        stage = self.stage(supernet_stage(bits))
         return self.trained[stage.name] if stage.name in self.trained else self.load(stage)
 
     def assign(self, variables, loaded, stage):

@@ -1,8 +1,15 @@
 """A schedule is a tuple of stages, made from the settings of a run by a pure function."""
 
 import dataclasses
+import hashlib
 
 from tfqnas.arch import Arch
+from tfqnas.errors import UserError
+
+# In the place of a bit width, of a supernet with several (QFA).
+MIXED = "mixed"
+# Of file names, most systems allow 255 bytes.
+_LONGEST_KEY = 150
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,20 +18,21 @@ class Stage:
 
     Attributes:
         name: also the name of its checkpoint directory.
-        bits: of weights and inputs, None for floating point.
+        bits: of weights and inputs, None for floating point, `MIXED` where every subnet has its own.
         epochs, learning_rate: length and peak learning rate.
         sampling: "largest" (one subnet a step), "sandwich" (largest, smallest and random ones) or "subnet"
             (the one architecture of a finetuning).
         soft_labels: None, "in_place" (of the largest subnet of the same step), or the name of the stage whose
-            supernet is the teacher.
+            network is the teacher.
         init: None, or the name of the stage whose weights it starts from.
         arch: the `Arch` of "subnet".
         soft_weight: share of the loss that comes from a teacher's soft labels; None: that of the settings.
         integer_aware: of "subnet": with the 8-bit quantizers of the exported model, and BatchNorm as it is folded.
+        with_float: of `MIXED`: 32 bits, which leave a tensor as it is, are among the choices.
     """
 
     name: str
-    bits: int | None
+    bits: int | str | None
     epochs: float
     learning_rate: float
     sampling: str
@@ -33,9 +41,20 @@ class Stage:
     arch: Arch | None = None
     soft_weight: float | None = None
     integer_aware: bool = False
+    with_float: bool = False
 
 
-def schedule(config):
+def label(bits):
+    """A short name of a bit width, for files: "b4", "mixed", "float"."""
+    return "float" if bits is None else bits if bits == MIXED else f"b{bits}"
+
+
+def supernet_stage(bits):
+    """The name of the stage that ends with the supernet of a bit width."""
+    return f"supernet_{label(bits)}"
+
+
+def schedule(config, mixed=False):
     """The stages of a run (OQA, appendix A.2): float, largest, then one supernet for each bit width.
 
     With `schedule="direct"` every bit width starts from floating point and has a stage of its own for the
@@ -43,11 +62,13 @@ def schedule(config):
     A float supernet comes last: nothing starts from it, so that it can be added to what is trained.
 
     Args:
-        config: `RunConfig`.
+        config: `RunConfig`. mixed: whether the space has bit widths to choose: then the stages are those of QFA.
 
     Returns:
         A tuple of `Stage`.
     """
+    if mixed:
+        return _mixed_schedule(config)
     stages = []
     start = None
     if config.float_epochs or config.float_weights:
@@ -78,12 +99,37 @@ def schedule(config):
     return tuple(stages)
 
 
+def _mixed_schedule(config):
+    """The stages of QFA: the largest network in floating point, which then teaches one supernet in two phases.
+
+    In the first phase tensors may also stay in floating point, in the second they may not.
+    """
+    if not (config.float_epochs or config.float_weights):
+        raise UserError(
+            "--float_epochs: expected a positive number, or --float_weights: with a space of several bit widths the "
+            f"largest network in floating point is the teacher; received {config.float_epochs}"
+        )
+    soft = {"none": None, "in_place": "in_place"}.get(config.distillation, "float")
+    stages = [Stage("float", None, config.float_epochs, config.float_learning_rate, "largest")]
+    phases = (("supernet_mixed_float", True), (supernet_stage(MIXED), False))
+    for (name, with_float), epochs, rate in zip(
+        phases, config.mixed_epochs, config.mixed_learning_rate, strict=True
+    ):
+        if epochs or not with_float:
+            before = stages[-1].name
+            stages.append(Stage(name, MIXED, epochs, rate, "sandwich", soft, before, with_float=with_float))
+    return tuple(stages)
+
+
 def finetuning(bits, arch, epochs, learning_rate, integer_aware=False, distilled=True):
     """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016).
 
     Args:
         distilled: with the soft labels of the supernet's largest network, which are half of the loss by default.
     """
-    name, init = f"finetune_b{bits}_{arch.key}{'_integer' * integer_aware}", f"supernet_b{bits}"
+    key = arch.key
+    if len(key) > _LONGEST_KEY:
+        key = f"{key[:_LONGEST_KEY]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    name, init = f"finetune_{label(bits)}_{key}{'_integer' * integer_aware}", supernet_stage(bits)
     soft = init if distilled else None
     return Stage(name, bits, epochs, learning_rate, "subnet", soft, init, arch, integer_aware=integer_aware)

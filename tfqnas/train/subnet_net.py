@@ -18,7 +18,8 @@ class SubnetNet:
 
     def __init__(self, model, space, settings):
         self.model, self.space, self.settings = model, space, settings
-        self.bits = None if settings["weights"] is None else settings["weights"].bits
+        weights = settings["weights"]
+        self.bits = None if weights is None else "mixed" if space.mixed else weights.bits
         self._compiled = tf.function(self, autograph=False)
 
     @property

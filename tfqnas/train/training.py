@@ -12,9 +12,10 @@ from tfqnas.errors import UserError
 from tfqnas.settings import plain
 from tfqnas.supernet import initialize
 from tfqnas.train import checkpoint
-from tfqnas.train.inherit import copy_weights, inherit
+from tfqnas.train.inherit import copy_all, copy_weights, inherit
 from tfqnas.train.loop import Teacher, Trainer
 from tfqnas.train.run import INITIAL_IMAGES, stage_record
+from tfqnas.train.stages import MIXED
 
 
 def make_strategy(name):
@@ -67,7 +68,7 @@ class _StageTraining:
         supernet, teacher = self._start()
         self.supernet = supernet
         if trainer is None or trainer.supernet is not supernet or teacher is not None:
-            trainer = Trainer(supernet, run.config, self.strategy, teacher)
+            trainer = Trainer(supernet, run.config, self.strategy, teacher, run.space)
         for variable in trainer.optimizer.variables:  # a stage starts with no momentum
             variable.assign(np.zeros(variable.shape, variable.dtype))
         start = self._resume(trainer)
@@ -101,24 +102,30 @@ class _StageTraining:
         source = run.trained[stage.init] if stage.init in run.trained else run.load(source_stage)
         if stage.arch is not None:
             return self._finetuned(source)
-        if source_stage.bits == stage.bits:
+        if (source_stage.bits, source_stage.with_float) == (stage.bits, stage.with_float):
             run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
             return source, None
         if source_stage.bits is None:
-            supernet = run.new_supernet(stage.bits)
+            supernet = run.new_supernet(stage.bits, stage.with_float)
             copy_weights(source, supernet)
             initialize(supernet, self._initial_images())
+        elif stage.bits == MIXED:
+            supernet = run.new_supernet(stage.bits, stage.with_float)
+            copy_all(source, supernet)
         else:
             supernet = inherit(source, stage.bits)
-        taught, begins = stage.soft_labels == stage.init, not run.checkpoints(stage).files()
-        if not (taught or begins):
-            return supernet, None
-        statistics = run.recalibrate(source, run.space.largest())
-        if begins:
-            self._log_beginning(source, supernet, statistics)
-        if not taught:
-            return supernet, None
-        return supernet, Teacher(source, statistics if run.config.teacher_arch == "largest" else None)
+        if not run.checkpoints(stage).files():
+            self._log_beginning(source, supernet)
+        return supernet, self._teacher({stage.init: source})
+
+    def _teacher(self, known):
+        """The `Teacher` of the stage, None where there is none; `known`: networks by the name of their stage."""
+        run, name = self.run, self.stage.soft_labels
+        if name in (None, "in_place"):
+            return None
+        network = known.get(name) or run.trained.get(name) or run.load(run.stage(name))
+        largest = run.config.teacher_arch == "largest" or network.bits is None
+        return Teacher(network, run.recalibrate(network, run.space.largest()) if largest else None)
 
     def _finetuned(self, supernet):
         """The network of a finetuning and, where it is distilled, the largest of the supernet as it was."""
@@ -142,20 +149,21 @@ class _StageTraining:
                  "the bit widths of the integer model")  # fmt: skip
         return subnet
 
-    def _log_beginning(self, source, supernet, statistics):
+    def _log_beginning(self, source, supernet):
         """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
-        largest = self.run.space.largest()
-        record = {
-            "accuracy_before": self.run.accuracy(source, largest, "held_out", statistics),
-            "accuracy_old_statistics": self.run.accuracy(supernet, largest, "held_out", statistics),
-            "accuracy": self.run.accuracy(supernet, largest, "held_out"),
-        }
+        run, largest = self.run, self.run.space.largest()
+        statistics = run.recalibrate(source, largest)
+        record = {"accuracy_before": run.accuracy(source, largest, "held_out", statistics)}
+        old = ""
+        if len(statistics) == len(supernet.observers):  # else the quantizers have statistics that the source had not
+            record["accuracy_old_statistics"] = run.accuracy(supernet, largest, "held_out", statistics)
+            old = f"{record['accuracy_old_statistics']:.1%} held-out accuracy with the old BatchNorm statistics, "
+        record["accuracy"] = run.accuracy(supernet, largest, "held_out")
         event = "inherited" if source.bits else "quantized"
-        self.run.log(stage=self.stage.name, event=event, source=self.stage.init, **record)
+        run.log(stage=self.stage.name, event=event, source=self.stage.init, **record)
         self.say(
-            f"{self.stage.name}: {event} from {self.stage.init} ({record['accuracy_before']:.1%}); before any "
-            f"training the largest network has {record['accuracy_old_statistics']:.1%} held-out accuracy with "
-            f"the old BatchNorm statistics, {record['accuracy']:.1%} with re-estimated ones"
+            f"{self.stage.name}: {event} from {self.stage.init} ({record['accuracy_before']:.1%}); before any training "
+            f"the largest network has {old}{record['accuracy']:.1%} with re-estimated ones"
         )
 
     def _initial_images(self, resolution=None):
