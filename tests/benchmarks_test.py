@@ -62,6 +62,23 @@ def test_the_short_form_times_every_searcher():
 
 
 @pytest.mark.slow
+def test_the_short_form_compares_scorers_and_whole_searches():
+    result = benchmark("--short", name="scoring")
+    assert result.returncode == 0, result.stderr[-4000:]
+    measured = values(result.stdout)
+    assert measured.keys() == {
+        "short, random: subnets an hour", "short, kernels: subnets an hour", "with early stopping",
+        "search of 4 bits, seed 0: ours / plain", "search of 4 bits: ours / plain",
+    }  # fmt: skip
+    assert all(math.isfinite(value) and value > 0 for value in measured.values())
+
+
+def test_a_search_to_compare_needs_a_trained_supernet():
+    result = benchmark("--only=search", name="scoring")
+    assert result.returncode == 2 and "--only=search: expected --run_dir" in result.stderr
+
+
+@pytest.mark.slow
 def test_the_short_form_reads_images_in_every_way():
     result = benchmark("--short", name="input")
     assert result.returncode == 0, result.stderr[-4000:]
@@ -77,6 +94,7 @@ def test_the_short_form_compares_files_with_the_official_converters():
     measured = values(result.stdout)
     assert {
         "short: 4 bits / official latency",
+        "short: with / without products",
         "8 bits / official latency",
         "packed / int8 latency",
         "short, 16 px: seconds of an export",
@@ -93,7 +111,7 @@ def test_the_short_form_compares_files_with_the_official_converters():
 def test_wrong_parts_of_an_export_are_refused():
     result = benchmark("--only=latency,lunch", name="export")
     assert result.returncode == 2
-    assert "--only: expected some of latency,sizes,packed,cost, received lunch" in result.stderr
+    assert "--only: expected some of latency,products,sizes,packed,cost, received lunch" in result.stderr
 
 
 @pytest.mark.slow

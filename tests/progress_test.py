@@ -205,6 +205,20 @@ def test_a_narrow_line_gives_up_text_before_the_time_left(clock):
         assert out.screen()[-1] == "[1/1] a   50%  loss 0.42 acc...  | job 0:10 left"
 
 
+def test_a_text_that_is_too_long_gets_the_room_of_the_longer_tail(clock):
+    """On 80 columns what a search has found is seen, and not the time of its part."""
+    out = Terminal()
+    progress = Progress([("search_b4", 1), ("search_b3", 9)], out, interval=0, clock=clock, width=79)
+    with progress.part("search_b4") as part:
+        for done, seconds in ((0.1, 100), (0.5, 1000)):
+            clock.now += seconds
+            part.update(done, "86.4% at 0.17, 91.2% at 0.5, 92.6% at 1.06 effective_mflops; 120 subnets")
+        line = out.screen()[-1]
+        assert "86.4% at 0.17, 91.2% at 0.5, 92..." in line and "| job" in line and "part" not in line
+        part.update(0.6, "short")
+        assert "| part" in out.screen()[-1]
+
+
 def test_a_log_line_stands_above_the_progress_line(clock):
     out = Terminal()
     progress = Progress([("a", 1)], out, clock=clock, width=80)

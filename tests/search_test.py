@@ -180,6 +180,34 @@ def test_results_of_another_search_are_in_the_front():
     assert len(new) == 10  # the budget is for what is proposed
 
 
+def test_of_equal_points_the_first_proposed_is_on_the_front_whoever_was_faster():
+    class Processes:
+        def __init__(self, order):
+            self.order = order
+
+        def many(self, archs, front):
+            for i in range(len(archs))[:: self.order]:
+                yield i, 0.5, {}
+
+    fronts = [run(Samples(0), Processes(order), lambda arch: 1, 20, batch=10) for order in (1, -1)]
+    assert fronts[0] == fronts[1] and fronts[0].rows[0].arch == Samples(0).ask(1)[0]
+
+
+def test_results_of_other_searches_are_told_first_and_take_no_budget():
+    former = [Result(TINY.largest(), 0.9, {"cost": 5}), Result(TINY.smallest(), 0.8, {"cost": 1})]
+    fronts, searcher, results = [], Samples(0), []
+
+    class Score:
+        def many(self, archs, front):
+            fronts.append(front)
+            yield from ((i, score(arch), {}) for i, arch in enumerate(archs))
+
+    front = run(searcher, Score(), macs, 10, results.append, former=former)
+    assert searcher.told[:2] == [(result.arch, result.accuracy) for result in former]
+    assert len(results) == 10 and {row.arch for row in fronts[0]} == {result.arch for result in former}
+    assert [row.arch for row in front.rows] == [TINY.smallest(), TINY.largest()]
+
+
 def test_costs_may_be_several_and_scores_may_bring_extras():
     def costs(arch):
         return count(TINY, arch, 4)._asdict()

@@ -4,15 +4,18 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import shutil
 
 import pytest
 
 from tfqnas.errors import UserError
-from tfqnas.files import read_json, read_jsonl
+from tfqnas.files import read_json, read_jsonl, write_json
 from tfqnas.progress import Progress
 from tfqnas.search import ParetoFront
 from tfqnas.search.config import SearchConfig
+from tfqnas.search.directory import results_in
+from tfqnas.search.latency import LatencyTable, pieces_of
 from tfqnas.spaces import SearchSpace, Stage
 from tfqnas.train.config import RunConfig
 
@@ -110,7 +113,7 @@ def test_limits_hold_and_an_impossible_one_says_what_is_possible(run, reference,
     found = search(run, config, tmp_path)
     assert found.by == ("kB", "mbitops")
     assert all(record["costs"]["kB"] <= limit for record in read_jsonl(tmp_path / "scored.jsonl"))
-    with pytest.raises(UserError, match=r"max kB: expected at least [\d.]+, the smallest that space nano reaches"):
+    with pytest.raises(UserError, match=r"--max_kb: expected at least [\d.]+, the smallest that space nano reaches"):
         search(run, dataclasses.replace(config, max_kb=0.1), tmp_path / "none")
 
 
@@ -119,7 +122,12 @@ def test_limits_hold_and_an_impossible_one_says_what_is_possible(run, reference,
     [
         ({"search": "grid"}, "--search: expected one of coarse_to_fine, nsga2, ageing, random, received grid"),
         ({"objectives": ("accuracy",)}, "--objectives: expected accuracy and at least one cost"),
-        ({"objectives": ("accuracy", "joules")}, "objectives: expected some of effective_mflops, .*received 'joules'"),
+        (
+            {"objectives": ("accuracy", "joules")},
+            r"--objectives: expected accuracy and some of effective_mflops, .*, file_kB, latency "
+            r"\(with --latency_table\), npu_cycles \(with --latency_table of an NPU\), received 'joules'",
+        ),
+        ({"objectives": ("accuracy", "npu_cycles")}, "--latency_table: expected the table of a device"),
         ({"max_latency_ms": 1.0}, "--latency_table: expected the table of a device"),
         ({"workers": 0}, "--workers: expected a number from 1 on, received 0"),
         ({"max_kb": -1.0}, "--max_kb: expected a positive number"),
@@ -130,10 +138,117 @@ def test_settings_that_make_no_sense_are_named(changes, message, run, tmp_path):
         search(run, dataclasses.replace(EVOLVED, **changes), tmp_path)
 
 
-def test_other_settings_are_refused_in_the_same_directory(run, reference):
-    directory, _ = reference["nsga2"]
-    with pytest.raises(UserError, match="--search_seed=0, this search has --search_seed=1"):
-        search(run, dataclasses.replace(EVOLVED, search_seed=1), directory)
+def test_other_settings_are_another_search_that_reuses_all_full_scores(run, reference, tmp_path, monkeypatch):
+    whole, front = reference["nsga2"]
+    directory, models = tmp_path / "b3", run.directory / "models"
+    shutil.copytree(whole, directory)
+    write_json(directory / "models.json", [{"model": "b3_0", "file": "models/b3_0.keras"}])
+    models.mkdir(exist_ok=True)
+    (models / "b3_0.keras").write_text("of the first search")
+    limit = sorted(record["costs"]["kB"] for record in read_jsonl(whole / "scored.jsonl"))[12]
+    other = dataclasses.replace(EVOLVED, max_kb=limit, search_budget=20)
+    lines = []
+    found = search(run, other, directory, lines)
+
+    full = [record for record in read_jsonl(whole / "scored.jsonl") if "estimated" not in record["extra"]]
+    reused = read_jsonl(directory / "reused.jsonl")
+    assert [r["arch"] for r in reused] == [r["arch"] for r in full if r["costs"]["kB"] <= limit] != []
+    assert any(f"{len(reused)} scores of earlier searches of this supernet are reused" in line for line in lines)
+    new = read_jsonl(directory / "scored.jsonl")
+    assert len(new) == 20 and not any(record["arch"] in [r["arch"] for r in reused] for record in new)
+    assert found == ParetoFront.of([r for r in results_in(directory) if not r.estimated], ("effective_mflops",))
+    aside = tmp_path / "b3.1"
+    assert scores(aside) == scores(whole) and ParetoFront.from_json(read_json(aside / "pareto.json")) == front
+    assert (aside / "models/b3_0.keras").read_text() == "of the first search" and not (models / "b3_0.keras").exists()
+
+    # Each command goes on with its own.
+    monkeypatch.setattr("tfqnas.searching.append_jsonl", lambda *_: pytest.fail("something was scored"))
+    assert search(run, other, directory) == found
+    assert search(run, EVOLVED, directory) == front
+    assert scores(directory) == scores(whole) and (models / "b3_0.keras").read_text() == "of the first search"
+    assert search(run, other, directory) == found
+    assert sorted(path.name for path in tmp_path.glob("b3*")) == ["b3", "b3.1"]
+    (aside / "models/b3_0.keras").unlink()
+
+
+def test_a_search_set_aside_is_not_mixed_with_what_a_kill_has_left(run, reference, tmp_path):
+    whole, front = reference["nsga2"]
+    shutil.copytree(whole, tmp_path / "b3.1")
+    (tmp_path / "b3").mkdir()
+    (tmp_path / "b3" / "reused.jsonl").write_text("")  # killed before its settings were written
+    assert search(run, EVOLVED, tmp_path / "b3") == front
+    assert scores(tmp_path / "b3") == scores(whole)
+
+
+@pytest.fixture
+def table(run, tmp_path):
+    """A latency table, which is measured anew with `again`."""
+    values = {piece.key: 0.01 * (i % 7 + 1) for i, piece in enumerate(pieces_of(run.space))}
+    made = LatencyTable(run.space, "a phone", "ms", 1, 4, 10, 1, "2026-11-26", values)
+    path = tmp_path / "latency.json"
+    path.write_text(made.to_json())
+    return path, made
+
+
+def test_a_table_of_another_content_is_another_search_wherever_it_is(run, table, tmp_path):
+    path, made = table
+    config = dataclasses.replace(EVOLVED, latency_table=str(path), objectives=("accuracy", "latency"), search_budget=12)
+    front = search(run, config, tmp_path / "b3")
+    assert front.by == ("latency_ms",)
+    for row in front.rows:
+        assert row.costs["latency_ms"] == pytest.approx(made.of(row.arch))
+    moved = path.rename(tmp_path / "moved.json")
+    lines = []
+    assert search(run, dataclasses.replace(config, latency_table=str(moved)), tmp_path / "b3", lines) == front
+    assert not any("other settings" in line for line in lines)
+    moved.write_text(dataclasses.replace(made, factor=2.0).to_json())
+    found = search(run, dataclasses.replace(config, latency_table=str(moved)), tmp_path / "b3", lines)
+    assert any("was searched with other settings" in line for line in lines)
+    results = results_in(tmp_path / "b3")
+    assert all(r.costs["latency_ms"] == pytest.approx(2 * made.of(r.arch)) for r in (*results, *found.rows))
+
+
+def test_what_the_table_predicts_goes_with_a_model(run, table, tmp_path):
+    from tfqnas.searching import FrontSearch
+
+    path, made = table
+    arch = run.space.largest()
+    config = dataclasses.replace(EVOLVED, latency_table=str(path))
+    assert FrontSearch(run, config, 3, tmp_path).predicted(arch) == {
+        "predicted_latency_ms": made.of(arch), "latency_device": made.holds_for
+    }  # fmt: skip
+    assert FrontSearch(run, EVOLVED, 3, tmp_path).predicted(arch) == {}
+    with pytest.raises(UserError, match="--objectives: npu_cycles needs another --latency_table: .* is in ms"):
+        FrontSearch(run, dataclasses.replace(config, objectives=("accuracy", "npu_cycles")), 3, tmp_path)
+    with pytest.raises(UserError, match="--max_npu_cycles: npu_cycles needs another --latency_table"):
+        FrontSearch(run, dataclasses.replace(config, max_npu_cycles=3.0), 3, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "flag, cost", [("max_file_kb", "file_kB"), ("max_mbitops", "mbitops"), ("max_params", "params")]
+)
+def test_each_limit_holds_and_is_named_by_its_flag(flag, cost, run, tmp_path):
+    from tfqnas.searching import FrontSearch
+
+    free = FrontSearch(run, dataclasses.replace(EVOLVED, objectives=("accuracy", cost)), 3, tmp_path)
+    ends = [free.objectives.record(arch)[cost] for arch in (run.space.smallest(), run.space.largest())]
+    limit = type(getattr(EVOLVED, flag))(sum(ends) / 2)
+    limited = FrontSearch(run, dataclasses.replace(EVOLVED, **{flag: limit}), 3, tmp_path)
+    archs = limited.searcher.ask(40)
+    assert archs and all(limited.objectives.record(arch)[cost] <= limit for arch in archs)
+    with pytest.raises(UserError, match=f"search of the 3-bit supernet: --{flag}: expected at least [\\d.]+, the sma"):
+        FrontSearch(run, dataclasses.replace(EVOLVED, **{flag: type(limit)(ends[0] / 2)}), 3, tmp_path)
+
+
+def test_the_best_within_budgets_stand_first_and_in_lines_that_stay(run, tmp_path):
+    lines = []
+    search(run, EVOLVED, tmp_path, lines)
+    shown = [line for line in lines if line.startswith("[1/1] search") and "subnets" in line]
+    assert shown and all(re.match(r"\[1/1\] search +(\d+%|done in [\d:]+)  [\d.]+% at [\d.]+", line) for line in shown)
+    kept = [line for line in lines if line.startswith("best after")]
+    assert len(kept) == 10 and re.fullmatch(
+        r"best after 30 subnets.*: ([\d.]+% at [\d.]+, ){2}[\d.]+% at [\d.]+ effective_mflops", kept[-1]
+    )  # fmt: skip
 
 
 def test_a_predictor_chooses_and_says_how_good_it_is(run, tmp_path):
@@ -143,4 +258,7 @@ def test_a_predictor_chooses_and_says_how_good_it_is(run, tmp_path):
     assert any("accuracy predictor, trained on" in line and "Kendall tau" in line for line in lines)
     quality = read_json(tmp_path / "predictor.json")
     assert len(quality["predicted"]) == len(quality["measured"]) > 0
-    assert len(read_jsonl(tmp_path / "scored.jsonl")) == 60
+    records = read_jsonl(tmp_path / "scored.jsonl")
+    assert len(records) == 60
+    full = {record["accuracy"] for record in records if "estimated" not in record["extra"]}
+    assert set(quality["measured"]) <= full

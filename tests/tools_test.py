@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from tests.report.browser import chromium
+from tfqnas.arch import Arch
 from tfqnas.data.config import DataConfig
 from tfqnas.data.dataset import load
 
@@ -70,7 +73,7 @@ def test_a_run_ends_with_a_table_pictures_and_models(family):
         for record in records:
             assert (run_dir / record["file"]).exists()
             assert abs(record["before"] - record["after"]) < 0.01
-            assert record["tflite_identical"] == 1 and record["latency_ms"] > 0
+            assert record["tflite_identical"] == 1 and record["tflite_compared"] == 397 and record["host_ms"] > 0
             assert (run_dir / record["tflite"]).stat().st_size == 1000 * record["tflite_kB"]
             assert re.search(rf"^{record['model']}\s+{re.escape(record['arch_key'])}\s+{bits}\s", out, re.M), out
     assert "job" in out and "left" in out
@@ -121,6 +124,13 @@ def test_predict_names_classes_and_files_that_are_no_images(family, tmp_path):
     assert "text.png: not a readable image" in err and "1 of 2 files could not be read" in err
 
 
+def stored_in(path):
+    """What a .tflite file says of itself."""
+    from tflite_export.runtime import metadata_of
+
+    return json.loads(metadata_of(path.read_bytes())["tfqnas"])
+
+
 @pytest.mark.slow
 def test_an_exported_file_was_run_and_compared(family, tmp_path):
     run_dir, _ = family
@@ -132,6 +142,14 @@ def test_an_exported_file_was_run_and_compared(family, tmp_path):
     assert re.search(r"^top-1: keras [\d.]+%, reference ([\d.]+%), litert \1$", out, re.M), out
     assert re.search(r"^stage1_block1_expand +2 ", out, re.M)
     assert output.read_bytes()[4:8] == b"TFL3" and f"written: {output}" in out
+    assert re.search(r"^256 test images; (costs most: \S+, [\d.]+ points|no layer alone costs)", out, re.M), out
+    assert re.search(r"^\[2/3\] compare  done in .* job \S+ left$", err, re.M), err
+    stored = stored_in(output)
+    top1 = {name: float(re.search(rf"{name} ([\d.]+)%", out)[1]) for name in ("keras", "reference", "litert")}
+    assert {name: round(100 * stored["accuracy"][name], 2) for name in top1} == top1
+    assert stored["accuracy"]["images"] == 397 and stored["normalization"] == "(x - 128) / 128"
+    of_run = stored_in(run_dir / "models/b2_largest.tflite")
+    assert of_run["accuracy"]["images"] == 397 and {"keras", "litert"} < set(of_run["accuracy"])
     other = tmp_path / "other.tflite"
     refused("is not written: top-1 falls", "export_tflite", *source, f"--output={other}", "--max_accuracy_drop=-100")
     assert not other.exists()
@@ -148,10 +166,122 @@ def test_mistakes_are_answered_with_what_was_expected(family, tmp_path):
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
-def test_help_lists_the_settings_without_tensorflow():
+@pytest.mark.parametrize("installed", [False, True])
+def test_help_is_the_tools_text_and_all_its_flags_in_groups(installed):
+    """As a file, and as the command that pip installs: a script that calls `cli`."""
+    if installed:
+        script = "import sys; sys.argv[0] = 'tfqnas-train'; from tfqnas_tools.train import cli; cli()"
+        command = [sys.executable, "-c", script, "--help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        code, out = done.returncode, done.stdout
+    else:
+        code, out, _ = tool("train", "--help")
+    assert code == 0 and out.startswith("Trains one supernet for each bit width, from the highest down")
+    groups = re.split(r"\n\n(?=\S[^\n]*:\n  --)", out)
+    first = {group.splitlines()[0]: group for group in groups[1:]}
+    known = ("finetune_arch", "dataset", "supernet_learning_rate", "search_budget")  # one of each group
+    assert out.index("Flags of this tool:") < out.index("The settings of a run:")
+    for (heading, text), flag in zip(first.items(), known, strict=True):
+        assert f"\n  --{flag}: " in text, heading
+    assert "peak learning rate of each supernet (default: 0.02)" in out and "--[no]integer_aware" in out
+    assert "--logtostderr" not in out
+
+
+def test_absls_own_help_lists_the_settings_too():
     code, out, _ = tool("train", "--helpfull")
     assert "--supernet_learning_rate" in out and "peak learning rate of each supernet" in out
     assert code != 0  # absl's own convention
+
+
+def test_one_flagfile_describes_the_training_and_the_whole_run(tmp_path):
+    """Flags that a tool does not know are refused before anything else: those of the search are known to train."""
+    for name in ("train", "run"):
+        refused(
+            "--bits: expected falling bit widths from 16 to 2, received 2,3", name,
+            "--flagfile=configs/digits_oqa.cfg", f"--run_dir={tmp_path}/run", "--bits=2,3",
+        )  # fmt: skip
+    refused("--search_budget: expected a number from 1 on, received 0", "search",
+            "--flagfile=configs/fashion_search.cfg", f"--run_dir={tmp_path}/run", "--search_budget=0")  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_of_a_finetuning_need_one(tmp_path):
+    refused("--integer_aware: belongs to --finetune_arch", "train", f"--run_dir={tmp_path}/run", "--integer_aware")
+
+
+@pytest.mark.slow
+def test_a_finetuned_model_is_exported_and_joins_the_report(family):
+    run_dir, _ = family
+    flags = [f"--run_dir={run_dir}", f"--finetune_arch={run_dir}/search/b2/pareto.json#0", "--finetune_bits=2"]
+    refused("--distillation=none: a finetuning has the settings of its run, there --distillation=auto", "train", *flags,
+            "--distillation=none")  # fmt: skip
+    code, out, err = tool(
+        "train", *flags, "--finetune_epochs=0.5", "--finetune_learning_rate=0.01", "--integer_aware",
+        "--checkpoint_steps=7", "--batch_size=50",
+    )  # fmt: skip
+    assert code == 0, err
+    (record,) = [json.loads(line) for line in (run_dir / "finetuned.jsonl").read_text().splitlines()]
+    assert f"{record['file']}: {record['after']:.2%} on the test split" in out and (run_dir / record["tflite"]).exists()
+    assert record["tflite_identical"] == 1 and f"{run_dir}/report.html" in out
+    page = (run_dir / "report.html").read_text()
+    assert page.count(f"<td>{record['model']}</td>") == 1
+
+
+def key_of(record):
+    return Arch.from_json(record["arch"]).key
+
+
+@pytest.mark.slow
+def test_the_report_of_a_run_on_a_phone_and_on_paper(family, tmp_path):
+    """In a real browser: no complaint, nothing wider than the screen, the points are those of the search's files."""
+    script = subprocess.run([ROOT / "scripts/chromium.sh"], capture_output=True, text=True)
+    if script.returncode:
+        pytest.skip(f"Chromium cannot be had: {script.stderr.strip()}")
+    run_dir, _ = family
+    records, fronts = [], []
+    for bits in (3, 2):
+        scored = [json.loads(line) for line in (run_dir / f"search/b{bits}/scored.jsonl").read_text().splitlines()]
+        scored = [record for record in scored if "estimated" not in record["extra"]]
+        front = json.loads((run_dir / f"search/b{bits}/pareto.json").read_text())["rows"]
+        records += [(bits, key_of(record), record["accuracy"], record["costs"]) for record in scored]
+        fronts += [(bits, key_of(row)) for row in front]
+    with chromium(script.stdout.strip()) as browser:
+        for media in ("phone", "print"):
+            tab = browser.page(run_dir / "report.html", width=360, height=740, phone=media == "phone")
+            if media == "print":
+                tab.print_media()
+            assert tab.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)") <= 360
+            seen = tab.evaluate(
+                "(() => { const data = JSON.parse(document.getElementById('fronts-data').textContent);"
+                "const shown = s => [...document.querySelectorAll(s)].filter(e => e.getClientRects().length)"
+                ".map(e => +e.dataset.i);"
+                "return {points: data.points, dots: shown('.fronts .dots circle'), marks: shown('.front use')}; })()"
+            )
+            points = [(p["bits"], key_of(p), p["accuracy"], p["costs"]) for p in seen["points"]]
+            assert points == records and sorted(seen["dots"]) == list(range(len(points)))
+            assert sorted(points[i][:2] for i in seen["marks"]) == sorted(fronts)
+            fetched = [request for request in tab.requests if not request.startswith("data:")]
+            assert tab.complaints == [] and fetched == [(run_dir / "report.html").resolve().as_uri()]
+        assert tab.pdf().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+def test_another_budget_keeps_the_first_search_and_reuses_its_scores(family, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(family[0], copy)
+    first = (copy / "search/b2/scored.jsonl").read_text()
+    code, out, err = tool("search", f"--run_dir={copy}", "--bits=2", "--search=nsga2", "--search_budget=4",
+                          "--search_population=4", "--max_file_kb=60", "--models=1")  # fmt: skip
+    assert code == 0, err
+    assert "scores of earlier searches of this supernet are reused" in out and "[2/2] extract_b2" in out
+    assert (copy / "search/b2.1/scored.jsonl").read_text() == first and (copy / "search/b2.1/models").exists()
+    assert len((copy / "search/b2/scored.jsonl").read_text().splitlines()) == 4
+    rows = json.loads((copy / "search/b2/pareto.json").read_text())["rows"]
+    sizes = {key_of(row): row["costs"]["file_kB"] for row in rows}
+    chosen = [record for record in json.loads((copy / "search/b2/models.json").read_text()) if key_of(record) in sizes]
+    assert chosen
+    for record in chosen:
+        assert sizes[key_of(record)] == pytest.approx(record["tflite_kB"], rel=0.03)  # a file of a few kB
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.cfg")), ids=lambda path: path.name)

@@ -1,6 +1,5 @@
 """From trained supernets to a family of models: search, extraction, the table and the picture."""
 
-import functools
 import json
 
 import numpy as np
@@ -8,10 +7,10 @@ import numpy as np
 from tfqnas import report, run_report
 from tfqnas.analysis import analysing
 from tfqnas.errors import UserError
-from tfqnas.files import read_json, write_json
+from tfqnas.files import append_jsonl, read_json, read_jsonl, write_json
 from tfqnas.models import load_model, predict
 from tfqnas.progress import Progress
-from tfqnas.searching import FrontSearch, front_in, results_in
+from tfqnas.searching import FrontSearch, front_in
 from tfqnas.subnet import extract
 from tfqnas.train.calibrate import accuracy
 from tfqnas.train.subnet_net import SubnetNet
@@ -29,6 +28,7 @@ class Family:
 
     def __init__(self, run, config, export=None):
         self.run, self.config, self.export = run, config, export
+        self._searches = {}
 
     def directory(self, bits):
         return self.run.directory / "search" / f"b{bits}"
@@ -39,36 +39,40 @@ class Family:
         recalibration = min(run.config.recalibration_images, len(run.dataset.train))
         ends = [run.cost(arch, None)["mmacs"] for arch in (run.space.smallest(), run.space.largest())]
         images = recalibration + len(run.dataset.held_out)
-        return self._searches[bits].budget * images * sum(ends) / 2
+        return self.front_search(bits).budget * images * sum(ends) / 2
 
     def search(self, bits, part, supernet=None):
         """Searches a supernet and returns its `ParetoFront`; goes on where it was stopped."""
         part.update(0.0, "loading the supernet")
-        return self._searches[bits](part, supernet or self.run.supernet(bits))
+        return self.front_search(bits)(part, supernet or self.run.supernet(bits))
 
-    @functools.cached_property
-    def _searches(self):
-        return {b: FrontSearch(self.run, self.config, b, self.directory(b)) for b in self.run.config.bits}
+    def front_search(self, bits):
+        """The `FrontSearch` of a bit width, made when it is first asked for: its limits may not suit the others."""
+        if bits not in self._searches:
+            self._searches[bits] = self._new_search(bits)
+        return self._searches[bits]
 
-    def _results(self, bits):
-        return results_in(self.directory(bits))
+    def _new_search(self, bits):
+        return FrontSearch(self.run, self.config, bits, self.directory(bits))
 
     def extract(self, bits, part, supernet=None):
         """Saves the largest network and subnets of the front as `.keras`; reloads and compares each on test.
 
         Returns:
-            One record a model: arch, bits, costs, test accuracy before (in the supernet) and after
-            extraction, file; and what `export` adds.
+            One record a model: arch, bits, costs, what the search's latency table predicts and its device, test
+            accuracy before (in the supernet) and after extraction, file; and what `export` adds.
         """
         run = self.run
         supernet = supernet or run.supernet(bits)
         front = self.front(bits)
         chosen = {f"b{bits}_largest": run.space.largest()}
-        chosen |= {f"b{bits}_{i}": front.rows[i].arch for i in evenly(len(front.rows), self.config.models)}
+        chosen |= {f"b{bits}_{i}": front.rows[i].arch for i in along(front.rows, self.config.models)}
+        search = self.front_search(bits)
         records = []
         for done, (name, arch) in enumerate(chosen.items()):
             part.update(done / len(chosen), name)
-            record, model = extract_model(run, supernet, arch, run.directory / "models" / name)
+            path = run.directory / "models" / name
+            record, model = extract_model(run, supernet, arch, path, search.predicted(arch))
             records.append(record | (self.export(run, record, model) if self.export else {}))
         write_json(self.directory(bits) / "models.json", records)
         return records
@@ -81,10 +85,10 @@ class Family:
             )
         return front
 
-    def progress(self, stages=()):
-        """A `Progress` with parts for training stages, then for the search and extraction of each bit width."""
+    def progress(self, stages=(), all_bits=None):
+        """A `Progress` with parts for training stages, then for search and extraction of bit widths, by default all."""
         parts = [(stage.name, self.run.work(stage)) for stage in stages]
-        for bits in self.run.config.bits:
+        for bits in self.run.config.bits if all_bits is None else all_bits:
             parts.append((f"search_b{bits}", self.search_work(bits)))
             parts.append((f"extract_b{bits}", self.search_work(bits) / (4 if self.export else 8)))
         return Progress(parts)
@@ -106,23 +110,35 @@ class Family:
         where = f"pictures and settings: {self.run.directory}/report.html, models: {self.run.directory}/models"
         records = self.models()
         refused = [f"no .tflite of {r['model']}: {r['tflite_refused']}\n" for r in records if "tflite_refused" in r]
-        return f"\n{report.table(records, run_report.COLUMNS)}\n\n{run_report.NOTE}\n{''.join(refused)}{where}"
+        columns, note = run_report.columns(records), run_report.note(records)
+        return f"\n{report.table(records, columns)}\n\n{note}\n{''.join(refused)}{where}"
 
     def models(self):
-        """The records of all extracted models."""
+        """The records of all extracted models, then of finetuned ones."""
         paths = [self.directory(bits) / "models.json" for bits in self.run.config.bits]
-        return [record for path in paths if path.exists() for record in read_json(path)]
+        extracted = [record for path in paths if path.exists() for record in read_json(path)]
+        return extracted + list({record["model"]: record for record in read_jsonl(self._finetuned)}.values())
+
+    def add_finetuned(self, record):
+        """Keeps the record of a finetuned model, in `finetuned.jsonl`, and writes the report with it."""
+        append_jsonl(self._finetuned, record)
+        self.report()
+
+    @property
+    def _finetuned(self):
+        return self.run.directory / "finetuned.jsonl"
 
     def report(self):
         """Writes `pareto.png`, `training.png` and `report.html`."""
         run_report.write(self.run, {bits: self.directory(bits) for bits in self.run.config.bits}, self.models())
 
 
-def extract_model(run, supernet, arch, path):
+def extract_model(run, supernet, arch, path, more=None):
     """Extracts a subnet to `path`.keras and reloads it. Returns its record, also in `path`.json, and that model.
 
     Args:
         supernet: `Supernet`, or the `SubnetNet` of a finetuning. arch: `Arch`. path: without suffix.
+        more: what else is known of it, a dict for the record.
 
     Raises:
         UserError: where the reloaded model does not classify as the supernet does.
@@ -142,6 +158,7 @@ def extract_model(run, supernet, arch, path):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
         "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits),
+        **(more or {}),
         "before": before, "after": after, "file": str(file.relative_to(run.directory)),
         "arch": json.loads(arch.to_json()), "class_names": list(run.dataset.class_names),
         "normalization": "(x - 128) / 128", "evaluation_crop": run.config.evaluation_crop,
@@ -150,6 +167,14 @@ def extract_model(run, supernet, arch, path):
     return record, reloaded
 
 
-def evenly(count, wanted):
-    """`wanted` of the indices 0 to `count` - 1, evenly spread, the last one always among them."""
-    return sorted({round(i) for i in np.linspace(count - 1, 0, min(wanted, count))})
+def along(rows, wanted):
+    """Indices of `wanted` rows of a front, evenly spread, ascending; in the place of its neighbour the most accurate.
+
+    With several costs the last row, the dearest by the first of them, need not be that.
+    """
+    spread = {round(i) for i in np.linspace(len(rows) - 1, 0, min(wanted, len(rows)))}
+    best = int(np.argmax([row.accuracy for row in rows])) if rows else None
+    if rows and best not in spread:
+        spread.remove(min(spread, key=lambda i: (abs(i - best), -i)))
+        spread.add(best)
+    return sorted(spread)

@@ -131,14 +131,14 @@ class Progress:
         self._stream.flush()
 
     def _fit(self, head: str, text: str, *tails: str) -> str:
-        """Head, text and the longest tail that fits; the text is shortened before the tail is."""
+        """Head, text and the longest tail with which the text fits; without one, the shortest and a shortened text."""
         width = self._columns()
-        for tail in tails:
-            room = width - len(head) - len(tail) - 6
-            if len(text) <= room or room >= 12:
-                if len(text) > room:
-                    text = text[: room - 3] + "..."
+        rooms = [width - len(head) - len(tail) - 6 for tail in tails]
+        for tail, room in zip(tails, rooms, strict=True):
+            if len(text) <= room:
                 return "  ".join(filter(None, (head, text, tail)))
+        if rooms[-1] >= 12:
+            return "  ".join((head, f"{text[: rooms[-1] - 3]}...", *filter(None, tails[-1:])))
         return "  ".join(filter(None, (head, *tails[-1:])))[:width]
 
     def _columns(self) -> float:

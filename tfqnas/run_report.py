@@ -8,17 +8,17 @@ from tfqnas.analysis import analysing
 from tfqnas.arch import Arch
 from tfqnas.files import read_json, read_jsonl
 from tfqnas.search import ParetoFront, pareto_front
-from tfqnas.searching import results_in
+from tfqnas.searching import front_in, results_in
 
-NOTE = (
+_NOTE = (
     "A model's number is its row in search/b*/pareto.json; the largest network is there for comparison. Accuracy "
     "before extraction is that of the subnet inside its supernet, after extraction that of the saved "
     "and reloaded Keras model, both on the test split. kB counts the weights as deployed: quantized ones at "
     "their bit width, others at 8 bits, 32-bit biases. The .tflite file holds a byte for each weight; its accuracy is "
-    "that of its integers in LiteRT, which the reference computes alike in every image compared. ms: one image, one "
-    "thread, on this machine."
+    "that of its integers in LiteRT, which the reference computes alike in every image compared. ms here: one image, "
+    "one thread, measured on the machine that made the file."
 )
-COLUMNS = (
+_COLUMNS = (
     ("model", "model"),
     ("arch_key", "architecture"),
     ("bits", "bits"),
@@ -28,9 +28,21 @@ COLUMNS = (
     ("after", "test after", ".2%"),
     ("tflite_accuracy", ".tflite", ".2%"),
     ("tflite_kB", "file kB", ".1f"),
-    ("latency_ms", "ms", ".2f"),
+    ("host_ms", "ms here", ".2f"),
+    ("predicted_latency_ms", "ms by table", ".3g"),
+    ("predicted_npu_cycles", "cycles by table", ",.0f"),
 )
 
+
+def columns(models):
+    """Those of the table of extracted models; what a latency table predicts, where there is one."""
+    return [c for c in _COLUMNS if not c[0].startswith("predicted") or any(record.get(c[0]) for record in models)]
+
+
+def note(models):
+    """What the columns mean."""
+    devices = dict.fromkeys(record["latency_device"] for record in models if record.get("latency_device"))
+    return _NOTE + "".join(f" By table: predicted by the latency table of {device}." for device in devices)
 
 
 def write(run, directories, models):
@@ -39,42 +51,91 @@ def write(run, directories, models):
     Args:
         run: `Run`. directories: bit width -> where its search is, if there is one. models: records of extracted ones.
     """
-    results = {bits: found for bits, where in directories.items() if (found := results_in(where))}
+    searches = [_Search.read(bits, where) for bits, where in directories.items()]
+    searches = [search for search in searches if search.results]
     pictures = run.directory / "pareto.png", run.directory / "training.png"
-    subtitle = f"{run.config.dataset}, space {run.space.name}"
-    report.pareto_figure({b: _points(r) for b, r in results.items()}, pictures[0], "Accuracy against cost", subtitle)
     report.training_figure(read_jsonl(run.directory / "log.jsonl"), pictures[1])
-    searches = [directory / "config.json" for directory in directories.values()]
     sections = [
-        report.Section("Pareto fronts", [report.fronts_plot(run.space, _records(results), pareto_front)]),
-        report.Section("Extracted models", [*_drawing(run.space, models), report.Table(models, COLUMNS), NOTE]),
-        *_distributions(run.space, results),
-        *_predictors(directories),
+        *_fronts(run, searches, pictures[0]),
+        report.Section("Extracted models", [
+            *_drawing(run.space, models), report.Table(models, columns(models)), note(models)
+        ]),
+        *_distributions(run.space, searches),
+        *_predictors(searches),
         *analysing.sections(run),
         report.Section("Training", [report.Picture(pictures[1])]),
         report.Section("Settings", [
             report.Code(run.config.to_json()),
-            *[report.Code(json.dumps(read_json(path))) for path in searches[:1] if path.exists()],
+            *[report.Code(text) for text in dict.fromkeys(json.dumps(search.settings) for search in searches)],
         ]),
     ]  # fmt: skip
     report.write_html(run.directory / "report.html", f"tfqnas: {run.config.dataset}", sections)
 
 
-def _points(results):
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """What is known of the search of a supernet: settings are {} and the front None before it has written them."""
+
+    bits: object
+    results: list
+    front: ParetoFront | None
+    settings: dict
+    quality: dict | None
+
+    @classmethod
+    def read(cls, bits, directory):
+        kept = [directory / name for name in ("config.json", "predictor.json")]
+        settings, quality = (read_json(path) if path.exists() else None for path in kept)
+        return cls(bits, results_in(directory), front_in(directory), settings or {}, quality)
+
+    def rows(self):
+        """The front, as the search has written it, or as it is so far."""
+        return (self.front or ParetoFront.of(self.results, self.cost)).rows
+
+    @property
+    def cost(self):
+        """The first of the costs that are searched."""
+        by = self.front.by if self.front else None
+        return (by if isinstance(by, str) else by[0]) if by else next(iter(self.results[0].costs))
+
+
+def _common_cost(searches):
+    """The first searched cost, if all results have it; else one that all have."""
+    first = searches[0]
+    shared = set.intersection(*(set(r.costs) for search in searches for r in search.results))
+    return next(cost for cost in (first.cost, *first.results[0].costs) if cost in shared)
+
+
+def _fronts(run, searches, picture):
+    if not searches:
+        return []
+    cost = _common_cost(searches)
+    subtitle = f"{run.config.dataset}, space {run.space.name}"
+    points = {search.bits: _points(search.results, cost) for search in searches}
+    report.pareto_figure(points, picture, "Accuracy against cost", subtitle, cost)
+    devices = dict.fromkeys(filter(None, (search.settings.get("latency_device") for search in searches)))
+    words = " ".join(f"Predicted latency: by the table of {device}." for device in devices)
+    records = _records(searches, cost)
+    return [report.Section("Pareto fronts", [report.fronts_plot(run.space, records, pareto_front, words)])]
+
+
+def _points(results, cost):
     """What `report.pareto_figure` shows of a search."""
-    front = {row.arch for row in ParetoFront.of(results, "effective_mflops").rows}
-    cost = "effective_mflops"
+    front = {row.arch for row in ParetoFront.of(results, cost).rows}
     return [{cost: r.costs[cost], "accuracy": r.accuracy, "on_front": r.arch in front} for r in results]
 
 
-def _records(results):
-    """What `report.fronts_plot` shows of all searches; estimates are no part of it."""
+def _records(searches, first):
+    """What `report.fronts_plot` shows of all searches, the cost `first` first; estimates are no part of it."""
     records = []
-    for bits, found in results.items():
-        for result in found:
+    for search in searches:
+        front = {row.arch for row in search.rows()}
+        for result in search.results:
             if not result.estimated:
-                record = {"bits": bits, "key": result.arch.key, "arch": dataclasses.asdict(result.arch)}
-                records.append(record | {"accuracy": result.accuracy, "costs": result.costs, **_images(result)})
+                costs = {first: result.costs[first], **result.costs}
+                record = {"bits": search.bits, "key": result.arch.key, "arch": json.loads(result.arch.to_json())}
+                record |= {"accuracy": result.accuracy, "costs": costs, "on_front": result.arch in front}
+                records.append(record | _images(result))
     return records
 
 
@@ -94,24 +155,26 @@ def _drawing(space, models):
     return [report.architecture_drawing(space, labelled)] if labelled else []
 
 
-def _distributions(space, results):
-    fronts = {bits: ParetoFront.of(found, "effective_mflops").rows for bits, found in results.items()}
-    records = {
-        bits: [{"arch": dataclasses.asdict(row.arch), "costs": row.costs, "accuracy": row.accuracy} for row in rows]
-        for bits, rows in fronts.items()
-    }
-    return [report.Section("What the fronts are made of", [report.distributions(space, records)])] if records else []
+def _distributions(space, searches):
+    if not searches:
+        return []
+    cost = _common_cost(searches)
+    fronts = {}
+    for search in searches:
+        rows = sorted(search.rows(), key=lambda row: row.costs[cost])
+        fronts[search.bits] = [{"arch": json.loads(row.arch.to_json()), "costs": row.costs} for row in rows]
+    return [report.Section("What the fronts are made of", [report.distributions(space, fronts, cost)])]
 
 
-def _predictors(directories):
+def _predictors(searches):
     """Predicted against measured accuracy, of the searches that had a predictor."""
     plots = []
-    for bits, directory in directories.items():
-        if (path := directory / "predictor.json").exists():
-            quality = read_json(path)
+    for search in searches:
+        if quality := search.quality:
             pairs = list(zip(quality["predicted"], quality["measured"], strict=True))
+            name = f"{search.bits} bits" if isinstance(search.bits, int) else str(search.bits)
             plots.append(report.scatter(
                 pairs, "predicted", "measured", quality["tau"], quality["error"],
-                f"{bits} bits, trained on {quality['trained']} other subnets",
+                f"{name}, trained on {quality['trained']} other subnets",
             ))  # fmt: skip
     return [report.Section("Accuracy predictor, on subnets that it was not trained on", plots)] if plots else []

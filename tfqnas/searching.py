@@ -1,97 +1,164 @@
 """The search of one supernet: settings become objectives, a searcher and a scorer, and every score is kept."""
 
 import dataclasses
+import functools
+import hashlib
 import math
+import pathlib
+import re
 
 import numpy as np
 
-from tfqnas.arch import Arch
 from tfqnas.errors import UserError
-from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
+from tfqnas.files import append_jsonl, write_atomically, write_json
 from tfqnas.scoring.judge import Judge
 from tfqnas.scoring.of_run import scoring
 from tfqnas.scoring.predictor import Predictor
-from tfqnas.search import NSGA2, AgeingEvolution, CoarseToFine, Objectives, ParetoFront, Result, model_costs
+from tfqnas.search import NSGA2, AgeingEvolution, CoarseToFine, Objectives, Result, model_costs
 from tfqnas.search import run as run_search
 from tfqnas.search.coarse_to_fine import PAPER_EDGES, PAPER_PER_BIN
+from tfqnas.search.config import LIMITS, TABLE_COSTS, cost_of
+from tfqnas.search.directory import claim, front_in, results_in, reused_in, scored_in
+from tfqnas.search.file_size import file_kb
 from tfqnas.search.latency import LatencyTable
 from tfqnas.search.screened import Screened
-from tfqnas.settings import first_difference, plain
+
+__all__ = ["FrontSearch", "front_in", "results_in"]
 
 # Spaces for which the paper gives its numbers, and how many bins and subnets others get.
 _PAPER_SPACES = ("mbv3", "mbv3_relu", "mbv2")
 _BINS, _PER_BIN = 6, 20
-# Flags of limits, and the costs that they limit.
-_LIMITS = {
-    "max_effective_mflops": "effective_mflops", "max_mmacs": "mmacs", "max_kb": "kB", "max_latency_ms": "latency_ms",
-    "max_npu_cycles": "npu_cycles",
-}  # fmt: skip
-# Results after which a predictor is first fitted: a share of the budget, but not fewer than it can learn from.
-_FIRST_FIT, _SHARE_OF_FIRST_FIT = 40, 0.2
+# How often the best within each budget stand in a line that stays, in the course of a search.
+_LOGGED = 10
 
 
 class FrontSearch:
-    """The search of the supernet of one bit width.
+    """The search of one supernet.
 
     Args:
         run: `Run`. config: `SearchConfig`. bits: of the supernet. directory: where its files are.
 
     Attributes:
-        objectives: `Objectives`. budget: how many subnets it scores at most.
+        objectives: `Objectives`. budget: how many subnets it scores at most. table: `LatencyTable` or None.
     """
 
     def __init__(self, run, config, bits, directory):
         self.run, self.config, self.bits, self.directory = run, config, bits, directory
+        self._given_up = set()  # architectures whose score is an estimate
         config.check()
         try:
+            self.table = self._table()
             self.objectives = self._objectives()
             self.searcher, self.budget = self._searcher()
         except ValueError as error:
-            raise UserError(f"search of the {bits}-bit supernet: {error}") from None
+            raise self._error(error) from None
 
     def __call__(self, part, supernet):
         """Searches, from where it was stopped, and returns the `ParetoFront`.
 
-        Each score is appended to `scored.jsonl` as it comes.
+        Each score is appended to `scored.jsonl` as it comes. A search with other settings that is in the directory is
+        set aside, and its full scores are used: see `tfqnas.search.directory`.
         """
-        _refuse_other_settings(self.directory / "config.json", self.config)
-        results = results_in(self.directory, part.log)
-        shown = _Shown(part, self.objectives, self.budget, results)
+        claim(self.directory, self.config, self._about_table(), self.run.directory / "models", self._fitting, part.log)
+        former = self._with_costs(reused_in(self.directory, part.log))
+        results = self._with_costs(scored_in(self.directory, part.log))
+        self._given_up.update(result.arch for result in results if result.estimated)
+        shown = _Shown(part, self.objectives, self.budget, results, former)
         searcher = self._screened(part)
 
         def on_result(result):
             append_jsonl(self.directory / "scored.jsonl", dataclasses.asdict(result))
+            if result.estimated:
+                self._given_up.add(result.arch)
             shown.add(result)
 
         try:
-            front = self.find(part, supernet, searcher, results, on_result)
+            front = self.find(part, supernet, searcher, results, on_result, former)
         except ValueError as error:
-            raise UserError(f"search of the {self.bits}-bit supernet: {error}") from None
+            raise self._error(error) from None
         write_atomically(self.directory / "pareto.json", front.to_json())
         write_atomically(self.directory / "pareto.csv", csv_of(front))
         return front
 
-    def find(self, part, supernet, searcher, results, on_result):
-        """The `ParetoFront` of what `searcher` proposes, scored here; `results`, `on_result`: those of `search.run`."""
-        with scoring(self.run, self.bits, supernet, self.config.workers, part.log) as scorer:
+    def find(self, part, supernet, searcher, results, on_result, former=()):
+        """The `ParetoFront` of what `searcher` proposes, scored here; the others: those of `search.run`."""
+        with self.scorer(part, supernet) as scorer:
             judge = Judge(scorer, self._costs, self.config.early_stopping)
             return run_search(
                 searcher, judge, self.objectives.record, self.budget, on_result, results=results,
-                by=self.objectives.minimised or None,
+                by=self.objectives.minimised or None, former=former,
             )  # fmt: skip
+
+    def scorer(self, part, supernet):
+        """A context in which there is a scorer."""
+        return scoring(self.run, self.bits, supernet, self.config.workers, part.log)
+
+    def predicted(self, arch):
+        """What the latency table says of an architecture, for its record: a dict, empty without a table."""
+        if self.table is None:
+            return {}
+        name = f"predicted_{TABLE_COSTS[self.table.unit]}"
+        return {name: self.table.of(arch), "latency_device": self.table.holds_for}
 
     def _costs(self, archs):
         return self.objectives.values(np.array([self.run.space.encode(arch) for arch in archs]))
 
+    def _with_costs(self, results):
+        """The same with this search's costs, where they were written by one that knew others."""
+        known = self.objectives.costs.keys()
+        return [
+            result if result.costs.keys() == known
+            else Result(result.arch, result.accuracy, self.objectives.record(result.arch), result.extra)
+            for result in results
+        ]  # fmt: skip
+
+    def _fitting(self, results):
+        """Those of other searches' results that are within the limits, with this search's costs."""
+        if not results:
+            return []
+        excess = self.objectives.excess(np.array([self.run.space.encode(result.arch) for result in results]))
+        return [
+            Result(result.arch, result.accuracy, self.objectives.record(result.arch), result.extra)
+            for result, beyond in zip(results, excess, strict=True)
+            if not beyond
+        ]
+
+    def _table(self):
+        config, data = self.config, self.run.dataset
+        if not config.latency_table:
+            return None
+        return LatencyTable.load(config.latency_table, self.run.space, self.bits, data.num_classes, data.channels)
+
+    def _about_table(self):
+        """What decides a search besides its settings: the content of the table, wherever its file is."""
+        if self.table is None:
+            return {"latency_table_sha256": None, "latency_device": None}
+        content = pathlib.Path(self.config.latency_table).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        return {"latency_table_sha256": digest, "latency_device": self.table.holds_for}
+
     def _objectives(self):
         config, data = self.config, self.run.dataset
         costs = model_costs(self.run.space, self.bits, data.num_classes, data.channels)
-        if config.latency_table:
-            table = LatencyTable.load(config.latency_table, self.run.space)
-            costs[{"ms": "latency_ms", "cycles": "npu_cycles"}[table.unit]] = table.of_codes
-        names = [{"latency": "latency_ms"}.get(name, name) for name in config.objectives if name != "accuracy"]
-        limits = {cost: getattr(config, flag) for flag, cost in _LIMITS.items() if getattr(config, flag)}
-        return Objectives(self.run.space, costs, tuple(names), limits)
+        costs["file_kB"] = functools.partial(file_kb, self.run.space, data.num_classes, data.channels)
+        if self.table:
+            costs[TABLE_COSTS[self.table.unit]] = self.table.of_codes
+        names = [cost_of(name) for name in config.objectives if name != "accuracy"]
+        limits = {flag: cost for flag, cost in LIMITS.items() if getattr(config, flag)}
+        for cost, flag in [*((cost, "objectives") for cost in names), *((cost, flag) for flag, cost in limits.items())]:
+            if cost not in costs:
+                raise UserError(f"--{flag}: {cost} needs another --latency_table: {config.latency_table} is in "
+                                f"{self.table.unit}")  # fmt: skip
+        return Objectives(
+            self.run.space, costs, tuple(names), {cost: getattr(config, flag) for flag, cost in limits.items()}
+        )
+
+    def _error(self, error):
+        """A `UserError` in which limits are named by their flags."""
+        flags = {cost: flag for flag, cost in LIMITS.items()}
+        text = re.sub(r"\bmax (\w+):", lambda found: f"--{flags.get(found[1], found[1])}:", str(error))
+        name = f"{self.bits}-bit" if isinstance(self.bits, int) else self.bits or "float"
+        return UserError(f"search of the {name} supernet: {text}")
 
     def _searcher(self):
         """`(searcher, how many it scores at most)`."""
@@ -123,17 +190,19 @@ class FrontSearch:
             part.log(str(quality))
             write_json(self.directory / "predictor.json", dataclasses.asdict(quality))
 
-        first = max(_FIRST_FIT, int(_SHARE_OF_FIRST_FIT * self.budget))
         predictor = Predictor(self.run.space, seed=self.config.search_seed)
-        return Screened(self.searcher, self.objectives, predictor, self.config.search_screen, first, on_fit=on_fit)
+        return Screened(
+            self.searcher, self.objectives, predictor, self.config.search_screen, on_fit=on_fit,
+            estimated=self._given_up.__contains__,
+        )  # fmt: skip
 
 
 class _Shown:
-    """What a search shows while it runs: how many are scored, and the most accurate within some budgets."""
+    """What a search shows while it runs: the most accurate within some budgets, and how many subnets are scored."""
 
-    def __init__(self, part, objectives, budget, results):
+    def __init__(self, part, objectives, budget, results, former):
         self._part, self._budget, self._known = part, budget, len(results)
-        self._results = [result for result in results if not result.estimated]
+        self._results = [result for result in (*former, *results) if not result.estimated]
         self._cost = objectives.minimised[0] if objectives.minimised else next(iter(objectives.costs))
         self._done = self._given_up = 0
 
@@ -146,26 +215,20 @@ class _Shown:
         scored = self._known + self._done
         if self._done == 1:  # it includes the traces: it says nothing of the pace
             self._part.resume(scored / self._budget)
-        given_up = f" ({self._given_up} given up early)" if self._given_up else ""
-        self._part.update(scored / self._budget, f"{scored} subnets{given_up}, best {self._best()}")
+        given_up = f", {self._given_up} of them given up early" if self._given_up else ""
+        best = self._best()
+        self._part.update(scored / self._budget, f"{best} {self._cost}; {scored} subnets{given_up}")
+        if _LOGGED * scored // self._budget > _LOGGED * (scored - 1) // self._budget:
+            self._part.log(f"best after {scored} subnets{given_up}: {best} {self._cost}")
 
     def _best(self):
+        """Such as "91.2% at 0.2, 93.5% at 0.4, 94.1% at 0.8"."""
         costs = np.array([result.costs[self._cost] for result in self._results])
         accuracies = np.array([result.accuracy for result in self._results])
         low, high = costs.min(), costs.max()
-        budgets = dict.fromkeys(float(f"{low + share * (high - low):.3g}") for share in (0.25, 0.5, 1))
-        found = [(budget, accuracies[costs <= max(budget, low)]) for budget in budgets]
-        ends = ", ".join(f"{best.max():.1%} at {budget:g}" for budget, best in found[:-1])
-        return f"{ends}{', ' if ends else ''}{accuracies.max():.1%} ({self._cost})"
-
-
-def results_in(directory, say=lambda line: None):
-    """The `Result`s of a search so far; `say` is called with a warning of each line that cannot be read."""
-    path = directory / "scored.jsonl"
-    results = []
-    for record in read_jsonl(path, say):
-        results.append(Result(**{**record, "arch": Arch.from_json(record["arch"])}))
-    return results
+        budgets = dict.fromkeys(low + share * (high - low) for share in (0.25, 0.5, 1))
+        found = ((accuracies[costs <= budget].max(), budget) for budget in budgets)
+        return ", ".join(f"{accuracy:.1%} at {budget:.3g}" for accuracy, budget in found)
 
 
 def csv_of(front):
@@ -174,22 +237,3 @@ def csv_of(front):
     for row in front.rows:
         rows.append(f"{row.accuracy:.6g}," + ",".join(f"{v:.9g}" for v in row.costs.values()) + f",{row.arch.key}")
     return "\n".join(rows) + "\n"
-
-
-def _refuse_other_settings(path, config):
-    """Scores in a search directory belong to one set of search settings."""
-    if not path.exists():
-        write_json(path, plain(config))
-    difference = first_difference(config, read_json(path))
-    if difference:
-        name, ours, theirs = difference
-        raise UserError(
-            f"{path} was made with --{name}={theirs}, this search has --{name}={ours}: give the same value, or "
-            f"remove {path.parent} to search anew"
-        )
-
-
-def front_in(directory):
-    """The `ParetoFront` that a search has written, None if it has not."""
-    path = directory / "pareto.json"
-    return ParetoFront.from_json(read_json(path)) if path.exists() else None

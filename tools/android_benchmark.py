@@ -1,6 +1,6 @@
 """Measures the latency of .tflite files on Android phones, or on this computer, and writes a table.
 
-    python tools/android_benchmark.py --models='out/*.tflite' --accelerators=cpu,gpu --threads=1,4 \
+    python tools/android_benchmark.py --models='out/*.tflite' --accelerators=cpu,gpu --threads=1,4 \\
         --apk=android_aarch64_benchmark_model.apk --output=latency.csv
     python tools/android_benchmark.py --models='out/*.tflite' --binary=android_aarch64_benchmark_model
     python tools/android_benchmark.py --models='out/*.tflite' --host

@@ -1,5 +1,6 @@
-"""What all tools share: flags made from a settings record, and errors without a traceback."""
+"""What all tools share: flags made from a settings record, help on them, and errors without a traceback."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -10,10 +11,18 @@ from absl import app, flags
 
 from tfqnas.errors import UserError
 
+# What is defined here are flags of the tool that asks for them: it is their module, to absl.
+flags.disclaim_key_flags()
+# Settings dataclasses whose fields are flags.
+_SETTINGS = []
+_HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpshort", "h", "?")}
+
 
 def define_flags(config_class, holder=flags.FLAGS, **defaults):
     """Defines an absl flag for each field of a settings dataclass, in `holder`."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
+    if holder is flags.FLAGS:
+        _SETTINGS.append(config_class)
     for field in dataclasses.fields(config_class):
         default, text = defaults.get(field.name, field.default), field.metadata["help"]
         if typing.get_origin(field.type) is tuple:
@@ -59,6 +68,20 @@ def import_tensorflow():
 
 def run(main):
     """Runs `main(argv)`: errors that are meant for the user end with their message and exit code 1."""
+    tool, name = sys.modules[main.__module__], main.__module__
+    if name != "__main__":  # installed: the program is a script of two lines, which has neither text nor flags
+        sys.modules["__main__"].__doc__ = tool.__doc__
+        for flag in flags.FLAGS.get_key_flags_for_module(name):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+    def parse(arguments):
+        before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        if _HELP & set(before[1:]):
+            with contextlib.suppress(BrokenPipeError):  # `--help | head`
+                print(help_text(tool.__doc__), flush=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(0)
+        return app.parse_flags_with_usage(arguments)
 
     def guarded(argv):
         try:
@@ -71,4 +94,29 @@ def run(main):
             print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
             sys.exit(130)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=parse)
+
+
+def help_text(doc):
+    """What a tool does and its flags: its own, then group by group those of settings."""
+    own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+    groups = {}
+    for config_class in _SETTINGS:
+        for field in dataclasses.fields(config_class):
+            annotated = (c for c in reversed(config_class.__mro__) if field.name in vars(c).get("__annotations__", {}))
+            definer = next(annotated)
+            heading = (definer.__doc__ or definer.__name__).strip().split(". ")[0].splitlines()[0].rstrip(".")
+            groups.setdefault(heading, []).append(flags.FLAGS[field.name])
+            own.pop(field.name, None)
+    parts = [doc.strip()]
+    for heading, members in {"Flags of this tool": list(own.values()), **groups}.items():
+        if members:
+            parts.append(f"{heading}:\n" + "\n".join(map(_flag_text, members)))
+    parts.append("--flagfile=FILE reads flags from a file, one a line; --helpfull lists those of absl as well.")
+    return "\n\n".join(parts)
+
+
+def _flag_text(flag):
+    switch = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    default = "" if flag.default in (None, "", []) else f" (default: {flag.default_as_str.strip(chr(39))})"
+    return flags.text_wrap(f"{switch}: {flag.help}{default}", 100, "      ", "  ")

@@ -1,7 +1,7 @@
 """Makes an integer .tflite file of a model, and shows that it computes what was evaluated.
 
     python tools/export_tflite.py --model=runs/digits/models/b2_largest.keras --dataset=digits --output=m.tflite
-    python tools/export_tflite.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \
+    python tools/export_tflite.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \\
         --output=m.tflite
 
 Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
@@ -10,6 +10,7 @@ file is written only if they are the same and the accuracy does not fall by more
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 from absl import flags
@@ -17,6 +18,7 @@ from absl import flags
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
+from tfqnas.progress import Progress
 from tfqnas_tools import common, exports
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
@@ -39,8 +41,9 @@ VERIFY_IMAGES = flags.DEFINE_integer("verify_images", None, "how many; by defaul
 DROP = flags.DEFINE_float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
 EXPLAIN = flags.DEFINE_bool("explain", False, "print layer by layer where the integers depart from the Keras model")
 THREADS = flags.DEFINE_integer("threads", 1, "of LiteRT", lower_bound=1)
-# LiteRT's plain kernels take a hundred times as long as XNNPACK.
+# Test images, chosen at random: LiteRT's plain kernels take a hundred times as long as XNNPACK.
 KERNEL_IMAGES = 64
+EXPLAINED_IMAGES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,7 @@ def main(argv):
         raise UserError("--run_dir: needs --bits, the bit width of the supernet")
     common.import_tensorflow()
     from tflite_export import ties
-    from tflite_export.int_graph import with_interface
+    from tflite_export.int_graph import with_interface, with_metadata
     from tflite_export.lower import lower
     from tflite_export.writer import write
 
@@ -90,7 +93,9 @@ def main(argv):
         print(f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
               "other processors may round differently")  # fmt: skip
     if VERIFY.value or EXPLAIN.value:
-        compare(source, graph, blob)
+        result = compare(source, graph, blob)
+        if result is not None:
+            blob = write(with_metadata(graph, accuracy=result.record()))
     write_atomically(OUTPUT.value, blob)
     print(f"written: {OUTPUT.value}")
 
@@ -109,24 +114,38 @@ def say_what_packing_costs(graph, blob, of_bytes):
 
 
 def compare(source, graph, blob):
+    """Prints what --explain and --verify ask for. Returns the `Verification`, or None."""
     from tflite_export import explain
     from tflite_export.int_graph import pixels_of
     from tflite_export.verify import agreements, verify
     from tfqnas import report
 
     images = source.images("test", VERIFY_IMAGES.value)
+    # Relative: a layer that is explained runs the Keras model again, an image verified the reference.
+    work = {"explain": len(graph.ops) * EXPLAINED_IMAGES / 20} if EXPLAIN.value else {}
+    work |= {"compare": len(images), "other kernels": KERNEL_IMAGES} if VERIFY.value else {}
+    progress = Progress(list(work.items()), stream=sys.stderr)
     if EXPLAIN.value:
-        some = next(iter(images.batches(256)))
-        records = explain.explain(source.model, graph, some, images.labels[: len(some)])
-        print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}\n")
-    if VERIFY.value:
-        result = verify(source.model, graph, blob, images.batches(256), images.labels, THREADS.value)
-        print(result)
-        pixels = pixels_of(graph, next(iter(images.batches(KERNEL_IMAGES))))
-        for agreement in agreements(graph, blob, pixels, THREADS.value):
-            print(agreement)
-        if problem := result.problem(DROP.value):
-            raise UserError(f"{OUTPUT.value} is not written: {problem}")
+        some = source.images("test", min(EXPLAINED_IMAGES, len(images)))
+        with progress.part("explain") as part:
+            pixels = np.concatenate(list(some.batches(256)))
+            records, accuracy = explain.explain(source.model, graph, pixels, some.labels, part.update)
+        print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}")
+        print(f"{len(some)} test images; {explain.costliest(records, accuracy)}\n")
+    if not VERIFY.value:
+        return None
+    with progress.part("compare") as part:
+        result = verify(source.model, graph, blob, images.batches(256), images.labels, THREADS.value,
+                        update=lambda done: part.update(done / len(images)))  # fmt: skip
+    print(result)
+    some = source.images("test", min(KERNEL_IMAGES, len(images)))
+    with progress.part("other kernels") as part:
+        pixels = pixels_of(graph, np.concatenate(list(some.batches(KERNEL_IMAGES))))
+        found = agreements(graph, blob, pixels, THREADS.value, part.update)
+    print("\n".join(map(str, found)))
+    if problem := result.problem(DROP.value):
+        raise UserError(f"{OUTPUT.value} is not written: {problem}")
+    return result
 
 
 def source_of_model():

@@ -27,8 +27,8 @@ CLASSES = flags.DEFINE_integer("classes", None, "of the networks, with --space",
 CHANNELS = flags.DEFINE_integer("channels", None, "of the images, with --space", lower_bound=1)
 RUN_DIR = flags.DEFINE_string("run_dir", None, "instead of --space: a run directory, whose space and data are taken")
 BITS = flags.DEFINE_integer(
-    "bits", None, "bit width of the networks, by default 4 or the run's highest; 2 to 7 run the same operations",
-    lower_bound=2, upper_bound=8,
+    "bits", None, "bit width of the networks, by default 4 or the run's highest below 8; 2 to 7 run the same "
+    "operations", lower_bound=2, upper_bound=8,
 )  # fmt: skip
 DEVICE = flags.DEFINE_enum("device", "host", ["host", "android", "vela"], "this computer, a phone, Arm's NPU compiler")
 OUTPUT = flags.DEFINE_string("output", None, "the table to write, JSON", required=True)
@@ -125,7 +125,8 @@ def networks():
     from tfqnas.train.run import Run
 
     run = Run.existing(RUN_DIR.value)
-    return run.space, BITS.value or min(run.config.bits[0], 8), run.dataset.num_classes, run.dataset.channels
+    bits = BITS.value or next((b for b in run.config.bits if isinstance(b, int) and b < 8), 8)
+    return run.space, bits, run.dataset.num_classes, run.dataset.channels
 
 
 def measure(todo, targets, files, meter, log):

@@ -13,23 +13,24 @@ from tfqnas.searching import FrontSearch
 class ServedFamily(Family):
     """A family whose subnets are scored by workers; the chief does the rest."""
 
-    def search(self, bits, part, supernet=None):
-        """As `Family.search`."""
-        search = ServedSearch(self.run, self.config, bits, self.directory(bits))
-        return search(part, supernet or self.run.supernet(bits))
+    def _new_search(self, bits):
+        return ServedSearch(self.run, self.config, bits, self.directory(bits))
 
 
 class ServedSearch(FrontSearch):
     """A `FrontSearch` as keras-tuner's chief."""
 
-    def find(self, part, supernet, searcher, results, on_result):
+    def find(self, part, supernet, searcher, results, on_result, former=()):
         """As `FrontSearch.find`, but for early stopping, which needs more than an accuracy to be sent around."""
         part.update(len(results) / self.budget, "waiting for workers")
         # What evolution proposes needs no score in particular; others are to know all of a phase before the next.
         batch = None if self.config.search in ("nsga2", "ageing") else searcher.generation or self.budget
+        if former:
+            searcher.tell([result.arch for result in former], [result.accuracy for result in former])
         oracle = SearcherOracle(
-            searcher, self.objectives, self.budget, batch, results, on_result, about(self.run, supernet), say=part.log
-        )
+            searcher, self.objectives, self.budget, batch, [*former, *results], on_result, about(self.run, supernet),
+            say=part.log,
+        )  # fmt: skip
         SubnetTuner(oracle, None, self.directory).search()
         return ParetoFront.of(oracle.results.values(), self.objectives.minimised or None)
 

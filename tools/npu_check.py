@@ -5,13 +5,16 @@
 Ends with exit code 1 if more operators than --max_cpu_operators are left to the CPU of any file.
 """
 
+import contextlib
 import dataclasses
+import sys
 
 from absl import flags
 
 from tflite_export import npu
 from tfqnas import report
 from tfqnas.errors import UserError
+from tfqnas.progress import Progress
 from tfqnas_tools import common
 
 TARGET = flags.DEFINE_list(
@@ -25,7 +28,11 @@ TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for each compilation", low
 def main(argv):
     if len(argv) < 2:
         raise UserError("expected files: tools/npu_check.py MODEL.tflite [...]")
-    found = [npu.check(path, target, TIMEOUT.value) for path in argv[1:] for target in TARGET.value]
+    asked = list(dict.fromkeys((path, target) for path in argv[1:] for target in TARGET.value))
+    progress, found = Progress([(f"{path}, {target}", 1) for path, target in asked], stream=sys.stderr), []
+    for path, target in asked:
+        with progress.part(f"{path}, {target}") if len(asked) > 1 else contextlib.nullcontext():
+            found.append(npu.check(path, target, TIMEOUT.value))
     print(f"{report.table([dataclasses.asdict(r) for r in found], npu.COLUMNS)}\n\n{npu.NOTE}")
     for one in found:
         for operator in one.left:
@@ -34,7 +41,7 @@ def main(argv):
     if over:
         raise UserError(
             f"{over[0].model}: {over[0].cpu_operators} operators are left to the CPU on {over[0].target}, "
-            f"--max_cpu_operators allows {ALLOWED.value}"
+            f"--max_cpu_operators allows {ALLOWED.value}" + (f"; {over[0].advice}" if over[0].advice else "")
         )
 
 

@@ -2,7 +2,13 @@
 
     python tools/search.py --run_dir=runs/digits [--bits=2]
 
-Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run directory.
+Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run directory. The same
+command goes on where it was stopped.
+
+A command with other settings, such as another limit, is another search. The one before it is set aside with its
+models, as search/b2.1, b2.2 and so on; its own command brings it back. Full scores depend on the supernet alone: those
+of all earlier searches of it that are within the limits are in the new one from the start (reused.jsonl), told to its
+searcher, and cost nothing. So a second budget takes fewer new scores than the first, --search_budget=50, say.
 
 On several machines, as keras-tuner's chief and workers, for one bit width at a time. The chief gives subnets out, keeps
 the scores and does the rest; it may have a worker beside it. Workers need this package, the data set and the run
@@ -29,6 +35,7 @@ common.define_flags(SearchConfig)
 def main(argv):
     del argv
     search_config, part = common.from_flags(SearchConfig), role()
+    search_config.check()
     if part and len(BITS.value) != 1:
         raise UserError(f"--bits: expected one bit width for a search across machines, received {BITS.value}")
     if part and search_config.workers != 1:
@@ -49,7 +56,8 @@ def main(argv):
             return
         kind = machines.ServedFamily
     family = kind(run, search_config, exports.export_model)
-    family.make([int(b) for b in BITS.value] or run.config.bits, family.progress())
+    all_bits = [int(b) for b in BITS.value] or run.config.bits
+    family.make(all_bits, family.progress(all_bits=all_bits))
     print(family.summary())
 
 

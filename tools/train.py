@@ -4,19 +4,25 @@
 
 The same command continues a run that was stopped. A single subnet is trained further with
 
-    python tools/train.py --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \
+    python tools/train.py --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \\
         --finetune_bits=2 --finetune_epochs=5 --finetune_learning_rate=0.01 --integer_aware
 
 and exported, with soft labels of the supernet's largest network; with --integer_aware the training computes what the
-exported file will compute.
+exported file will compute. The model joins the table in report.html.
 """
+
+import dataclasses
 
 from absl import flags
 
+from tfqnas.errors import UserError
+from tfqnas.search.config import SearchConfig
+from tfqnas.settings import as_flag
 from tfqnas.train.config import RunConfig
 from tfqnas_tools import common, exports
 
 common.define_flags(RunConfig)
+common.define_flags(SearchConfig)  # not used here: one flagfile describes a whole run, for tools/run.py too
 FINETUNE_ARCH = flags.DEFINE_string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
 FINETUNE_BITS = flags.DEFINE_integer("finetune_bits", None, "bit width of the supernet it is cut from")
 FINETUNE_EPOCHS = flags.DEFINE_float("finetune_epochs", 25.0, "epochs of the finetuning")
@@ -26,9 +32,16 @@ INTEGER_AWARE = flags.DEFINE_bool(
 )
 
 
+# Settings of a run that may be others while one of its subnets is finetuned.
+_FREE = ("evaluation_epochs", "checkpoint_steps", "cache_gb", "distribution")
+
+
 def main(argv):
     del argv
     config = common.from_flags(RunConfig)
+    for flag in (FINETUNE_BITS, FINETUNE_EPOCHS, FINETUNE_RATE, INTEGER_AWARE):
+        if flag.present and not FINETUNE_ARCH.value:
+            raise UserError(f"--{flag.name}: belongs to --finetune_arch, which is not given")
     common.import_tensorflow()
     from tfqnas.train.run import Run
     from tfqnas.train.training import make_strategy, train
@@ -42,14 +55,30 @@ def main(argv):
     print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
 
 
+def run_to_finetune(config):
+    """The `Run` of `--run_dir`; settings that are given besides must be its own, or free.
+
+    Raises:
+        UserError: naming one that would have no effect.
+    """
+    from tfqnas.train.run import Run
+
+    run = Run.existing(config.run_dir)
+    for field in dataclasses.fields(RunConfig):
+        ours, theirs = (as_flag(getattr(c, field.name)) for c in (config, run.config))
+        if field.name not in ("run_dir", *_FREE) and flags.FLAGS[field.name].present and ours != theirs:
+            raise UserError(f"--{field.name}={ours}: a finetuning has the settings of its run, there "
+                            f"--{field.name}={theirs}: leave it out, or give another --run_dir")  # fmt: skip
+    free = {name: getattr(config, name) for name in _FREE if flags.FLAGS[name].present}
+    return Run(dataclasses.replace(run.config, **free)) if free else run
+
+
 def finetune(config, strategy):
     from tfqnas import family, models
-    from tfqnas.errors import UserError
-    from tfqnas.train.run import Run
     from tfqnas.train.stages import finetuning
     from tfqnas.train.training import train
 
-    run = Run.existing(config.run_dir)
+    run = run_to_finetune(config)
     if FINETUNE_BITS.value not in run.config.bits:
         raise UserError(f"--finetune_bits: expected one of {list(run.config.bits)}, received {FINETUNE_BITS.value}")
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
@@ -67,8 +96,10 @@ def finetune(config, strategy):
     if "tflite_refused" in made:
         print(f"no .tflite of it: {made['tflite_refused']}")
     else:
-        print(f"{made['tflite']}: {made['tflite_accuracy']:.2%}; {made['tflite_kB']:.1f} kB, {made['latency_ms']:.2f} "
+        print(f"{made['tflite']}: {made['tflite_accuracy']:.2%}; {made['tflite_kB']:.1f} kB, {made['host_ms']:.2f} "
               "ms on this machine")  # fmt: skip
+    family.Family(run, SearchConfig()).add_finetuned(record | made)
+    print(f"{run.directory}/report.html")
 
 
 def cli():

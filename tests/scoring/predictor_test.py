@@ -37,6 +37,14 @@ def test_the_same_subnets_give_the_same_predictor(predictor, rng):
     np.testing.assert_array_equal(first[1], again[1])
 
 
+def test_the_quality_is_measured_on_counted_accuracies_only(predictor, rng):
+    codes, accuracies = scored(60, rng)
+    counted = np.arange(len(codes)) % 3 == 0
+    quality = predictor.fit(codes, np.where(counted, accuracies, 0.1), counted)
+    assert set(quality.measured) <= set(accuracies[counted]) and len(quality.measured) == round(0.2 * counted.sum())
+    assert quality.trained == len(codes) - len(quality.measured)
+
+
 def test_blocks_beyond_the_depth_do_not_matter(predictor, rng):
     predictor.fit(*scored(50, rng))
     code = SPACE.encode(SPACE.smallest())

@@ -100,6 +100,20 @@ def test_proposals_of_one_round_do_not_depend_on_the_batch():
     assert proposed(1) == proposed(7) == proposed(1000)
 
 
+def test_a_generation_is_a_phase_or_a_hundred_of_it():
+    """So a scorer sees relatives together, and `--workers` have more than two subnets each."""
+    sizes = []
+
+    class Score:
+        def many(self, archs, front):
+            sizes.append(len(archs))
+            yield from ((i, score(arch), {}) for i, arch in enumerate(archs))
+
+    searcher = CoarseToFine(objectives_of(), 4, 40, per_skeleton=6, rounds=1)
+    run(searcher, Score(), searcher.objectives.record, 10_000, by="effective_mflops")
+    assert sizes[:3] == [100, 60, 100] and len(sizes) == 4
+
+
 def test_skeletons_are_those_of_what_got_a_score():
     def half(archs):
         return archs[::2]

@@ -139,6 +139,22 @@ def test_files_that_are_none_of_the_space_are_refused(tmp_path):
         LatencyTable.load(path, other)
 
 
+def test_files_of_other_networks_are_refused(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(table(TINY).to_json())
+    for bits in (4, 2, None, "mixed"):  # all below 8 run the same operations
+        assert LatencyTable.load(path, TINY, bits, 10, 1) == table(TINY)
+    with pytest.raises(UserError, match="t.json: expected one of networks of 100 classes, it is of 10"):
+        LatencyTable.load(path, TINY, 4, 100, 1)
+    with pytest.raises(UserError, match="t.json: expected one of networks of 3 channels, it is of 1"):
+        LatencyTable.load(path, TINY, 4, 10, 3)
+    with pytest.raises(UserError, match="expected one of networks of 8 bits, it is of 4 bits"):
+        LatencyTable.load(path, TINY, 8, 10, 1)
+    path.write_text(table(TINY, bits=8).to_json())
+    with pytest.raises(UserError, match="of less than 8 bits, which all run the same operations, it is of 8 bits"):
+        LatencyTable.load(path, TINY, 3, 10, 1)
+
+
 def test_the_correction_finds_a_line_and_weighs_errors_by_what_was_measured(rng):
     sums = rng.uniform(1, 20, 12)
     assert correction(sums, 0.8 * sums + 0.3) == pytest.approx((0.8, 0.3))

@@ -11,8 +11,9 @@ from tfqnas.report.figures import dots_figure, pareto_figure, training_figure
 from tfqnas.report.fronts import fronts_plot
 from tfqnas.report.page import Code, Html, Picture, Section, Table, table, write_html
 from tfqnas.report.scatter import scatter
+from tfqnas.report.stability import stability_figure
 
 __all__ = [
     "Code", "Html", "Picture", "Section", "Table", "architecture_drawing", "distributions", "dots_figure",
-    "fronts_plot", "pareto_figure", "scatter", "table", "training_figure", "write_html",
+    "fronts_plot", "pareto_figure", "scatter", "stability_figure", "table", "training_figure", "write_html",
 ]  # fmt: skip

@@ -6,19 +6,19 @@ from itertools import cycle
 from pathlib import Path
 
 from tfqnas.report.canvas import columns, new_figure, save, set_axes
-from tfqnas.report.style import COLOURS, GREY, INK, STYLES, bits_label
+from tfqnas.report.style import COLOURS, GREY, INK, STYLES, bits_label, cost_label
 
 
-def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
+def pareto_figure(scored: Mapping, path, title: str, dataset: str, cost: str = "effective_mflops") -> Path:
     """All scored subnets as pale dots, the Pareto front of each bit width as a line; a PNG.
 
     Args:
-        scored: label -> records with `effective_mflops`, `accuracy` (a fraction, 0 to 1) and `on_front`.
+        scored: label -> records with the cost, `accuracy` (a fraction, 0 to 1) and `on_front`.
             An integer label is a bit width and shown as "4 bits".
-        dataset: shown under the title, with the number of subnets.
+        dataset: shown under the title, with the number of subnets. cost: name of the cost.
     """
     groups = {
-        bits_label(label): [_point(label, r) for r in records] for label, records in scored.items() if records
+        bits_label(label): [_point(label, r, cost) for r in records] for label, records in scored.items() if records
     }
     if not groups:
         raise ValueError("pareto_figure: there are no scored subnets")
@@ -46,7 +46,7 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str) -> Path:
     hidden = set_axes(axes, every, [point for front in fronts.values() for point in front])
     _label_fronts(axes, ends)
 
-    axes.set_xlabel("effective MFLOPs")
+    axes.set_xlabel(cost_label(cost))
     axes.set_ylabel("accuracy on held-out training images, %")
     subtitle = f"{dataset} · {len(every):,} subnets scored, Pareto front of each bit width"
     if hidden:
@@ -160,11 +160,11 @@ def _label_fronts(axes, ends: Mapping) -> None:
         )  # fmt: skip
 
 
-def _point(label, record: Mapping) -> tuple[float, float, bool]:
+def _point(label, record: Mapping, cost: str) -> tuple[float, float, bool]:
     accuracy = float(record["accuracy"])
     if not 0.0 <= accuracy <= 1.0:
         raise ValueError(f"pareto_figure: {label}: accuracy is {accuracy}, expected a fraction from 0 to 1")
-    return float(record["effective_mflops"]), 100.0 * accuracy, bool(record["on_front"])
+    return float(record[cost]), 100.0 * accuracy, bool(record["on_front"])
 
 
 def _stages(records: Sequence[Mapping]) -> list:

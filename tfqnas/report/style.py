@@ -16,8 +16,9 @@ COSTS = {
     "mbitops": "million BitOPs",
     "params": "parameters",
     "kB": "kB of weights",
-    "latency_ms": "latency, ms",
-    "npu_cycles": "NPU cycles",
+    "file_kB": "kB of the .tflite",
+    "latency_ms": "predicted latency, ms",
+    "npu_cycles": "predicted NPU cycles",
 }
 
 

@@ -15,7 +15,7 @@ class Quality:
 
     Args:
         trained: how many subnets it was trained on.
-        predicted, measured: accuracies of the others.
+        predicted, measured: accuracies of the others, all of which were shown all images.
         tau: Kendall's, of the two. error: mean absolute, of the accuracy.
     """
 
@@ -41,7 +41,8 @@ class Predictor:
     Args:
         space: `SearchSpace`. hidden: widths of the hidden layers. epochs: passes over the subnets. learning_rate: of
             Adam, falling as a cosine.
-        held_out: share of the subnets that `Quality` is measured on; they are trained on as well for what is returned.
+        held_out: share of the subnets with counted accuracies that `Quality` is measured on; they are trained on as
+            well for what is left.
         seed: of weights and order.
     """
 
@@ -62,23 +63,26 @@ class Predictor:
         self._mean, self._spread = 0.0, 1.0
         self._train = tf.function(self._steps, autograph=True, reduce_retracing=True)
 
-    def fit(self, codes, accuracies):
+    def fit(self, codes, accuracies, counted=None):
         """Trains on scored subnets.
 
         Args:
             codes: int (m, n), m at least 2. accuracies: float (m,).
+            counted: bool (m,), which accuracies are counts on all images, at least one; the others are estimates of
+                subnets that were given up, which are learnt from and say nothing of the predictor. None: all.
 
         Returns:
             `Quality`.
         """
         order = np.random.default_rng(self._seed).permutation(len(codes))
         codes, accuracies = np.asarray(codes)[order], np.asarray(accuracies, np.float64)[order]
-        out = max(1, round(self._held_out * len(codes)))
-        self._fit(codes[out:], accuracies[out:])
-        predicted, measured = self(codes[:out]), accuracies[:out]
+        whole = np.flatnonzero(np.ones(len(codes), bool) if counted is None else np.asarray(counted)[order])
+        out = whole[: max(1, round(self._held_out * len(whole)))]
+        self._fit(np.delete(codes, out, axis=0), np.delete(accuracies, out))
+        predicted, measured = self(codes[out]), accuracies[out]
         tau, error = kendall_tau(predicted, measured), float(np.abs(predicted - measured).mean())
         self._fit(codes, accuracies)
-        return Quality(len(codes) - out, tuple(predicted.tolist()), tuple(measured.tolist()), tau, error)
+        return Quality(len(codes) - len(out), tuple(predicted.tolist()), tuple(measured.tolist()), tau, error)
 
     def __call__(self, codes):
         """float64 (m,): predicted accuracies of architectures, int (m, n)."""

@@ -7,6 +7,9 @@ from tfqnas.search.dominance import non_dominated
 from tfqnas.search.random_bins import RandomBins
 from tfqnas.search.searcher import Searcher
 
+# Architectures of a phase that are judged at a time: many, since relatives share most of their computation, and pieces
+# for several processes are then still large; not thousands, since only a generation's front gives its successors up.
+_GENERATION = 100
 # OQA, section 3.3, for its MobileNetV2 and V3 spaces: edges in millions of MACs, architectures in each bin.
 PAPER_EDGES, PAPER_PER_BIN = tuple(range(50, 301, 50)), 2000
 
@@ -37,6 +40,8 @@ class CoarseToFine(Searcher):
     Raises:
         ValueError: an argument makes no sense.
     """
+
+    generation = _GENERATION
 
     def __init__(
         self, objectives, edges, per_bin, by="mmacs", per_skeleton=20, rounds=3, probability=0.25, seed=0

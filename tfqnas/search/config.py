@@ -6,6 +6,18 @@ from tfqnas.errors import UserError
 from tfqnas.settings import setting
 
 SEARCHES = ("coarse_to_fine", "nsga2", "ageing", "random")
+# Settings that are limits, and the costs that they limit.
+LIMITS = {
+    "max_effective_mflops": "effective_mflops", "max_mmacs": "mmacs", "max_mbitops": "mbitops", "max_params": "params",
+    "max_kb": "kB", "max_file_kb": "file_kB", "max_latency_ms": "latency_ms", "max_npu_cycles": "npu_cycles",
+}  # fmt: skip
+# Costs by the unit of a latency table.
+TABLE_COSTS = {"ms": "latency_ms", "cycles": "npu_cycles"}
+
+
+def cost_of(objective):
+    """The name of the cost that an objective is: "latency" is short for "latency_ms"."""
+    return "latency_ms" if objective == "latency" else objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +30,25 @@ class SearchConfig:
     )  # fmt: skip
     objectives: tuple[str, ...] = setting(
         ("accuracy", "effective_mflops"), "what the front is made of: accuracy and some of effective_mflops, mmacs, "
-        "mbitops, params, kB, latency (with --latency_table)"
+        "mbitops, params, kB (weights at their bit width), file_kB (the int8 .tflite), latency (with --latency_table), "
+        "npu_cycles (with that of an NPU)"
     )  # fmt: skip
     max_effective_mflops: float = setting(0.0, "no subnet above so many million effective FLOPs; 0: no limit")
     max_mmacs: float = setting(0.0, "no subnet above so many million MACs; 0: no limit")
-    max_kb: float = setting(0.0, "no subnet above so many kB (1,000 bytes) of weights as deployed; 0: no limit")
+    max_mbitops: float = setting(0.0, "no subnet above so many million BitOPs; 0: no limit")
+    max_params: int = setting(0, "no subnet above so many parameters; 0: no limit")
+    max_kb: float = setting(
+        0.0, "no subnet above so many kB (1,000 bytes) of weights at their bit width; 0: no limit; see --max_file_kb"
+    )  # fmt: skip
+    max_file_kb: float = setting(
+        0.0, "no subnet whose int8 .tflite, a byte a weight, has more than so many kB; computed, to "
+        "about 0.2%; 0: no limit"
+    )  # fmt: skip
     max_latency_ms: float = setting(0.0, "no subnet slower than so many ms by --latency_table; 0: no limit")
     max_npu_cycles: float = setting(0.0, "no subnet above so many cycles by --latency_table of an NPU; 0: no limit")
-    latency_table: str = setting("", "file of tools/latency_table.py")
+    latency_table: str = setting(
+        "", "file of tools/latency_table.py; with another content it is another search", fixed=False
+    )  # fmt: skip
     search_bins: int = setting(0, "coarse_to_fine, random: bins of equal width in MACs; 0: 6, or the paper's edges")
     search_edges: tuple[float, ...] = setting((), "instead: edges of the bins in millions of MACs")
     search_per_bin: int = setting(0, "random subnets in each bin; 0: 20, or the paper's 2,000 in its spaces")
@@ -53,15 +76,23 @@ class SearchConfig:
         expect(self.search in SEARCHES, "search", f"one of {', '.join(SEARCHES)}")
         expect("accuracy" in self.objectives, "objectives", "accuracy and some costs")
         expect(len(self.objectives) > 1 or self.search == "ageing", "objectives", "accuracy and at least one cost")
-        for name in ("max_effective_mflops", "max_mmacs", "max_kb", "max_latency_ms", "max_npu_cycles"):
+        for name in self.objectives:
+            if name != "accuracy" and cost_of(name) not in LIMITS.values():
+                known = ", ".join(cost for cost in LIMITS.values() if cost not in TABLE_COSTS.values())
+                raise UserError(
+                    f"--objectives: expected accuracy and some of {known}, latency (with --latency_table), npu_cycles "
+                    f"(with --latency_table of an NPU), received {name!r}"
+                )
+        for name in LIMITS:
             expect(getattr(self, name) >= 0, name, "a positive number, or 0 for no limit")
         for name in ("search_bins", "search_per_bin", "search_rounds", "search_population"):
             expect(getattr(self, name) >= 0, name, "a number from 0 on")
         for name in ("search_per_skeleton", "search_budget", "search_screen", "workers", "models"):
             expect(getattr(self, name) >= 1, name, "a number from 1 on")
-        wants_table = self.max_latency_ms or self.max_npu_cycles or {"latency", "npu_cycles"} & set(self.objectives)
+        of_tables = set(TABLE_COSTS.values())
+        wants_table = self.max_latency_ms or self.max_npu_cycles or of_tables & set(map(cost_of, self.objectives))
         if wants_table and not self.latency_table:
             raise UserError(
-                "--latency_table: expected the table of a device for --objectives=latency, --max_latency_ms and "
-                "--max_npu_cycles; tools/latency_table.py makes one"
+                "--latency_table: expected the table of a device for --objectives=latency and npu_cycles, "
+                "--max_latency_ms and --max_npu_cycles; tools/latency_table.py makes one"
             )

@@ -201,14 +201,16 @@ class LatencyTable:
             raise ValueError(f"{where}: {error}") from None
 
     @classmethod
-    def load(cls, path, space=None):
+    def load(cls, path, space=None, bits=None, classes=None, channels=None):
         """The table in a file.
 
         Args:
-            path: of the file. space: `SearchSpace` that it must be of; None: any.
+            path: of the file.
+            space, bits, classes, channels: of the networks that it is to be used for: `SearchSpace` and those of the
+                table; None: any. All bit widths below 8 run the same operations, so that they can share a table.
 
         Raises:
-            UserError: there is no such file, it holds no whole table, or that of another space.
+            UserError: there is no such file, it holds no whole table, or that of other networks.
         """
         if not pathlib.Path(path).exists():
             raise UserError(f"latency table {path}: no such file; tools/latency_table.py makes one")
@@ -218,6 +220,15 @@ class LatencyTable:
             raise UserError(f"{error}; tools/latency_table.py makes such files") from None
         if space is not None and table.space != space:
             raise UserError(f"latency table {path}: expected one of space {space.name}, {_difference(space, table)}")
+        for name, ours in (("classes", classes), ("channels", channels)):
+            if ours is not None and getattr(table, name) != ours:
+                raise UserError(
+                    f"latency table {path}: expected one of networks of {ours} {name}, it is of "
+                    f"{getattr(table, name)}; tools/latency_table.py --run_dir takes them from the run"
+                )
+        if isinstance(bits, int) and (bits < 8) != (table.bits < 8):
+            same = "of less than 8 bits, which all run the same operations" if bits < 8 else f"of {bits} bits"
+            raise UserError(f"latency table {path}: expected one of networks {same}, it is of {table.bits} bits")
         return table
 
 

@@ -1,5 +1,7 @@
 """A searcher with a predictor before it: of many proposals only the most promising are scored."""
 
+import math
+
 import numpy as np
 
 from tfqnas.search.dominance import best_first
@@ -17,30 +19,35 @@ class Screened(Searcher):
 
     Args:
         searcher: `Searcher`. objectives: `Objectives`.
-        predictor: has `fit(codes, accuracies)`, and `predictor(codes)` gives accuracies (m,), such as
-            `tfqnas.scoring.predictor.Predictor`.
+        predictor: has `fit(codes, accuracies, counted)`, with `counted` bool (m,), which accuracies are no estimates;
+            and `predictor(codes)` gives accuracies (m,). Such as `tfqnas.scoring.predictor.Predictor`.
         factor: proposals for each that is scored.
         first: scored subnets before the first fit; until then all proposals are passed on.
         growth: fit anew when so many times as many are scored.
         on_fit: called with what `fit` returns.
+        estimated: `Arch` -> whether the score that was told last is an estimate; None: none is.
     """
 
-    def __init__(self, searcher, objectives, predictor, factor=8, first=100, growth=1.5, on_fit=None):
+    def __init__(
+        self, searcher, objectives, predictor, factor=8, first=32, growth=1.3, on_fit=None, estimated=None
+    ):  # fmt: skip
         if not isinstance(factor, int) or factor < 1:
             raise ValueError(f"factor: expected a positive integer, received {factor!r}")
         self.searcher, self.objectives, self.predictor = searcher, objectives, predictor
         self.factor, self.first, self.growth, self.on_fit = factor, first, growth, on_fit
         self.generation = searcher.generation or _GENERATION
-        self._codes, self._scores, self._fitted = [], [], 0
+        self._estimated = estimated or (lambda arch: False)
+        self._codes, self._scores, self._counted, self._fitted = [], [], [], 0
 
     def ask(self, n):
-        """Returns the best of up to `factor * n` proposals."""
+        """Returns the best of up to `factor * n` proposals, one of `factor`: at the end of a phase there are fewer."""
         if self.factor == 1 or len(self._codes) < self.first:
             return self.searcher.ask(n)
         self._fit()
         archs = self.searcher.ask(self.factor * n)
-        if len(archs) <= n:
-            return archs
+        if not archs:
+            return []
+        n = math.ceil(len(archs) / self.factor)
         codes = np.array([self.objectives.space.encode(arch) for arch in archs])
         values = np.column_stack((-np.asarray(self.predictor(codes), np.float64), self.objectives.values(codes)))
         # In the order of the searcher, which may have put neighbours together.
@@ -50,12 +57,13 @@ class Screened(Searcher):
         """Passes the scores on, and keeps them for the predictor."""
         self._codes += [self.objectives.space.encode(arch) for arch in archs]
         self._scores += scores
+        self._counted += [not self._estimated(arch) for arch in archs]
         self.searcher.tell(archs, scores)
 
     def _fit(self):
         if len(self._codes) < self.growth * self._fitted:
             return
         self._fitted = len(self._codes)
-        quality = self.predictor.fit(np.array(self._codes), np.array(self._scores))
+        quality = self.predictor.fit(np.array(self._codes), np.array(self._scores), np.array(self._counted))
         if self.on_fit is not None:
             self.on_fit(quality)

@@ -30,7 +30,7 @@ class Searcher:
         """
 
 
-def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), by=None):
+def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), by=None, former=()):
     """Lets `searcher` propose and `score` judge until `budget` different architectures are scored.
 
     To resume an interrupted search, run it again with the same arguments, a searcher of the same seed and the
@@ -48,6 +48,8 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
         batch: number of architectures to ask for at a time; None: the searcher's `generation`, or 16.
         results: `Result`s of an earlier run.
         by: name of the cost that the front is made of, or several; None: the first (of a plain number: "cost").
+        former: `Result`s of other searches, no estimates: told before anything is asked, on the front from the
+            beginning, and no part of the budget unless proposed again.
 
     Returns:
         `ParetoFront` of all results. It ends below the budget if the searcher has nothing more to propose.
@@ -56,9 +58,10 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
         ValueError: there is no result, or a result has no cost named `by`.
     """
     batch = batch or searcher.generation or 16
-    known = {result.arch: result for result in results}
-    told = {}
-    idle = 0
+    known = {result.arch: result for result in (*former, *results)}
+    told, idle = {}, 0
+    if former:
+        searcher.tell([result.arch for result in former], [result.accuracy for result in former])
     while len(told) < budget and idle < _MAX_REQUESTS_WITHOUT_NEWS:
         archs = searcher.ask(min(batch, budget - len(told)))
         if not archs:
@@ -66,7 +69,7 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
         idle = idle + 1 if told.keys() >= set(archs) else 0
         new = [arch for arch in dict.fromkeys(archs) if arch not in known]
         # The front of what was told, not of all that is known: it then is the same in a search that was interrupted.
-        for index, accuracy, extra in _scored(score, new, told.values(), by):
+        for index, accuracy, extra in _scored(score, new, (*former, *told.values()), by):
             known[new[index]] = Result(new[index], accuracy, _costs(cost(new[index])), extra)
             if on_result is not None:
                 on_result(known[new[index]])
@@ -74,7 +77,8 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
         searcher.tell(archs, [known[arch].accuracy for arch in archs])
     if not known:
         raise ValueError(f"nothing was scored: budget {budget}, no earlier results")
-    return ParetoFront.of(known.values(), by)
+    # Of equal results the first is on the front: in the order of proposals, not in that of processes.
+    return ParetoFront.of({**told, **known}.values(), by)
 
 
 def _scored(score, archs, told, by):

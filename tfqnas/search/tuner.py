@@ -94,13 +94,17 @@ class SearcherOracle(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def create_trial(self, tuner_id):
         """A trial for a tuner: what it has, what a silent one had, or a new one."""
-        if tuner_id not in self.tuner_ids and not self.failure:
+        known = tuner_id in self.tuner_ids
+        if not known and not self.failure:
             self._say(f"{tuner_id} is there")
         self._heard[tuner_id] = self._clock()
         with self._noting():
             if not self.failure:
                 self._take_over(tuner_id)
-                return super().create_trial(tuner_id)
+                trial = super().create_trial(tuner_id)
+                if known != (tuner_id in self.tuner_ids):  # whom a chief that is started again has to wait for
+                    self.save()
+                return trial
         self.ongoing_trials.pop(tuner_id, None)
         self.tuner_ids.discard(tuner_id)
         return _trial("", TrialStatus.STOPPED)
@@ -144,23 +148,31 @@ class SearcherOracle(keras_tuner.Oracle):
         done = False
         with self._noting():
             done = self._dispatch.done
-        for tuner_id in [tuner_id for tuner_id in self.tuner_ids if self._silent(tuner_id)]:
+        silent = [tuner_id for tuner_id in self.tuner_ids if self._silent(tuner_id)]
+        for tuner_id in silent:
             self.tuner_ids.discard(tuner_id)
             rest = "" if done or self.tuner_ids else "; there is no other: start one"
             self._say(f"{tuner_id} has not been heard of for {self._timeout:g} s{rest}")
+        if silent:
+            self.save()
         return bool(done or self.failure) and not self.tuner_ids
 
     # State
 
     def get_state(self):
-        """That of keras-tuner, with the order of events and the trials that are out."""
+        """That of keras-tuner, with the order of events, the trials that are out and the tuners that are there."""
         state = super().get_state()
         out = [*state["ongoing_trials"].values(), *state["retry_queue"]]
         running = [self.trials[trial_id].get_state() for trial_id in out]
-        return {**state, "history": self._dispatch.history, "running": running}
+        more = {"history": self._dispatch.history, "running": running, "tuner_ids": sorted(self.tuner_ids)}
+        return {**state, **more}
 
     def set_state(self, state):
-        """Goes on where the state's process stopped; who had a trial then has it still."""
+        """Goes on where the state's process stopped; who had a trial then has it still.
+
+        All tuners that were there are waited for, as they wait for the chief: each has to be told of the end, or to be
+        silent for too long.
+        """
         for kept in state["running"]:
             trial = Trial.from_state(kept)
             self.trials.setdefault(trial.trial_id, trial)
@@ -168,6 +180,8 @@ class SearcherOracle(keras_tuner.Oracle):
         self.trials = {i: self.trials.get(i) or _trial(i, TrialStatus.FAILED) for i in state["start_order"]}
         super().set_state({**state, "hyperparameters": self.hyperparameters.get_config()})
         self._dispatch.replay(state["history"])
+        self.tuner_ids = {*state.get("tuner_ids", ()), *self.ongoing_trials}
+        self._heard.update(dict.fromkeys(self.tuner_ids, self._clock()))
         for tuner_id, trial in list(self.ongoing_trials.items()):
             self._restore(tuner_id, trial)
         out = [*self.ongoing_trials.values(), *(self.trials[i] for i in state["retry_queue"])]
@@ -191,7 +205,7 @@ class SearcherOracle(keras_tuner.Oracle):
     def _restore(self, tuner_id, trial):
         result = self.results.get(_arch(trial))
         if result is None:
-            trial.status, self._heard[tuner_id] = TrialStatus.RUNNING, self._clock()
+            trial.status = TrialStatus.RUNNING
         else:  # killed when its score was kept and its state not yet saved
             trial.status, trial.score = TrialStatus.COMPLETED, result.accuracy
             del self.ongoing_trials[tuner_id]
@@ -340,6 +354,7 @@ class SubnetTuner(keras_tuner.Tuner):
         while True:
             alive, over = server.is_alive(), self._own.over()
             if over:
+                time.sleep(_PAUSE)  # the last answer is on its way
                 return
             if not alive:
                 raise UserError(f"the chief's server at {address()} has ended, see above")

@@ -1,0 +1,84 @@
+"""Size of the int8 `.tflite` file of a subnet, from its architecture.
+
+A byte a weight; for each channel of a convolution or classifier 28 bytes: a 4-byte bias, and for weights and bias each
+a 4-byte scale and an 8-byte zero point; for each operator some hundred bytes of tables and names; for a file its
+metadata. The constants were fitted to exports of 6 subnets of `tiny`, 3 of `mbv3`, 2 of `mbv2` and 1 of `mbv3_relu`;
+they give all twelve sizes to within 0.2% (2026-11-26, `tests/search/file_size_test.py`). Names of many classes and
+packed storage are not counted.
+"""
+
+import functools
+
+import numpy as np
+
+from tfqnas.cost import sums_over_blocks
+
+_CHANNEL = 4 + 2 * (4 + 8)
+_OPERATOR, _FILE = 340, 2350
+
+
+def file_kb(space, num_classes, channels, codes):
+    """kB (1,000 bytes) of the files of many architectures, float64 (m,), also at any bit width below 8.
+
+    Args:
+        space: `SearchSpace`. num_classes: outputs of the classifier. channels: of the image.
+        codes: int (m, n), from `space.encode`; genes of blocks beyond the depth are ignored.
+    """
+    return sums_over_blocks(space, *_tables(space, num_classes, channels), codes)[:, 0] / 1e3
+
+
+def _convolution(kernel, in_channels, out_channels, activation="relu"):
+    """Bytes of a convolution; a depthwise one has 1 input channel. h-swish is an operator of its own."""
+    weights = kernel * kernel * in_channels * out_channels
+    return weights + _CHANNEL * out_channels + _OPERATOR * (2 if activation == "hswish" else 1)
+
+
+def _block(block, first_residual):
+    """Bytes of an inverted residual block.
+
+    A sum is stored with its own scale and requantized for each convolution that takes it: the input of every residual
+    block, and what a stage with residual blocks puts out, which is counted with its first one.
+    """
+    hidden, squeezed = block.hidden, block.se_channels
+    total = _convolution(block.kernel, 1, hidden, block.activation) + _convolution(1, hidden, block.out_channels)
+    if block.has_expansion:
+        total += _convolution(1, block.in_channels, hidden, block.activation)
+    if squeezed:  # a mean and a product besides
+        total += _convolution(1, hidden, squeezed) + _convolution(1, squeezed, hidden) + 2 * _OPERATOR
+    if block.residual:
+        total += _OPERATOR * (3 if first_residual else 2)
+    return total
+
+
+def _ends(space, last, num_classes, channels):
+    """Bytes of what is before and after the blocks."""
+    features = space.head_channels
+    total = _convolution(space.stem_kernel, channels, space.stem_channels, space.stem_activation)
+    total += _convolution(1, last.out_channels, features, space.head_activation)
+    if space.mix_channels:
+        total += _convolution(1, features, space.mix_channels, space.head_activation)
+        features = space.mix_channels
+    # Besides: the mean, and the product that requantizes it.
+    return total + _convolution(1, features, num_classes) + 2 * _OPERATOR + _FILE
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(space, num_classes, channels):
+    """`(constant, elastic)` of `sums_over_blocks`: bytes do not depend on the resolution."""
+    blocks, seen = space.blocks(space.largest()), set()
+    constant, elastic = _ends(space, blocks[-1], num_classes, channels), []
+    for block in blocks:
+        stage, first = space.stages[block.stage], block.residual and block.stage not in seen
+        seen |= {block.stage} if block.residual else set()
+        sizes = np.array([
+            [_block(block._replace(kernel=kernel, hidden=hidden, se_channels=se, has_expansion=expand != 1), first)
+             for expand, hidden, se in zip(stage.expands, space.hidden_choices(block.stage, block.index),
+                                           space.se_choices(block.stage, block.index), strict=True)]
+            for kernel in stage.kernels
+        ], np.int64)  # fmt: skip
+        if stage.fixed:
+            constant += sizes.item()
+        else:
+            position = space.gene_index("kernel", block.stage, block.index)
+            elastic.append((position, np.broadcast_to(sizes[..., None], (len(space.resolutions), *sizes.shape, 1))))
+    return np.full((len(space.resolutions), 1), constant, np.int64), tuple(elastic)
