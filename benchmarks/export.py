@@ -15,6 +15,13 @@ is the median of the rounds' ratios, with the quartiles beside it. What is compa
 latency     our file of the subnet with 4-bit LSQ against the official file; targets 1.05 with ReLU, 1.10 with h-swish.
             Ours has products that the official one has not: they bring 8-bit sums to the 4-bit inputs. The row below
             it is our file at 8 bits.
+products    our file of the 4-bit subnet against the same file without its products with one, whose readers take the
+            8-bit tensor as it is: other integers, the same work besides. More than that no way of sparing them gains.
+            What else would bring an 8-bit sum to a 4-bit input, and why it does not: QUANTIZE from int8 to int8 rounds
+            twice and flips 2 to 4% of the values; a RELU of its own, the official converter's way, is not delegated to
+            XNNPACK and splits the graph there; an ADD that writes the 4-bit tensor itself leaves no 8-bit sum for the
+            next addition, so it would be computed twice; one scale for the sum and the input makes the sum as coarse as
+            4 bits (FACTS.md, section 6, items 4 to 6).
 sizes       our file at 8 bits against the official one, and the files as a zip archive holds them (deflate) against the
             one at 8 bits: weights of few bits are int8 here, but int8 of few values.
 packed      `export(..., storage="packed")`, INT4 weights, against int8 storage of the same 4-bit subnet: the bytes of
@@ -36,7 +43,7 @@ import numpy as np
 from table import Row, in_turn, seconds, show, versions
 from training import peak_memory
 
-PARTS = ("latency", "sizes", "packed", "cost")
+PARTS = ("latency", "products", "sizes", "packed", "cost")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +135,16 @@ class Files:
         return export(self.model(bits), self.images, **settings)
 
     @functools.cache  # noqa: B019
+    def without_products(self, bits):
+        """`(file, products, operations)`: as `ours` without products with one, and how many of how many these are."""
+        from tflite_export.lower import lower
+        from tflite_export.writer import write
+
+        graph = lower(self.model(bits), self.images)
+        spared = without_products(graph)
+        return write(spared), len(graph.ops) - len(spared.ops), len(graph.ops)
+
+    @functools.cache  # noqa: B019
     def official(self):
         import tensorflow as tf
 
@@ -141,6 +158,26 @@ class Files:
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
             return converter.convert()
+
+
+def without_products(graph):
+    """The `IntGraph` whose products with the constant one are left out; it computes something else in less time."""
+    from tflite_export.int_graph import CONVOLUTIONS
+
+    instead, ops, tensors = {}, [], dict(graph.tensors)
+    for op in graph.ops:
+        inputs = tuple(instead.get(name, name) for name in op.inputs)
+        before, after = (tensors[names[0]].scale for names in (op.inputs, inputs))
+        if op.kind == "mul" and op.inputs[1].endswith("/one"):
+            instead[op.outputs[0]] = inputs[0]
+            continue
+        ops.append(dataclasses.replace(op, inputs=inputs))
+        if op.kind in CONVOLUTIONS and inputs != op.inputs:  # the scale of the accumulator stays: that of the bias
+            weights = tensors[inputs[1]]
+            tensors[weights.name] = dataclasses.replace(weights, scale=weights.scale * (before / after))
+    used = {name for op in ops for name in (*op.inputs, *op.outputs)}
+    tensors = {name: tensor for name, tensor in tensors.items() if name in used}
+    return dataclasses.replace(graph, tensors=tensors, ops=tuple(ops), output=instead.get(graph.output, graph.output))
 
 
 def latencies(blobs, s):
@@ -191,6 +228,12 @@ def measure_latency(case, files, s):
     four, eight, official = latencies([files.ours(4), files.ours(8), files.official()], s)
     yield latency_row(f"{case.name}: 4 bits / official latency", four, official, case.target)
     yield latency_row("  8 bits / official latency", eight, official)
+
+
+def measure_products(case, files, s):
+    spared, products, operations = files.without_products(4)
+    row = latency_row(f"{case.name}: with / without products", *latencies([files.ours(4), spared], s))
+    yield dataclasses.replace(row, spread=f"{row.spread}, {products} of {operations} operations")
 
 
 def size_row(name, blob, other, target=None):
@@ -250,7 +293,9 @@ def heading(s):
 
 
 def rows(s, parts, command):
-    by_part = {"latency": measure_latency, "sizes": measure_sizes, "packed": measure_packed}
+    by_part = {
+        "latency": measure_latency, "products": measure_products, "sizes": measure_sizes, "packed": measure_packed
+    }  # fmt: skip
     for case in s.cases:
         files = Files(case, s.images)
         for part in parts:

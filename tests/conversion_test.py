@@ -162,6 +162,18 @@ class Doubled(keras.layers.Layer):
         return 2 * x
 
 
+class NotAgain(keras.layers.Layer):
+    def __init__(self, by, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+
+    def call(self, x):
+        return self.by * x
+
+    def get_config(self):
+        return {"name": self.name}
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
@@ -169,6 +181,18 @@ class Doubled(keras.layers.Layer):
         (Doubled(name="twice"), r"layer twice \(Doubled\): no integer form"),
         (keras.layers.Activation("tanh", name="t"), r"layer t \(Activation\).*activation tanh, expected one of"),
         (keras.Sequential([keras.Input((10, 10, 4)), keras.layers.ReLU()], name="inner"), r"inner \(Sequential\)"),
+        (keras.layers.Lambda(lambda x: 2 * x, name="twice"), r"layer twice \(Lambda\).*expected layers that say"),
+        (NotAgain(3, name="three"), r"layer three \(NotAgain\).*configuration does not make it again"),
+        (keras.layers.Conv2D(4, 3, dilation_rate=2, name="d"), r"d \(Conv2D\).*dilation_rate \(2, 2\), expected 1"),
+        (keras.layers.Conv2D(4, 3, groups=2, name="g"), r"layer g \(Conv2D\).*groups 2, expected 1"),
+        (
+            keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="m"),
+            r"layer m \(DepthwiseConv2D\).*depth_multiplier 2, expected 1",
+        ),
+        (lambda x: x - 1.0, r"layer subtract\S* \(Subtract\).*an operation, expected layers or one of Add, "),
+        (lambda x: x + 1.0, r"layer add\S* \(Add\).*expected two tensors.*received \(10, 10, 4\) and a constant"),
+        (lambda x: keras.ops.softmax(x, axis=1), r"layer softmax\S* \(Softmax\): .*an operation"),
+        (lambda x: keras.ops.reshape(x, (-1, 10, 10, 4)), r"layer reshape\S* \(Reshape\): .*an operation"),
     ],
 )
 def test_an_unsupported_layer_is_named_with_its_type(layer, message):
@@ -184,6 +208,70 @@ def test_other_models_and_unknown_names_are_refused():
         quantized(keras.Sequential([keras.layers.Dense(3)], name="new"))
     with pytest.raises(ValueError, match="skip: no layer to quantize is called stemm, but stem, .* are"):
         quantized(skip=["stemm"])
+
+
+def test_models_for_images_of_any_size():
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3, activation="relu")(x))
+    model = quantized(keras.Model(inputs, keras.layers.Dense(4)(x)), integer_aware=True)
+    assert ready(model, images(SHAPE))(images((9, 15, 3))).shape == (48, 4)
+
+
+def test_end_bits_and_one_name_to_skip():
+    assert type(quantized(skip="squeeze").get_layer("squeeze")) is keras.layers.Conv2D
+    for wrong in (1, 32, "8", 7.5):
+        with pytest.raises(ValueError, match=f"end_bits: expected .* 2 to 16, or None, received {wrong!r}"):
+            quantized(end_bits=wrong)
+
+
+# -- Operations on tensors ---------------------------------------------------------------------------------------
+
+
+def of_operations():
+    """A residual block with a gate, written with operations, in every way that `as_layers` knows."""
+    ops, layers = keras.ops, keras.layers
+    inputs = keras.Input(SHAPE)
+    x = keras.activations.relu(layers.Conv2D(6, 3, padding="same", name="stem")(inputs))
+    y = ops.hard_silu(layers.Conv2D(6, 1, name="expand")(x))
+    y = ops.relu6(layers.DepthwiseConv2D(3, padding="same", name="depthwise")(y))
+    gate = layers.Conv2D(6, 1, name="excite")(layers.GlobalAveragePooling2D(keepdims=True)(y))
+    y = y * (layers.ReLU(6.0)(gate + 3.0) * (1 / 6))
+    x = x + layers.Conv2D(6, 1, name="project")(y)
+    gate = layers.Conv2D(6, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = ops.multiply(ops.relu6(3.0 + gate) / 6.0, x)
+    gate = ops.hard_sigmoid(layers.Conv2D(6, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x)))
+    x = keras.activations.relu(layers.Conv2D(6, 1)(x * gate), max_value=6.0)
+    x = layers.Dense(5, name="classifier")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, ops.softmax(x))
+
+
+def test_operations_on_tensors_become_layers():
+    model, x = of_operations(), images(SHAPE)
+    same = tfqnas.quantize(model)
+    np.testing.assert_allclose(same(x), model(x), atol=1e-6)
+    assert all(isinstance(layer, keras.layers.Layer) for layer in same.operations)
+    gates = [la for la in same.layers if getattr(la, "activation", None) is keras.activations.hard_sigmoid]
+    assert len(gates) == 3  # two of them written out
+    many = ready(quantized(model, bits=12, end_bits=None, integer_aware=True), x)
+    np.testing.assert_allclose(many(x), model(x), atol=0.02)
+
+
+def test_a_written_out_gate_that_is_read_in_between_is_refused():
+    inputs = keras.Input(SHAPE)
+    middle = keras.layers.ReLU(6.0)(keras.layers.Conv2D(4, 3)(inputs) + 3.0)
+    model = keras.Model(inputs, middle * (1 / 6) + middle)
+    with pytest.raises(UserError, match=r"layer add\S* \(Add\).*and a constant"):
+        quantized(model)
+
+
+@pytest.mark.slow
+def test_mobilenet_v3_of_keras_applications():
+    settings = {"weights": None, "input_shape": (64, 64, 3), "include_preprocessing": False, "classes": 10}
+    model = keras.applications.MobileNetV3Small(**settings)
+    x = images((64, 64, 3), n=8)
+    np.testing.assert_allclose(tfqnas.quantize(model)(x), model(x), atol=1e-5)
+    assert len(quantizers_of(ready(quantized(model, integer_aware=True), x))) > 100
 
 
 # -- Integer-aware ---------------------------------------------------------------------------------------------

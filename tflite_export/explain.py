@@ -5,6 +5,7 @@ import numpy as np
 
 from tflite_export import reference
 from tflite_export.int_graph import pixels_of
+from tfqnas.conversion import as_layers
 from tfqnas.sites import nodes_of, sites_of
 
 COLUMNS = (
@@ -23,20 +24,24 @@ NOTE = (
 )
 
 
-def explain(model, graph, images, labels):
+def explain(model, graph, images, labels, update=None):
     """One record a layer: its integers, and what they cost.
 
     Args:
         model: the `keras.Model`. graph: `lower(model, ...)`.
         images: normalised, float32 (n, height, width, channels). labels: int (n,).
+        update: None, or called with the share that is done, for progress.
 
     Returns:
-        List of dictionaries with the keys of `COLUMNS`.
+        List of dictionaries with the keys of `COLUMNS`, and the Keras model's own accuracy on these images.
     """
+    model = as_layers(model)
     sites = [site for site in sites_of(model) if site.kind != "input"]
     names = [site.name for site in sites]
     _, kept = reference.run(graph, pixels_of(graph, images), keep=names)
     values = keras.Model(model.inputs[0], [site.tensor for site in sites])(images, training=False)
+    values = values if isinstance(values, list | tuple) else [values]
+    accuracy = float((np.asarray(model(images, training=False)).argmax(axis=-1) == labels).mean())
     records = []
     for site, value in zip(sites, values, strict=True):
         tensor, value = graph.tensors[site.name], np.asarray(value)
@@ -51,7 +56,19 @@ def explain(model, graph, images, labels):
             "noise": float(np.sqrt(((integers - rounded) ** 2).mean()) / spread),
             "alone": float((logits.argmax(axis=-1) == labels).mean()),
         })  # fmt: skip
-    return records
+        if update is not None:
+            update(len(records) / len(sites))
+    return records, accuracy
+
+
+def costliest(records, accuracy):
+    """A line: the layer that costs most accuracy alone, of several the one with most noise."""
+    worst = min(records, key=lambda record: (record["alone"], -record["noise"]))
+    if worst["alone"] >= accuracy:
+        noisy = max(records, key=lambda record: record["noise"])
+        return f"no layer alone costs accuracy; most noise: {noisy['layer']} ({noisy['noise']:.3f})"
+    lost = 100 * (accuracy - worst["alone"])
+    return f"costs most: {worst['layer']}, {lost:.2f} points of the Keras model's {accuracy:.2%} on these images"
 
 
 def _rounded(tensor, value):

@@ -1,6 +1,6 @@
 """From a Keras model to the bytes of an integer `.tflite` file."""
 
-from tflite_export.int_graph import with_interface
+from tflite_export.int_graph import check_interface, with_interface
 from tflite_export.lower import lower
 from tflite_export.writer import write
 
@@ -13,13 +13,15 @@ def export(model, calibration, method="percentile", input_type="int8", output_ty
         model: functional or Sequential `keras.Model`, as `tfqnas.extract` makes them.
         calibration: normalised images, float32 (n, height, width, channels), for the ranges of 8-bit tensors.
         method: "min_max", "percentile" or "mse", how the ranges are found.
-        input_type: "int8" (pixel - 128) or "uint8" (pixels). output_type: "int8" or "float32".
+        input_type: "int8" (pixel - 128) or "uint8" (pixels). output_type: "int8" or "float32" ("float").
         normalization: `(mean, divisor)` of the pixels in `calibration`; the mean an integer.
-        metadata: JSON-able, stored in the file under "tfqnas".
+        metadata: JSON-able, numpy's numbers included; stored in the file under "tfqnas", with the normalization.
         storage: "int8" or "packed" (INT4 and INT2 weights: a smaller file, slower kernels, see `lower`).
 
     Raises:
         ExportError: where no exact integer form exists, with the layer and the value.
+        ValueError: for other types of input and output.
     """
+    interface = check_interface(input_type, output_type)
     graph = lower(model, calibration, method, normalization, metadata, storage)
-    return write(with_interface(graph, input_type, output_type))
+    return write(with_interface(graph, *interface))

@@ -54,11 +54,23 @@ def _uniform(site, quantizer, x=None):
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
     if quantizer.bits > 8:
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.bits} bits, int8 holds 8")
-    _, scale, zero = quantizer.to_integers(tf.zeros((1,)) if x is None else tf.convert_to_tensor(x))
+    _, scale, zero = _to_integers(site, quantizer, tf.zeros((1,)) if x is None else tf.convert_to_tensor(x))
     scale = np.float32(scale)
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise ExportError(f"layer {site.name}, {quantizer.name}: expected a positive step, received {scale}")
     return scale, int(zero)
+
+
+def _to_integers(site, quantizer, x):
+    """`quantizer.to_integers(x)`: a quantizer that has no such form has no step between its levels."""
+    try:
+        return quantizer.to_integers(x)
+    except (NotImplementedError, TypeError) as error:
+        why = str(error) and f" ({error})"
+        raise ExportError(
+            f"layer {site.name}, {quantizer.name}: {type(quantizer).__name__} is non-uniform, expected integers times "
+            f"one step{why}"
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +99,6 @@ def folded(site, hard_sigmoid=False, storage="int8"):
         raise ExportError(f"layer {site.name}: weights that are not finite")
     if getattr(layer, "quantization_mode", None):
         raise ExportError(f"layer {site.name}: quantized by Keras ({layer.quantization_mode}), expected float weights")
-    if getattr(layer, "groups", 1) != 1 or tuple(getattr(layer, "dilation_rate", (1, 1))) != (1, 1):
-        raise ExportError(f"layer {site.name}: groups or dilation have no integer form here")
     depthwise = site.kind == "depthwise_conv_2d"
     # A BatchNorm or an activation on its own has no kernel: it takes each channel as it is.
     kernel, bits = np.asarray(getattr(layer, "kernel", np.ones((1, 1, site.channels, 1)))), 8
@@ -103,7 +113,7 @@ def folded(site, hard_sigmoid=False, storage="int8"):
         step, zero = _uniform(site, quantizer, kernel)
         if zero or not quantizer.signed:
             raise ExportError(f"layer {site.name}: expected signed weights with zero point 0, received {zero}")
-        codes, bits = quantizer.to_integers(tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
+        codes, bits = _to_integers(site, quantizer, tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
     codes = codes.astype(np.float64).transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))  # filters first
     by_channel = (1, 1, 1, -1) if depthwise else (-1, *[1] * (kernel.ndim - 1))
     if quantizer is None:

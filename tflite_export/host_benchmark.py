@@ -14,7 +14,14 @@ from tflite_export.benchmark_log import Measurement, MeasurementFailed, Measurem
 from tfqnas.errors import UserError
 
 ACCELERATORS = {"cpu": (), "gpu": ("--use_gpu", "--require_full_delegation")}
-_TOOL = "ai_edge_litert.tools.benchmark_litert_model"  # the module behind the command litert-benchmark
+# The module behind the command litert-benchmark. It rounds its times to 10 microseconds, in which small networks are
+# 0: in a process of its own it is told not to. One that rounds all the same is seen in `figures`.
+_TOOL = """
+import sys
+from ai_edge_litert.tools import benchmark_litert_model as tool
+tool.round = lambda number, digits=None: number
+sys.exit(tool.main())
+"""
 
 
 class Host:
@@ -43,7 +50,7 @@ class Host:
         """Times an `latency.Model`, in a process of its own: LiteRT crashes on broken files.
 
         Returns:
-            `Measurement`; `litert-benchmark` rounds to 10 microseconds and says nothing of memory.
+            `Measurement`; `litert-benchmark` says nothing of memory.
 
         Raises:
             UserError: for an accelerator that it does not have. MeasurementFailed, MeasurementInvalid.
@@ -52,7 +59,7 @@ class Host:
             raise UserError(f"accelerator {accelerator}: on this computer expected one of {', '.join(ACCELERATORS)}")
         with tempfile.TemporaryDirectory() as directory:
             result = pathlib.Path(directory) / "result.json"
-            command = [sys.executable, "-m", _TOOL, f"--model={model.path}", f"--num_threads={threads}",
+            command = [sys.executable, "-c", _TOOL, f"--model={model.path}", f"--num_threads={threads}",
                        f"--num_runs={self._runs}", f"--result_json={result}", *ACCELERATORS[accelerator]]  # fmt: skip
             try:
                 done = subprocess.run(
@@ -72,6 +79,8 @@ def figures(result, accelerator):
         raise MeasurementInvalid("fall-back to CPU: the GPU does not execute the whole model")
     ms = result["latency"]
     us = {key.removesuffix("_ms"): round(1000 * value, 3) for key, value in ms.items() if key.endswith("_ms")}
+    if us["avg"] <= 0 or us["median"] <= 0:
+        raise MeasurementInvalid("faster than litert-benchmark's times, which it rounds to 10 us")
     return Measurement(
         runs=ms["num_runs"], avg_us=us["avg"], std_us=us["std"] if ms["num_runs"] > 1 else None,
         min_us=us["min"], max_us=us["max"], p5_us=us["p5"], median_us=us["median"], p95_us=us["p95"],

@@ -149,17 +149,29 @@ def not_packed(graph):
     return found
 
 
+def with_metadata(graph, **entries):
+    """The graph with more metadata."""
+    return dataclasses.replace(graph, metadata={**graph.metadata, **entries})
+
+
+def check_interface(input_type, output_type):
+    """The types at both ends, by their own names; "float" is float32."""
+    output_type = "float32" if output_type == "float" else output_type
+    if input_type not in ("int8", "uint8") or output_type not in ("int8", "float32"):
+        raise ValueError(f"expected int8 or uint8 in, int8 or float32 out, received {input_type} and {output_type}")
+    return input_type, output_type
+
+
 def with_interface(graph, input_type="int8", output_type="int8"):
     """The graph with other types at its ends: uint8 pixels as cameras give them, float32 logits.
 
     Both are exact: a shift by 128, a product with the scale.
     """
+    input_type, output_type = check_interface(input_type, output_type)
     tensors, ops = dict(graph.tensors), list(graph.ops)
     first, last = graph.tensors[graph.input], graph.tensors[graph.output]
     if (first.dtype, last.dtype) != ("int8", "int8"):
         raise ValueError(f"expected a graph from int8 to int8, received {first.dtype} to {last.dtype}")
-    if input_type not in ("int8", "uint8") or output_type not in ("int8", "float32"):
-        raise ValueError(f"expected int8 or uint8 in, int8 or float32 out, received {input_type} and {output_type}")
     entry, exit = first.name, last.name
     if input_type == "uint8":
         entry = f"{first.name}/uint8"

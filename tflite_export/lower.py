@@ -13,6 +13,7 @@ from the images. How the integers come about, and why just so:
 """
 
 import dataclasses
+import json
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from tflite_export import ties
 from tflite_export.calibrate import common_range, values_of
 from tflite_export.folding import ExportError, Grid, folded, grid_of, wide_grid
 from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
+from tfqnas.conversion import as_layers
 from tfqnas.errors import UnsupportedModelError
+from tfqnas.quantizers.ranges import METHODS
 from tfqnas.sites import MOVES, ONE_SCALE, has_fixed_grid, is_summed, sites_of, streams_of, wanted
 
 _STORAGES = ("int8", "packed")
@@ -32,11 +35,12 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
     """The integer form of a Keras model.
 
     Args:
-        model: functional or Sequential `keras.Model` of the layers that `sites` knows, with quantizers or without.
+        model: functional or Sequential `keras.Model` of the layers that `sites` knows, with quantizers or without; of
+            operations on tensors those that `tfqnas.conversion.as_layers` knows.
         images: normalised calibration images, float32 (n, height, width, channels).
         calibration: "min_max", "percentile" or "mse": how the ranges of the 8-bit tensors are found.
         normalization: `(mean, divisor)` of the pixels; the mean an integer.
-        metadata: JSON-able, for the file.
+        metadata: JSON-able, with numpy's numbers as well, for the file; the normalization is added.
         storage: "int8", a byte a weight; "packed": weights of up to 4 bits as INT4, of dense layers of 2 bits as INT2.
             Packed codes leave no room to make biases finer, and their kernels are slower and round otherwise.
 
@@ -47,21 +51,72 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
         ExportError: where no exact integer form exists, with the layer and the value.
     """
     try:
+        model = as_layers(model)
         sites = sites_of(model)
     except UnsupportedModelError as error:
         raise ExportError(str(error)) from None
-    images = np.asarray(images, np.float32)
-    expected, received = tuple(model.input_shape[1:]), images.shape[1:]
-    if expected != received or not len(images):
+    mean, divisor = _checked_normalization(normalization)
+    images = _checked_images(model, images, mean, divisor)
+    if storage not in _STORAGES:
+        raise ExportError(f"storage: expected one of {', '.join(_STORAGES)}, received {storage!r}")
+    if calibration not in METHODS:
+        raise ExportError(f"calibration: expected one of {', '.join(METHODS)}, received {calibration!r}")
+    metadata = {**_plain(metadata or {}), "normalization": f"(x - {mean:g}) / {divisor:g}"}
+    return _Lowering(model, sites, images, calibration, (mean, divisor), storage).graph(metadata)
+
+
+def _plain(metadata):
+    """Metadata as JSON gives it back."""
+    try:
+        return json.loads(json.dumps(metadata, default=lambda value: value.tolist()))  # of numpy
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ExportError(f"metadata: expected what JSON holds, such as texts, numbers and lists ({error})") from None
+
+
+def _checked_images(model, images, mean, divisor):
+    """float32 (n, height, width, channels)."""
+    expected, wanted = tuple(model.input_shape[1:]), f"(pixel - {mean:g}) / {divisor:g}"
+    if None in expected:
+        raise ExportError(
+            f"{model.name}: expected images of one size, its input is {expected}; "
+            "make it with keras.Input((height, width, channels))"
+        )
+    if images is None:
+        raise ExportError(f"calibration images: expected float32 {('n', *expected)}, received None")
+    try:
+        images = np.asarray(images)
+        integers = not np.issubdtype(images.dtype, np.floating)
+        images = images.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"calibration images: expected an array, {error}") from None
+    if expected != (received := images.shape[1:]) or not len(images):
         raise ExportError(
             f"calibration images: expected size {expected}, that of {model.name}, received {len(images)} of {received}"
         )
     if not np.isfinite(images).all():
         raise ExportError("calibration images: expected finite values, some are not")
-    _refuse_normalization(*normalization)
-    if storage not in _STORAGES:
-        raise ExportError(f"storage: expected one of {', '.join(_STORAGES)}, received {storage!r}")
-    return _Lowering(model, sites, images, calibration, normalization, storage).graph(metadata or {})
+    low, high = -mean / divisor, (255 - mean) / divisor
+    # Half of the range more: constants are rounded, and noise makes do where only files are looked at.
+    beyond = max(low - images.min(), images.max() - high) > 0.5 * (high - low)
+    if integers or beyond:
+        raise ExportError(
+            f"calibration images: expected {wanted}, from {low:.4g} to {high:.4g}, received "
+            f"{'whole numbers' if integers else 'values'} from {images.min():.4g} to {images.max():.4g}"
+        )
+    return images
+
+
+def _checked_normalization(normalization):
+    try:
+        mean, divisor = normalization
+        if not all(np.issubdtype(np.asarray(number).dtype, np.number) for number in (mean, divisor)):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ExportError(
+            f"normalization: expected two numbers, (mean, divisor) of the pixels, received {normalization!r}"
+        ) from None
+    _refuse_normalization(mean, divisor)
+    return float(mean), float(divisor)
 
 
 def _refuse_normalization(mean, divisor):
@@ -299,7 +354,7 @@ def _calibrated(model, sites, streams):
             tensors += [member.tensor for member in stream]
             tensors += [read.tensor for member in stream if member.kind == "add" for read in member.inputs]
         # Where negative values are clipped anyway the step behind h-swish decides.
-        if site.activation == "hard_swish" and site.stored_before is None and (eight or readers[0].signed):
+        if site.activation == "hard_swish" and site.stored_before is None and (eight or readers[0].below_zero):
             tensors.append(site.before)
     return list({id(t): t for t in tensors if t is not model.inputs[0]}.values())
 

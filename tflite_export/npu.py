@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 from tflite_export import npu_vendors
+from tflite_export.runtime import tensor_types
 from tfqnas.errors import UserError
 
 TARGETS = (
@@ -56,6 +57,13 @@ class NpuReport:
     weight_kB: float | None = None
     encoded_kB: float | None = None
 
+    @property
+    def advice(self):
+        """None, or what to do about operators on the CPU."""
+        if any("Passthrough" in operator or "DEQUANTIZE" in operator.upper() for operator in self.left):
+            return "float logits are made on the CPU: export with --output_type=int8"
+        return None
+
 
 def check(path, target="ethos-u85-256", timeout=300):
     """Compiles a `.tflite` file for a target, in a process of its own: the compiler crashes on some files.
@@ -67,7 +75,8 @@ def check(path, target="ethos-u85-256", timeout=300):
         `NpuReport`.
 
     Raises:
-        UserError: where the compiler is missing, takes too long, crashes or refuses the file.
+        UserError: where the compiler is missing, takes too long, crashes or refuses the file, or the file is no whole
+            `.tflite` model or has packed weights.
     """
     path = pathlib.Path(path)
     if target.partition(":")[0] in npu_vendors.VENDORS:
@@ -77,8 +86,7 @@ def check(path, target="ethos-u85-256", timeout=300):
         raise UserError(f"target {target}: expected one of {', '.join((*TARGETS, *npu_vendors.VENDORS))}")
     if importlib.util.find_spec("ethosu") is None:
         raise UserError("the NPU check needs Arm's compiler: pip install ethos-u-vela, or pip install tfqnas[npu]")
-    if path.read_bytes()[4:8] != b"TFL3":
-        raise UserError(f"{path}: not a .tflite file")
+    _refuse_files_that_crash_it(path)
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "ethosu.vela", str(path.resolve()), "--accelerator-config", target,
                    "--output-dir", directory, "--verbose-performance", "--show-cpu-operations"]  # fmt: skip
@@ -94,6 +102,19 @@ def check(path, target="ethos-u85-256", timeout=300):
         with summary.open() as file:
             row = next(csv.DictReader(file))
     return _report(path, target, done.stdout, row)
+
+
+def _refuse_files_that_crash_it(path):
+    blob = path.read_bytes()
+    if blob[4:8] != b"TFL3":
+        raise UserError(f"{path}: not a .tflite file")
+    try:
+        types = tensor_types(blob)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if packed := types & {"int4", "int2"}:
+        raise UserError(f"{path}: packed weights ({', '.join(sorted(packed))}), which the compiler does not take: "
+                        "export with --storage=int8")  # fmt: skip
 
 
 def _report(path, target, printed, row):

@@ -70,3 +70,17 @@ def metadata_of(blob):
 
     model = schema.ModelT.InitFromPackedBuf(blob, 0)
     return {m.name.decode(): bytes(bytearray(model.buffers[m.buffer].data)) for m in model.metadata or ()}
+
+
+def tensor_types(blob):
+    """The types of a `.tflite` file's tensors, a set such as {"int8", "int4"}.
+
+    Raises:
+        UserError: where LiteRT does not take the file for a whole one.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    Runtime(blob)
+    names = {number: name.lower() for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
+    model = schema.ModelT.InitFromPackedBuf(blob, 0)
+    return {names[tensor.type] for graph in model.subgraphs for tensor in graph.tensors}

@@ -19,6 +19,7 @@ class Verification:
         largest_difference: between the two, in steps of the output.
         same_class: share of those on which the Keras model and LiteRT choose the same class.
         top1: accuracy of "litert" and, if they computed all images, of "keras" and "reference"; empty without labels.
+        compared_top1: accuracies of all three on the images compared.
         exact: whether the same integers are expected: not with packed weights, whose kernels round otherwise.
     """
 
@@ -28,7 +29,15 @@ class Verification:
     largest_difference: float
     same_class: float
     top1: dict
+    compared_top1: dict = dataclasses.field(default_factory=dict)
     exact: bool = True
+
+    def record(self):
+        """JSON-able, for the metadata of the file: top-1 of each, and of how many images."""
+        found = {**self.top1, "images": self.images}
+        if self.compared < self.images:
+            found["compared"] = {**self.compared_top1, "images": self.compared}
+        return found
 
     def problem(self, max_accuracy_drop=0.5):
         """None, or why the file is not what was evaluated; the drop in percentage points."""
@@ -57,42 +66,59 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(model, graph, blob, images, labels=None, threads=1, limit=None, batch_size=64):
+def verify(model, graph, blob, images, labels=None, threads=1, limit=None, batch_size=64, update=None):
     """Compares model, reference and LiteRT.
 
     Args:
         model: the `keras.Model`. graph: `lower(model, ...)`. blob: `write(graph)`.
         images: normalised, float32 (n, height, width, channels), or batches of them.
         labels: int (n,), for accuracies.
-        limit: how many of the first images model and reference compute; they take 20 times as long as LiteRT. None:
-            all.
+        limit: how many images model and reference compute, which take 20 times as long as LiteRT: with labels, chosen
+            at random, always the same ones, else the first. None: all.
+        update: None, or called with the number of images done, for progress.
 
     Returns:
         `Verification`.
     """
     runtime = Runtime(blob, threads)
     step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)
-    differences, classes = [], {"keras": [], "reference": [], "litert": []}
+    chosen = _chosen(len(labels), limit) if labels is not None and limit is not None else None
+    differences, classes, compared, count = [], {"keras": [], "reference": [], "litert": []}, [], 0
     for batch in [images] if isinstance(images, np.ndarray) else images:
         for start in range(0, len(batch), batch_size):
             part = batch[start : start + batch_size]
             pixels = pixels_of(graph, part)
-            logits = {"litert": runtime.run(pixels)}
-            if limit is None or sum(map(len, differences)) < limit:
-                logits["keras"] = np.asarray(model(part, training=False))
-                logits["reference"] = reference.run(graph, pixels)
-                distance = logits["reference"].astype(np.float64) - logits["litert"]
-                differences.append(np.abs(distance).max(axis=-1) / step)
-            for name, values in logits.items():
-                classes[name].append(values.argmax(axis=-1))
-    differences = np.concatenate(differences)
+            integers = runtime.run(pixels)
+            classes["litert"].append(integers.argmax(axis=-1))
+            places = np.arange(count, count + len(part))
+            some = places < (np.inf if limit is None else limit) if chosen is None else chosen[places]
+            if some.any():
+                expected = reference.run(graph, pixels[some])
+                differences.append(np.abs(expected.astype(np.float64) - integers[some]).max(axis=-1) / step)
+                classes["reference"].append(expected.argmax(axis=-1))
+                classes["keras"].append(np.asarray(model(part[some], training=False)).argmax(axis=-1))
+            compared.append(some)
+            count += len(part)
+            if update is not None:
+                update(count)
+    differences, compared = np.concatenate(differences), np.concatenate(compared)
     classes = {name: np.concatenate(values) for name, values in classes.items()}
-    count, compared = len(classes["litert"]), len(differences)
-    top1 = {n: float((c == labels).mean()) for n, c in classes.items() if labels is not None and len(c) == count}
+    alike = {**classes, "litert": classes["litert"][compared]}
+    top1, compared_top1 = {}, {}
+    if labels is not None:
+        compared_top1 = {name: float((c == labels[compared]).mean()) for name, c in alike.items()}
+        top1 = compared_top1 if compared.all() else {"litert": float((classes["litert"] == labels).mean())}
     return Verification(
-        count, compared, float((differences == 0).mean()), float(differences.max()),
-        float((classes["keras"] == classes["litert"][:compared]).mean()), top1, not is_packed(graph),
+        count, len(differences), float((differences == 0).mean()), float(differences.max()),
+        float((alike["keras"] == alike["litert"]).mean()), top1, compared_top1, not is_packed(graph),
     )  # fmt: skip
+
+
+def _chosen(count, limit):
+    """bool (count,): which images are compared, `limit` of them."""
+    found = np.zeros(count, bool)
+    found[np.random.default_rng(0).permutation(count)[:limit]] = True
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +138,12 @@ class Agreement:
         )
 
 
-def agreements(graph, blob, pixels, threads=1):
+def agreements(graph, blob, pixels, threads=1, update=None):
     """Measured and not promised: an `Agreement` for each of LiteRT's kernels on CPUs.
 
     Args:
         graph: `IntGraph`. blob: `write(graph)`. pixels: integers of its input, (n, height, width, channels).
+        update: None, or called with the share that is done, for progress.
     """
     expected = reference.run(graph, pixels).reshape(len(pixels), -1)
     step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)
@@ -126,6 +153,8 @@ def agreements(graph, blob, pixels, threads=1):
         distance = np.abs(computed.astype(np.float64) - expected).max(axis=1) / step
         same = (computed.argmax(axis=1) == expected.argmax(axis=1)).mean()
         found.append(Agreement(kernels, len(pixels), float((distance == 0).mean()), float(distance.max()), float(same)))
+        if update is not None:
+            update(len(found) / len(KERNELS))
     return found
 
 

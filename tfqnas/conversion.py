@@ -1,5 +1,6 @@
 """Any Keras model becomes the same model with quantized layers."""
 
+import collections
 import itertools
 
 import keras
@@ -30,11 +31,12 @@ def quantize(model, weights=None, inputs=None, skip=(), end_bits=8, integer_awar
         model: functional or Sequential `keras.Model` with one input and one output, of Conv2D, DepthwiseConv2D,
             Dense, BatchNormalization, ReLU, Activation (relu, relu6, hard_silu, hard_sigmoid, softmax), Softmax, Add,
             Multiply, GlobalAveragePooling2D, AveragePooling2D, MaxPooling2D, ZeroPadding2D, Flatten, Reshape,
-            Resizing, UpSampling2D, `tfqnas.layers.DepthToSpace`, Dropout and the quantized layers of tfqnas.
+            Resizing, UpSampling2D, `tfqnas.layers.DepthToSpace`, Dropout and the quantized layers of tfqnas. Of Keras'
+            operations sums and products of two tensors and activations, which become layers (`as_layers`).
         weights: prototype `Quantizer` of the kernels, such as `LSQ(bits=4)`, or None.
         inputs: prototype of the inputs, such as `LSQ(bits=4, signed=None)`, which is signed where its tensor is.
-        skip: names of layers that keep float weights and inputs; integer models give them 8 bits.
-        end_bits: bit width of the first and the last ones; None: as all others.
+        skip: name or names of layers that keep float weights and inputs; integer models give them 8 bits.
+        end_bits: bit width of the first and the last ones, 2 to 16; None: as all others.
         integer_aware: put 8-bit quantizers (`Calibrated`) where an integer model rounds besides: residual stream,
             squeeze-excite, pooling, before h-swish, at the output; and to the weights of layers without a quantizer
             (`MinMax`, by channel). Evaluation and finetuning then see what the exported file computes. Quantizers
@@ -45,9 +47,12 @@ def quantize(model, weights=None, inputs=None, skip=(), end_bits=8, integer_awar
 
     Raises:
         UnsupportedModelError: for a layer or a connection with no integer form, with its name and type.
-        ValueError: for a name in `skip` that no layer with weights to quantize has.
+        ValueError: for a name in `skip` that no layer with weights to quantize has, and for other `end_bits`.
     """
-    model = _with_separate_activations(model)
+    if end_bits is not None and (not isinstance(end_bits, int) or not 2 <= end_bits <= 16):
+        raise ValueError(f"end_bits: expected a whole number from 2 to 16, or None, received {end_bits!r}")
+    skip = (skip,) if isinstance(skip, str) else skip
+    model = _with_separate_activations(as_layers(model))
     if weights is not None or inputs is not None:
         model = _with_quantizers(model, weights, inputs, skip, end_bits)
     return _integer_aware(model) if integer_aware else model
@@ -67,8 +72,9 @@ def rebuilt(model, replace=None, call=None):
 
     def clone_layer(layer):
         copy = replace(layer) if replace else None
-        copy = copy or type(layer).from_config(layer.get_config())
-        replaced[id(layer)] = layer, copy
+        copy = copy or _copy(layer)
+        if isinstance(copy, keras.layers.Layer):
+            replaced[id(layer)] = layer, copy
         return copy
 
     def call_layer(layer, *args, **kwargs):
@@ -76,11 +82,115 @@ def rebuilt(model, replace=None, call=None):
 
     copy = keras.models.clone_model(model, clone_function=clone_layer, call_function=call_layer)
     for layer, twin in replaced.values():
-        values = {variable.path.removeprefix(layer.path): variable for variable in layer.weights}
+        values = {v.path.removeprefix(layer.path): v for v in getattr(layer, "weights", ())}
         for variable in twin.weights:
             if (source := values.get(variable.path.removeprefix(twin.path))) is not None:
                 variable.assign(source)
     return copy
+
+
+def _copy(layer):
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise graph.unsupported(layer, f"its configuration does not make it again ({reason})") from None
+
+
+# Operations on tensors (`keras.ops`, `y + x`, `keras.activations.relu(x)`), by their types' names.
+_ACTIVATIONS = {
+    "Relu": "relu", "Relu6": "relu6", "HardSilu": "hard_silu", "HardSigmoid": "hard_sigmoid", "Softmax": "softmax"
+}  # fmt: skip
+_OF_TWO = {"Add": keras.layers.Add, "Multiply": keras.layers.Multiply}
+_PASSED = object()  # stands for an operation that the layer behind it computes
+
+
+def as_layers(model):
+    """The model, or where it has operations on tensors, a copy with layers in their places.
+
+    Sums and products of two tensors, relu, relu6, h-swish, the hard sigmoid, also as `relu6(x + 3) / 6`, and softmax.
+
+    Raises:
+        UnsupportedModelError: for another operation, with its name and type.
+    """
+    nodes = graph.nodes_of(model)
+    for node in nodes:
+        if isinstance(node.operation, keras.layers.Lambda):
+            raise graph.unsupported(node.operation, "a function, expected layers that say what they compute")
+    operations = [node for node in nodes if not isinstance(node.operation, keras.layers.Layer)]
+    if not operations:
+        return model
+    twins = _hard_sigmoids(model, nodes)
+    for node in operations:
+        if id(node.operation) not in twins:
+            twins[id(node.operation)] = _layer_of(node)
+
+    def call(layer, *args, **kwargs):
+        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, keras.KerasTensor)]
+        if layer is _PASSED:
+            return tensors[0]
+        if id(layer) not in made:
+            return layer(*args, **kwargs)
+        return layer(tensors if len(tensors) > 1 else tensors[0])
+
+    made = {id(layer) for layer in twins.values()}
+    return rebuilt(model, lambda layer: twins.get(id(layer)), call)
+
+
+def _layer_of(node):
+    """The layer that computes what an operation does."""
+    operation, kind = node.operation, type(node.operation).__name__
+    shapes = [tuple(t.shape[1:]) for t in node.input_tensors]
+    if kind in _OF_TWO:
+        if len(shapes) != 2 or len(shapes[0]) != len(shapes[1]):
+            received = " and ".join(map(str, shapes)) if len(shapes) > 1 else f"{shapes[0]} and a constant"
+            raise graph.unsupported(operation, f"expected two tensors of as many axes, received {received}")
+        return _OF_TWO[kind](name=operation.name)
+    if kind == "ReLU":  # of keras.activations.relu
+        settings = {name: getattr(operation, name) for name in ("max_value", "negative_slope", "threshold")}
+        return keras.layers.ReLU(**settings, name=operation.name)
+    if kind in _ACTIVATIONS and getattr(operation, "axis", -1) == -1:
+        return keras.layers.Activation(_ACTIVATIONS[kind], name=operation.name)
+    known = ", ".join(sorted({*_OF_TWO, *_ACTIVATIONS}))
+    raise graph.unsupported(operation, f"an operation, expected layers or one of {known}")
+
+
+def _hard_sigmoids(model, nodes):
+    """`{id of an operation or layer: what stands in its place}` where `relu6(x + 3) * (1 / 6)` is written out."""
+    by_output = {id(t): node for node in nodes for t in node.output_tensors}
+    uses = collections.Counter(id(t) for node in nodes for t in node.input_tensors)
+    uses.update(map(id, model.outputs))
+    calls = collections.Counter(id(node.operation) for node in nodes)
+    twins = {}
+    for last in nodes:
+        middle = by_output.get(id(last.input_tensors[0])) if last.input_tensors else None
+        first = by_output.get(id(middle.input_tensors[0])) if middle and middle.input_tensors else None
+        chain = (first, middle, last)
+        if None in chain or not _is_relu6(middle.operation):
+            continue
+        alone = all(uses[id(node.output_tensors[0])] == 1 for node in chain[:2])
+        alone &= all(calls[id(node.operation)] == 1 for node in chain)
+        scaled = _with_constant(last, "Multiply", 1 / 6) or _with_constant(last, "TrueDivide", 6.0)
+        if alone and scaled and _with_constant(first, "Add", 3.0):
+            twins[id(first.operation)] = twins[id(middle.operation)] = _PASSED
+            twins[id(last.operation)] = keras.layers.Activation("hard_sigmoid", name=last.operation.name)
+    return twins
+
+
+def _is_relu6(operation):
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.relu6
+    settings = [getattr(operation, name, None) for name in ("max_value", "negative_slope", "threshold")]
+    return type(operation).__name__ == "Relu6" or (type(operation).__name__ == "ReLU" and settings == [6.0, 0.0, 0.0])
+
+
+def _with_constant(node, kind, number):
+    """Whether a node is an operation of this kind on one tensor and this number, a division by it."""
+    values = (*node.arguments.args, *node.arguments.kwargs.values())
+    numbers = [x for x in values if isinstance(x, int | float)]
+    if type(node.operation).__name__ != kind or len(node.input_tensors) != 1 or len(numbers) != 1:
+        return False
+    return abs(numbers[0] - number) < 1e-6 and (kind != "TrueDivide" or values[-1] is numbers[0])
 
 
 def _with_separate_activations(model):
@@ -196,7 +306,7 @@ def _integer_aware(model):
                 layer = shared.get(id(stream)) or stored(site.name)
                 shared[id(stream)] = behind[id(site.tensor)] = layer
         if site.activation == "hard_swish" and site.stored_before is None:
-            negative = eight or any(q.signed is not False for q in quantizers)
+            negative = eight or any(q.below_zero for q in quantizers)
             # Below -3 h-swish is zero; below zero an unsigned quantizer clips what it gives.
             behind[id(site.before)] = stored(f"{site.name}_before", bounds=(-3.0 if negative else 0.0, None))
     for site in sites:

@@ -39,6 +39,8 @@ def read_arch(space, text):
 
 def load_model(path):
     """A model from a `.keras` file, with tfqnas' layers registered."""
+    if (suffix := pathlib.Path(path).suffix) not in (".keras", ".h5", ".hdf5"):  # the latter Keras reads as well
+        raise UserError(f"{path}: expected a .keras file, received {f'a {suffix} file' if suffix else 'another'}")
     try:
         return keras.saving.load_model(path)
     except (OSError, ValueError, TypeError) as error:

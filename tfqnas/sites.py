@@ -42,6 +42,8 @@ ACTIVATIONS = {
     "hard_sigmoid": "hard_sigmoid",
     "softmax": "softmax",
 }
+# Of convolutions, the one value that integer kernels or this exporter know.
+_ONLY = (("groups", 1), ("depth_multiplier", 1), ("dilation_rate", 1))
 # Computed by an operation of their own, from a tensor that must be known: a layer that has them inside hides it.
 SEPARATE = ("hard_swish", "softmax")
 
@@ -124,9 +126,9 @@ class _Reader:
     def read(self, node):
         layer, (tensor, *others) = node.operation, node.output_tensors
         if others:
-            raise _unsupported(layer, f"it has {1 + len(others)} outputs")
+            raise unsupported(layer, f"it has {1 + len(others)} outputs")
         if self.calls[id(layer)] > 1 and layer.weights and not isinstance(layer, Quantize):
-            raise _unsupported(layer, f"it is called {self.calls[id(layer)]} times")
+            raise unsupported(layer, f"it is called {self.calls[id(layer)]} times")
         read = [self.by_tensor[id(t)] for t in node.input_tensors]
         site, edge = self._site(layer, read, tuple(tensor.shape[1:]))
         site.tensor = tensor
@@ -149,7 +151,7 @@ class _Reader:
         own = getattr(layer, "input_quantizer", None)
         edges = [edge if own is None else own for _, edge in read]
         if own is not None and any(edge is not None for _, edge in read):
-            raise _unsupported(layer, f"its input {read[0][0].name} is quantized before it, and by it again")
+            raise unsupported(layer, f"its input {read[0][0].name} is quantized before it, and by it again")
         site = Site(layer, layer.name + (f"_{count}" if count else ""), kind, [s for s, _ in read], edges, shape)
         self.sites.append(site)
         return site
@@ -160,7 +162,7 @@ class _Reader:
             return self._new(layer, "input", [], shape), None
         (before, edge), *_ = read
         if getattr(layer, "data_format", "channels_last") != "channels_last":
-            raise _unsupported(layer, f"data format {layer.data_format}, expected channels_last")
+            raise unsupported(layer, f"data format {layer.data_format}, expected channels_last")
         if isinstance(layer, _NOTHING):
             return before, edge
         if isinstance(layer, Quantize):
@@ -177,21 +179,21 @@ class _Reader:
             return self._sum(layer, read), None
         if type(layer) in _SPATIAL:
             if _SPATIAL[type(layer)] in _POOLS.values() and getattr(layer, "padding", None) not in ("same", "valid"):
-                raise _unsupported(layer, f"padding {layer.padding}, expected same or valid")
+                raise unsupported(layer, f"padding {layer.padding}, expected same or valid")
             return self._new(layer, _SPATIAL[type(layer)], read, shape), None
         if isinstance(layer, _RESIZERS):
             return self._new(layer, _resize(layer), read, shape), None
         if isinstance(layer, _RESHAPES):
             if None in shape:
-                raise _unsupported(layer, f"its output is {shape}, expected known sizes")
+                raise unsupported(layer, f"its output is {shape}, expected known sizes")
             # One pixel is one pixel, whatever the axes: only what mixes pixels and channels is an operation.
             alias = shape == before.shape or (_pixels(before.shape) == 1 and shape == (before.channels,))
             return (before, edge) if alias else (self._new(layer, "reshape", read, shape), None)
-        raise _unsupported(layer, "")
+        raise unsupported(layer, "")
 
     def _quantize(self, layer, before, edge):
         if edge is not None:
-            raise _unsupported(layer, f"{before.name}, which it follows, is quantized already")
+            raise unsupported(layer, f"{before.name}, which it follows, is quantized already")
         whole = layer.quantizer.bits == 8 and not before.branched and before.kind != "input"
         if not whole or before.stored is not None:
             return before, layer.quantizer
@@ -202,11 +204,15 @@ class _Reader:
         kind, before = CONVOLUTIONS[type(layer)], read[0][0]
         if kind == "fully_connected" and len(shape) > 1:
             if len(shape) != 3:
-                raise _unsupported(layer, f"its input is {before.shape}, expected channels or an image")
+                raise unsupported(layer, f"its input is {before.shape}, expected channels or an image")
             kind = "conv_2d"  # for each pixel by itself
         activation = _activation(layer)
+        for setting, only in _ONLY:
+            received = getattr(layer, setting, only)
+            if {*received} != {only} if isinstance(received, list | tuple) else received != only:
+                raise unsupported(layer, f"{setting} {received}, expected {only}")
         if activation in SEPARATE:
-            raise _unsupported(
+            raise unsupported(
                 layer, f"{activation} inside of the layer: expected a layer of its own behind it, as "
                 "tfqnas.quantize makes it"
             )  # fmt: skip
@@ -217,18 +223,18 @@ class _Reader:
     def _sum(self, layer, read):
         kind, shapes = _SUMS[type(layer)], [site.shape for site, _ in read]
         if len(read) != 2:
-            raise _unsupported(layer, f"it reads {len(read)} tensors, expected 2")
+            raise unsupported(layer, f"it reads {len(read)} tensors, expected 2")
         alike = len(shapes[0]) == len(shapes[1]) and all(
             a == b or (kind == "mul" and 1 in (a, b)) for a, b in zip(*shapes, strict=True)
         )
         if not alike:
-            raise _unsupported(layer, f"it reads tensors of {shapes[0]} and {shapes[1]}")
+            raise unsupported(layer, f"it reads tensors of {shapes[0]} and {shapes[1]}")
         return self._new(layer, kind, read, np.broadcast_shapes(*shapes))
 
     def _norm(self, layer, read):
         (before, _) = read[0]
         if layer.axis not in (-1, len(layer.input.shape) - 1, [-1], [len(layer.input.shape) - 1]):
-            raise _unsupported(layer, f"axis {layer.axis}, expected the last one")
+            raise unsupported(layer, f"axis {layer.axis}, expected the last one")
         if self._absorbs(*read[0], CONVOLUTIONS.values()) and before.norm is None and before.stored is None:
             before.norm = layer
             return before
@@ -261,7 +267,7 @@ class _Reader:
     def _unit(self, layer, read):
         before = read[0][0]
         if len(before.shape) != 3:
-            raise _unsupported(layer, f"it does not directly follow a Dense layer or a convolution but {before.name}")
+            raise unsupported(layer, f"it does not directly follow a Dense layer or a convolution but {before.name}")
         return self._new(layer, "depthwise_conv_2d", read, before.shape)
 
 
@@ -272,10 +278,10 @@ def _pixels(shape):
 def _resize(layer):
     if layer.interpolation not in _RESIZES:
         expected = ", ".join(sorted(_RESIZES))
-        raise _unsupported(layer, f"interpolation {layer.interpolation}, expected one of {expected}")
+        raise unsupported(layer, f"interpolation {layer.interpolation}, expected one of {expected}")
     for setting in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
         if getattr(layer, setting, False):
-            raise _unsupported(layer, f"{setting}, expected none")
+            raise unsupported(layer, f"{setting}, expected none")
     return _RESIZES[layer.interpolation]
 
 
@@ -283,19 +289,20 @@ def _activation(layer):
     if isinstance(layer, keras.layers.ReLU):
         kind = {None: "relu", 6.0: "relu6"}.get(layer.max_value)
         if kind is None or layer.negative_slope or layer.threshold:
-            raise _unsupported(layer, "a ReLU with other settings than max_value=6")
+            raise unsupported(layer, "a ReLU with other settings than max_value=6")
         return kind
     if isinstance(layer, keras.layers.Softmax):
         if layer.axis not in (-1, [-1]):
-            raise _unsupported(layer, f"axis {layer.axis}, expected the last one")
+            raise unsupported(layer, f"axis {layer.axis}, expected the last one")
         return "softmax"
     name = getattr(layer.activation, "__name__", str(layer.activation))
     if name not in ACTIVATIONS:
-        raise _unsupported(layer, f"activation {name}, expected one of {', '.join(sorted(ACTIVATIONS))}")
+        raise unsupported(layer, f"activation {name}, expected one of {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]
 
 
-def _unsupported(layer, why):
+def unsupported(layer, why):
+    """The error for a layer or an operation of Keras, with its name and type."""
     return UnsupportedModelError(f"layer {layer.name} ({type(layer).__name__}): no integer form{why and ': '}{why}")
 
 

@@ -3,6 +3,9 @@ import hashlib
 import pathlib
 import struct
 import subprocess
+import sys
+import threading
+import time
 import types
 
 import pytest
@@ -11,6 +14,7 @@ from tfqnas.data import prepare as module
 from tfqnas.data.prepare import check
 from tfqnas.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
@@ -27,9 +31,6 @@ def test_an_unreachable_site_says_what_to_do(tmp_path, offline):
 
 
 def test_a_site_that_never_answers_costs_no_more_than_the_patience(monkeypatch):
-    import threading
-    import time
-
     stop = threading.Event()
     monkeypatch.setattr(module, "_ask", lambda url: stop.wait(60))
     monkeypatch.setattr(module, "PATIENCE", 0.2)
@@ -41,17 +42,32 @@ def test_a_site_that_never_answers_costs_no_more_than_the_patience(monkeypatch):
     stop.set()
 
 
+def test_names_that_are_never_looked_up_do_not_keep_the_process(tmp_path):
+    code = (
+        "import socket, sys, time, runpy, tensorflow_datasets\n"
+        "socket.getaddrinfo = lambda *a, **k: time.sleep(120)\n"
+        f"sys.argv = ['prepare_data', 'cifar10', '--data_dir={tmp_path}']\n"
+        "runpy.run_path('tools/prepare_data.py', run_name='__main__')\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert time.monotonic() - began < 60
+    assert done.returncode == 1 and "cifar10 cannot be downloaded: " in done.stderr, done.stderr
+    assert ": no answer. Give this machine access" in done.stderr and "cifar-10-binary.tar.gz" in done.stderr
+
+
 @pytest.mark.parametrize("others", [False, True], ids=["nothing there", "files of another data set there"])
 def test_files_to_be_downloaded_by_hand_are_asked_for_with_the_instructions(tmp_path, others):
     if others:
         (tmp_path / "downloads/manual").mkdir(parents=True)
         (tmp_path / "downloads/manual/other.gz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"(?s)imagenet2012 has to be downloaded by hand into .*manual.*ILSVRC2012_img"):
+    expected = r"(?s)imagenet2012 has to be downloaded by hand into .*manual \(not there: ILSVRC\S+, .*_img_val.tar"
+    with pytest.raises(UserError, match=expected):
         check("imagenet2012", str(tmp_path), print)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(tmp_path):
-    with pytest.raises(UserError, match="near: fashion_mnist"):
+    with pytest.raises(UserError, match=r"^NAME: expected the name of a TFDS data set \(near: fashion_mnist"):
         check("fashion-mnist", str(tmp_path), print)
 
 

@@ -224,9 +224,7 @@ def test_a_measurement_by_the_app_leaves_nothing_behind(fake):
     there = f"/data/local/tmp/tfqnas_{latency.Model.read(path).digest}.tflite"
     assert calls[0] == f"push {path} {there}"
     started = next(number for number, call in enumerate(calls) if "am start" in call)
-    assert calls[started].endswith(
-        f"--es args '--graph={there} --num_threads=4 --num_runs=50 --use_xnnpack=true'"
-    )
+    assert calls[started].endswith(f"--es args '--graph={there} --num_threads=4 --num_runs=50 --use_xnnpack=true'")
     assert calls[started - 1].endswith(" -c") and "logcat" in calls[started - 1]  # an old result is never read
     assert calls[-2:] == [f"shell am force-stop {android.PACKAGE}", f"shell rm -f {there}"]
     assert not fake.left()
@@ -340,8 +338,9 @@ def test_the_app_is_installed_or_asked_for(fake):
         pass
     failure = "adb: failed to install app.apk: Failure [INSTALL_FAILED_NO_MATCHING_ABIS: Failed to extract, res=-113]"
     fake.be(installed=False, install=failure)
-    with pytest.raises(UserError, match="INSTALL_FAILED_NO_MATCHING_ABIS.*: it was built for another"), fake.device(
-        apk=str(apk)
+    with (
+        pytest.raises(UserError, match="INSTALL_FAILED_NO_MATCHING_ABIS.*: it was built for another"),
+        fake.device(apk=str(apk)),
     ):
         pass
     with pytest.raises(UserError, match="none.apk: no such file"):
@@ -363,7 +362,7 @@ def row(**changes):
 def test_a_table_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "new" / "latency.csv"
     table = latency.LatencyTable(path)
-    rows = [row(avg_us=2950340.0, runs=50, p95_us=62), row(threads=1, status="failed: it, \"said\"")]
+    rows = [row(avg_us=2950340.0, runs=50, p95_us=62), row(threads=1, status='failed: it, "said"')]
     for one in rows:
         table.append(one)
     assert latency.LatencyTable(path).rows == rows == table.rows
@@ -494,6 +493,8 @@ def test_this_computer_is_measured_by_litert_benchmark(tiny_file, tmp_path):
     found = host.measure(latency.Model.read(tiny_file), "cpu", threads=1)
     assert found.runs == 3 and found.min_us <= found.median_us <= found.max_us and found.init_us > 0
     assert found.memory_MB is None
+    # Less than the 10 us to which litert-benchmark rounds, and not a multiple of them.
+    assert 0 < found.min_us < 1000 and any(us % 10 for us in (found.avg_us, found.median_us, found.max_us))
     with pytest.raises(UserError, match="accelerator cpu_no_xnnpack: on this computer expected one of cpu, gpu"):
         host.measure(latency.Model.read(tiny_file), "cpu_no_xnnpack", threads=1)
     (tmp_path / "cut.tflite").write_bytes(tiny_file.read_bytes()[:40])
@@ -511,6 +512,9 @@ def test_what_the_gpu_of_this_computer_leaves_to_the_cpu_is_invalid():
     for part in ({"fully_accelerated": False}, {"accelerators": ["GPU", "CPU"]}):
         with pytest.raises(MeasurementInvalid, match="fall-back to CPU"):
             host_benchmark.figures(whole | part, "gpu")
+    result["latency"] |= {"avg_ms": 0.0, "min_ms": 0.0, "median_ms": 0.0}
+    with pytest.raises(MeasurementInvalid, match="faster than litert-benchmark's times"):
+        host_benchmark.figures(result, "cpu")
 
 
 # -- the tool -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from tests.export.conftest import images
 from tflite_export import ExportError, export, reference, ties
+from tflite_export.explain import costliest, explain
 from tflite_export.folding import folded
 from tflite_export.int_graph import pixels_of, ratios, with_interface
 from tflite_export.lower import check, lower, saturated
@@ -18,7 +19,7 @@ from tflite_export.writer import write
 from tfqnas import layers
 from tfqnas.errors import UserError
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ
+from tfqnas.quantizers import LSQ, Quantizer
 from tfqnas.sites import sites_of
 from tfqnas.supernet import initialize
 
@@ -239,8 +240,12 @@ def test_verify_sees_a_difference_and_a_loss(subnets):
     graph = lower(model, x)
     good = verify(model, graph, write(graph), x, labels)
     assert good.identical == 1 and good.largest_difference == 0 and good.top1["keras"] == 1
-    some = verify(model, graph, write(graph), x, labels, limit=8, batch_size=8)
+    calls = []
+    some = verify(model, graph, write(graph), x, labels, limit=8, batch_size=8, update=calls.append)
     assert (some.images, some.compared, set(some.top1)) == (len(x), 8, {"litert"})
+    assert set(some.record()["compared"]) == {"keras", "reference", "litert", "images"}
+    assert some.record()["images"] == len(x)
+    assert calls == list(range(8, 49, 8)) and "compared" not in good.record()
     assert good.problem(100) is None and "identical in 100.00%" in str(good)
 
     weights = graph.tensors["classifier/weights"]
@@ -289,7 +294,7 @@ def test_what_has_no_exact_integers_is_refused_with_layer_and_value(change, mess
         (keras.layers.Conv2DTranspose(3, 3, name="up"), r"layer up \(Conv2DTranspose\): no integer form"),
         (keras.layers.Activation("tanh", name="t"), r"layer t \(Activation\).*activation tanh, expected one of"),
         (keras.layers.ReLU(max_value=4, name="r"), r"layer r \(ReLU\).*max_value"),
-        (keras.layers.Conv2D(4, 3, dilation_rate=2, name="d"), "layer d: groups or dilation"),
+        (keras.layers.Conv2D(4, 3, dilation_rate=2, name="d"), r"d \(Conv2D\).*dilation_rate \(2, 2\), expected 1"),
     ],
 )
 def test_layers_without_an_integer_form_are_named(layer, message):
@@ -345,6 +350,30 @@ def test_quantizers_that_int8_does_not_hold_are_refused(weights, inputs, message
         lower(chain(keras.layers.Conv2D(6, 3), inner), images((7, 5, 2)))
 
 
+class PowersOfTwo(Quantizer):
+    """Levels that are no multiples of one step."""
+
+    def set_from(self, x):
+        pass
+
+    def fake_quantize(self, x, batched):
+        return keras.ops.sign(x) * 2 ** keras.ops.round(keras.ops.log2(keras.ops.abs(x) + 1e-3))
+
+
+class Levels(PowersOfTwo):
+    def to_integers(self, x):
+        raise TypeError("levels without a step")
+
+
+@pytest.mark.parametrize("place", ["weight_quantizer", "input_quantizer"])
+@pytest.mark.parametrize("kind", [PowersOfTwo, Levels])
+def test_a_non_uniform_quantizer_is_refused(kind, place):
+    quantizers = {"weight_quantizer": LSQ(4), "input_quantizer": LSQ(4), place: kind(4)}
+    model = chain(keras.layers.Conv2D(6, 3), QuantConv2D(5, 1, **quantizers, name="inner"))
+    with pytest.raises(ExportError, match=f"layer inner, {place}: {kind.__name__} is non-uniform"):
+        lower(model, images((7, 5, 2)))
+
+
 def test_sequential_models_are_exact():
     layers = [keras.layers.Conv2D(6, 3, activation="relu"), quantized(name="inner")]
     layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)]
@@ -358,6 +387,11 @@ def test_sequential_models_are_exact():
 @pytest.mark.parametrize(
     ("normalization", "message"),
     [
+        (128, r"expected two numbers, \(mean, divisor\) of the pixels, received 128"),
+        (None, "expected two numbers, .*received None"),
+        ("imagenet", "expected two numbers, .*received 'imagenet'"),
+        ((1, 2, 3), "expected two numbers"),
+        (("a", "b"), "expected two numbers"),
         (((1, 2, 3), (4, 5, 6)), r"one value for all channels.*such as \(x - 2\) / 5"),
         ((300, 128), r"no pixel value.*\(x - 255\) / 128 has"),
         ((128, 0), "expected a positive divisor"),
@@ -369,12 +403,81 @@ def test_normalisations_without_exact_integers_are_refused(normalization, messag
         lower(model, images((7, 5, 2)), normalization=normalization)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: None, r"expected float32 \('n', 12, 12, 1\), received None"),
+        (lambda x: (x * 128 + 128).astype(np.uint8), r"expected \(pixel - 128\) / 128, .* whole numbers from 0"),
+        (lambda x: x * 128 + 128, r"expected \(pixel - 128\) / 128, from -1 to 0.99.* received values from .* to 25"),
+        (lambda x: "a text", "calibration images: expected an array"),
+        (lambda x: [x[0], x[0, :3]], "calibration images: expected an array"),
+    ],
+    ids=["none", "bytes", "pixels", "text", "ragged"],
+)
+def test_other_things_than_normalised_images_are_refused(change, message, subnets):
+    model = subnets(4)
+    with pytest.raises(ExportError, match=message):
+        export(model, change(images(model.input_shape[1:])))
+
+
+def test_arguments_of_an_export(subnets):
+    model = subnets(4)
+    x = images(model.input_shape[1:], 8)
+    known = {"accuracy": np.float32(0.5), "epochs": np.int64(3), "steps": np.arange(2), "of": (1, 2)}
+    blob = export(model, list(x), output_type="float", metadata=known)
+    assert Runtime(blob).output["dtype"] == np.float32
+    stored = json.loads(Runtime(blob).metadata["tfqnas"])
+    assert stored == {"accuracy": 0.5, "epochs": 3, "steps": [0, 1], "of": [1, 2], "normalization": "(x - 128) / 128"}
+    stored = json.loads(Runtime(export(model, x, normalization=(100, 127))).metadata["tfqnas"])
+    assert stored == {"normalization": "(x - 100) / 127"}
+    with pytest.raises(ValueError, match="expected int8 or uint8 in, int8 or float32 out, received int8 and half"):
+        export(model, x, output_type="half")
+    with pytest.raises(ExportError, match="calibration: expected one of min_max, percentile, mse, received 'max'"):
+        export(model, x, method="max")
+    with pytest.raises(ExportError, match="metadata: expected what JSON holds"):
+        export(model, x, metadata={"model": model})
+
+
+def test_images_of_any_size_are_refused():
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.Dense(3)(pooled(keras.layers.Conv2D(4, 3)(inputs))), name="any")
+    with pytest.raises(ExportError, match=r"any: expected images of one size, its input is \(None, None, 3\)"):
+        lower(model, images((8, 8, 3)))
+
+
 def test_images_that_calibrate_nothing_are_refused(subnets):
     x = images(subnets(4).input_shape[1:])
     with pytest.raises(ExportError, match="received 0 of"):
         lower(subnets(4), x[:0])
     with pytest.raises(ExportError, match="expected finite values"):
         lower(subnets(4), np.where(np.arange(len(x))[:, None, None, None] == 3, np.nan, x))
+
+
+def test_the_images_compared_are_not_the_first(subnets, monkeypatch):
+    """A folder's split is sorted by class."""
+    model = subnets(4)
+    x = images(model.input_shape[1:])
+    graph, seen, run = lower(model, x), [], reference.run
+    monkeypatch.setattr(reference, "run", lambda graph, pixels: seen.append(pixels) or run(graph, pixels))
+    for _ in range(2):
+        assert verify(model, graph, write(graph), x, np.arange(len(x)), limit=8).compared == 8
+    pixels = pixels_of(graph, x)
+    places = [int(np.flatnonzero((pixels == one).all((1, 2, 3)))[0]) for one in np.concatenate(seen)]
+    assert places[:8] == places[8:] and max(places) > 24 and len({*places}) == 8
+
+
+def test_explaining_ends_with_the_layer_that_costs_most():
+    model, x = chain(keras.layers.Conv2D(6, 3, activation="relu"), quantized(name="inner")), images((7, 5, 2))
+    labels = np.asarray(model(x)).argmax(1)
+    model.get_layer("inner").input_quantizer.step.assign(100.0)  # all of it is zero
+    graph, parts = lower(model, x), []
+    labels = np.asarray(model(x)).argmax(1)
+    records, accuracy = explain(model, graph, x, labels, parts.append)
+    assert accuracy == 1 and parts == [0.25, 0.5, 0.75, 1.0] and len(records) == 4
+    assert costliest(records, accuracy).startswith("no layer alone costs accuracy; most noise: ")
+    records[2]["alone"], records[1]["alone"] = 0.5, 0.75
+    line = costliest(records, accuracy)
+    assert line == f"costs most: {records[2]['layer']}, 50.00 points of the Keras model's 100.00% on these images"
 
 
 def test_images_of_another_size_are_refused(subnets):

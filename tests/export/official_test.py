@@ -92,6 +92,8 @@ def computed(graph, op, values):
         "pad": lambda: tf.pad(x, ((0, 0), *op.options["paddings"], (0, 0))),
         "reshape": lambda: tf.reshape(x, (-1, *shape)),
         "resize_nearest": lambda: tf.raw_ops.ResizeNearestNeighbor(images=x, size=shape[:2], half_pixel_centers=True),
+        "resize_bilinear": lambda: tf.raw_ops.ResizeBilinear(images=x, size=shape[:2], half_pixel_centers=True),
+        "depth_to_space": lambda: tf.nn.depth_to_space(x, op.options["block_size"]),
     }[op.kind]()
 
 
@@ -235,6 +237,17 @@ def test_operations_of_other_models_agree_within_a_step():
             variable.assign_add(rng.normal(size=variable.shape) * 0.1)
     kinds = assert_agree(ready(model, x), x)
     assert kinds >= {"max_pool_2d", "average_pool_2d", "pad", "reshape", "resize_nearest", "softmax"}
+
+
+@pytest.mark.parametrize("kind", ["resize_bilinear", "depth_to_space"])
+def test_operations_of_super_resolution_agree_within_a_step(kind):
+    from tests.conversion_test import quantized, ready
+    from tests.export.lower_test import bilinear, functional, super_resolution
+
+    x = images((6, 6, 4))
+    model = functional({"resize_bilinear": bilinear, "depth_to_space": super_resolution}[kind])
+    for trained in (model, ready(quantized(model), x)):
+        assert kind in assert_agree(trained, x)
 
 
 def test_a_dense_layer_with_one_scale_agrees_as_a_dense_layer():

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conversion_test import SHAPE, quantized, ready, residual_model
+from tests.conversion_test import SHAPE, of_operations, quantized, ready, residual_model
 from tests.export.conftest import images
 from tests.export.lower_test import assert_exact, conv
 from tflite_export import ExportError, snap_biases
+from tflite_export.explain import explain
 from tflite_export.lower import lower
 from tfqnas import layers, quantize
 from tfqnas.quantizers import Calibrated
@@ -61,3 +62,26 @@ def test_additions_whose_quantizers_differ_are_refused():
     initialize(model, images((6, 6, 4)))
     with pytest.raises(ExportError, match="layer sum.*one grid, but c0 and c1 have quantizers that differ"):
         lower(model, images((6, 6, 4)))
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+def test_models_of_operations_are_exact(bits):
+    x = images(SHAPE)
+    model = of_operations()
+    for variable in model.variables:  # else all probabilities are alike
+        variable.assign_add(np.random.default_rng(3).normal(size=variable.shape) * 0.5)
+    model = ready(quantized(model, bits=bits), x) if bits else model
+    graph, _ = assert_exact(model, x)
+    assert sum(op.kind == "hard_swish" for op in graph.ops) == 1 and graph.ops[-1].kind == "softmax"
+    assert len(explain(model, graph, x, np.zeros(len(x), int))[0]) > 10
+
+
+@pytest.mark.slow
+def test_mobilenet_v3_of_keras_applications_is_exact():
+    settings = {"weights": None, "input_shape": (64, 64, 3), "include_preprocessing": False, "classes": 10}
+    model = keras.applications.MobileNetV3Small(**settings)
+    x = images((64, 64, 3), n=8)
+    for variable in model.variables:  # without spread probabilities are all one tenth
+        if "moving" not in variable.path and "gamma" not in variable.path:
+            variable.assign_add(np.random.default_rng(3).normal(size=variable.shape) * 0.1)
+    assert_exact(ready(quantized(model), x), x)

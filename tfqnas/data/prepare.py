@@ -1,12 +1,13 @@
 """Preparing a data set through TFDS, and what to do where it cannot be had."""
 
-import concurrent.futures
 import hashlib
 import pathlib
 import shutil
 import struct
 import subprocess
 import tempfile
+import threading
+import time
 import urllib.parse
 
 from tfqnas.data.tfds_sets import builder, image_and_label
@@ -31,8 +32,8 @@ def check(name, data_dir, say):
         UserError: an unknown name, no images with labels, files to be downloaded by hand that are not there,
             a site that does not answer.
     """
-    made = builder(name, data_dir)
-    image_and_label(made.info.features, name)
+    made = builder(name, data_dir, "NAME")
+    image_and_label(made.info.features, name, "NAME")
     manual = _manual(made)
     if made.is_prepared():
         say(f"{name} is prepared already: {made.data_dir}")
@@ -40,7 +41,8 @@ def check(name, data_dir, say):
         files = {url.rsplit("/", 1)[-1] for url in made.url_infos or {}}
         there = {path.name for path in manual.iterdir()} if manual.is_dir() else set()
         if not (there & files if files else there):
-            raise _by_hand(made, "they are not there")
+            missing = ", ".join(sorted(files)) or "what the instructions name"
+            raise _by_hand(made, f"not there: {missing}")
     elif missing := _not_at_hand(made, manual):
         silent = _silent_sites(missing)
         if silent and made.name == "fashion_mnist":
@@ -74,7 +76,10 @@ def prepare(made):
     except (AssertionError, tf.errors.NotFoundError) as error:
         if not made.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise
-        raise _by_hand(made, str(error).splitlines()[0]) from None
+        files = {url.rsplit("/", 1)[-1] for url in made.url_infos or {}}
+        missing = sorted(name for name in files if not (manual / name).exists())
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _by_hand(made, "; ".join([reason, *([f"not there: {', '.join(missing)}"] if missing else [])])) from None
     except (core.download_manager.NonMatchingChecksumError, core.util.DownloadError) as error:
         raise UserError(f"{made.name}: {error}") from None
 
@@ -96,14 +101,23 @@ def _not_at_hand(made, manual):
 
 
 def _silent_sites(files):
-    """What is wrong with the sites of these addresses, a line each; all are asked at once."""
+    """What is wrong with the sites of these addresses, a line each; all are asked at once.
+
+    By daemon threads: a look-up of a name cannot be stopped, and a pool would wait for it when the process ends.
+    """
     sites = {urllib.parse.urlsplit(url).netloc: url for url in files}
-    pool = concurrent.futures.ThreadPoolExecutor(len(sites) or 1)
-    asked = {site: pool.submit(_ask, url) for site, url in sites.items()}
-    concurrent.futures.wait(asked.values(), timeout=PATIENCE)
-    pool.shutdown(wait=False, cancel_futures=True)
-    answers = {site: future.result() if future.done() else "no answer" for site, future in asked.items()}
-    return [f"{site}: {problem}" for site, problem in answers.items() if problem]
+    answers = dict.fromkeys(sites, "no answer")
+
+    def ask(site, url):
+        answers[site] = _ask(url)
+
+    threads = [threading.Thread(target=ask, args=item, daemon=True) for item in sites.items()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return [f"{site}: {problem}" for site, problem in dict(answers).items() if problem]
 
 
 def _ask(url):

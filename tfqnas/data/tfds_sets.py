@@ -13,8 +13,8 @@ from tfqnas.errors import UserError
 IN_MEMORY = 2e9
 
 
-def builder(name, data_dir):
-    """The TFDS builder of a data set.
+def builder(name, data_dir, what="--dataset"):
+    """The TFDS builder of a data set. `what`: what the name is called where it was given.
 
     Raises:
         UserError: for a name that TFDS does not know, with the names nearest to it.
@@ -27,12 +27,11 @@ def builder(name, data_dir):
     except (ValueError, AssertionError) as error:  # of an unknown name, too
         known = tfds.list_builders(with_community_datasets=False)
         if name.split("/")[0].split(":")[0] in known:
-            raise UserError(f"--dataset={name}: {error}") from None
+            raise UserError(f"{what} {name}: {error}") from None
         near = difflib.get_close_matches(name, known, n=3)
         hint = f" (near: {', '.join(near)})" if near else ""
-        raise UserError(
-            f"--dataset: expected digits, a folder, or the name of a TFDS data set{hint}, received {name!r}"
-        ) from None
+        also = "digits, a folder, or " if what == "--dataset" else ""
+        raise UserError(f"{what}: expected {also}the name of a TFDS data set{hint}, received {name!r}") from None
 
 
 def load(name, config):
@@ -60,8 +59,8 @@ def load(name, config):
     return made.info.features[label].names, size[:2], *splits
 
 
-def image_and_label(features, name):
-    """Names of the one image and the one class label of a data set."""
+def image_and_label(features, name, what="--dataset"):
+    """Names of the one image and the one class label of a data set; `what` as in `builder`."""
     import tensorflow_datasets as tfds
 
     kinds = {tfds.features.Image: [], tfds.features.ClassLabel: []}
@@ -76,7 +75,7 @@ def image_and_label(features, name):
                 found[:] = [wanted]
     if len(images) != 1 or len(labels) != 1:
         raise UserError(
-            f"--dataset={name}: expected one image and one class label in each example, received "
+            f"{what} {name}: expected one image and one class label in each example, received "
             f"{', '.join(f'{key} ({type(feature).__name__})' for key, feature in features.items())}"
         )
     return images[0], labels[0]
