@@ -10,9 +10,11 @@ from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_json, read_jsonl, write_json
 from tfqnas.models import load_model, predict
 from tfqnas.progress import Progress
+from tfqnas.quantizers import BatchQuant, quantizers_of
 from tfqnas.searching import FrontSearch, front_in
-from tfqnas.subnet import extract
+from tfqnas.subnet import extract, snap_zero_points
 from tfqnas.train.calibrate import accuracy
+from tfqnas.train.stages import label
 from tfqnas.train.subnet_net import SubnetNet
 
 
@@ -31,7 +33,7 @@ class Family:
         self._searches = {}
 
     def directory(self, bits):
-        return self.run.directory / "search" / f"b{bits}"
+        return self.run.directory / "search" / label(bits)
 
     def search_work(self, bits):
         """Relative work of one search, in the unit of `Run.work`."""
@@ -65,8 +67,8 @@ class Family:
         run = self.run
         supernet = supernet or run.supernet(bits)
         front = self.front(bits)
-        chosen = {f"b{bits}_largest": run.space.largest()}
-        chosen |= {f"b{bits}_{i}": front.rows[i].arch for i in along(front.rows, self.config.models)}
+        chosen = {f"{label(bits)}_largest": run.space.largest()}
+        chosen |= {f"{label(bits)}_{i}": front.rows[i].arch for i in along(front.rows, self.config.models)}
         search = self.front_search(bits)
         records = []
         for done, (name, arch) in enumerate(chosen.items()):
@@ -88,19 +90,19 @@ class Family:
     def progress(self, stages=(), all_bits=None):
         """A `Progress` with parts for training stages, then for search and extraction of bit widths, by default all."""
         parts = [(stage.name, self.run.work(stage)) for stage in stages]
-        for bits in self.run.config.bits if all_bits is None else all_bits:
-            parts.append((f"search_b{bits}", self.search_work(bits)))
-            parts.append((f"extract_b{bits}", self.search_work(bits) / (4 if self.export else 8)))
+        for bits in self.run.bit_widths if all_bits is None else all_bits:
+            parts.append((f"search_{label(bits)}", self.search_work(bits)))
+            parts.append((f"extract_{label(bits)}", self.search_work(bits) / (4 if self.export else 8)))
         return Progress(parts)
 
     def make(self, all_bits, progress):
         """Searches the supernets of these bit widths, extracts subnets of the fronts and writes the report."""
         for bits in all_bits:
             supernet = self.run.supernet(bits)
-            with progress.part(f"search_b{bits}") as part:
+            with progress.part(f"search_{label(bits)}") as part:
                 self.search(bits, part, supernet)
                 analysing.transfer(self.run, bits, part, supernet)
-            with progress.part(f"extract_b{bits}") as part:
+            with progress.part(f"extract_{label(bits)}") as part:
                 self.extract(bits, part, supernet)
         analysing.conclude(self.run)
         self.report()
@@ -115,7 +117,7 @@ class Family:
 
     def models(self):
         """The records of all extracted models, then of finetuned ones."""
-        paths = [self.directory(bits) / "models.json" for bits in self.run.config.bits]
+        paths = [self.directory(bits) / "models.json" for bits in self.run.bit_widths]
         extracted = [record for path in paths if path.exists() for record in read_json(path)]
         return extracted + list({record["model"]: record for record in read_jsonl(self._finetuned)}.values())
 
@@ -130,7 +132,7 @@ class Family:
 
     def report(self):
         """Writes `pareto.png`, `training.png` and `report.html`."""
-        run_report.write(self.run, {bits: self.directory(bits) for bits in self.run.config.bits}, self.models())
+        run_report.write(self.run, {bits: self.directory(bits) for bits in self.run.bit_widths}, self.models())
 
 
 def extract_model(run, supernet, arch, path, more=None):
@@ -158,13 +160,23 @@ def extract_model(run, supernet, arch, path, more=None):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
         "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits),
-        **(more or {}),
+        **(more or {}), **_with_fractions(reloaded, images),
         "before": before, "after": after, "file": str(file.relative_to(run.directory)),
         "arch": json.loads(arch.to_json()), "class_names": list(run.dataset.class_names),
         "normalization": "(x - 128) / 128", "evaluation_crop": run.config.evaluation_crop,
     }  # fmt: skip
     write_json(path.with_name(f"{path.name}.json"), record)
     return record, reloaded
+
+
+def _with_fractions(model, images):
+    """The accuracy with zero points that are not rounded, as in training, for the record; empty if it has none."""
+    if not any(isinstance(quantizer, BatchQuant) for quantizer in quantizers_of(model)):
+        return {}
+    snap_zero_points(model, False)
+    found = accuracy(predict(model, images), images.labels)
+    snap_zero_points(model)
+    return {"before_snapping": found}
 
 
 def along(rows, wanted):

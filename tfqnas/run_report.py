@@ -24,6 +24,7 @@ _COLUMNS = (
     ("bits", "bits"),
     ("effective_mflops", "eff. MFLOPs", ".3f"),
     ("kB", "kB", ".1f"),
+    ("before_snapping", "fractional zero points", ".2%"),
     ("before", "test before", ".2%"),
     ("after", "test after", ".2%"),
     ("tflite_accuracy", ".tflite", ".2%"),
@@ -35,8 +36,9 @@ _COLUMNS = (
 
 
 def columns(models):
-    """Those of the table of extracted models; what a latency table predicts, where there is one."""
-    return [c for c in _COLUMNS if not c[0].startswith("predicted") or any(record.get(c[0]) for record in models)]
+    """Those of the table of extracted models, without what none of them has."""
+    sometimes = ("predicted_latency_ms", "predicted_npu_cycles", "before_snapping")
+    return [c for c in _COLUMNS if c[0] not in sometimes or any(record.get(c[0]) for record in models)]
 
 
 def note(models):

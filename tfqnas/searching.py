@@ -28,6 +28,7 @@ __all__ = ["FrontSearch", "front_in", "results_in"]
 # Spaces for which the paper gives its numbers, and how many bins and subnets others get.
 _PAPER_SPACES = ("mbv3", "mbv3_relu", "mbv2")
 _BINS, _PER_BIN = 6, 20
+_ANY_BELOW_8 = 4
 # How often the best within each budget stand in a line that stays, in the course of a search.
 _LOGGED = 10
 
@@ -44,6 +45,7 @@ class FrontSearch:
 
     def __init__(self, run, config, bits, directory):
         self.run, self.config, self.bits, self.directory = run, config, bits, directory
+        self.space = self._space()
         self._given_up = set()  # architectures whose score is an estimate
         config.check()
         try:
@@ -98,10 +100,11 @@ class FrontSearch:
         if self.table is None:
             return {}
         name = f"predicted_{TABLE_COSTS[self.table.unit]}"
-        return {name: self.table.of(arch), "latency_device": self.table.holds_for}
+        known = dataclasses.replace(arch, bits=None)
+        return {name: self.table.of(known), "latency_device": self.table.holds_for}
 
     def _costs(self, archs):
-        return self.objectives.values(np.array([self.run.space.encode(arch) for arch in archs]))
+        return self.objectives.values(np.array([self.space.encode(arch) for arch in archs]))
 
     def _with_costs(self, results):
         """The same with this search's costs, where they were written by one that knew others."""
@@ -116,18 +119,43 @@ class FrontSearch:
         """Those of other searches' results that are within the limits, with this search's costs."""
         if not results:
             return []
-        excess = self.objectives.excess(np.array([self.run.space.encode(result.arch) for result in results]))
+        excess = self.objectives.excess(np.array([self.space.encode(result.arch) for result in results]))
         return [
             Result(result.arch, result.accuracy, self.objectives.record(result.arch), result.extra)
             for result, beyond in zip(results, excess, strict=True)
             if not beyond
         ]
 
+    def _space(self):
+        """The run's space, with the bit widths alone that the search may choose."""
+        config, space = self.config, self.run.space
+        asked = {
+            "weight_bits": config.search_weight_bits, "input_bits": config.search_input_bits,
+            "bits_by": config.search_bits_by,
+        }  # fmt: skip
+        asked = {name: value for name, value in asked.items() if value}
+        if not asked:
+            return space
+        if not space.mixed:
+            raise UserError(f"--search_{next(iter(asked))}: expected a run whose space has bit widths to choose, such "
+                            f"as tiny_qfa, this one has {space.name}")  # fmt: skip
+        try:
+            return space.restricted(**asked)
+        except ValueError as error:
+            raise UserError(f"--search_{', --search_'.join(asked)}: {error}") from None
+
     def _table(self):
         config, data = self.config, self.run.dataset
         if not config.latency_table:
             return None
-        return LatencyTable.load(config.latency_table, self.run.space, self.bits, data.num_classes, data.channels)
+        # In files with a byte for each weight bit widths change no latency.
+        bits = _ANY_BELOW_8 if self.space.mixed else self.bits
+        space = self.space.without_bits()
+        return LatencyTable.load(config.latency_table, space, bits, data.num_classes, data.channels)
+
+    def _latency(self, codes):
+        """What the table says of codes, of which it knows the genes that are not of bits."""
+        return self.table.of_codes(np.asarray(codes)[:, : len(self.table.space.genes)])
 
     def _about_table(self):
         """What decides a search besides its settings: the content of the table, wherever its file is."""
@@ -139,10 +167,10 @@ class FrontSearch:
 
     def _objectives(self):
         config, data = self.config, self.run.dataset
-        costs = model_costs(self.run.space, self.bits, data.num_classes, data.channels)
-        costs["file_kB"] = functools.partial(file_kb, self.run.space, data.num_classes, data.channels)
+        costs = model_costs(self.space, None if self.space.mixed else self.bits, data.num_classes, data.channels)
+        costs["file_kB"] = functools.partial(file_kb, self.space, data.num_classes, data.channels)
         if self.table:
-            costs[TABLE_COSTS[self.table.unit]] = self.table.of_codes
+            costs[TABLE_COSTS[self.table.unit]] = self._latency
         names = [cost_of(name) for name in config.objectives if name != "accuracy"]
         limits = {flag: cost for flag, cost in LIMITS.items() if getattr(config, flag)}
         for cost, flag in [*((cost, "objectives") for cost in names), *((cost, flag) for flag, cost in limits.items())]:
@@ -150,7 +178,7 @@ class FrontSearch:
                 raise UserError(f"--{flag}: {cost} needs another --latency_table: {config.latency_table} is in "
                                 f"{self.table.unit}")  # fmt: skip
         return Objectives(
-            self.run.space, costs, tuple(names), {cost: getattr(config, flag) for flag, cost in limits.items()}
+            self.space, costs, tuple(names), {cost: getattr(config, flag) for flag, cost in limits.items()}
         )
 
     def _error(self, error):
@@ -178,7 +206,7 @@ class FrontSearch:
 
     def _bins(self):
         """Edges, or a number of bins, and how many subnets are in each."""
-        config, paper = self.config, self.run.space.name in _PAPER_SPACES
+        config, paper = self.config, self.space.name in _PAPER_SPACES
         edges = config.search_edges or config.search_bins or (PAPER_EDGES if paper else _BINS)
         return edges, config.search_per_bin or (PAPER_PER_BIN if paper else _PER_BIN)
 
@@ -190,7 +218,7 @@ class FrontSearch:
             part.log(str(quality))
             write_json(self.directory / "predictor.json", dataclasses.asdict(quality))
 
-        predictor = Predictor(self.run.space, seed=self.config.search_seed)
+        predictor = Predictor(self.space, seed=self.config.search_seed)
         return Screened(
             self.searcher, self.objectives, predictor, self.config.search_screen, on_fit=on_fit,
             estimated=self._given_up.__contains__,

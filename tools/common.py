@@ -48,6 +48,18 @@ def from_flags(config_class, holder=flags.FLAGS):
     return config_class(**values)
 
 
+def bit_width(run, flag, text):
+    """The supernet of a run that a flag names: a bit width, or "mixed".
+
+    Raises:
+        UserError: the run has no such supernet.
+    """
+    value = int(text) if str(text).isdecimal() else text
+    if value not in run.bit_widths:
+        raise UserError(f"--{flag}: expected one of this run's {list(run.bit_widths)}, received {text}")
+    return value
+
+
 def import_tensorflow():
     """Imports TensorFlow without the lines on CUDA and oneDNN that it writes whatever its log level is.
 

@@ -16,7 +16,7 @@ from tfqnas_tools import common
 MODEL = flags.DEFINE_string("model", None, "a .keras file")
 common.define_flags(DataConfig)  # for --model; a run has its own
 RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to score a subnet of one of its trained supernets")
-BITS = flags.DEFINE_integer("bits", None, "bit width of the supernet in --run_dir")
+BITS = flags.DEFINE_string("bits", None, "bit width of the supernet in --run_dir, or mixed")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "checkpoint file, or directory of a stage (the newest)")
 ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "held_out", "train"], "split to score on")
@@ -28,6 +28,7 @@ def main(argv):
         raise UserError("expected one of --model, --run_dir and --checkpoint")
     common.import_tensorflow()
     from tfqnas.train.run import Run
+    from tfqnas.train.stages import supernet_stage
 
     if MODEL.value:
         print(score_model())
@@ -35,7 +36,8 @@ def main(argv):
         print(score_subnet(*Run.of_checkpoint(CHECKPOINT.value)))
     else:
         run = Run.existing(RUN_DIR.value)
-        print(score_subnet(run, run.supernet(BITS.value), f"supernet_b{BITS.value}"))
+        bits = common.bit_width(run, "bits", BITS.value)
+        print(score_subnet(run, run.supernet(bits), supernet_stage(bits)))
 
 
 def score_model():

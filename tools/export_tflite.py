@@ -24,7 +24,7 @@ from tfqnas_tools import common, exports
 MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
 common.define_flags(DataConfig)  # for --model; a run has its own
 RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
-BITS = flags.DEFINE_integer("bits", None, "bit width of the supernet in --run_dir")
+BITS = flags.DEFINE_string("bits", None, "bit width of the supernet in --run_dir, or mixed")
 ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
 OUTPUT = flags.DEFINE_string("output", None, "the .tflite file to write", required=True)
 CALIBRATION = flags.DEFINE_enum(
@@ -168,10 +168,11 @@ def source_of_run():
 
     run = Run.existing(RUN_DIR.value)
     arch = models.read_arch(run.space, ARCH.value)
-    supernet = run.supernet(BITS.value)
+    bits = common.bit_width(run, "bits", BITS.value)
+    supernet = run.supernet(bits)
     model = extract(supernet, arch, run.recalibrate(supernet, arch))
     record = {
-        "arch_key": arch.key, "arch": json.loads(arch.to_json()), "bits": BITS.value, **run.cost(arch, BITS.value),
+        "arch_key": arch.key, "arch": json.loads(arch.to_json()), "bits": bits, **run.cost(arch, bits),
         "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
         "evaluation_crop": run.config.evaluation_crop,
     }  # fmt: skip

@@ -118,15 +118,15 @@ def networks():
     """`(space, bits, classes, channels)`."""
     if SPACE.value:
         try:
-            return spaces.get(SPACE.value), BITS.value or 4, CLASSES.value, CHANNELS.value
+            return spaces.get(SPACE.value).without_bits(), BITS.value or 4, CLASSES.value, CHANNELS.value
         except ValueError as error:
             raise UserError(f"--space: {error}") from None
     common.import_tensorflow()
     from tfqnas.train.run import Run
 
     run = Run.existing(RUN_DIR.value)
-    bits = BITS.value or next((b for b in run.config.bits if isinstance(b, int) and b < 8), 8)
-    return run.space, bits, run.dataset.num_classes, run.dataset.channels
+    bits = BITS.value or (4 if run.space.mixed else next((b for b in run.config.bits if b < 8), 8))
+    return run.space.without_bits(), bits, run.dataset.num_classes, run.dataset.channels
 
 
 def measure(todo, targets, files, meter, log):

@@ -28,7 +28,7 @@ from tfqnas.search.remote import role
 from tfqnas_tools import common, exports
 
 RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
-BITS = flags.DEFINE_list("bits", [], "bit widths to search; by default all of the run")
+BITS = flags.DEFINE_list("bits", [], "bit widths to search, or mixed; by default all of the run")
 common.define_flags(SearchConfig)
 
 
@@ -45,18 +45,16 @@ def main(argv):
     from tfqnas.train.run import Run
 
     run = Run.existing(RUN_DIR.value)
-    if not all(b.isdecimal() and int(b) in run.config.bits for b in BITS.value):
-        raise UserError(f"--bits: expected some of this run's {list(run.config.bits)}, received {BITS.value}")
+    all_bits = [common.bit_width(run, "bits", text) for text in BITS.value] or run.bit_widths
     kind = Family
     if part:
         from tfqnas_tools import machines
 
         if part == "worker":
-            machines.work(run, int(BITS.value[0]))
+            machines.work(run, all_bits[0])
             return
         kind = machines.ServedFamily
     family = kind(run, search_config, exports.export_model)
-    all_bits = [int(b) for b in BITS.value] or run.config.bits
     family.make(all_bits, family.progress(all_bits=all_bits))
     print(family.summary())
 

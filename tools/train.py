@@ -24,7 +24,7 @@ from tfqnas_tools import common, exports
 common.define_flags(RunConfig)
 common.define_flags(SearchConfig)  # not used here: one flagfile describes a whole run, for tools/run.py too
 FINETUNE_ARCH = flags.DEFINE_string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
-FINETUNE_BITS = flags.DEFINE_integer("finetune_bits", None, "bit width of the supernet it is cut from")
+FINETUNE_BITS = flags.DEFINE_string("finetune_bits", None, "bit width of the supernet it is cut from, or mixed")
 FINETUNE_EPOCHS = flags.DEFINE_float("finetune_epochs", 25.0, "epochs of the finetuning")
 FINETUNE_RATE = flags.DEFINE_float("finetune_learning_rate", 0.0016, "peak learning rate of the finetuning")
 INTEGER_AWARE = flags.DEFINE_bool(
@@ -79,11 +79,10 @@ def finetune(config, strategy):
     from tfqnas.train.training import train
 
     run = run_to_finetune(config)
-    if FINETUNE_BITS.value not in run.config.bits:
-        raise UserError(f"--finetune_bits: expected one of {list(run.config.bits)}, received {FINETUNE_BITS.value}")
+    bits = common.bit_width(run, "finetune_bits", FINETUNE_BITS.value)
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
     stage = finetuning(
-        FINETUNE_BITS.value, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value,
+        bits, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value,
         distilled=run.config.distillation != "none",
     )  # fmt: skip
     train(run, run.progress([stage]), strategy, [stage])

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
 from tfqnas import spaces
+from tfqnas.errors import UserError
 from tfqnas.train.config import RunConfig
-from tfqnas.train.stages import Stage, finetuning, schedule
+from tfqnas.train.stages import MIXED, Stage, finetuning, schedule
 
 EPOCHS = {"largest_epochs": 6.0, "largest_learning_rate": 0.4, "supernet_epochs": (3.0,),
           "supernet_learning_rate": (0.2,), "float_epochs": 0.0, "float_learning_rate": 0.5}  # fmt: skip
@@ -103,3 +105,30 @@ def test_a_float_supernet_comes_last_and_changes_nothing_before_it(settings, ini
     plain = stages(bits=(4, 2), **settings)
     made = stages(bits=(4, 2), float_supernet_epochs=2.0, float_supernet_learning_rate=0.1, **settings)
     assert made == (*plain, Stage("supernet_float", None, 2.0, 0.1, "sandwich", "in_place", init))
+
+
+def test_a_mixed_supernet_learns_in_two_phases_from_the_largest_network_in_floating_point():
+    settings = {"float_epochs": 2.0, "mixed_epochs": (3.0, 4.0), "mixed_learning_rate": (0.2, 0.1)}
+    assert schedule(RunConfig(**{**EPOCHS, **settings}), mixed=True) == (
+        Stage("float", None, 2.0, 0.5, "largest"),
+        Stage("supernet_mixed_float", MIXED, 3.0, 0.2, "sandwich", "float", "float", with_float=True),
+        Stage("supernet_mixed", MIXED, 4.0, 0.1, "sandwich", "float", "supernet_mixed_float"),
+    )
+    shorter = schedule(RunConfig(**{**EPOCHS, **settings, "mixed_epochs": (0.0, 4.0)}), mixed=True)
+    assert [(s.name, s.init, s.with_float) for s in shorter] == [
+        ("float", None, False), ("supernet_mixed", "float", False)
+    ]  # fmt: skip
+
+
+def test_without_the_network_in_floating_point_a_mixed_supernet_is_refused():
+    with pytest.raises(UserError, match="--float_epochs: expected a positive number, or --float_weights"):
+        schedule(RunConfig(**EPOCHS), mixed=True)
+
+
+def test_the_name_of_a_stage_stays_a_file_name_for_the_longest_architecture():
+    space = spaces.get("mbv3_qfa")
+    rng = np.random.default_rng(0)
+    archs = [space.sample(rng) for _ in range(20)]
+    names = [finetuning(MIXED, arch, 1.0, 0.1, integer_aware=True).name for arch in archs]
+    assert len(set(names)) == 20 and max(map(len, names)) < 200
+    assert finetuning(MIXED, archs[0], 1.0, 0.1).init == "supernet_mixed"

@@ -6,14 +6,13 @@ import json
 from tfqnas import report
 from tfqnas.analysis.agreement import agreement, in_words
 from tfqnas.analysis.ranking import common_set
-from tfqnas.analysis.supernets import name_of
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
 from tfqnas.train.run import Run
-from tfqnas.train.stages import Stage
+from tfqnas.train.stages import MIXED, Stage, label
 from tfqnas.train.training import train
 
 NAME = "alone"
@@ -42,10 +41,12 @@ class Training:
         self.arch, self._kept = arch, supernets.directory / "alone.jsonl"
         self._key = {"arch": json.loads(arch.to_json()), "bits": bits, "epochs": epochs}
         space = run.space.pruned(arch)
-        directory = supernets.directory / "alone" / f"{name_of(bits)}_{epochs:g}_epochs" / arch.key
+        directory = supernets.directory / "alone" / f"{label(bits)}_{epochs:g}_epochs" / arch.key
         # The space is read from the directory; its name stands for it wherever the run is moved to.
         config = dataclasses.replace(
-            run.config, run_dir=str(directory), space=space.name, bits=(bits,), float_epochs=0.0,
+            run.config, run_dir=str(directory), space=space.name,
+            # A mixture has its bit widths in the space, whose schedule, not used here, begins in floating point.
+            **({"float_epochs": epochs} if bits == MIXED else {"bits": (bits,), "float_epochs": 0.0}),
             float_weights="", float_supernet_epochs=0.0, largest_epochs=epochs, supernet_epochs=(0.0,),
             supernet_learning_rate=(0.0,), distribution="none",
         )  # fmt: skip
@@ -54,7 +55,7 @@ class Training:
         self.run = Run(config)
         self.run.dataset = run.dataset
         rate = run.config.largest_learning_rate
-        self.stage = Stage(f"alone_{name_of(bits)}_{arch.key}", bits, epochs, rate, "largest")
+        self.stage = Stage(f"alone_{label(bits)}_{arch.key}", bits, epochs, rate, "largest")
         self.run.stages = (self.stage,)
 
     @property
@@ -135,7 +136,7 @@ _TEXT = (
 
 
 def _bits(supernets, config):
-    return config.alone_bits or supernets.run.config.bits[0]
+    return config.alone_bits or supernets.run.bit_widths[0]
 
 
 def _chosen(supernets, config):

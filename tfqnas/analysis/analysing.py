@@ -5,10 +5,11 @@ import math
 
 from tfqnas import report
 from tfqnas.analysis.config import NAMES
-from tfqnas.analysis.supernets import Supernets, name_of
+from tfqnas.analysis.supernets import Supernets
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_json
 from tfqnas.progress import Progress
+from tfqnas.train.stages import label
 from tfqnas.train.training import train
 
 
@@ -26,7 +27,7 @@ def analyse(run, config):
     Raises:
         UserError: one that `--only` names cannot be made, or none can.
     """
-    config.check(run.config.bits)
+    config.check(run.bit_widths)
     if config.float_supernet_epochs:
         run = run.with_float_supernet(config.float_supernet_epochs, config.float_supernet_learning_rate)
     supernets = Supernets(run)
@@ -115,7 +116,7 @@ def _score(supernets, config, chosen, bits, progress):
     wanted = _wanted(supernets, config, chosen, bits)
     missing = {split: supernets.missing(bits, archs, split) for split, archs in wanted.items()}
     count, done = sum(map(len, missing.values())), 0
-    name = f"score_{name_of(bits)}"
+    name = f"score_{label(bits)}"
     if not count:
         progress.skip(name)
         return
@@ -146,7 +147,7 @@ def _progress(supernets, config, chosen, missing, alone):
     for bits in supernets.bits:
         wanted = _wanted(supernets, config, chosen, bits)
         work = sum(supernets.work(supernets.missing(bits, archs, split), split) for split, archs in wanted.items())
-        parts.append((f"score_{name_of(bits)}", max(work, 1.0)))
+        parts.append((f"score_{label(bits)}", max(work, 1.0)))
     return Progress([*parts, *((training.stage.name, training.run.work(training.stage)) for training in alone)])
 
 

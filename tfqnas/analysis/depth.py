@@ -9,7 +9,7 @@ NAME = "depth"
 
 
 def obstacle(supernets, config):
-    if any(supernets.front(bits) for bits in supernets.run.config.bits):
+    if any(supernets.front(bits) for bits in supernets.run.bit_widths):
         return None
     return f"no front: run tools/search.py --run_dir={supernets.run.directory}"
 

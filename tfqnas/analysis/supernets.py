@@ -15,6 +15,7 @@ from tfqnas.scoring.scorer import Scorer
 from tfqnas.search.config import SearchConfig
 from tfqnas.searching import FrontSearch, front_in, results_in
 from tfqnas.train.calibrate import predict
+from tfqnas.train.stages import label
 
 # Subnets that are scored together: more share more of their beginnings, a kill loses fewer.
 _TOGETHER = 12
@@ -34,7 +35,7 @@ class Supernets:
 
     def __init__(self, run):
         self.run = run
-        self.bits = (*((None,) if run.config.float_supernet_epochs else ()), *run.config.bits)
+        self.bits = (*((None,) if run.config.float_supernet_epochs else ()), *run.bit_widths)
         self._known, self._scorer, self._split = {}, (0, None), ""
 
     @property
@@ -67,7 +68,7 @@ class Supernets:
     # Fronts
 
     def search_directory(self, bits):
-        return self.run.directory / "search" / name_of(bits)
+        return self.run.directory / "search" / label(bits)
 
     def front(self, bits):
         """The `ParetoFront` of a search, None where there was none."""
@@ -84,7 +85,7 @@ class Supernets:
         Limits that depend on the bit width do not hold in it: who searches in floating point and quantizes then cannot
         apply them before.
         """
-        path = self.search_directory(self.run.config.bits[0]) / "config.json"
+        path = self.search_directory(self.run.bit_widths[0]) / "config.json"
         if self.source is not None or not path.exists():
             return None
         names = {field.name for field in dataclasses.fields(SearchConfig)}
@@ -158,7 +159,7 @@ class Supernets:
         return self._known[bits, split]
 
     def _file(self, bits, split):
-        return self.directory / "scores" / f"{name_of(bits)}_{split}.jsonl"
+        return self.directory / "scores" / f"{label(bits)}_{split}.jsonl"
 
     def _scorer_of(self, bits):
         """The `Scorer` of a supernet; one for all splits, since its pieces take long to trace."""
@@ -169,8 +170,3 @@ class Supernets:
                 lambda resolution: run.images(self._split, resolution),
             )  # fmt: skip
         return self._scorer[1]
-
-
-def name_of(bits):
-    """How a supernet is called in file names: "b4", "float"."""
-    return "float" if bits is None else f"b{bits}"

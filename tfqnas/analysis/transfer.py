@@ -17,7 +17,7 @@ _DOTS = 500
 
 def obstacle(supernets, config):
     """Why there is nothing to compare, or None."""
-    searched = [bits for bits in supernets.run.config.bits if supernets.front(bits)]
+    searched = [bits for bits in supernets.run.bit_widths if supernets.front(bits)]
     if len(searched) > 1 or (searched and supernets.float_search):
         return None
     return f"fewer than two fronts: run tools/search.py --run_dir={supernets.run.directory} for all bit widths"

@@ -61,6 +61,14 @@ class SearchConfig:
     )
     early_stopping: bool = setting(True, "give a subnet up that is behind the front by more than chance explains")
     search_seed: int = setting(0, "of the random subnets")
+    search_weight_bits: tuple[int, ...] = setting(
+        (), "mixed supernets: bit widths of weights to choose from, such as what a target supports; by default all"
+    )  # fmt: skip
+    search_input_bits: tuple[int, ...] = setting((), "the same of inputs")
+    search_bits_by: str = setting(
+        "", "mixed supernets: one bit width for each tensor, layer (weights and inputs), block or stage; by default as "
+        "in the space"
+    )  # fmt: skip
     workers: int = setting(1, "processes that score, each with its own threads; 1: this one", fixed=False)
     models: int = setting(
         4, "subnets of each front to extract, evenly spread, the most accurate always among them", fixed=False

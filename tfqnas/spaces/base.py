@@ -577,6 +577,10 @@ class SearchSpace:
             raise ValueError(f"{self.name}: bits_by: expected one of {ties}, received {bits_by!r}")
         return dataclasses.replace(self, bits_by=bits_by or self.bits_by, **changes)
 
+    def without_bits(self):
+        """The space without bit widths to choose: its genes are the first ones of this one's."""
+        return dataclasses.replace(self, weight_bits=(), input_bits=(), bits_by="tensor", fixed_bits=None)
+
     def with_float(self):
         """The space with 32, not quantized, as the last choice of all bit widths; the other choices keep their indices.
 

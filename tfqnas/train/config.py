@@ -101,8 +101,9 @@ class RunConfig(DataConfig):
             if getattr(self, name) < lowest:
                 raise UserError(f"--{name}: expected at least {lowest}, received {getattr(self, name)}")
         for name, lowest, highest in _RANGES:
-            if not lowest <= getattr(self, name) <= highest:
-                raise UserError(f"--{name}: expected {lowest} to {highest}, received {getattr(self, name)}")
+            value = getattr(self, name)
+            if not all(lowest <= v <= highest for v in (value if isinstance(value, tuple) else (value,))):
+                raise UserError(f"--{name}: expected {lowest} to {highest:g}, received {as_flag(value)}")
         if self.schedule == "direct" and self.distillation == "teacher":
             raise UserError("--distillation=teacher: with --schedule=direct no bit width has a teacher")
 
@@ -137,8 +138,12 @@ class RunConfig(DataConfig):
 _RANGES = (
     ("crop_area", 0.001, 1), ("shift", 0, 1), ("zoom", 0, 0.99), ("rotation", 0, 360), ("brightness", 0, 1),
     ("saturation", 0, 1), ("distillation_weight", 0, 1), ("dropout", 0, 0.99), ("label_smoothing", 0, 0.99),
-    ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9), ("sample_one_precision", 0, 1), ("sample_full_depth", 0, 1),
-    ("sample_full_resolution", 0, 1),
+    ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9), ("float_epochs", 0, 1e9), ("largest_epochs", 0, 1e9),
+    ("supernet_epochs", 0, 1e9), ("mixed_epochs", 0, 1e9), ("float_supernet_epochs", 0, 1e9), ("warmup_epochs", 0, 1e9),
+    ("float_learning_rate", 0, 1e3), ("largest_learning_rate", 0, 1e3), ("supernet_learning_rate", 0, 1e3),
+    ("mixed_learning_rate", 0, 1e3), ("float_supernet_learning_rate", 0, 1e3), ("weight_decay", 0, 1e3),
+    ("momentum", 0, 1), ("distillation_temperature", 1e-3, 1e3), ("sample_one_precision", 0, 1),
+    ("sample_full_depth", 0, 1), ("sample_full_resolution", 0, 1),
 )  # fmt: skip
 _CHOICES = {
     "schedule": ("inherit", "direct"),
