@@ -106,8 +106,9 @@ class ByBits(Quantizer):
 
         def quantized():
             # Copies inside of the branch: a conditional in a conditional has no gradient to what lies further out.
-            inside = tf.nest.map_structure(lambda v: tf.identity(v) if tf.is_tensor(v) else v, (parameters, codes, options))
-            return self.prototype.compute(tf.identity(x), inside[0], inside[1], batched, **inside[2])
+            outer = parameters, codes, options
+            inner = tf.nest.map_structure(lambda v: tf.identity(v) if tf.is_tensor(v) else v, outer)
+            return self.prototype.compute(tf.identity(x), inner[0], inner[1], batched, **inner[2])
 
         return tf.cond(tf.equal(bits, FLOAT), lambda: tf.identity(x), quantized)
 
