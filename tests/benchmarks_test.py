@@ -35,6 +35,8 @@ def test_the_short_form_measures_every_ratio(tmp_path):
     measured = values(result.stdout)
     assert {
         "sandwich step / four static networks",
+        "mixed sandwich of six / the six with one bit width",
+        "evaluation of a mixture / with one bit width",
         "LSQ training step / without quantizers",
         "LSQ training memory / without quantizers",
         "score of a subnet / bare forward passes",
@@ -47,7 +49,7 @@ def test_the_short_form_measures_every_ratio(tmp_path):
 def test_wrong_parts_are_refused():
     result = benchmark("--only=sandwich,lunch")
     assert result.returncode == 2
-    assert "--only: expected some of sandwich,lsq,score,depthwise,count,input, received lunch" in result.stderr
+    assert "--only: expected some of sandwich,mixed,lsq,score,depthwise,count,input, received lunch" in result.stderr
 
 
 @pytest.mark.slow
@@ -112,6 +114,27 @@ def test_wrong_parts_of_an_export_are_refused():
     result = benchmark("--only=latency,lunch", name="export")
     assert result.returncode == 2
     assert "--only: expected some of latency,products,sizes,packed,cost, received lunch" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_study_compares_quantizers_of_a_mixed_supernet_and_goes_on_where_it_stopped(tmp_path):
+    stage = {"channels": 8, "stride": 2, "depths": [1, 2], "kernels": [3, 5], "expands": [3, 4]}
+    space = {"name": "small_mixed", "resolutions": [12], "stem_channels": 8, "head_channels": 16, "stages": [stage],
+             "weight_bits": [2, 4], "input_bits": [2, 4]}  # fmt: skip
+    (tmp_path / "space.json").write_text(json.dumps(space))
+    flags = [
+        f"--run_dir={tmp_path}/study", f"--space={tmp_path}/space.json", "--batch_size=50", "--held_out=200",
+        "--recalibration_images=100", "--float_epochs=0.5", "--mixed_epochs=0,0.6", "--seeds=3", "--subnets=6",
+    ]  # fmt: skip
+    result = benchmark(*flags, name="mixed")
+    assert result.returncode == 0, result.stdout + result.stderr[-4000:]
+    rows = json.loads((tmp_path / "study/mixed.json").read_text())
+    assert [(row["inputs"], row["seed"]) for row in rows] == [("batch_quant", 3), ("lsq", 3)]
+    assert all(0 < row["lowest"] <= row["p5"] <= row["median"] <= row["p95"] <= 100 for row in rows)
+    assert (tmp_path / "study/mixed.png").stat().st_size > 10_000 and "| BatchQuant | 3 |" in result.stdout
+    scored = (tmp_path / "study/lsq_s3/mixtures.jsonl").read_text()
+    result = benchmark(*flags, name="mixed")
+    assert result.returncode == 0 and (tmp_path / "study/lsq_s3/mixtures.jsonl").read_text() == scored
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ ROOMS = {
     "family": NETWORKS | SEARCHING | {"data", "train", "models", "analysis", "run_report"} | HELPERS,
     "analysis": NETWORKS | SEARCHING | {"data", "train", "models"} | HELPERS,
     "run_report": NETWORKS | SEARCHING | {"train", "analysis"} | HELPERS,
+    "comparing": NETWORKS | SEARCHING | {"train"} | HELPERS,
     "integrations": NETWORKS | HELPERS,
     "__init__": NETWORKS | {"data", "train", "search", "models", "family"},  # by name only, on first use
 }

@@ -128,7 +128,8 @@ def test_it_trains_by_compile_and_fit(supernet, micro, smallest, rng):
 
 def test_statistics_of_another_length_are_refused(supernet, micro, smallest):
     count = len(supernet.observers)
-    with pytest.raises(ValueError, match=f"one array for each of {count} BatchNorms and quantizers, received {count - 1}"):
+    expected = f"one array for each of {count} BatchNorms and quantizers, received {count - 1}"
+    with pytest.raises(ValueError, match=expected):
         extract(supernet, micro.smallest(), smallest[1][:-1])
 
 

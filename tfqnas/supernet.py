@@ -285,5 +285,8 @@ def initialize(model, images, missing_only=False):
         images: float32 (batch, height, width, channels), normalised as in training.
         missing_only: keep the parameters of quantizers that are set already.
     """
+    images = tf.convert_to_tensor(images)
+    if not images.shape[0]:
+        raise ValueError(f"initialize: expected images (n, height, width, channels), received {tuple(images.shape)}")
     with initializing(missing_only):
-        model(tf.convert_to_tensor(images))
+        model(images)

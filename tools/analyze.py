@@ -26,12 +26,13 @@ def main(argv):
     from tfqnas.family import Family
     from tfqnas.search.config import SearchConfig
     from tfqnas.train.run import Run
+    from tfqnas.train.stages import label
 
     found = analysing.analyse(Run.existing(RUN_DIR.value), config)
     print(analysing.in_text(found))
     run = Run.existing(RUN_DIR.value)  # it may have a float supernet now
     print(f"\npictures and numbers: {run.directory}/analysis")
-    if any((run.directory / "search").glob("b*/pareto.json")):
+    if any((run.directory / "search" / label(bits) / "pareto.json").exists() for bits in run.bit_widths):
         Family(run, SearchConfig()).report()
         print(f"{run.directory}/report.html")
 

@@ -26,7 +26,7 @@ def main(argv):
     family = Family(run, search_config, exports.export_model)
     progress = family.progress(run.stages)
     train(run, progress, strategy)
-    family.make(run.config.bits, progress)
+    family.make(run.bit_widths, progress)
     print(family.summary())
 
 

@@ -122,12 +122,14 @@ class Run:
             raise UserError(f"--batch_size: expected at most the {images} training images of "
                             f"{name}, received {self.config.batch_size}")  # fmt: skip
         lowest, shorter = min(self.space.resolutions), min(self.dataset.image_size)
-        if lowest > LARGEST_ENLARGEMENT * shorter:
+        highest = LARGEST_ENLARGEMENT * shorter
+        if lowest > highest:
+            known = ", such as tiny (24 to 32)" if min(spaces.get("tiny").resolutions) <= highest else ""
             raise UserError(
                 f"--space={self.space.name}: expects images of {lowest} to {max(self.space.resolutions)} pixels, those "
                 f"of {name} have {' x '.join(map(str, self.dataset.image_size))}: enlarging them more than "
-                f"{LARGEST_ENLARGEMENT} times costs much and shows nothing new; take a space with resolutions up to "
-                f"{LARGEST_ENLARGEMENT * shorter}, such as tiny (24 to 32)"
+                f"{LARGEST_ENLARGEMENT} times costs much and shows nothing new; take a space with a resolution of at "
+                f"most {highest}{known}"
             )
 
     @functools.cached_property
