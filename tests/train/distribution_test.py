@@ -3,6 +3,7 @@
 Run as a script this file is what those processes do: `distribution_test.py mirrored` or `... worker DIRECTORY`.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -57,8 +58,9 @@ def finish(processes):
     return outputs
 
 
-def test_mirrored_update_is_that_of_the_mean_of_the_halves_gradients():
-    differences = json.loads(finish([ran(["mirrored"])])[0].splitlines()[-1])
+@pytest.mark.parametrize("kind", ["uniform", "mixed"])
+def test_mirrored_update_is_that_of_the_mean_of_the_halves_gradients(kind):
+    differences = json.loads(finish([ran(["mirrored", kind])])[0].splitlines()[-1])
     # An update moves weights by about 1e-2. The sums of the two halves are rounded in another order.
     assert differences["moved"] > 1e-3
     assert differences["replicas"] == 0
@@ -100,7 +102,7 @@ def free_ports(count):
 # What the processes do ---------------------------------------------------------------------------------------
 
 
-def mirrored():
+def mirrored(kind):
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -111,15 +113,20 @@ def mirrored():
     assert strategy.num_replicas_in_sync == 2
     from tfqnas import LSQ, Supernet, initialize
     from tfqnas.data.splits import Arrays
+    from tfqnas.quantizers import BatchQuant, ByBits
     from tfqnas.train.loop import Trainer
 
     rng = np.random.default_rng(0)
     split = Arrays(rng.integers(0, 256, (40, 12, 12, 1)).astype(np.uint8), rng.integers(0, 10, 40).astype(np.int32))
-    quantizers = {"weights": LSQ(bits=4), "inputs": LSQ(bits=4, signed=False)}
+    space, quantizers = SPACE, {"weights": LSQ(bits=4), "inputs": LSQ(bits=4, signed=False)}
+    if kind == "mixed":  # with floating point: a conditional in a conditional
+        choices = (2, 4, 32)
+        space = dataclasses.replace(SPACE, weight_bits=choices, input_bits=choices)
+        quantizers = {"weights": ByBits(LSQ(bits=4), choices), "inputs": ByBits(BatchQuant(bits=4), choices)}
 
     def trainer(strategy=None):
         with (strategy or tf.distribute.get_strategy()).scope():
-            supernet = Supernet(SPACE, num_classes=10, channels=1, dropout=0.2, **quantizers)
+            supernet = Supernet(space, num_classes=10, channels=1, dropout=0.2, **quantizers)
             initialize(supernet, rng.normal(size=(4, 12, 12, 1)).astype(np.float32))
             return Trainer(supernet, settings(), strategy)
 
@@ -127,7 +134,7 @@ def mirrored():
     for target, source in zip(one.supernet.variables, two.supernet.variables, strict=True):
         target.assign(source.numpy())
     began = [v.numpy() for v in one.supernet.variables]
-    archs = [SPACE.largest(), SPACE.smallest(), SPACE.sample(rng)]
+    archs = [space.largest(), space.smallest(), space.sample(rng)]
     weights = [0.0, 1.0, 0.5]
     batches, whole = (t._batches(split, 7, 0, STEPS) for t in (two, one))
     gradients = tf.function(one.gradients, autograph=False)
