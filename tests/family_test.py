@@ -6,7 +6,7 @@ import pytest
 
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl
-from tfqnas.search import Result
+from tfqnas.search import ParetoFront, Result
 from tfqnas.search.config import SearchConfig
 from tfqnas.train.config import RunConfig
 
@@ -45,6 +45,44 @@ def test_the_most_accurate_is_always_among_the_models():
     for best in range(9):
         chosen = along(rows(*(float(i == best) for i in range(9))), 4)
         assert best in chosen and len(chosen) == 4
+
+
+def test_a_subnet_that_is_chosen_twice_is_extracted_once_and_has_both_names(run, monkeypatch):
+    from tfqnas import family as module
+    from tfqnas.files import read_json, write_json
+
+    extracted = []
+
+    def extract_model(run, supernet, arch, path, more):
+        extracted.append(path.name)
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(f"{path.name}.keras").write_bytes(path.name.encode())
+        record = {"model": path.name, "arch_key": arch.key, "file": f"models/{path.name}.keras"}
+        write_json(path.with_name(f"{path.name}.json"), record)
+        return record, None
+
+    def export(run, record, model):
+        (run.directory / "models" / f"{record['model']}.tflite").write_bytes(b"integers")
+        return {"tflite": f"models/{record['model']}.tflite"}
+
+    monkeypatch.setattr(module, "extract_model", extract_model)
+    found = module.Family(run, SearchConfig(models=2), export)
+    rows = [Result(run.space.smallest(), 0.5, {}), Result(run.space.largest(), 0.9, {})]
+    monkeypatch.setattr(found, "front", lambda bits: ParetoFront(tuple(rows), "kB"))
+    records = found.extract(4, Part(), supernet="supernet")
+    assert extracted == ["b4_largest", "b4_0"]
+    assert [r["model"] for r in records] == ["b4_largest", "b4_0", "b4_1"]
+    twin = records[2]
+    assert (run.directory / twin["file"]).read_bytes() == b"b4_largest" and twin["file"] == "models/b4_1.keras"
+    assert (run.directory / twin["tflite"]).read_bytes() == b"integers"
+    assert read_json(run.directory / "models/b4_1.json") == {
+        "model": "b4_1", "arch_key": run.space.largest().key, "file": "models/b4_1.keras"
+    }  # fmt: skip
+
+
+class Part:
+    def update(self, *args):
+        pass
 
 
 def test_finetuned_models_join_the_table_and_the_report(run):

@@ -7,17 +7,19 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, read_jsonl, write_json
 from tfqnas.progress import Progress
-from tfqnas.search import ParetoFront
+from tfqnas.search import ParetoFront, Result
 from tfqnas.search.config import SearchConfig
 from tfqnas.search.directory import results_in
 from tfqnas.search.latency import LatencyTable, pieces_of
 from tfqnas.spaces import SearchSpace, Stage
 from tfqnas.train.config import RunConfig
+from tfqnas.train.stages import MIXED
 
 SPACE = SearchSpace(
     name="nano", resolutions=(8, 12), stem_channels=8, head_channels=16,
@@ -262,3 +264,55 @@ def test_a_predictor_chooses_and_says_how_good_it_is(run, tmp_path):
     assert len(records) == 60
     full = {record["accuracy"] for record in records if "estimated" not in record["extra"]}
     assert set(quality["measured"]) <= full
+
+
+@pytest.fixture
+def mixed_run(tmp_path, micro):
+    from tfqnas.train.run import Run
+
+    space = dataclasses.replace(micro, weight_bits=(2, 4), input_bits=(2, 4))
+    (tmp_path / "micro.json").write_text(space.to_json())
+    return Run.create(RunConfig(run_dir=str(tmp_path / "run"), space=str(tmp_path / "micro.json"), float_epochs=1.0))
+
+
+def test_costs_of_a_mixed_supernet_are_those_of_its_codes_and_a_latency_table_knows_no_bits(mixed_run, tmp_path):
+    space = mixed_run.space.without_bits()
+    values = {piece.key: 0.01 * (i % 7 + 1) for i, piece in enumerate(pieces_of(space))}
+    made = LatencyTable(space, "a phone", "ms", 1, 4, 10, 1, "2026-11-26", values)
+    (tmp_path / "latency.json").write_text(made.to_json())
+    config = dataclasses.replace(
+        EVOLVED, latency_table=str(tmp_path / "latency.json"), objectives=("accuracy", "latency", "kB")
+    )
+    found = _front_search(mixed_run, config, MIXED, tmp_path / "mixed")
+    rng = np.random.default_rng(0)
+    for arch in [mixed_run.space.largest(), *(mixed_run.space.sample(rng) for _ in range(5))]:
+        record = found.objectives.record(arch)
+        plain = dataclasses.replace(arch, bits=None)
+        assert record["latency_ms"] == pytest.approx(made.of(plain)) == found.predicted(arch)["predicted_latency_ms"]
+        assert record["kB"] == pytest.approx(mixed_run.cost(arch, MIXED)["kB"])
+        assert record["file_kB"] > record["kB"]
+
+
+def test_a_search_proposes_what_a_target_supports_and_reuses_no_other_scores(mixed_run, tmp_path):
+    config = dataclasses.replace(EVOLVED, search_weight_bits=(4,), search_bits_by="")
+    found = _front_search(mixed_run, config, MIXED, tmp_path / "mixed")
+    archs = found.searcher.ask(10)
+    assert all(weights == 4 for arch in archs for weights, _ in arch.bits)
+    others = [Result(mixed_run.space.smallest(), 0.5, {}), Result(archs[0], 0.6, {})]
+    assert [result.arch for result in found._fitting(others)] == [archs[0]]
+    tied = _front_search(mixed_run, dataclasses.replace(EVOLVED, search_bits_by="block"), MIXED, tmp_path / "mixed")
+    for arch in tied.searcher.ask(10):
+        mixed_run.space.restricted(bits_by="block").validate(arch)
+    with pytest.raises(UserError, match=r"--search_weight_bits: .*3"):
+        _front_search(mixed_run, dataclasses.replace(EVOLVED, search_weight_bits=(3,)), MIXED, tmp_path / "mixed")
+
+
+def test_a_run_without_bit_widths_to_choose_has_none_to_restrict(run, tmp_path):
+    with pytest.raises(UserError, match="--search_weight_bits: expected a run whose space has bit widths to choose"):
+        _front_search(run, dataclasses.replace(EVOLVED, search_weight_bits=(4,)), 3, tmp_path / "b3")
+
+
+def _front_search(*arguments):
+    from tfqnas.searching import FrontSearch
+
+    return FrontSearch(*arguments)

@@ -39,6 +39,7 @@ class Comparison:
                     raise UserError(f"{run.directory}: expected the images of {runs[0].directory}, --{name}={theirs}, "
                                     f"received --{name}={ours}")  # fmt: skip
         for run in runs:
+            known = len(self.results)
             for bits in run.bit_widths:
                 found = [r for r in results_in(run.directory / "search" / label(bits)) if not r.estimated]
                 if found and cost not in found[0].costs:
@@ -46,8 +47,8 @@ class Comparison:
                 if found:
                     name = bits if bits not in self.results else f"{bits_label(bits)}, {run.directory.name}"
                     self.results[name] = found
-        if not self.results:
-            raise UserError(f"{', '.join(map(str, run_dirs))}: no search yet, run tools/search.py")
+            if len(self.results) == known:
+                raise UserError(f"{run.directory}: no search yet, run tools/search.py --run_dir={run.directory}")
         self.dataset, self.images = runs[0].config.dataset, runs[0].config.held_out
 
     def front(self, name):

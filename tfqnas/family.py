@@ -7,7 +7,7 @@ import numpy as np
 from tfqnas import report, run_report
 from tfqnas.analysis import analysing
 from tfqnas.errors import UserError
-from tfqnas.files import append_jsonl, read_json, read_jsonl, write_json
+from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
 from tfqnas.models import load_model, predict
 from tfqnas.progress import Progress
 from tfqnas.quantizers import BatchQuant, quantizers_of
@@ -70,12 +70,16 @@ class Family:
         chosen = {f"{label(bits)}_largest": run.space.largest()}
         chosen |= {f"{label(bits)}_{i}": front.rows[i].arch for i in along(front.rows, self.config.models)}
         search = self.front_search(bits)
-        records = []
+        records, made = [], {}
         for done, (name, arch) in enumerate(chosen.items()):
             part.update(done / len(chosen), name)
             path = run.directory / "models" / name
+            if arch in made:  # the most accurate often is the largest
+                records.append(_copied(run, made[arch], path))
+                continue
             record, model = extract_model(run, supernet, arch, path, search.predicted(arch))
             records.append(record | (self.export(run, record, model) if self.export else {}))
+            made[arch] = records[-1]
         write_json(self.directory(bits) / "models.json", records)
         return records
 
@@ -167,6 +171,25 @@ def extract_model(run, supernet, arch, path, more=None):
     }  # fmt: skip
     write_json(path.with_name(f"{path.name}.json"), record)
     return record, reloaded
+
+
+def _copied(run, record, path):
+    """The record of an extracted model under another name, with copies of its files."""
+    copy = {**record, "model": path.name}
+    for key in ("file", "tflite"):
+        if key in record:
+            source = run.directory / record[key]
+            target = path.with_name(f"{path.name}{source.suffix}")
+            write_atomically(target, source.read_bytes())
+            copy[key] = str(target.relative_to(run.directory))
+    write_json(path.with_name(f"{path.name}.json"), {**read_json(_beside(run, record)), "model": path.name,
+                                                     "file": copy["file"]})  # fmt: skip
+    return copy
+
+
+def _beside(run, record):
+    """The file with the record of an extracted model."""
+    return (run.directory / record["file"]).with_suffix(".json")
 
 
 def _with_fractions(model, images):

@@ -116,7 +116,8 @@ class FrontSearch:
         ]  # fmt: skip
 
     def _fitting(self, results):
-        """Those of other searches' results that are within the limits, with this search's costs."""
+        """Those of other searches' results that are within space and limits, with this search's costs."""
+        results = [result for result in results if self._is_allowed(result.arch)]
         if not results:
             return []
         excess = self.objectives.excess(np.array([self.space.encode(result.arch) for result in results]))
@@ -125,6 +126,13 @@ class FrontSearch:
             for result, beyond in zip(results, excess, strict=True)
             if not beyond
         ]
+
+    def _is_allowed(self, arch):
+        try:
+            self.space.validate(arch)
+        except ValueError:  # it has other bit widths than this search may choose
+            return False
+        return True
 
     def _space(self):
         """The run's space, with the bit widths alone that the search may choose."""
