@@ -117,6 +117,15 @@ def test_wrong_parts_of_an_export_are_refused():
 
 
 @pytest.mark.slow
+def test_the_short_form_compares_a_mixture_of_quantizers_with_one():
+    result = benchmark("--short", name="dqss")
+    assert result.returncode == 0, result.stderr[-4000:]
+    measured = values(result.stdout)
+    assert {"mixed / LSQ", "LSQ / float", "mixed / every pair", "memory: mixed / LSQ"} <= measured.keys()
+    assert all(math.isfinite(value) and value > 0 for value in measured.values())
+
+
+@pytest.mark.slow
 def test_a_study_compares_quantizers_of_a_mixed_supernet_and_goes_on_where_it_stopped(tmp_path):
     stage = {"channels": 8, "stride": 2, "depths": [1, 2], "kernels": [3, 5], "expands": [3, 4]}
     space = {"name": "small_mixed", "resolutions": [12], "stem_channels": 8, "head_channels": 16, "stages": [stage],

@@ -12,7 +12,7 @@ def export(model, calibration, method="percentile", input_type="int8", output_ty
     Args:
         model: functional or Sequential `keras.Model`, as `tfqnas.extract` makes them.
         calibration: normalised images, float32 (n, height, width, channels), for the ranges of 8-bit tensors.
-        method: "min_max", "percentile" or "mse", how the ranges are found.
+        method: "min_max", "percentile", "mse" or "kl", how the ranges are found.
         input_type: "int8" (pixel - 128) or "uint8" (pixels). output_type: "int8" or "float32" ("float").
         normalization: `(mean, divisor)` of the pixels in `calibration`; the mean an integer.
         metadata: JSON-able, numpy's numbers included; stored in the file under "tfqnas", with the normalization.

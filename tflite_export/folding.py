@@ -113,7 +113,7 @@ def folded(site, hard_sigmoid=False, storage="int8"):
         step, zero = _uniform(site, quantizer, kernel)
         if zero or not quantizer.signed:
             raise ExportError(f"layer {site.name}: expected signed weights with zero point 0, received {zero}")
-        codes, bits = _to_integers(site, quantizer, tf.convert_to_tensor(kernel))[0].numpy(), quantizer.bits
+        codes, bits = _to_integers(site, quantizer, tf.convert_to_tensor(kernel))[0].numpy(), quantizer.storage_bits
     codes = codes.astype(np.float64).transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))  # filters first
     by_channel = (1, 1, 1, -1) if depthwise else (-1, *[1] * (kernel.ndim - 1))
     if quantizer is None:

@@ -38,7 +38,7 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
         model: functional or Sequential `keras.Model` of the layers that `sites` knows, with quantizers or without; of
             operations on tensors those that `tfqnas.conversion.as_layers` knows.
         images: normalised calibration images, float32 (n, height, width, channels).
-        calibration: "min_max", "percentile" or "mse": how the ranges of the 8-bit tensors are found.
+        calibration: "min_max", "percentile", "mse" or "kl": how the ranges of the 8-bit tensors are found.
         normalization: `(mean, divisor)` of the pixels; the mean an integer.
         metadata: JSON-able, with numpy's numbers as well, for the file; the normalization is added.
         storage: "int8", a byte a weight; "packed": weights of up to 4 bits as INT4, of dense layers of 2 bits as INT2.

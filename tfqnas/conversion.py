@@ -245,6 +245,8 @@ def _with_quantizers(model, weights, inputs, skip, end_bits):
             return None
         cls, own = _QUANTIZED[type(layer)], None if layer.name in shared else prototypes.get(layer.name)
         kernel = with_bits(weights, chosen[layer.name])
+        if kernel is not None:
+            kernel = kernel.along(2 if cls is QuantDepthwiseConv2D else -1)  # where it has a scale for each channel
         return cls.from_config({**layer.get_config(), "weight_quantizer": kernel, "input_quantizer": own})
 
     def call(layer, *args, **kwargs):

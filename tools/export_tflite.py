@@ -28,7 +28,7 @@ BITS = flags.DEFINE_string("bits", None, "bit width of the supernet in --run_dir
 ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
 OUTPUT = flags.DEFINE_string("output", None, "the .tflite file to write", required=True)
 CALIBRATION = flags.DEFINE_enum(
-    "calibration", "percentile", ["min_max", "percentile", "mse"], "how the ranges of 8-bit tensors are found"
+    "calibration", "percentile", ["min_max", "percentile", "mse", "kl"], "how the ranges of 8-bit tensors are found"
 )
 STORAGE = flags.DEFINE_enum(
     "storage", "int8", ["int8", "packed"], "of weights: a byte each, or INT4 and INT2: a smaller file, slower kernels"

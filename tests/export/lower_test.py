@@ -432,7 +432,7 @@ def test_arguments_of_an_export(subnets):
     assert stored == {"normalization": "(x - 100) / 127"}
     with pytest.raises(ValueError, match="expected int8 or uint8 in, int8 or float32 out, received int8 and half"):
         export(model, x, output_type="half")
-    with pytest.raises(ExportError, match="calibration: expected one of min_max, percentile, mse, received 'max'"):
+    with pytest.raises(ExportError, match="calibration: expected one of min_max, percentile, mse, kl, received 'max'"):
         export(model, x, method="max")
     with pytest.raises(ExportError, match="metadata: expected what JSON holds"):
         export(model, x, metadata={"model": model})

@@ -12,11 +12,19 @@ import tensorflow as tf
 import tfqnas.quantizers
 from tfqnas.quantizers import (
     ALL,
+    DSQ,
     LSQ,
+    PACT,
+    ROLES,
+    APoT,
     BatchQuant,
     ByBits,
     Calibrated,
+    CalibratedWeights,
+    DoReFa,
+    LSQPlus,
     MinMax,
+    Mixed,
     Quantizer,
     clone,
     initializing,
@@ -83,9 +91,106 @@ def min_max_surrogate(quantizer, x):
     return lambda x: x + rounding, {}
 
 
+def stepwise(x, low, high, step, shift=0.0):
+    """`round(clip(x + shift, low, high) / step) * step - shift` as straight-through estimators see it, in float64."""
+    u = np.clip(x + shift, low, high)
+    return np.rint(u / step) - u / step
+
+
+def lsq_plus_surrogate(quantizer, x):
+    """Around the base point rounding adds a constant to the codes, and so does the snapping of the zero point."""
+    qn, qp = quantizer.qn, quantizer.qp
+    step = np.float64(quantizer.step.numpy())
+    scale = 1 / np.sqrt(x.size * qp)
+    if quantizer.role == "weights":
+        rounding = stepwise(x, qn * step, qp * step, step)
+        return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, {"step": scale}
+    beta = np.float64(quantizer.beta.numpy())
+    snapped = -np.clip(np.rint(-beta / step), 0, qp) * step if quantizer.snapped else beta
+    rounding = stepwise(x, 0, qp * step, step, -snapped)
+
+    def function(x, step, beta):
+        start = beta + (snapped - base)
+        return (np.clip((x - start) / step, 0, qp) + rounding) * step + start
+
+    base = beta
+    return function, {"step": scale, "beta": scale}
+
+
+def pact_surrogate(quantizer, x):
+    """Rounding adds a constant to the values; only the end moves with alpha."""
+    alpha = np.float64(quantizer.alpha.numpy())
+    rounding = stepwise(x, 0, alpha, alpha / quantizer.qp) * alpha / quantizer.qp
+    return lambda x, alpha: np.clip(x, 0, alpha) + rounding, {"alpha": 1.0}
+
+
+def dorefa_surrogate(quantizer, x):
+    top = quantizer.qp - quantizer.qn
+    if quantizer.role == "inputs":
+        high = np.float64(quantizer.high.numpy())
+        rounding = stepwise(x, 0, high, high / top) * high / top
+        return lambda x, high: np.clip(x, 0, high) + rounding, {}
+    factor = np.abs(x).max() / np.abs(np.tanh(x)).max()
+    rounding = np.float64(quantizer(np.float32(x))) - np.tanh(x) * factor
+    size = np.abs(x).max()
+    codes = ((np.tanh(x) * factor + rounding) / size + 1) / 2 * top
+    np.testing.assert_allclose(codes, np.rint((np.tanh(x) * factor / size + 1) / 2 * top), atol=1e-4)
+    return lambda x: np.tanh(x) * factor + rounding, {}
+
+
+def dsq_surrogate(quantizer, x):
+    """The soft staircase, with what the second rounding adds."""
+    a, (step, zero) = quantizer.sharpness, (np.float64(v) for v in quantizer._grid(tf.constant(x, tf.float32)))
+    qn, qp = (quantizer.qn, quantizer.qp)
+
+    def soft(x):
+        u = np.clip(x / step + zero, qn, qp)
+        k = np.log(2 / a - 1)
+        return (np.floor(u) + 0.5 + np.tanh(k * (u - np.floor(u) - 0.5)) / (2 * (1 - a)) - zero) * step
+
+    rounding = (np.rint(np.clip(x / step + zero, qn, qp)) - zero) * step - soft(x)
+    return lambda x, **_: soft(x) + rounding, {}
+
+
+def apot_surrogate(quantizer, x):
+    alpha = np.float64(quantizer.alpha.numpy())
+    low = -1 if quantizer.signed else 0
+    projection = np.float64(quantizer(np.float32(x))) / alpha - np.clip(x / alpha, low, 1)
+    return lambda x, alpha: (np.clip(x / alpha, low, 1) + projection) * alpha, {"alpha": 1.0}
+
+
+def calibrated_weights_surrogate(quantizer, x):
+    shape = [-1 if i == (quantizer.axis or 0) % x.ndim else 1 for i in range(x.ndim)]
+
+    def clipped(x, high):
+        high = high if quantizer.axis is None else np.reshape(high, shape)
+        return np.clip(x, -high, high), high / quantizer.qp
+
+    base, step = clipped(x, np.float64(quantizer.ends.high.numpy()))
+    rounding = np.rint(base / step) * step - base
+    return lambda x, high: clipped(x, high)[0] + rounding, {}
+
+
+def mixed_surrogate(quantizer, x):
+    """Of LSQ and a calibrated quantizer, what they have is named by no other."""
+    (by_lsq, scales), (by_range, _) = (f(q, x) for f, q in zip(
+        (lsq_surrogate, calibrated_weights_surrogate), quantizer.candidates, strict=True))  # fmt: skip
+
+    def function(x, mixture, temperature, step, high):
+        one, other = np.exp(mixture / temperature) / np.exp(mixture / temperature).sum()
+        return one * by_lsq(x, step) + other * by_range(x, high)
+
+    return function, {"mixture": 1.0, **scales}
+
+
 LSQ_4 = keras.saving.serialize_keras_object(LSQ(bits=4, name="lsq"))
+CANDIDATES = [
+    keras.saving.serialize_keras_object(cls(bits=4, name=name))
+    for cls, name in ((LSQ, "0_lsq"), (CalibratedWeights, "1_mse"))
+]
+NESTED = ("prototype", "candidates")
 # These choose among quantizers: integers and bit inheritance are those of one of them.
-SEVERAL = (ByBits,)
+SEVERAL = (ByBits, Mixed)
 # Settings to test with; and a function `(quantizer, x)` that returns a float64 function of `x` and the
 # quantizer's variables whose slopes are the gradients, with the scale of each variable's gradient.
 CASES = {
@@ -100,11 +205,28 @@ CASES = {
     BatchQuant: ([{"bits": 4}, {"bits": 2, "snapped": False}, {"bits": 3, "signed": True}], batch_quant_surrogate),
     ByBits: ([{"prototype": LSQ_4, "choices": [2, 3, 4]}, {"prototype": LSQ_4, "choices": [4, 32]}], by_bits_surrogate),
     MinMax: ([{"bits": 8}, {"bits": 3}], min_max_surrogate),
+    LSQPlus: (
+        [{"bits": 4, "role": "inputs"}, {"bits": 3, "role": "weights"}],
+        lsq_plus_surrogate,
+    ),
+    PACT: ([{"bits": 4, "initial": 1.5}, {"bits": 2, "initial": 0.7}], pact_surrogate),
+    DoReFa: ([{"bits": 4, "role": "weights"}, {"bits": 3, "role": "inputs"}], dorefa_surrogate),
+    DSQ: (
+        [{"bits": 4, "role": "weights"}, {"bits": 3, "role": "inputs", "sharpness": 0.2},
+         {"bits": 3, "role": "weights", "narrow_range": True}],
+        dsq_surrogate,
+    ),
+    APoT: ([{"bits": 4, "role": "weights"}, {"bits": 4, "role": "inputs", "initial": 1.0}], apot_surrogate),
+    CalibratedWeights: (
+        [{"bits": 4, "method": "mse"}, {"bits": 3, "method": "percentile", "axis": -1, "channels": 4}],
+        calibrated_weights_surrogate,
+    ),
+    Mixed: ([{"candidates": CANDIDATES, "temperature": 0.5}], mixed_surrogate),
 }
 PARAMETERS = [
     pytest.param(
         cls, settings, surrogate,
-        id="-".join([cls.__name__, *(f"{name}={v}" for name, v in settings.items() if name != "prototype")]),
+        id="-".join([cls.__name__, *(f"{name}={v}" for name, v in settings.items() if name not in NESTED)]),
     )
     for cls, (all_settings, surrogate) in CASES.items()
     for settings in all_settings
@@ -176,7 +298,11 @@ def test_a_saved_model_computes_the_same(cls, settings, surrogate, tmp_path):
     from tfqnas.layers import QuantDense
 
     x = values((6, 4))
-    layer = QuantDense(3, weight_quantizer=cls(**settings), input_quantizer=cls(**settings))
+    if settings.get("channels"):
+        settings = {**settings, "channels": None}  # initialisation sees
+    roles = cls(**settings).roles
+    arguments = {"weights": "weight_quantizer", "inputs": "input_quantizer"}
+    layer = QuantDense(3, **{arguments[role]: cls(**settings) for role in roles})
     model = keras.Sequential([keras.Input((4,)), layer])
     with initializing():
         expected = model(tf.constant(x))
@@ -197,6 +323,20 @@ def test_its_parameters_are_unusable_until_they_are_set_and_it_says_so(cls, sett
 
 
 @every_quantizer
+def test_it_says_for_what_it_is(cls, settings, surrogate):
+    roles = cls(**settings).roles
+    assert roles and set(roles) <= set(cls.BITS) <= set(ROLES)
+    assert all(cls.supports(cls(**settings).bits, role) for role in roles) and not cls.supports(1, roles[0])
+    assert not cls.supports(4, "biases")
+    for role, argument in (("weights", "weight_quantizer"), ("inputs", "input_quantizer")):
+        if role in roles:
+            clone(cls(**settings), argument)
+        else:
+            with pytest.raises(ValueError, match=f"{argument}: expected a .* of {role}, received {cls.__name__}"):
+                clone(cls(**settings), argument)
+
+
+@every_quantizer
 @pytest.mark.parametrize("batched", [False, True])
 def test_shape_and_dtype_stay(cls, settings, surrogate, batched):
     x = values()
@@ -207,10 +347,14 @@ def test_shape_and_dtype_stay(cls, settings, surrogate, batched):
 
 @single
 def test_its_output_is_a_grid_of_integers_in_range(cls, settings, surrogate):
-    x = values((3000,))
+    x = values((750, 4))
     quantizer = ready(cls, settings, x)
+    if not cls.UNIFORM:
+        with pytest.raises(TypeError, match="no integers times one step"):
+            quantizer.to_integers(x)
+        return
     codes, scale, zero_point = quantizer.to_integers(x)
-    qn, qp = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
+    qn, qp = integer_range(quantizer.storage_bits, quantizer.signed, quantizer.narrow_range)
     assert codes.dtype == tf.int32 and qn <= codes.numpy().min() and codes.numpy().max() <= qp
     np.testing.assert_allclose((codes.numpy() - zero_point) * np.float64(scale), quantizer(x), rtol=1e-6, atol=1e-6)
 
@@ -247,8 +391,8 @@ def test_its_gradients_are_the_slopes_of_its_surrogate(cls, settings, surrogate)
 
 @single
 def test_one_bit_less_is_a_quantizer_of_its_own(cls, settings, surrogate):
-    if settings["bits"] == 2:
-        with pytest.raises((ValueError, TypeError), match="received 1"):
+    if settings["bits"] == min(cls.BITS[cls(**settings).roles[0]]):
+        with pytest.raises((ValueError, TypeError), match=f"received {settings['bits'] - 1}"):
             cls(**settings).halved()
         return
     quantizer = ready(cls, settings, values())

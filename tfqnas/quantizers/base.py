@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import dataclasses
+from types import MappingProxyType
 from typing import NamedTuple
 
 import keras
@@ -10,6 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 _INITIALIZING = contextvars.ContextVar("tfqnas_initializing", default=None)
+
+# What a quantizer may be used for, and the arguments of layers that use it so.
+ROLES = ("weights", "inputs")
+_ROLE_OF_ARGUMENT = {"weight_quantizer": "weights", "input_quantizer": "inputs"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,11 +102,19 @@ class Quantizer(keras.layers.Layer):
     quantizer object may belong to two layers. One that `ByBits` shall choose by bit width also implements
     `parameters` and `compute`.
 
+    `BITS` says at which bit widths the method exists, by role; `UNIFORM`, whether its levels are integers times one
+    step, which is what integer models can compute; `RESCALED`, whether it is rescaled here, since as published it
+    changes the size of a tensor, which no other candidate of a mixture does.
+
     Args:
         bits: bit width, 2 to 16.
         signed: whether the integer range reaches below zero; None: initialisation decides, from the tensor.
         narrow_range: drop the lowest code of a signed range.
     """
+
+    BITS = MappingProxyType({role: range(2, 17) for role in ROLES})
+    UNIFORM = True
+    RESCALED = False
 
     def __init__(self, bits, signed=True, narrow_range=False, **kwargs):
         super().__init__(**kwargs)
@@ -116,6 +129,38 @@ class Quantizer(keras.layers.Layer):
         self.narrow_range = self.narrow_range and signed
         self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
         self.signed = signed
+
+    @classmethod
+    def supports(cls, bits, role):
+        """Whether the method exists with `bits` bits for a role, "weights" or "inputs"."""
+        return bits in cls.BITS.get(role, ())
+
+    @classmethod
+    def deployable(cls, bits, role):
+        """Whether an 8-bit integer model computes exactly what it does with `bits` bits for a role."""
+        return cls.UNIFORM and cls.supports(bits, role) and bits <= 8
+
+    @classmethod
+    def check_use(cls, bits, role):
+        """Raises ValueError where `supports` says no."""
+        if role not in cls.BITS:
+            only = " or ".join(f'"{known}"' for known in cls.BITS)
+            raise ValueError(f"{cls.__name__}: role: expected {only}, received {role!r}")
+        if not cls.supports(bits, role):
+            lowest, *_, highest = cls.BITS[role]
+            raise ValueError(
+                f"{cls.__name__} of {role}: bits: expected a whole number from {lowest} to {highest}, received {bits!r}"
+            )
+
+    @property
+    def roles(self):
+        """The roles that this one can have."""
+        return tuple(type(self).BITS)
+
+    @property
+    def storage_bits(self):
+        """Bit width of a signed or unsigned integer that holds the codes of `to_integers`."""
+        return self.bits
 
     @classmethod
     def parameters(cls):
@@ -216,6 +261,10 @@ class Quantizer(keras.layers.Layer):
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
         raise NotImplementedError
 
+    def grid(self, x, batched, training=None):
+        """None, or the `Grid` (uniform.py) whose `rounded` is `fake_quantize(x)`: what a mixture can share work by."""
+        return None
+
     @staticmethod
     def compute(x, parameters, codes, batched):
         """`fake_quantize` as a function of the parameters, a dict of tensors by name, and of the `Codes`."""
@@ -238,6 +287,8 @@ class Quantizer(keras.layers.Layer):
 
     def with_bits(self, bits):
         """The prototype with another bit width and nothing else changed."""
+        if not any(self.supports(bits, role) for role in self.roles):
+            self.check_use(bits, self.roles[0])
         return type(self).from_config({**self.get_config(), "bits": bits})
 
     def for_sizes(self, sizes):
@@ -252,6 +303,12 @@ class Quantizer(keras.layers.Layer):
     def for_kernel_sizes(self, sizes):
         """The prototype for a depthwise layer with these kernel sizes: itself, where they share the parameters."""
         return self
+
+    def along(self, axis):
+        """The prototype for kernels whose output channels lie along `axis`: itself, where it has one scale."""
+        if getattr(self, "axis", None) in (None, axis):
+            return self
+        return type(self).from_config({**self.get_config(), "axis": axis})
 
     def values_for(self, shape):
         """The values of `variables` that quantize a tensor of this shape, in their order."""
@@ -271,13 +328,21 @@ class Quantizer(keras.layers.Layer):
 
 
 def clone(quantizer, name=None):
-    """Returns a new, unbuilt quantizer with the same configuration; None stays None (no quantization)."""
+    """Returns a new, unbuilt quantizer with the same configuration; None stays None (no quantization).
+
+    Raises:
+        ValueError: if `name` is a layer's argument for weights or inputs, and the quantizer is not for those.
+    """
     if quantizer is None:
         return None
     if isinstance(quantizer, dict):  # as it stands in the configuration of a saved layer
         quantizer = keras.saving.deserialize_keras_object(quantizer)
     if not isinstance(quantizer, Quantizer):
         raise TypeError(f"expected a tfqnas Quantizer or None, received {type(quantizer).__name__}")
+    role = _ROLE_OF_ARGUMENT.get(name)
+    if role and role not in quantizer.roles:
+        raise ValueError(f"{name}: expected a quantizer of {role}, received {type(quantizer).__name__} of "
+                         f"{' and '.join(quantizer.roles)}")  # fmt: skip
     return type(quantizer).from_config({**quantizer.get_config(), "name": name or quantizer.name})
 
 

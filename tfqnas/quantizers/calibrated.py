@@ -1,11 +1,13 @@
 """Affine quantization with a range that images have set and training does not move."""
 
+from types import MappingProxyType
+
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
-from tfqnas.quantizers.ranges import METHODS, range_of
+from tfqnas.quantizers.ranges import METHODS, finite_range
+from tfqnas.quantizers.uniform import Grid
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -17,10 +19,12 @@ class Calibrated(Quantizer):
     ranges are not learned. If one pass of initialisation calls it several times, its range covers them all.
 
     Args:
-        bits: 2 to 8. method: "min_max", "percentile" or "mse", see `range_of`.
+        bits: 2 to 8. method: "min_max", "percentile", "mse" or "kl", see `range_of`.
         bounds: `(lowest, highest)` that the range may not leave, each a number or None.
         fixed: `(low, high)`: a range that is known beforehand; nothing is calibrated then.
     """
+
+    BITS = MappingProxyType({"inputs": range(2, 9)})
 
     def __init__(self, bits=8, signed=False, narrow_range=False, method="percentile", bounds=(None, None), fixed=None,
                  **kwargs):  # fmt: skip
@@ -51,10 +55,7 @@ class Calibrated(Quantizer):
             self._assign(min(low, self.low.numpy()), max(high, self.high.numpy()))
 
     def _range(self, x):
-        values = np.asarray(x, np.float32).ravel()
-        if not np.isfinite(values).all():
-            raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
-        return range_of(values, min(values.min(), 0.0), max(values.max(), 0.0), self.method, self.qp)
+        return finite_range(x, self.method, self.qp, self.path)
 
     def _assign(self, low, high):
         lowest, highest = self.bounds
@@ -68,6 +69,11 @@ class Calibrated(Quantizer):
         low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
         scale = (high - low) / self.qp
         return scale, tf.clip_by_value(tf.round(-low / scale), 0.0, float(self.qp))
+
+    def grid(self, x, batched, training=None):
+        scale, zero = self._grid()
+        low, high = -zero * scale, (self.qp - zero) * scale
+        return Grid(self.bits, low, high, signed=False, whole=True, learned=False)
 
     def fake_quantize(self, x, batched):
         scale, zero = self._grid()

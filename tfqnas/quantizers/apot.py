@@ -1,0 +1,117 @@
+"""APoT, additive powers of two (Li et al., 2020): levels that are sums of powers of two, and no multiples of a step."""
+
+import functools
+import itertools
+from types import MappingProxyType
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.roles import OfRole
+
+# The powers of two whose sums, one or zero of each list, are the levels of unsigned codes (the authors' release).
+_POWERS = {
+    2: ((1, 2, 3),),
+    3: ((1, 2, 4), (3,)),
+    4: ((1, 3, 5), (2, 4, 6)),
+    5: ((1, 3, 6), (2, 4, 7), (5,)),
+    6: ((1, 4, 7), (2, 5, 8), (3, 6, 9)),
+}
+
+
+@functools.cache
+def levels(bits, signed):
+    """float64, ascending: the levels for an end of 1. Signed ones have a bit for the sign, and no second zero."""
+    lists = [(0.0, *(2.0**-power for power in powers)) for powers in _POWERS[bits - int(signed)]]
+    sums = np.unique([sum(terms) for terms in itertools.product(*lists)])
+    sums = sums / sums[-1]
+    return np.concatenate([-sums[:0:-1], sums]) if signed else sums
+
+
+def projected(x, alpha, bits, signed):
+    """The nearest of the levels between `-alpha` or 0 and `alpha`; in the middle of two the upper one.
+
+    Gradients: to `x` 1 inside, else 0; to `alpha` `(y - x) / alpha` inside, 1 above and -1 below where that is the end
+    (APoT, equation 8).
+
+    Args:
+        x: float32 of any shape. alpha: float32 scalar, positive. bits, signed: see `levels`.
+    """
+    ends = levels(bits, signed)
+    middles = ((ends[1:] + ends[:-1]) / 2).tolist()
+
+    @tf.custom_gradient
+    def forward(x, alpha):
+        places = tf.raw_ops.Bucketize(input=x / alpha, boundaries=middles)
+        y = tf.gather(tf.constant(ends, tf.float32) * alpha, places)
+
+        def gradient(upstream):
+            low = -alpha if signed else tf.zeros_like(alpha)
+            inside = tf.logical_and(x >= low, x <= alpha)
+            to_x = tf.where(inside, upstream, 0.0)
+            to_alpha = tf.reduce_sum(upstream * tf.where(inside, y - x, y)) / alpha
+            return to_x, to_alpha
+
+        return y, gradient
+
+    return forward(x, alpha)
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class APoT(OfRole, Quantizer):
+    """The levels of `levels` times a learned end `alpha`; `projected` has the gradients.
+
+    No integer kernel computes with these levels, so `to_integers` refuses. Initialisation: `alpha = 3 sd` of weights
+    (the release has 3, of weights divided by their deviation, which is left out here: BatchNorm undoes it, and beside
+    other quantizers it would rescale the kernel); for inputs `initial`, or lower, the largest value.
+
+    Args:
+        bits: of inputs 2 to 6, of weights 3 to 7. role: see `OfRole`.
+        initial: where `alpha` of inputs starts at most.
+    """
+
+    BITS = MappingProxyType({"weights": range(3, 8), "inputs": range(2, 7)})
+    UNIFORM = False
+
+    def __init__(self, bits, role="weights", initial=6.0, **kwargs):
+        super().__init__(bits, role, **kwargs)
+        if self.narrow_range:
+            raise ValueError("narrow_range: expected False, the levels are symmetric, received True")
+        self.initial = initial
+
+    def build(self, input_shape=None):
+        self.alpha = self.add_weight(
+            name="alpha", shape=(), initializer=keras.initializers.Constant(float("nan")), constraint=MinimumStep(),
+            aggregation="mean",
+        )  # fmt: skip
+        self.built = True
+
+    def set_from(self, x):
+        if not np.isfinite(x).all():
+            raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
+        if self.role == "weights":
+            end = 3 * float(np.std(x, dtype=np.float64))
+        else:
+            largest = float(np.max(x))
+            end = min(self.initial, largest) if largest > 0 else self.initial
+        self.alpha.assign(max(end, MIN_STEP))
+
+    def fake_quantize(self, x, batched):
+        alpha = tf.maximum(tf.convert_to_tensor(self.alpha), MIN_STEP)
+        return projected(x, alpha, self.bits, self.signed)
+
+    def to_integers(self, x):
+        raise TypeError("levels are sums of powers of two, no integers times one step")
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        alpha = float(self.alpha.numpy())
+        return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
+
+    def get_config(self):
+        return {**super().get_config(), "initial": self.initial}

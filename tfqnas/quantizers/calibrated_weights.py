@@ -1,0 +1,129 @@
+"""Symmetric quantization of weights over a range that initialisation has found, of all or of each channel."""
+
+from types import MappingProxyType
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.ranges import METHODS, finite_range
+from tfqnas.quantizers.uniform import Grid, rounded
+
+
+class _Ends(keras.layers.Layer):
+    """The ends of the ranges, a variable whose size is known only when there are weights."""
+
+    def build(self, shape):
+        start = keras.initializers.Constant(float("nan"))
+        self.high = self.add_weight(name="high", shape=shape, initializer=start, trainable=False)
+        self.built = True
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class CalibratedWeights(Quantizer):
+    """`clip(round(v / s), -Qp, Qp) * s` with `s = high / Qp`: the usual post-training quantization of weights.
+
+    The gradient is 1 inside of the range and 0 outside. `high` is found at initialisation and then stays, for the whole
+    tensor or for each channel: the larger of the two ends that `range_of` finds for values and their negatives.
+
+    Args:
+        bits: 2 to 16. signed, narrow_range: the range is symmetric, so both are True.
+        method: "min_max", "percentile", "mse" or "kl", see `range_of`.
+        axis: of the channels that have a scale each (of a kernel, those of the output), or None.
+        channels: how many, where there is an axis; None: initialisation sees.
+    """
+
+    BITS = MappingProxyType({"weights": range(2, 17)})
+
+    def __init__(self, bits=8, signed=True, narrow_range=True, method="mse", axis=None, channels=None, **kwargs):
+        super().__init__(bits, signed, narrow_range, **kwargs)
+        if not (signed and narrow_range):
+            raise ValueError(f"expected a symmetric range, received {signed=}, {narrow_range=}")
+        if method not in METHODS:
+            raise ValueError(f"method: expected one of {METHODS}, received {method!r}")
+        self.method, self.axis, self.channels = method, axis, channels
+        self.ends = _Ends(name="ends")
+
+    def build(self, input_shape=None):
+        if self.axis is None or self.channels is not None:
+            self.ends.build(() if self.axis is None else (self.channels,))
+        self.built = True
+
+    def along(self, axis):
+        if self.axis in (None, axis):
+            return self
+        return type(self).from_config({**self.get_config(), "axis": axis, "channels": None})
+
+    def set_from(self, x):
+        x = np.asarray(x, np.float32)
+        rows = x.reshape(1, -1) if self.axis is None else np.moveaxis(x, self.axis, 0).reshape(x.shape[self.axis], -1)
+        if self.axis is not None and self.channels is None:
+            self.channels = len(rows)
+            self.ends.build((self.channels,))
+        highs = np.array([self._end(row) for row in rows])
+        highs = np.where(highs > 0, highs, max(highs.max(), 1e-6))  # a channel of zeros is one at any scale
+        self.ends.high.assign(highs[0] if self.axis is None else highs)
+
+    def _end(self, row):
+        # Of values and their negatives both ends are alike, as the codes are.
+        _, high = finite_range(np.concatenate([row, -row]), self.method, 2 * self.qp, self.path)
+        return high
+
+    def _highs(self, x):
+        """Of the shape of `x`, with 1 along all axes but the channels', or a scalar."""
+        high = tf.convert_to_tensor(self.ends.high)
+        if self.axis is None:
+            return high
+        rank = len(x.shape)
+        return tf.reshape(high, [-1 if i == self.axis % rank else 1 for i in range(rank)])
+
+    def grid(self, x, batched, training=None):
+        if self.axis is not None:
+            return None
+        high = tf.convert_to_tensor(self.ends.high)
+        return Grid(self.bits, -high, high, signed=True, narrow=True, learned=False)
+
+    def fake_quantize(self, x, batched):
+        if not self.ends.built:
+            return tf.fill(tf.shape(x), float("nan"))
+        grid = self.grid(x, batched)
+        return _by_channel(x, self._highs(x), self.qp) if grid is None else rounded(x, grid)
+
+    def to_integers(self, x):
+        """The scale is an array (channels,) where there is an axis."""
+        x = tf.convert_to_tensor(x)
+        codes = tf.round(self.fake_quantize(x, batched=False) / (self._highs(x) / self.qp))
+        return tf.cast(codes, tf.int32), tf.convert_to_tensor(self.ends.high) / self.qp, 0
+
+    def halved(self):
+        """One bit less for the same range."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            for source, target in zip(self.variables, quantizer.variables, strict=True):
+                target.assign(source)
+        return quantizer
+
+    @property
+    def is_set(self):
+        return self.ends.built and super().is_set
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "method": self.method, "axis": self.axis, "channels": self.channels}
+
+
+def _by_channel(x, high, top):
+    @tf.custom_gradient
+    def forward(x):
+        step = high / top
+        y = tf.round(tf.clip_by_value(x, -high, high) / step) * step
+        return y, lambda upstream: tf.where(tf.abs(x) <= high, upstream, 0.0)
+
+    return forward(x)

@@ -1,0 +1,108 @@
+"""DoReFa-Net (Zhou et al., 2016), on the scale of the tensor that it quantizes."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.kernels import on_grid
+from tfqnas.quantizers.ranges import finite_range
+from tfqnas.quantizers.roles import OfRole
+from tfqnas.quantizers.uniform import Grid, rounded
+
+
+def squashed(w, bits, rescaled=True):
+    """`M * (2 * q(tanh(w) / (2 * m) + 1 / 2) - 1)`, `m = max(abs(tanh(w)))`, `q(x) = round((2^b-1) x) / (2^b-1)`.
+
+    The gradient is that without `q`, `M * (1 - tanh(w)^2) / m`, with the maxima as constants.
+
+    Args:
+        w: float32 of any shape. bits: 2 to 16. rescaled: whether `M` is `max(abs(w))`, else 1, as published.
+    """
+
+    @tf.custom_gradient
+    def forward(w):
+        t = tf.tanh(w)
+        largest = tf.reduce_max(tf.abs(w))
+        size = largest if rescaled else tf.ones_like(largest)
+        factor = size / tf.maximum(tf.tanh(largest), 1e-12)  # tanh is monotonic
+        y = on_grid(t * factor + size, 0.0 * size, 2.0 * tf.maximum(size, 1e-12), bits, signed=False) - size
+        return y, lambda upstream: upstream * (1.0 - t * t) * factor
+
+    return forward(w)
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class DoReFa(OfRole, Quantizer):
+    """Weights squashed by tanh and rounded to odd half steps (equation 9); inputs clipped to a fixed range (2.3).
+
+    Weights: `squashed`. It has no parameters, but the maximum makes it depend on the whole tensor. As published its
+    results lie within +-1 and inputs are clipped to [0, 1], which suits networks that were trained so: here they are
+    rescaled, weights to `max(abs(w))` and inputs to a calibrated range, so that it can stand beside other quantizers
+    and quantize trained networks.
+
+    Levels of weights are odd multiples of `M / (2^b - 1)`, without zero. As integers they take a bit more than `b`:
+    int8 holds them up to 7 bits.
+
+    Args:
+        bits: 2 to 16. role: see `OfRole`.
+        rescaled: of weights: times `max(abs(w))`; of inputs: clipped to a calibrated range instead of [0, 1].
+        method: by which the range of inputs is found, see `range_of`.
+    """
+
+    RESCALED = True
+
+    @classmethod
+    def deployable(cls, bits, role):
+        return super().deployable(bits + (role == "weights"), role)
+
+    def __init__(self, bits, role="weights", rescaled=True, method="percentile", **kwargs):
+        super().__init__(bits, role, **kwargs)
+        if self.narrow_range:
+            raise ValueError("narrow_range: expected False, the levels are symmetric, received True")
+        self.rescaled, self.method = rescaled, method
+
+    def build(self, input_shape=None):
+        if self.role == "inputs":
+            start = keras.initializers.Constant(float("nan") if self.rescaled else 1.0)
+            self.high = self.add_weight(name="high", shape=(), initializer=start, trainable=False)
+        self.built = True
+
+    @property
+    def storage_bits(self):
+        return self.bits + int(self.role == "weights")
+
+    def set_from(self, x):
+        if self.role == "inputs" and self.rescaled:
+            _, high = finite_range(x, self.method, self.qp, self.path)
+            self.high.assign(high if high > 0 else 1.0)
+
+    def grid(self, x, batched, training=None):
+        if self.role == "weights":
+            return None
+        high = tf.convert_to_tensor(self.high)
+        return Grid(self.bits, 0.0 * high, high, signed=False, learned=False)
+
+    def fake_quantize(self, x, batched):
+        if self.role == "weights":
+            return squashed(x, self.bits, self.rescaled)
+        return rounded(x, self.grid(x, batched))
+
+    def to_integers(self, x):
+        y = self.fake_quantize(x, batched=False)
+        if self.role == "inputs":
+            scale = tf.convert_to_tensor(self.high) / self.qp
+            return tf.cast(tf.round(y / scale), tf.int32), scale, 0
+        if self.bits > 7:
+            raise TypeError(f"odd half steps of {self.bits} bits do not fit into int8, expected at most 7 bits")
+        steps = 2**self.bits - 1
+        scale = tf.maximum(tf.reduce_max(tf.abs(x)), 1e-12) / steps if self.rescaled else tf.constant(1.0 / steps)
+        return 2 * tf.cast(tf.round((y / scale + steps) / 2), tf.int32) - steps, scale, 0
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "rescaled": self.rescaled, "method": self.method}

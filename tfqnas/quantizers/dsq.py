@@ -1,0 +1,117 @@
+"""DSQ, differentiable soft quantization (Gong et al., 2019)."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.kernels import on_grid, passed
+from tfqnas.quantizers.ranges import finite_range
+from tfqnas.quantizers.roles import OfRole
+
+# Of a normal distribution 99% of the values: where weights are clipped.
+_DEVIATIONS = 2.6
+
+
+def soft_slope(u, sharpness):
+    """The slope of `floor(u) + 1/2 + S/2 * tanh(k * (u - floor(u) - 1/2))`, `S = 1/(1-a)`, `k = ln(2/a - 1)`.
+
+    Args:
+        u: float32, in steps. sharpness: `a`, in (0, 1): towards 0 a staircase, towards 1 the identity.
+    """
+    k = math.log(2 / sharpness - 1)
+    tanh = tf.tanh(k * (u - tf.floor(u) - 0.5))
+    return 0.5 * k / (1 - sharpness) * (1.0 - tanh * tanh)
+
+
+def soft(x, low, high, step, bits, signed, sharpness, narrow=False):
+    """`x` rounded to multiples of `step` from `low` to `high`, whose gradient is that of the soft staircase.
+
+    Args:
+        x: float32 of any shape. low, high, step: float32 scalars; `low` and `high` are whole numbers of steps.
+        bits, signed, narrow: of the codes. sharpness: see `soft_slope`.
+    """
+
+    @tf.custom_gradient
+    def forward(x):
+        def gradient(upstream):
+            to_x, _, _ = passed(upstream * soft_slope(x / step, sharpness), x, low, high, bits, narrow)
+            return to_x
+
+        if signed:
+            return on_grid(x, low, high, bits, signed, narrow), gradient
+        return tf.quantization.fake_quant_with_min_max_vars(x, low, high, bits), gradient
+
+    return forward(x)
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class DSQ(OfRole, Quantizer):
+    """Rounding with the gradient of `S/2 * tanh(k * (u - floor(u) - 1/2))` within each step (DSQ, equations 4 to 7).
+
+    The soft value is rounded again (equation 8), so results are those of plain rounding, and the method is in the
+    gradient: larger in the middle between two levels, smaller near them; 0 outside of the range. `a` is fixed, at what
+    released implementations have, and ranges are not learned: weights are clipped at `mu +- 2.6 sd` of the tensor of
+    each call, with `s = max(abs(mu - 2.6 sd), abs(mu + 2.6 sd)) / ((Qp - Qn) / 2)`; inputs at a calibrated range.
+
+    Args:
+        bits, role, narrow_range: see `OfRole`.
+        sharpness: `a`, in (0, 1). method: by which the range of inputs is found, see `range_of`.
+    """
+
+    def __init__(self, bits, role="weights", narrow_range=False, sharpness=0.4, method="percentile", **kwargs):
+        super().__init__(bits, role, narrow_range, **kwargs)
+        if not 0 < sharpness < 1:
+            raise ValueError(f"sharpness: expected a number between 0 and 1, received {sharpness!r}")
+        self.sharpness, self.method = sharpness, method
+
+    def build(self, input_shape=None):
+        if self.role == "inputs":
+            self.low, self.high = (
+                self.add_weight(
+                    name=name, shape=(), initializer=keras.initializers.Constant(float("nan")), trainable=False
+                )
+                for name in ("low", "high")
+            )
+        self.built = True
+
+    def set_from(self, x):
+        if self.role == "inputs":
+            low, high = finite_range(x, self.method, self.qp, self.path)
+            self.low.assign(low)
+            self.high.assign(high if high > low else low + 1.0)
+
+    def _grid(self, x):
+        """`(step, zero point)`, float32 scalars."""
+        if self.role == "weights":
+            mean, variance = tf.nn.moments(tf.stop_gradient(x), list(range(len(x.shape))))
+            end = tf.abs(mean) + _DEVIATIONS * tf.sqrt(variance)
+            return tf.maximum(end, 1e-12) / ((self.qp - self.qn) / 2), tf.zeros(())
+        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+        step = (high - low) / self.qp
+        return step, tf.clip_by_value(tf.round(-low / step), 0.0, float(self.qp))
+
+    def fake_quantize(self, x, batched):
+        step, zero = self._grid(x)
+        bits, qn, qp, signed, narrow = self.codes
+        return soft(x, (qn - zero) * step, (qp - zero) * step, step, bits, signed, self.sharpness, narrow)
+
+    def to_integers(self, x):
+        x = tf.convert_to_tensor(x)
+        step, zero = self._grid(x)
+        codes = tf.round(self.fake_quantize(x, batched=False) / step) + zero
+        return tf.cast(codes, tf.int32), step, int(zero)
+
+    @property
+    def below_zero(self):
+        return self.role == "weights" or not self.is_set or bool(self._grid(None)[1] > 0)
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "sharpness": self.sharpness, "method": self.method}

@@ -1,0 +1,109 @@
+"""LSQ+: LSQ with a learned offset for inputs and another initialisation (Bhalgat et al., 2020)."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.ranges import finite_range
+from tfqnas.quantizers.roles import OfRole
+from tfqnas.quantizers.uniform import Grid, gradient_times, rounded
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class LSQPlus(OfRole, Quantizer):
+    """`round(clip((v - beta) / s, Qn, Qp)) * s + beta` with learned step `s` and offset `beta` (LSQ+, equations 3, 4).
+
+    Gradients: to `v` 1 inside of the range, else 0. To `s`: `round(u) - u` inside with `u = (v - beta) / s`, `Qn` or
+    `Qp` outside. To `beta`: 0 inside, 1 outside. Those to `s` and `beta` are multiplied by `1 / sqrt(N * Qp)`, as in
+    LSQ. Initialisation: inputs cover the range with the smallest squared error (section 3.2 of the paper: `s` and
+    `beta` minimise it). Weights: `s = max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (equation 6), and no offset.
+
+    Integer models have whole zero points `-beta / s`: evaluation rounds it, within the codes, training does not.
+
+    Args:
+        bits, role, narrow_range: see `OfRole`.
+        snapped: round the zero point in evaluation.
+    """
+
+    def __init__(self, bits, role="inputs", narrow_range=False, snapped=True, **kwargs):
+        super().__init__(bits, role, narrow_range, **kwargs)
+        self.snapped = snapped
+
+    def build(self, input_shape=None):
+        unset = keras.initializers.Constant(float("nan"))
+        # As in `add_parameters`: constraints need an aggregation under tf.distribute.
+        self.step = self.add_weight(
+            name="step", shape=(), initializer=unset, constraint=MinimumStep(), aggregation="mean"
+        )
+        self.beta = None
+        if self.role == "inputs":
+            self.beta = self.add_weight(name="beta", shape=(), initializer=unset, aggregation="mean")
+        self.built = True
+
+    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None, training=None):
+        return super().call(x, batched, again, bits, size, statistics, False if training else snap)
+
+    def set_from(self, x):
+        if self.role == "weights":
+            mean, deviation = np.mean(x, dtype=np.float64), np.std(x, dtype=np.float64)
+            step = max(abs(mean - 3 * deviation), abs(mean + 3 * deviation)) / 2 ** (self.bits - 1)
+            if not np.isfinite(step):
+                raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
+        else:
+            low, high = finite_range(x, "mse", self.qp, self.path)
+            step = (high - low) / self.qp
+            self.beta.assign(low)
+        self.step.assign(max(step, MIN_STEP))
+
+    def fake_quantize(self, x, batched, snap=None):
+        return rounded(x, self.grid(x, batched, training=None if snap is None else not snap))
+
+    def grid(self, x, batched, training=None):
+        elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
+        scale = tf.math.rsqrt(elements * self.qp)
+        step = gradient_times(self._step(), scale)
+        high = self.qp * step
+        if self.beta is None:
+            return Grid(self.bits, self.qn * step, high, True, self.narrow_range, step)
+        shift = gradient_times(-tf.convert_to_tensor(self.beta), scale)
+        if self.snapped and not training:
+            shift += tf.stop_gradient(self._zero() * self._step() - shift)
+        return Grid(self.bits, 0.0 * tf.stop_gradient(high), high, False, step=step, shift=shift)
+
+    def _step(self):
+        return tf.maximum(tf.abs(tf.convert_to_tensor(self.step)), MIN_STEP)
+
+    def _zero(self):
+        """The code of zero, a whole number as float32."""
+        return tf.clip_by_value(tf.round(-tf.convert_to_tensor(self.beta) / self._step()), 0.0, float(self.qp))
+
+    def to_integers(self, x):
+        step, zero = self._step(), 0 if self.beta is None else self._zero()
+        codes = tf.round(self.fake_quantize(tf.convert_to_tensor(x), batched=False, snap=True) / step) + zero
+        return tf.cast(codes, tf.int32), step, int(zero)
+
+    @property
+    def below_zero(self):
+        return self.beta is None or not self.is_set or bool(self._zero() > 0)
+
+    def halved(self):
+        """One bit less, the step doubled and the zero point halved, downwards: no value moves by more than a step."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            quantizer.step.assign(2.0 * self.step)
+            if self.beta is not None:
+                quantizer.beta.assign(-tf.floor(self._zero() / 2) * 2.0 * self._step())
+        return quantizer
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "step size and offset are not set: call tfqnas.initialize(model, images) after loading weights"
+        step = float(self.step.numpy())
+        return f"the step size has collapsed to {step:g}" if step <= MIN_STEP * (1 + 1e-6) else None
+
+    def get_config(self):
+        return {**super().get_config(), "snapped": self.snapped}

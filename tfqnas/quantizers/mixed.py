@@ -1,0 +1,183 @@
+"""A mixture of quantizers of the same tensor, whose coefficients are learned (DQSS)."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.quantizers.base import _INITIALIZING, Quantizer, clone
+from tfqnas.quantizers.by_bits import ByBits
+from tfqnas.quantizers.names import name_of
+from tfqnas.quantizers.uniform import grid_of, mixture
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class Mixed(Quantizer):
+    """`sum_i a_i * Q_i(x)` with `a = softmax(alpha / temperature)`: candidates as a convex combination (DQSS).
+
+    With a mixture of weights and one of inputs a layer is one convolution of mixed weights with mixed inputs, which by
+    bilinearity is `sum_i a_i sum_j b_j (W_j * A_i)`. Learned are `alpha`, which starts at zeros, and what the
+    candidates learn. `frozen` is the best candidate by itself; `tfqnas.strategy.freeze` makes it so in a whole model.
+
+    Candidates with uniform levels share one pass forward and one backward, and keep nothing but `x` (`mixture`).
+
+    Args:
+        candidates: prototype quantizers of one bit width, at least two, of methods for the same role.
+        temperature: where the variable `temperature` starts, above 0: a schedule that lowers it makes the mixture
+            approach its best candidate.
+    """
+
+    def __init__(self, candidates, temperature=1.0, **kwargs):
+        candidates = [clone(candidate) for candidate in candidates]
+        _check(candidates, temperature)
+        for name in ("bits", "signed", "narrow_range"):
+            kwargs.pop(name, None)  # follow from the candidates
+        super().__init__(candidates[0].bits, **kwargs)
+        names = [f"{place}_{name_of(candidate).lower()}" for place, candidate in enumerate(candidates)]
+        self.candidates = [clone(candidate, name) for candidate, name in zip(candidates, names, strict=True)]
+        self.start = float(temperature)
+
+    @property
+    def roles(self):
+        return _common_roles(self.candidates)
+
+    @property
+    def elementwise(self):
+        return all(candidate.elementwise for candidate in self.candidates)
+
+    @property
+    def below_zero(self):
+        return any(candidate.below_zero for candidate in self.candidates)
+
+    @property
+    def strategies(self):
+        """The names of the candidates' methods."""
+        return [name_of(candidate) for candidate in self.candidates]
+
+    def build(self, input_shape=None):
+        for candidate in self.candidates:
+            candidate.build()
+        # Named otherwise than what candidates learn: a frozen one stands at the path of its mixture. The aggregation is
+        # for tf.distribute, as in `add_parameters`.
+        self.alpha = self.add_weight(
+            name="mixture", shape=(len(self.candidates),), initializer="zeros", aggregation="mean"
+        )
+        self.temperature = self.add_weight(
+            name="temperature", shape=(), initializer=keras.initializers.Constant(self.start), trainable=False
+        )
+        self.built = True
+
+    @property
+    def coefficients(self):
+        """float32 (candidates,), positive, their sum 1."""
+        return tf.nn.softmax(tf.convert_to_tensor(self.alpha) / tf.convert_to_tensor(self.temperature))
+
+    @property
+    def best(self):
+        """The place of the candidate with the largest coefficient."""
+        return int(self.alpha.numpy().argmax())
+
+    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None, training=None):
+        initializing = _INITIALIZING.get()
+        if not tf.executing_eagerly() and (initializing or any(c.signed is None for c in self.candidates)):
+            raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
+        if initializing:
+            for candidate in self.candidates:
+                candidate._initialize(x, initializing)
+        token = _INITIALIZING.set(None)  # the candidates that are called below are set
+        try:
+            return self.fake_quantize(x, batched, training)
+        finally:
+            _INITIALIZING.reset(token)
+
+    def fake_quantize(self, x, batched, training=None):
+        x = tf.convert_to_tensor(x)
+        coefficients = tf.unstack(self.coefficients)
+        grids = [grid_of(candidate, x, batched, training) for candidate in self.candidates]
+        others = [
+            a * candidate(x, batched=batched)
+            for a, grid, candidate in zip(coefficients, grids, self.candidates, strict=True)
+            if grid is None
+        ]
+        shared = [(grid, a) for a, grid in zip(coefficients, grids, strict=True) if grid is not None]
+        if shared:
+            others.append(mixture(x, *zip(*shared, strict=True), constant=bool(others)))
+        return others[0] if len(others) == 1 else tf.add_n(others)
+
+    def frozen(self, best=None):
+        """One candidate with its parameters, a static quantizer of its own.
+
+        Args:
+            best: its place; None: the one with the largest coefficient.
+        """
+        place = self.best if best is None else best
+        if not 0 <= place < len(self.candidates):
+            raise ValueError(f"{self.path}: best: expected 0 to {len(self.candidates) - 1}, received {best!r}")
+        candidate = self.candidates[place]
+        one = clone(candidate, self.name)
+        one.build()
+        for source, target in zip(candidate.variables, one.variables, strict=True):
+            target.assign(source)
+        return one
+
+    def with_bits(self, bits):
+        """The prototype with another bit width, of those candidates that exist there.
+
+        What integer models compute they shall do so at the other bit width: candidates that would not are left out,
+        as long as others remain.
+        """
+        kept = [c for c in self.candidates if any(c.supports(bits, role) for role in self.roles)]
+        stay = [c for c in kept if any(c.deployable(bits, r) or not c.deployable(self.bits, r) for r in self.roles)]
+        kept = stay or kept
+        if not kept:
+            raise ValueError(f"candidates: none of {', '.join(self.strategies)} exists at {bits!r} bits")
+        if len(kept) == 1:
+            return kept[0].with_bits(bits)
+        return type(self)([candidate.with_bits(bits) for candidate in kept], self.start, name=self.name)
+
+    def along(self, axis):
+        return type(self)([candidate.along(axis) for candidate in self.candidates], self.start, name=self.name)
+
+    def to_integers(self, x):
+        raise TypeError("a mixture of quantizers: tfqnas.strategy.freeze(model) leaves the best of them")
+
+    def halved(self):
+        raise TypeError(f"{self.name}: bits are inherited by one quantizer, not by a mixture: freeze(model) first")
+
+    @property
+    def is_set(self):
+        return all(candidate.is_set for candidate in self.candidates)
+
+    @property
+    def problem(self):
+        for candidate, name in zip(self.candidates, self.strategies, strict=True):
+            if candidate.problem:
+                return f"candidate {name}: {candidate.problem}"
+        return None
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("bits", "signed", "narrow_range"):
+            config.pop(name)
+        candidates = [keras.saving.serialize_keras_object(candidate) for candidate in self.candidates]
+        for candidate in candidates:
+            candidate.pop("build_config", None)  # a configuration says the same before and after they are built
+        return {**config, "candidates": candidates, "temperature": self.start}
+
+
+def _common_roles(candidates):
+    return tuple(role for role in candidates[0].roles if all(role in candidate.roles for candidate in candidates))
+
+
+def _check(candidates, temperature):
+    if len(candidates) < 2 or None in candidates:
+        raise ValueError(f"candidates: expected at least two quantizers, received {len(candidates)}")
+    for candidate in candidates:
+        if isinstance(candidate, Mixed | ByBits):
+            raise ValueError(f"candidates: expected single methods, received {type(candidate).__name__}")
+    if len({candidate.bits for candidate in candidates}) > 1:
+        received = ", ".join(f"{name_of(c)} {c.bits}" for c in candidates)
+        raise ValueError(f"candidates: expected one bit width, received {received}")
+    if not _common_roles(candidates):
+        received = ", ".join(f"{name_of(c)} of {' and '.join(c.roles)}" for c in candidates)
+        raise ValueError(f"candidates: expected a role that all of them have, received {received}")
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, received {temperature!r}")

@@ -1,0 +1,92 @@
+"""Quantizers by name, for settings and tools."""
+
+import difflib
+
+from tfqnas.quantizers.apot import APoT
+from tfqnas.quantizers.base import ROLES
+from tfqnas.quantizers.batch_quant import BatchQuant
+from tfqnas.quantizers.calibrated import Calibrated
+from tfqnas.quantizers.calibrated_weights import CalibratedWeights
+from tfqnas.quantizers.dorefa import DoReFa
+from tfqnas.quantizers.dsq import DSQ
+from tfqnas.quantizers.lsq import LSQ
+from tfqnas.quantizers.lsq_plus import LSQPlus
+from tfqnas.quantizers.min_max import MinMax
+from tfqnas.quantizers.pact import PACT
+
+
+def _both(cls):
+    return {role: (cls, {"role": role}) for role in ROLES}
+
+
+def _calibrated(method):
+    return {"weights": (CalibratedWeights, {"method": method}), "inputs": (Calibrated, {"method": method})}
+
+
+# {name: {role: (class, arguments)}}
+_NAMED = {
+    "lsq": {"weights": (LSQ, {}), "inputs": (LSQ, {"signed": None})},
+    "lsq_plus": _both(LSQPlus),
+    "pact": {"inputs": (PACT, {})},
+    "dorefa": _both(DoReFa),
+    "dsq": _both(DSQ),
+    "apot": _both(APoT),
+    "min_max": _calibrated("min_max"),
+    "percentile": _calibrated("percentile"),
+    "mse": _calibrated("mse"),
+    "kl": _calibrated("kl"),
+    "batch_quant": {"inputs": (BatchQuant, {})},
+}
+NAMES = tuple(_NAMED)
+
+
+def get(name, bits, role, **settings):
+    """The prototype quantizer of a method.
+
+    Args:
+        name: one of `NAMES`. bits: bit width. role: "weights" or "inputs".
+        settings: further arguments of the class, such as `axis=-1` of "mse" for a scale for each channel of weights.
+
+    Raises:
+        ValueError: for a name that no method has, with the nearest one, and for a role or a bit width at which the
+            method does not exist.
+    """
+    cls, arguments = _entry(name, role)
+    cls.check_use(bits, role)
+    return cls(bits=bits, **{**arguments, **settings})
+
+
+def supports(name, bits, role):
+    """Whether `get` has a quantizer for this use."""
+    try:
+        return _entry(name, role)[0].supports(bits, role)
+    except ValueError:
+        return False
+
+
+def deployable(name, bits, role):
+    """Whether `get` has a quantizer for this use that 8-bit integer models compute exactly."""
+    return supports(name, bits, role) and _entry(name, role)[0].deployable(bits, role)
+
+
+def _entry(name, role):
+    if name not in _NAMED:
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), NAMES, n=1, cutoff=0.4)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"quantizer: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
+    if role not in ROLES:
+        raise ValueError(f"role: expected one of {', '.join(ROLES)}, received {role!r}")
+    if role not in _NAMED[name]:
+        raise ValueError(f"{name}: expected role {' or '.join(_NAMED[name])}, received {role!r}")
+    return _NAMED[name][role]
+
+
+def name_of(quantizer):
+    """The name by which `get` knows a quantizer's method; of other classes the name of the class."""
+    if isinstance(quantizer, MinMax):
+        return "min_max"
+    for name, roles in _NAMED.items():
+        for cls, arguments in roles.values():
+            if type(quantizer) is cls and arguments.get("method") in (None, getattr(quantizer, "method", None)):
+                return name
+    return type(quantizer).__name__

@@ -1,0 +1,86 @@
+"""PACT, parameterized clipping activation (Choi et al., 2018)."""
+
+from types import MappingProxyType
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.uniform import Grid, rounded
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class PACT(Quantizer):
+    """`round(y * (2^b - 1) / alpha) * alpha / (2^b - 1)` of `y = clip(x, 0, alpha)`, inputs only (equations 1, 2).
+
+    Gradients: to `x` 1 where `0 <= x <= alpha`, else 0; to `alpha` 1 where `x > alpha`, else 0 (equation 3). It starts
+    at `initial`, or lower, at the largest value: only clipped values have a gradient to `alpha`, so above all of them
+    it would stay where it is. Its decay, which the paper adds to the loss, is left to the optimizer.
+
+    Args:
+        bits: 2 to 16. signed: False, negative inputs are clipped.
+        initial: where `alpha` starts at most; the paper has 10, released implementations have 6 to 10.
+    """
+
+    BITS = MappingProxyType({"inputs": range(2, 17)})
+
+    def __init__(self, bits, signed=False, narrow_range=False, initial=6.0, **kwargs):
+        super().__init__(bits, signed, narrow_range, **kwargs)
+        if signed is not False:
+            raise ValueError(f"PACT clips at zero: signed: expected False, received {signed!r}")
+        if not initial > 0:
+            raise ValueError(f"initial: expected a positive number, received {initial!r}")
+        self.initial = initial
+
+    @classmethod
+    def parameters(cls):
+        return {"alpha": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
+
+    def build(self, input_shape=None):
+        self.add_parameters()
+        self.built = True
+
+    def set_from(self, x):
+        largest = float(np.max(x))
+        if not np.isfinite(x).all():
+            raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
+        self.alpha.assign(min(self.initial, largest) if largest > 0 else self.initial)
+
+    def fake_quantize(self, x, batched):
+        return self.compute(x, {"alpha": tf.convert_to_tensor(self.alpha)}, self.codes, batched)
+
+    def grid(self, x, batched, training=None):
+        return _grid({"alpha": tf.convert_to_tensor(self.alpha)}, self.codes)
+
+    @staticmethod
+    def compute(x, parameters, codes, batched):
+        return rounded(x, _grid(parameters, codes))
+
+    def to_integers(self, x):
+        scale = tf.maximum(tf.convert_to_tensor(self.alpha), MIN_STEP) / self.qp
+        return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
+
+    def halved(self):
+        """One bit less for the same range."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            quantizer.alpha.assign(self.alpha)
+        return quantizer
+
+    @property
+    def problem(self):
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+        alpha = float(self.alpha.numpy())
+        return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
+
+    def get_config(self):
+        return {**super().get_config(), "initial": self.initial}
+
+
+def _grid(parameters, codes):
+    alpha = tf.maximum(parameters["alpha"], MIN_STEP)
+    return Grid(codes.bits, 0.0 * tf.stop_gradient(alpha), alpha, signed=False)

@@ -1,0 +1,35 @@
+"""What quantizers share that quantize weights in one way and inputs in another."""
+
+
+class OfRole:
+    """Puts before `Quantizer` an argument `role`, from which the sign of the codes follows.
+
+    Args:
+        bits: a bit width at which the method exists, see `BITS`.
+        role: "weights": signed codes around zero; "inputs": unsigned ones.
+        narrow_range: of weights: drop the lowest code.
+    """
+
+    def __init__(self, bits, role, narrow_range=False, **kwargs):
+        self.check_use(bits, role)
+        kwargs.pop("signed", None)  # follows from the role
+        super().__init__(bits, role == "weights", narrow_range, **kwargs)
+        self.role = role
+
+    @property
+    def roles(self):
+        return (self.role,)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("signed")
+        return {**config, "role": self.role}
+
+    def halved(self):
+        """One bit less for the same range."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            for source, target in zip(self.variables, quantizer.variables, strict=True):
+                target.assign(source)
+        return quantizer
