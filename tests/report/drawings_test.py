@@ -33,6 +33,31 @@ def test_a_drawing_has_a_bar_for_each_block_as_high_as_its_hidden_width(name):
             assert words.count(f"e{ratio}") == arch.expands.count(ratio) + fixed
 
 
+def test_blocks_of_a_mixture_have_their_bit_widths_below_them_inside_of_the_drawing():
+    space = spaces.get("tiny_qfa")
+    arch = space.sample(np.random.default_rng(2))
+    tree = drawing(report.architecture_drawing(space, {"a": arch, "b": space.smallest()}), "drawing")
+    row = tree.find("g")
+    words = [t.text for t in row.iter("text")]
+    for block in space.blocks(arch):
+        weights, inputs = ("".join(map(str, widths)) for widths in zip(*block.bits, strict=True))
+        assert f"w{weights}" in words and f"a{inputs}" in words
+    height = float(tree.get("viewBox").split()[3]) / 2
+    assert max(float(t.get("y")) for t in row.iter("text")) < height
+    assert "bits of weights and inputs" in report.architecture_drawing(space, {"a": arch}).markup
+    plain = spaces.get("tiny")
+    assert "bits of weights" not in report.architecture_drawing(plain, {"a": plain.largest()}).markup
+
+
+def test_bit_widths_of_mixtures_are_distributed_along_their_front():
+    space, rng = spaces.get("tiny_qfa"), np.random.default_rng(0)
+    rows = [record(space.sample(rng), mflops) for mflops in (0.1, 0.2, 0.3)]
+    page = report.distributions(space, {"mixed": rows}).markup
+    mean = np.mean([pair[0] for pair in rows[0]["arch"]["bits"]])
+    assert f"weight bits along the front of mixed: {mean:.4g} on average in the cheapest subnet" in page
+    assert "input bits along the front" in page
+
+
 def test_a_stage_is_labelled_with_what_it_puts_out(tiny):
     words = [t.text for t in drawing(report.architecture_drawing(tiny, {"a": tiny.largest()}), "drawing").iter("text")]
     assert [word for word in words if word.count("×") == 2] == ["16×16×16", "8×8×24", "4×4×40", "4×4×64"]

@@ -4,6 +4,7 @@ import html
 import itertools
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from operator import itemgetter
 
 from tfqnas.report.page import Html
 from tfqnas.report.style import COLOURS, bits_label, cost_label
@@ -46,10 +47,10 @@ _CAPTION = (
 )
 
 
-def _row(name: str, field: str, choices: tuple, fronts: Mapping) -> str:
-    """The panels of all fronts for one field of an Arch."""
+def _row(name: str, values, choices: tuple, fronts: Mapping) -> str:
+    """The panels of all fronts for one dimension; `values`: function of an architecture's fields."""
     panels = "".join(
-        _panel(name, label, choices, [_list(record["arch"][field]) for record in records], colour)
+        _panel(name, label, choices, [_list(values(record["arch"])) for record in records], colour)
         for (label, records), colour in zip(fronts.items(), cycle(COLOURS), strict=False)
     )
     return f'<div class="name"><span>{html.escape(name)}</span>{_choices(choices)}</div>{panels}'
@@ -59,19 +60,25 @@ def _list(value) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _dimensions(space) -> list[tuple[str, str, tuple]]:
-    """(name, field of an Arch, choices that some stage has) of what can be chosen."""
+def _dimensions(space) -> list[tuple]:
+    """(name, function of the fields of an Arch, choices that some stage has) of what can be chosen."""
     stages = [space.stages[s] for s in space.searched]
 
     def union(field: str) -> tuple:
         return tuple(sorted({choice for stage in stages for choice in getattr(stage, field)}))
 
-    return [
-        ("resolution", "resolution", tuple(space.resolutions)),
-        ("depth of a stage", "depths", union("depths")),
-        ("expand ratio", "expands", union("expands")),
-        ("kernel size", "kernels", union("kernels")),
+    dimensions = [
+        ("resolution", itemgetter("resolution"), tuple(space.resolutions)),
+        ("depth of a stage", itemgetter("depths"), union("depths")),
+        ("expand ratio", itemgetter("expands"), union("expands")),
+        ("kernel size", itemgetter("kernels"), union("kernels")),
     ]
+    if space.weight_bits:
+        dimensions += [
+            ("weight bits", lambda arch: [pair[0] for pair in arch["bits"]], tuple(space.weight_bits)),
+            ("input bits", lambda arch: [pair[1] for pair in arch["bits"]], tuple(space.input_bits)),
+        ]
+    return dimensions
 
 
 def _height(choices: Sequence) -> int:

@@ -9,6 +9,7 @@ from tfqnas.report.svg import tag, text
 
 _SLOT, _BAR, _GAP, _NARROWEST = 38, 30, 16, 76  # pixels: a block's place, its bar, between stages, of a stage
 _TITLE, _HEAD, _HEIGHT, _FOOT = 26, 36, 84, 58  # of a row: its title, stage titles, the widest block, block labels
+_BITS = 28  # more of a row where blocks have bit widths of their own
 
 
 def architecture_drawing(space, archs: Mapping, caption: str = "") -> Html:
@@ -29,7 +30,7 @@ def architecture_drawing(space, archs: Mapping, caption: str = "") -> Html:
         max(_NARROWEST, _SLOT * max(len(stages[s]) for stages in blocks.values())) for s in range(len(space.stages))
     ]
     widest = max(block.hidden for stages in blocks.values() for stage in stages for block, _ in stage)
-    height = _TITLE + _HEAD + _HEIGHT + _FOOT
+    height = _TITLE + _HEAD + _HEIGHT + _FOOT + (_BITS if space.mixed else 0)
     rows = "".join(
         tag("g", _row(space, label, arch, blocks[label], widths, widest), transform=f"translate(0 {height * number})")
         for number, (label, arch) in enumerate(archs.items())
@@ -88,7 +89,14 @@ def _block(block, expand, x: int, widest: int, colours: Mapping) -> str:
         + text(f"{block.kernel}×{block.kernel}", y=base + 15, **middle)
         + text(f"e{expand}", y=base + 29, **middle)
         + se
+        + "".join(text(line, y=base + 56 + 13 * i, class_="muted", **middle) for i, line in enumerate(_bits(block)))
     )
+
+
+def _bits(block) -> list:
+    """Such as "w432" and "a334": of weights and inputs of its convolutions in order; nothing in other spaces."""
+    columns = zip(*(block.bits or ()), strict=True)
+    return [letter + "".join(map(str, widths)) for letter, widths in zip("wa", columns, strict=False)]
 
 
 def _legend(space) -> str:
@@ -97,6 +105,8 @@ def _legend(space) -> str:
         for kernel, colour in space_kernel_colours(space).items()
     )
     se = "<span><b>SE</b> squeeze-excite</span>" if any(stage.se for stage in space.stages) else ""
+    if space.mixed:
+        se += "<span><b>w432 a334</b> bits of weights and inputs: expansion, depthwise, projection</span>"
     return (
         f'<p class="keys">{swatches}<span><b>240</b> hidden width, as high as the bar</span>'
         f"<span><b>e6</b> expand ratio 6</span>{se}"
