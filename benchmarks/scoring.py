@@ -190,6 +190,8 @@ def _rivals(network, archs, scores):
 class Gain(Row):
     """A row whose target is the lowest good value."""
 
+    sign = ">="
+
     @property
     def verdict(self):
         return "" if self.target is None else "met" if self.value >= self.target else "missed"

@@ -21,6 +21,8 @@ class Row:
     target: float | None = None
     form: str = ".3f"
 
+    sign = "<="  # between a good value and the target
+
     @property
     def verdict(self):
         if self.target is None:
@@ -66,5 +68,5 @@ def show(rows):
 
 def line(row):
     value = format(row.value, row.form)
-    target = "" if row.target is None else f"<= {row.target:.2f}"
+    target = "" if row.target is None else f"{row.sign} {row.target:.2f}"
     return f"{row.name:44} {value:>11}  {target:8} {row.verdict:7} {row.spread}".rstrip()
