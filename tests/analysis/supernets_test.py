@@ -14,7 +14,9 @@ TINY = spaces.get("tiny")
 
 
 def supernets_in(directory, **settings):
-    return Supernets(types.SimpleNamespace(directory=directory, config=RunConfig(**settings), space=TINY))
+    config = RunConfig(**settings)
+    run = types.SimpleNamespace(directory=directory, config=config, bit_widths=config.bits, space=TINY)
+    return Supernets(run)
 
 
 class Counted:
