@@ -178,9 +178,9 @@ def measure_mixed(s):
         small = tf.constant(random_images(s, s.batch, own[-1].resolution))
         given = [tf.constant(x) for x in recalibrate(supernet, code, small)]
         scores.append(functools.partial(supernet.logits, small, tf.constant(code), given))
-    yield ratio_row("mixed sandwich of six / the six with one bit width", *in_turn(steps, s.rounds), 1.25)
+    yield ratio_row("mixed sandwich of six / with one bit width", *in_turn(steps, s.rounds), 1.25)
     times = in_turn([lambda score=score: score().numpy() for score in scores], 3 * s.rounds)
-    yield ratio_row("  evaluation of a mixture / with one bit width", *times)
+    yield ratio_row("  evaluation / with one bit width", *times)
 
 
 def training_step(s, bits):

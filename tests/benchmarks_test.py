@@ -35,8 +35,8 @@ def test_the_short_form_measures_every_ratio(tmp_path):
     measured = values(result.stdout)
     assert {
         "sandwich step / four static networks",
-        "mixed sandwich of six / the six with one bit width",
-        "evaluation of a mixture / with one bit width",
+        "mixed sandwich of six / with one bit width",
+        "evaluation / with one bit width",
         "LSQ training step / without quantizers",
         "LSQ training memory / without quantizers",
         "score of a subnet / bare forward passes",

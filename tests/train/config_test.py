@@ -36,7 +36,7 @@ from tfqnas.train.config import RunConfig
         ({"supernet_epochs": (1.0, -2.0, 1.0)}, "--supernet_epochs: expected 0 to .*, received 1.0,-2.0,1.0"),
         ({"float_epochs": float("nan")}, "--float_epochs: expected 0 to .*, received nan"),
         ({"warmup_epochs": -0.5}, "--warmup_epochs: expected 0 to .*, received -0.5"),
-        ({"largest_learning_rate": -0.1}, "--largest_learning_rate: expected 0 to 1000, received -0.1"),
+        ({"largest_learning_rate": -0.1}, "--largest_learning_rate: expected 0 to 3.4e\\+38, received -0.1"),
         ({"distillation_temperature": 0.0}, "--distillation_temperature: expected 0.001 to 1000, received 0.0"),
         ({"momentum": 1.5}, "--momentum: expected 0 to 1, received 1.5"),
         ({"evaluation_crop": 0.0}, "--evaluation_crop: expected a share between 0 and 1, received 0.0"),

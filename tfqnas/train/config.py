@@ -135,13 +135,16 @@ class RunConfig(DataConfig):
             )
 
 
+# The largest float32: rates that diverge are for whoever asks for them.
+_HIGHEST = 3.4e38
 _RANGES = (
     ("crop_area", 0.001, 1), ("shift", 0, 1), ("zoom", 0, 0.99), ("rotation", 0, 360), ("brightness", 0, 1),
     ("saturation", 0, 1), ("distillation_weight", 0, 1), ("dropout", 0, 0.99), ("label_smoothing", 0, 0.99),
     ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9), ("float_epochs", 0, 1e9), ("largest_epochs", 0, 1e9),
     ("supernet_epochs", 0, 1e9), ("mixed_epochs", 0, 1e9), ("float_supernet_epochs", 0, 1e9), ("warmup_epochs", 0, 1e9),
-    ("float_learning_rate", 0, 1e3), ("largest_learning_rate", 0, 1e3), ("supernet_learning_rate", 0, 1e3),
-    ("mixed_learning_rate", 0, 1e3), ("float_supernet_learning_rate", 0, 1e3), ("weight_decay", 0, 1e3),
+    ("float_learning_rate", 0, _HIGHEST), ("largest_learning_rate", 0, _HIGHEST),
+    ("supernet_learning_rate", 0, _HIGHEST),
+    ("mixed_learning_rate", 0, _HIGHEST), ("float_supernet_learning_rate", 0, _HIGHEST), ("weight_decay", 0, 1e3),
     ("momentum", 0, 1), ("distillation_temperature", 1e-3, 1e3), ("sample_one_precision", 0, 1),
     ("sample_full_depth", 0, 1), ("sample_full_resolution", 0, 1),
 )  # fmt: skip
