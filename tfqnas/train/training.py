@@ -154,16 +154,17 @@ class _StageTraining:
         run, largest = self.run, self.run.space.largest()
         statistics = run.recalibrate(source, largest)
         record = {"accuracy_before": run.accuracy(source, largest, "held_out", statistics)}
-        old = ""
+        old, new = "", "held-out accuracy with re-estimated statistics"
         if len(statistics) == len(supernet.observers):  # else the quantizers have statistics that the source had not
             record["accuracy_old_statistics"] = run.accuracy(supernet, largest, "held_out", statistics)
             old = f"{record['accuracy_old_statistics']:.1%} held-out accuracy with the old BatchNorm statistics, "
+            new = "with re-estimated ones"
         record["accuracy"] = run.accuracy(supernet, largest, "held_out")
         event = "inherited" if source.bits else "quantized"
         run.log(stage=self.stage.name, event=event, source=self.stage.init, **record)
         self.say(
             f"{self.stage.name}: {event} from {self.stage.init} ({record['accuracy_before']:.1%}); before any training "
-            f"the largest network has {old}{record['accuracy']:.1%} with re-estimated ones"
+            f"the largest network has {old}{record['accuracy']:.1%} {new}"
         )
 
     def _initial_images(self, resolution=None):
