@@ -282,8 +282,13 @@ class Quantizer(keras.layers.Layer):
         raise NotImplementedError
 
     def halved(self):
-        """Returns the quantizer of one bit less that inherits this one's parameters (bit inheritance)."""
-        raise NotImplementedError
+        """The quantizer of one bit less that inherits this one's parameters (bit inheritance): here the same range."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.built:
+            quantizer.build()
+            for source, target in zip(self.variables, quantizer.variables, strict=True):
+                target.assign(source)
+        return quantizer
 
     def with_bits(self, bits):
         """The prototype with another bit width and nothing else changed."""

@@ -157,15 +157,6 @@ class BatchQuant(Quantizer):
     def below_zero(self):
         return not self.is_set or bool(_grid(self._values(), self.codes, self._statistics(), snap=True)[1] > 0)
 
-    def halved(self):
-        """One bit less for the same range: it keeps no step that could be doubled."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.built:
-            quantizer.build()
-            for source, target in zip(self.variables, quantizer.variables, strict=True):
-                target.assign(source)
-        return quantizer
-
     @property
     def problem(self):
         if not self.is_set:

@@ -84,15 +84,6 @@ class Calibrated(Quantizer):
         codes = tf.round(self.fake_quantize(x, batched=False) / scale) + zero
         return tf.cast(codes, tf.int32), scale, int(zero)
 
-    def halved(self):
-        """One bit less for the same range."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.built:
-            quantizer.build()
-            quantizer.low.assign(self.low)
-            quantizer.high.assign(self.high)
-        return quantizer
-
     @property
     def problem(self):
         if not self.is_set:

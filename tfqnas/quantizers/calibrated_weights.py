@@ -96,15 +96,6 @@ class CalibratedWeights(Quantizer):
         codes = tf.round(self.fake_quantize(x, batched=False) / (self._highs(x) / self.qp))
         return tf.cast(codes, tf.int32), tf.convert_to_tensor(self.ends.high) / self.qp, 0
 
-    def halved(self):
-        """One bit less for the same range."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.built:
-            quantizer.build()
-            for source, target in zip(self.variables, quantizer.variables, strict=True):
-                target.assign(source)
-        return quantizer
-
     @property
     def is_set(self):
         return self.ends.built and super().is_set

@@ -62,14 +62,6 @@ class PACT(Quantizer):
         scale = tf.maximum(tf.convert_to_tensor(self.alpha), MIN_STEP) / self.qp
         return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
-    def halved(self):
-        """One bit less for the same range."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.built:
-            quantizer.build()
-            quantizer.alpha.assign(self.alpha)
-        return quantizer
-
     @property
     def problem(self):
         if not self.is_set:
