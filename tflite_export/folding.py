@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export.int_graph import RANGES
-from tfqnas.errors import UnsupportedModelError
+from tfqnas.errors import NoIntegersError, UnsupportedModelError
 
 
 class ExportError(UnsupportedModelError):
@@ -65,7 +65,7 @@ def _to_integers(site, quantizer, x):
     """`quantizer.to_integers(x)`: a quantizer that has no such form has no step between its levels."""
     try:
         return quantizer.to_integers(x)
-    except (NotImplementedError, TypeError) as error:
+    except (NotImplementedError, NoIntegersError) as error:
         why = str(error) and f" ({error})"
         raise ExportError(
             f"layer {site.name}, {quantizer.name}: {type(quantizer).__name__} is non-uniform, expected integers times "

@@ -11,3 +11,7 @@ class TrainingDivergedError(UserError):
 
 class UnsupportedModelError(UserError):
     """A Keras model, or a layer of it, that has no integer form; the message names layer and type."""
+
+
+class NoIntegersError(TypeError):
+    """A quantizer whose values are no integers times one step."""

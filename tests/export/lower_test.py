@@ -17,7 +17,7 @@ from tflite_export.runtime import Runtime
 from tflite_export.verify import verify
 from tflite_export.writer import write
 from tfqnas import layers
-from tfqnas.errors import UserError
+from tfqnas.errors import NoIntegersError, UserError
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tfqnas.quantizers import LSQ, Quantizer
 from tfqnas.sites import sites_of
@@ -362,7 +362,7 @@ class PowersOfTwo(Quantizer):
 
 class Levels(PowersOfTwo):
     def to_integers(self, x):
-        raise TypeError("levels without a step")
+        raise NoIntegersError("levels without a step")
 
 
 @pytest.mark.parametrize("place", ["weight_quantizer", "input_quantizer"])

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.errors import NoIntegersError
 from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
 from tfqnas.quantizers.roles import OfRole
@@ -104,12 +105,12 @@ class APoT(OfRole, Quantizer):
         return projected(x, alpha, self.bits, self.signed)
 
     def to_integers(self, x):
-        raise TypeError("levels are sums of powers of two, no integers times one step")
+        raise NoIntegersError("levels are sums of powers of two, no integers times one step")
 
     @property
     def problem(self):
         if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+            return super().problem
         alpha = float(self.alpha.numpy())
         return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
 

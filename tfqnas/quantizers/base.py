@@ -278,7 +278,11 @@ class Quantizer(keras.layers.Layer):
         return None
 
     def to_integers(self, x):
-        """Returns `(q, scale, zero_point)`: int32 codes with `fake_quantize(x) = (q - zero_point) * scale`."""
+        """Returns `(q, scale, zero_point)`: int32 codes with `fake_quantize(x) = (q - zero_point) * scale`.
+
+        Raises:
+            NoIntegersError: the values are no integers times one step; the exporter says so with the layer's name.
+        """
         raise NotImplementedError
 
     def halved(self):
@@ -322,6 +326,8 @@ class Quantizer(keras.layers.Layer):
     @property
     def problem(self):
         """None, or what is wrong with the parameters in words (not initialised, collapsed)."""
+        if not self.is_set:
+            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
         return None
 
     def compute_output_shape(self, input_shape, *args, **kwargs):

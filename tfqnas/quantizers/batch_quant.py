@@ -157,12 +157,6 @@ class BatchQuant(Quantizer):
     def below_zero(self):
         return not self.is_set or bool(_grid(self._values(), self.codes, self._statistics(), snap=True)[1] > 0)
 
-    @property
-    def problem(self):
-        if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
-        return None
-
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum, "snapped": self.snapped}
 

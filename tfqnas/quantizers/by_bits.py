@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.errors import NoIntegersError
 from tfqnas.quantizers.base import Codes, Quantizer, clone, integer_range
 
 # As a bit width: not quantized.
@@ -144,7 +145,7 @@ class ByBits(Quantizer):
         return one
 
     def to_integers(self, x):
-        raise TypeError(f"{self.name}: integers are those of one of its bit widths, see `static`")
+        raise NoIntegersError(f"{self.name}: integers are those of one of its bit widths, see `static`")
 
     def halved(self):
         raise TypeError(f"{self.name}: bits are no longer inherited where a supernet has several bit widths")

@@ -84,12 +84,6 @@ class Calibrated(Quantizer):
         codes = tf.round(self.fake_quantize(x, batched=False) / scale) + zero
         return tf.cast(codes, tf.int32), scale, int(zero)
 
-    @property
-    def problem(self):
-        if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
-        return None
-
     def get_config(self):
         own = {"method": self.method, "bounds": list(self.bounds), "fixed": self.fixed and list(self.fixed)}
         return {**super().get_config(), **own}

@@ -100,12 +100,6 @@ class CalibratedWeights(Quantizer):
     def is_set(self):
         return self.ends.built and super().is_set
 
-    @property
-    def problem(self):
-        if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
-        return None
-
     def get_config(self):
         return {**super().get_config(), "method": self.method, "axis": self.axis, "channels": self.channels}
 

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfqnas.errors import NoIntegersError
 from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.kernels import on_grid
 from tfqnas.quantizers.ranges import finite_range
@@ -93,16 +94,10 @@ class DoReFa(OfRole, Quantizer):
             scale = tf.convert_to_tensor(self.high) / self.qp
             return tf.cast(tf.round(y / scale), tf.int32), scale, 0
         if self.bits > 7:
-            raise TypeError(f"odd half steps of {self.bits} bits do not fit into int8, expected at most 7 bits")
+            raise NoIntegersError(f"odd half steps of {self.bits} bits do not fit into int8, expected at most 7 bits")
         steps = 2**self.bits - 1
         scale = tf.maximum(tf.reduce_max(tf.abs(x)), 1e-12) / steps if self.rescaled else tf.constant(1.0 / steps)
         return 2 * tf.cast(tf.round((y / scale + steps) / 2), tf.int32) - steps, scale, 0
-
-    @property
-    def problem(self):
-        if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
-        return None
 
     def get_config(self):
         return {**super().get_config(), "rescaled": self.rescaled, "method": self.method}

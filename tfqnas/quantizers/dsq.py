@@ -107,11 +107,5 @@ class DSQ(OfRole, Quantizer):
     def below_zero(self):
         return self.role == "weights" or not self.is_set or bool(self._grid(None)[1] > 0)
 
-    @property
-    def problem(self):
-        if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
-        return None
-
     def get_config(self):
         return {**super().get_config(), "sharpness": self.sharpness, "method": self.method}

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfqnas.errors import NoIntegersError
 from tfqnas.quantizers.base import _INITIALIZING, Quantizer, clone
 from tfqnas.quantizers.by_bits import ByBits
 from tfqnas.quantizers.names import name_of
@@ -137,7 +138,7 @@ class Mixed(Quantizer):
         return type(self)([candidate.along(axis) for candidate in self.candidates], self.start, name=self.name)
 
     def to_integers(self, x):
-        raise TypeError("a mixture of quantizers: tfqnas.strategy.freeze(model) leaves the best of them")
+        raise NoIntegersError("a mixture of quantizers: tfqnas.strategy.freeze(model) leaves the best of them")
 
     def halved(self):
         raise TypeError(f"{self.name}: bits are inherited by one quantizer, not by a mixture: freeze(model) first")

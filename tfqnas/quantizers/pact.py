@@ -65,7 +65,7 @@ class PACT(Quantizer):
     @property
     def problem(self):
         if not self.is_set:
-            return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
+            return super().problem
         alpha = float(self.alpha.numpy())
         return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
 
