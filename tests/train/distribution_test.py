@@ -61,12 +61,16 @@ def finish(processes):
 @pytest.mark.parametrize("kind", ["uniform", "mixed"])
 def test_mirrored_update_is_that_of_the_mean_of_the_halves_gradients(kind):
     differences = json.loads(finish([ran(["mirrored", kind])])[0].splitlines()[-1])
-    # An update moves weights by about 1e-2. The sums of the two halves are rounded in another order.
     assert differences["moved"] > 1e-3
     assert differences["replicas"] == 0
     assert differences["batches"] == 0
-    assert differences["weights"] < 2e-6
-    assert differences["losses"] < 2e-6
+    # The sums of the two halves are rounded in another order: the first update differs by 1e-7. In the second step
+    # a value beside a rounding threshold of its quantizer may then fall to the other side, which moves a few weights
+    # by another 1e-5. An update that is not the mean of both gradients differs by as much as it moves.
+    assert differences["first_weights"] < 2e-6
+    assert differences["first_losses"] < 2e-6
+    assert differences["weights"] < 1e-3 * differences["moved"]
+    assert differences["losses"] < 1e-3
 
 
 def test_two_workers_train_to_equal_weights_and_the_first_alone_writes(tmp_path):
@@ -103,12 +107,14 @@ def free_ports(count):
 
 
 def mirrored(kind):
+    import keras
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     from tfqnas.train.training import make_strategy
 
+    keras.utils.set_random_seed(0)
     strategy = make_strategy("mirrored")
     assert strategy.num_replicas_in_sync == 2
     from tfqnas import LSQ, Supernet, initialize
@@ -157,8 +163,10 @@ def mirrored(kind):
         one.optimizer.apply(mean, variables)
         apart = np.abs((losses_a + losses_b) / 2 - result.losses)
         difference["losses"] = max(difference["losses"], float(np.max(apart)))
-    pairs = list(zip(one.supernet.variables, two.supernet.variables, strict=True))
-    difference["weights"] = max(float(np.max(np.abs(a.numpy() - b.numpy()))) for a, b in pairs)
+        pairs = list(zip(one.supernet.variables, two.supernet.variables, strict=True))
+        difference["weights"] = max(float(np.max(np.abs(a.numpy() - b.numpy()))) for a, b in pairs)
+        if step == 0:
+            difference |= {f"first_{what}": difference[what] for what in ("weights", "losses")}
     difference["moved"] = max(float(np.max(np.abs(a - v.numpy()))) for a, (v, _) in zip(began, pairs, strict=True))
     copies = [strategy.experimental_local_results(v.value) for v in two.supernet.variables]
     difference["replicas"] = max(float(np.max(np.abs(a.numpy() - b.numpy()))) for a, b in copies)
