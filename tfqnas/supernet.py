@@ -137,29 +137,35 @@ class Supernet(keras.Model):
         logits = self.end(x, given, collected, training, seed, self.end_bits(code))
         return (logits, collected) if collect else logits
 
-    # The three parts of a call, for whoever computes a common beginning once (`tfqnas.scoring`). `given` and
-    # `collected` are those of `normalized`.
+    # The three parts of a call, for whoever computes a common beginning once (`tfqnas.scoring`). `given`,
+    # `collected` and `folded` are those of `normalized`.
 
-    def begin(self, images, given=None, collected=None):
+    def begin(self, images, given=None, collected=None, folded=False):
         """The first convolution: float32 (batch, height, width, stem channels)."""
-        return self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected))
+        return self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected, folded))
 
-    def block(self, number, x, kernel=None, expand=None, bits=None, statistics=None, collect=False):
-        """Block `number` of the largest network, with these choices of kernel size and expand ratio.
+    def expansion(self, number, x, expand=None, bits=None, given=None, collected=None, folded=False):
+        """The expansion of block `number` of the largest network: `ElasticMBConv.expanded`.
 
         Args:
-            kernel, expand: int32 scalars, indices of the stage's choices; None for the largest.
-            bits: None, or int32 (convolutions, 2), bit widths of weights and inputs.
-
-        Returns:
-            Its output and the list of its statistics, empty unless collected.
+            expand: int32 scalar, the index of the stage's choice; None for the largest.
+            bits: None, or int32 (convolutions of the block, 2), bit widths of weights and inputs.
         """
-        return self._choices[number].compute(self.blocks[number], x, kernel, expand, bits, statistics, collect)
+        sizes = self._choices[number].sizes(None, expand)
+        return self.blocks[number].expanded(x, sizes.get("hidden"), bits, given, collected, folded)
 
-    def end(self, x, given=None, collected=None, training=False, seed=None, bits=None):
+    def after_expansion(
+        self, number, x, y, kernel=None, expand=None, bits=None, given=None, collected=None, folded=False
+    ):  # fmt: skip
+        """The rest of that block, from its input and its expansion: `ElasticMBConv.finished`."""
+        sizes = self._choices[number].sizes(kernel, expand)
+        sizes = [sizes.get(name) for name in ("kernel_size", "se_channels")]
+        return self.blocks[number].finished(x, y, *sizes, bits, given, collected, folded)
+
+    def end(self, x, given=None, collected=None, training=False, seed=None, bits=None, folded=False):
         """The head: float32 (batch, num_classes); `bits`: None, or int32 (1 or 2, 2) of head and feature mix."""
         of_head, of_mix = ({} if bits is None or i >= bits.shape[0] else {"bits": bits[i]} for i in (0, 1))
-        x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected, **of_head))
+        x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected, folded, **of_head))
         x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.mix is not None)
         if self.mix is not None:
             x = tf.squeeze(self.head_activation(convolved(self.mix, x, given, collected, **of_mix)), (1, 2))
@@ -244,28 +250,31 @@ class _BlockChoices:
         self.hidden = space.hidden_choices(block.stage, block.index)
         self.squeezed = space.se_choices(block.stage, block.index)
 
-    def compute(self, layer, x, kernel, expand, bits, statistics, collect):
-        """Returns the block's output and its list of statistics (empty if not collected)."""
-        sizes = {} if bits is None else {"bits": bits}
+    def sizes(self, kernel, expand):
+        """The arguments of `ElasticMBConv` for these indices of choices; what is not elastic is not among them."""
+        sizes = {}
         # A single choice is no choice: the layer then needs no slice.
         if kernel is not None and self.elastic and len(self.kernels) > 1:
             sizes["kernel_size"] = tf.gather(self.kernels, kernel)
         if expand is not None and self.elastic and len(self.hidden) > 1:
             sizes["hidden"] = tf.gather(self.hidden, expand)
             sizes["se_channels"] = tf.gather(self.squeezed, expand)
-        y = layer(x, statistics=statistics, collect=collect, **sizes)
-        y, own = y if collect else (y, [])
-        return tf.ensure_shape(y, (None, None, None, self.out_channels)), own
+        return sizes
 
     def run(self, layer, x, code, statistics, collect):
-        """As `compute`, or `x` as it is where `code` is of a network without this block."""
+        """The block's output and its list of statistics (empty if not collected).
 
+        The output is `x` as it is where `code` is of a network without this block.
+        """
         searched = code is not None and self.elastic
-        choice = (code[self.kernel_gene], code[self.expand_gene]) if searched else (None, None)
-        bits = self.bits.of(code)
+        sizes = self.sizes(code[self.kernel_gene], code[self.expand_gene]) if searched else {}
+        if (bits := self.bits.of(code)) is not None:
+            sizes["bits"] = bits
 
         def compute():
-            return self.compute(layer, x, *choice, bits, statistics, collect)
+            y = layer(x, statistics=statistics, collect=collect, **sizes)
+            y, own = y if collect else (y, [])
+            return tf.ensure_shape(y, (None, None, None, self.out_channels)), own
 
         def skip():
             return x, [tf.zeros((2, o.statistics_size)) for o in layer.observers] if collect else []

@@ -52,12 +52,14 @@ def test_a_path_says_the_choices_of_every_block_in_the_order_of_computation(name
     largest = space.blocks(space.largest())
     for arch in [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(20))]:
         *path, of_head = path_of(space, arch)
-        assert len(path) == len(largest)
+        assert len(path) == 2 * len(largest)
         assert of_head == (sum(space.end_bits(arch), ()) if space.mixed else ())
-        present = [block for block, choice in zip(largest, path, strict=True) if choice]
+        pieces = list(zip(path[::2], path[1::2], strict=True))
+        present = [block for block, (_, rest) in zip(largest, pieces, strict=True) if rest]
         blocks = space.blocks(arch)
         assert [(b.stage, b.index) for b in present] == [(b.stage, b.index) for b in blocks]
-        for (kernel, expand, *bits), block in zip([choice for choice in path if choice], blocks, strict=True):
+        for (first, (kernel, expand, *bits)), block in zip([p for p in pieces if p[1]], blocks, strict=True):
             assert space.stages[block.stage].kernels[kernel] == block.kernel
             assert space.hidden_choices(block.stage, block.index)[expand] == block.hidden
-            assert bits == list(sum(block.bits or (), ()))
+            assert bool(first) == block.has_expansion and first[:1] in ((), (expand,))
+            assert [*first[1:], *bits] == list(sum(block.bits or (), ()))

@@ -88,17 +88,20 @@ def test_a_block_is_computed_once_for_all_that_agree_up_to_it(scorer, archs, mon
     steps = []
     parts = scorer._parts
     counted = types.SimpleNamespace(
-        begin=parts.begin, end=parts.end, blocks=parts.blocks, observers_of=parts.observers_of,
+        begin=parts.begin, end=parts.end, pieces=parts.pieces, observers_of=parts.observers_of,
         begin_observers=parts.begin_observers, end_observers=parts.end_observers,
-        block=lambda *block, collect: steps.append(block) or parts.block(*block, collect),
+        piece=lambda *piece, collect: steps.append((*piece, collect)) or parts.piece(*piece, collect),
     )  # fmt: skip
     monkeypatch.setattr(scorer, "_parts", counted)
     list(scorer.score(archs))
     paths = [(arch.resolution, path_of(scorer.space, arch)) for arch in archs]
     beginnings = {
-        (resolution, path[:n]) for resolution, path in paths for n in range(1, parts.blocks + 1) if path[n - 1]
+        (resolution, path[:n]) for resolution, path in paths for n in range(1, parts.pieces + 1) if path[n - 1]
     }
-    # Once for the statistics, once for each piece of the images: 20, 20, 40 and 10.
+    # Relatives share the expansion of the block in which their kernel sizes differ, the last one.
+    expansions, rests = (sum(place == parts.pieces - n for place, *_ in steps) for n in (2, 1))
+    assert 0 < expansions < 0.7 * rests
+    # Once for the statistics, once for each share of the images: 20, 20, 40 and 10.
     assert len(steps) == 5 * len(beginnings) < 5 * sum(sum(map(bool, path)) for _, path in paths)
 
 

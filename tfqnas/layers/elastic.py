@@ -84,7 +84,7 @@ class ElasticConv2D(_Elastic, QuantConv2D):
         super().build(input_shape)
         self.input_spec = None  # narrower inputs are welcome
 
-    def call(self, x, filters=None, bits=None, statistics=None, collect=False):
+    def call(self, x, filters=None, bits=None, statistics=None, collect=False, affine=None):
         """Convolves the first channels.
 
         Args:
@@ -93,6 +93,8 @@ class ElasticConv2D(_Elastic, QuantConv2D):
             bits: int32 (2,), bit widths of weights and inputs, for quantizers `ByBits`.
             statistics: of `observer`: None, those of this batch, or float32 (2, n).
             collect: return the statistics of the batch as well, if there is an `observer`.
+            affine: None, or `(scale, offset)`, float32 (largest filters,), of a layer without bias: what follows the
+                convolution, computed along with it; not differentiable.
 
         Returns:
             `y`, float32 (batch, height, width, filters), or `(y, statistics)`.
@@ -105,6 +107,9 @@ class ElasticConv2D(_Elastic, QuantConv2D):
             kernel = self.cut_kernel(lambda kernel: kernel[:, :, :inputs, :filters], bits)
             bias = bias[:filters] if self.use_bias else None
         x, again, seen = self.seen_inputs(x, bits, None, statistics, collect)
+        if affine is not None:
+            scale, offset = (v[:filters] for v in affine)
+            return tf.nn.bias_add(tf.nn.conv2d(x, kernel * scale, self.strides, self.padding.upper()), offset)
         y = conv2d(x, kernel, self.strides, self.padding.upper(), again)
         y = y if bias is None else tf.nn.bias_add(y, bias)
         return (y, seen) if collect and seen is not None else y
@@ -177,7 +182,7 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
             return kernel
         return self._cropped(self._transformed(kernel, kernel_size), kernel_size)
 
-    def call(self, x, kernel_size=None, bits=None, statistics=None, collect=False):
+    def call(self, x, kernel_size=None, bits=None, statistics=None, collect=False, affine=None):
         """Convolves with the centre of the kernel; the other arguments are those of `ElasticConv2D`.
 
         Returns:
@@ -186,6 +191,10 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         channels = _channels(x, self.kernel.shape[2])
         kernel = self.cut_kernel(lambda kernel: self.view(kernel_size, channels, kernel), bits, kernel_size)
         x, again, seen = self.seen_inputs(x, bits, kernel_size, statistics, collect)
+        if affine is not None:
+            scale, offset = (v[:channels] for v in affine)
+            y = tf.nn.depthwise_conv2d(x, kernel * scale[:, tf.newaxis], (1, *self.strides, 1), "SAME")
+            return tf.nn.bias_add(y, offset)
         y = depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
         return (y, seen) if collect and seen is not None else y
 
@@ -257,8 +266,8 @@ class ElasticBatchNorm(keras.layers.Layer):
     def affine(self, statistics):
         """`(scale, offset)`, float32 (largest channels,): with given statistics the layer is `x * scale + offset`.
 
-        Folding them into the convolution before would save two passes over the widest tensors, but equal an
-        extracted subnet to float rounding only, which moves quantized values over ties.
+        Folded into the convolution before (`normalized`) they save three passes over the widest tensors, but equal an
+        extracted subnet to float rounding only, which moves quantized values over ties: scores of a search may do so.
         """
         mean, variance = statistics[0], statistics[1]
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
@@ -287,12 +296,16 @@ def convolved(convolution, x, given=None, collected=None, **sizes):
     return y
 
 
-def normalized(convolution, norm, x, given=None, collected=None, **sizes):
+def normalized(convolution, norm, x, given=None, collected=None, folded=False, **sizes):
     """`norm(convolution(x, **sizes))`, `given` and `collected` as in `convolved`, of the convolution and of the norm.
 
     Args:
         convolution: elastic convolution without bias. norm: `ElasticBatchNorm`.
+        folded: compute given statistics along with the convolution (`ElasticBatchNorm.affine`), without a gradient.
     """
+    if folded:
+        seen = {} if convolution.observer is None else {"statistics": next(given)}
+        return convolution(x, affine=norm.affine(next(given)), **seen, **sizes)
     y = convolved(convolution, x, given, collected, **sizes)
     if given is not None:
         return norm(y, statistics=next(given))

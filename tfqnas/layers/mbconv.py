@@ -78,7 +78,12 @@ class ElasticMBConv(keras.layers.Layer):
                  (self.project, self.project_norm))  # fmt: skip
         self.convolutions = [convolution for convolution, _ in pairs if convolution is not None]
         # Whatever has statistics that a call takes and returns, in their order.
-        self.observers = [o for c, norm in pairs if c is not None for o in (c.observer, norm) if o is not None]
+        of_halves = [
+            [o for c, norm in half if c is not None for o in (c.observer, norm) if o is not None]
+            for half in (pairs[:1], pairs[1:])
+        ]
+        self.observers_of_halves = tuple(of_halves)
+        self.observers = [*of_halves[0], *of_halves[1]]
 
     def _quantizers(self, weight_sizes, input_sizes):
         """Prototypes for a convolution whose kernel and input may have these sizes along these axes."""
@@ -121,24 +126,37 @@ class ElasticMBConv(keras.layers.Layer):
         """
         given = iter(statistics) if statistics is not None else None
         collected = [] if collect else None
-        of_layer = {} if bits is None else dict(zip(map(id, self.convolutions), tf.unstack(bits), strict=True))
+        y = self.expanded(x, hidden, bits, given, collected)
+        y = self.finished(x, y, kernel_size, se_channels, bits, given, collected)
+        return (y, collected) if collect else y
 
-        def normal(convolution, norm, x, **sizes):
-            if bits is not None:
-                sizes["bits"] = of_layer[id(convolution)]
-            return normalized(convolution, norm, x, given, collected, **sizes)
+    # The two halves of a call, for whoever computes a common beginning once (`tfqnas.scoring`): the first one does not
+    # depend on the kernel size. `given`, `collected` and `folded` are those of `normalized`.
 
-        y = x
-        if self.expand is not None:
-            y = self.activation(normal(self.expand, self.expand_norm, y, filters=hidden))
-        y = normal(self.depthwise, self.depthwise_norm, y, kernel_size=kernel_size)
-        y = self.activation(y)
+    def expanded(self, x, hidden=None, bits=None, given=None, collected=None, folded=False):
+        """The expansion: float32 (batch, height, width, hidden); `x` itself in a block without one."""
+        if self.expand is None:
+            return x
+        options = {"folded": folded, "filters": hidden, **self._bits(self.expand, bits)}
+        return self.activation(normalized(self.expand, self.expand_norm, x, given, collected, **options))
+
+    def finished(
+        self, x, y, kernel_size=None, se_channels=None, bits=None, given=None, collected=None, folded=False
+    ):  # fmt: skip
+        """What follows the expansion `y` of `x`: float32 (batch, height, width, out_channels)."""
+        options = {"folded": folded, "kernel_size": kernel_size, **self._bits(self.depthwise, bits)}
+        y = self.activation(normalized(self.depthwise, self.depthwise_norm, y, given, collected, **options))
         if self.squeeze_excite is not None:
             y = self.squeeze_excite(y, squeezed=se_channels)
-        y = normal(self.project, self.project_norm, y)
+        options = {"folded": folded, **self._bits(self.project, bits)}
+        y = normalized(self.project, self.project_norm, y, given, collected, **options)
         if self.settings["residual"]:
             y = tf.add_n([x, y])  # x + y can fail inside tf.cond after graph optimisation
-        return (y, collected) if collect else y
+        return y
+
+    def _bits(self, convolution, bits):
+        place = next(i for i, layer in enumerate(self.convolutions) if layer is convolution)
+        return {} if bits is None else {"bits": bits[place]}
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -9,7 +9,10 @@ class Parts:
     """The beginning, the blocks and the end of a supernet, each traced when it is first asked for.
 
     Every piece comes in two kinds: with `collect` BatchNorm normalises by the batch's statistics and they are returned
-    besides; without it they are an argument, a list of float32 (2, channels).
+    besides; without it they are an argument, a list of float32 (2, channels), and computed along with the convolutions.
+
+    A block is two pieces, its expansion and what follows, since the first one does not depend on the kernel size: piece
+    `2 n` and `2 n + 1` are block `n`'s, as in a path of `path_of`.
 
     Args:
         supernet: `Supernet`.
@@ -18,46 +21,69 @@ class Parts:
     def __init__(self, supernet):
         self._net = supernet
         self._index = tf.TensorSpec((), tf.int32)
-        self.blocks = len(supernet.blocks)
+        self.pieces = 2 * len(supernet.blocks)
         self.begin_observers, self.end_observers = [supernet.stem_norm], supernet.end_observers
 
-    def observers_of(self, number):
-        """Those of a block, in the order of its statistics."""
-        return self._net.blocks[number].observers
+    def observers_of(self, place):
+        """Those of a piece, in the order of its statistics."""
+        return self._net.blocks[place // 2].observers_of_halves[place % 2]
 
     @functools.cache  # noqa: B019  as long as the pieces live, so do their traces
     def begin(self, collect):
-        """`(images[, statistics])` -> the first block's input."""
+        """`((images,)[, statistics])` -> the first block's state."""
         net = self._net
         x = tf.TensorSpec((None, None, None, net.settings["channels"]))
-        compute = lambda x, given, collected: net.begin(x, given, collected)  # noqa: E731
-        return _piece(compute, (x,), self.begin_observers, collect)
+        compute = lambda x, given, collected: net.begin(x, given, collected, not collect)  # noqa: E731
+        return functools.partial(_call, _piece(compute, (x,), self.begin_observers, collect), [], False)
 
-    def block(self, number, choice, collect):
-        """`(x[, statistics])` -> the next block's input; `choice`: its place in a path of `path_of`."""
-        kernel, expand, *bits = choice
-        arguments = [_scalar(kernel), _scalar(expand), *_pairs(tuple(bits))]
-        return functools.partial(_call, self._block(number, collect), arguments)
+    def piece(self, place, choice, collect):
+        """`(state[, statistics])` -> the next state, a tuple of tensors (and the statistics, with `collect`).
+
+        Args:
+            place: of the piece. choice: what stands at this place of a path, not empty.
+        """
+        if place % 2:
+            kernel, expand, *bits = choice
+            rest = self._rest(place, collect)
+            return functools.partial(_call, rest, [_scalar(kernel), _scalar(expand), *_pairs(tuple(bits))], False)
+        expand, *bits = choice
+        return functools.partial(
+            _call, self._expansion(place, collect), [_scalar(expand), *_pairs(tuple(bits))], True
+        )
+
+    def _x(self, layer):
+        return tf.TensorSpec((None, None, None, layer.convolutions[0].kernel.shape[2]))
 
     @functools.cache  # noqa: B019
-    def _block(self, number, collect):
-        net, layer = self._net, self._net.blocks[number]
-        x = tf.TensorSpec((None, None, None, layer.convolutions[0].kernel.shape[2]))
-        bits = _pairs_spec(net, layer.convolutions)
+    def _expansion(self, place, collect):
+        net, number, layer = self._net, place // 2, self._net.blocks[place // 2]
+        bits = _pairs_spec(net, layer.convolutions[:1])
 
-        def compute(x, kernel, expand, *others):
+        def compute(x, expand, *others):
             *bits, given, collected = others
-            of_norms = None if given is None else list(given)
-            y, own = net.block(number, x, kernel, expand, *(bits or [None]), of_norms, collect)
-            if collect:
-                collected.extend(own)
-            return y
+            return net.expansion(number, x, expand, bits[0] if bits else None, given, collected, not collect)
 
-        return _piece(compute, (x, self._index, self._index, *bits), layer.observers, collect)
+        return _piece(compute, (self._x(layer), self._index, *bits), self.observers_of(place), collect)
+
+    @functools.cache  # noqa: B019
+    def _rest(self, place, collect):
+        net, number, layer = self._net, place // 2, self._net.blocks[place // 2]
+        expanded = [tf.TensorSpec((None, None, None, None))] if layer.expand is not None else []
+        bits = _pairs_spec(net, layer.convolutions[len(expanded) :])
+
+        def compute(x, *others):
+            y, (kernel, expand, *others) = (others[0], others[1:]) if expanded else (x, others)
+            *bits, given, collected = others
+            # The bit widths of the expansion, which are those of its piece, are not looked at here.
+            bits = tf.pad(bits[0], ((len(expanded), 0), (0, 0))) if bits else None
+            return net.after_expansion(number, x, y, kernel, expand, bits, given, collected, not collect)
+
+        signature = (self._x(layer), *expanded, self._index, self._index, *bits)
+        return _piece(compute, signature, self.observers_of(place), collect)
 
     def end(self, bits, collect):
-        """`(x[, statistics])` -> logits; `bits`: the last place in a path."""
-        return functools.partial(_call, self._end(collect), _pairs(bits))
+        """`(state[, statistics])` -> a state whose only tensor are the logits; `bits`: the last place in a path."""
+        return functools.partial(_call, self._end(collect), _pairs(bits), False)
 
     @functools.cache  # noqa: B019
     def _end(self, collect):
@@ -67,7 +93,7 @@ class Parts:
 
         def compute(x, *others):
             *bits, given, collected = others
-            return net.end(x, given, collected, bits=bits[0] if bits else None)
+            return net.end(x, given, collected, bits=bits[0] if bits else None, folded=not collect)
 
         return _piece(compute, (x, *bits), self.end_observers, collect)
 
@@ -87,8 +113,14 @@ def _pairs_spec(net, convolutions):
     return [tf.TensorSpec((len(convolutions), 2), tf.int32)] if net.space.mixed else []
 
 
-def _call(block, choice, x, *statistics):
-    return block(x, *choice, *statistics)
+def _call(piece, choice, keeps, state, *statistics):
+    """The state after a piece, which has the last one's tensors as well where the piece `keeps` them."""
+    results = piece(*state, *choice, *statistics)
+    before = tuple(state) if keeps else ()
+    if statistics:
+        return (*before, results)
+    y, own = results
+    return (*before, y), own
 
 
 def _piece(compute, signature, observers, collect):

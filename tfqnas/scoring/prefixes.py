@@ -40,12 +40,15 @@ def common_length(a, b):
 
 
 def path_of(space, arch):
-    """What each block of a subnet has chosen, in the order in which they are computed, and the head at last.
+    """What each piece of a subnet has chosen, in the order in which they are computed, and the head at last.
+
+    A block is two pieces, its expansion and what follows, of which the first does not depend on the kernel size.
 
     Returns:
-        For each block of the space's largest architecture a tuple, empty where `arch` has no such block: the indices of
-        its kernel size and of its expand ratio and, in a mixed space, the bit widths of weights and inputs of each of
-        its convolutions. Then a tuple of the head's bit widths, empty in other spaces.
+        For each block of the space's largest architecture two tuples, both empty where `arch` has no such block: of the
+        expansion, empty in a block without one, the index of its expand ratio; of the rest the indices of kernel size
+        and expand ratio; and each with the bit widths of weights and inputs of its convolutions in a mixed space. Then
+        a tuple of the head's bit widths, empty in other spaces.
     """
     code = space.encode(arch)
     present = {(block.stage, block.index): block for block in space.blocks(arch)}
@@ -53,12 +56,15 @@ def path_of(space, arch):
     for block in space.blocks(space.largest()):
         found = present.get((block.stage, block.index))
         if found is None:
-            path.append(())
+            path += [(), ()]
             continue
-        choice = (0, 0)
+        kernel = expand = 0
         if block.stage in space.searched:
-            kernel = space.gene_index("kernel", block.stage, block.index)
-            choice = (int(code[kernel]), int(code[kernel + 1]))
-        path.append((*choice, *itertools.chain(*(found.bits or ()))))
+            gene = space.gene_index("kernel", block.stage, block.index)
+            kernel, expand = int(code[gene]), int(code[gene + 1])
+        bits = found.bits or ()
+        of_expansion = 1 if block.has_expansion else 0
+        path.append((expand, *itertools.chain(*bits[:of_expansion])) if of_expansion else ())
+        path.append((kernel, expand, *itertools.chain(*bits[of_expansion:])))
     ends = space.end_bits(arch)
     return (*path, tuple(itertools.chain(*ends)) if space.mixed else ())

@@ -16,10 +16,13 @@ _END = "end"
 
 
 class Scorer:
-    """Scores subnets as `recalibrate` and `predict` do, to the same integers, in a fraction of the time.
+    """Scores subnets as `recalibrate` and `predict` do, in a fraction of the time.
 
-    - A block is computed once for all subnets that agree up to it: nothing else decides its input and its statistics.
+    - Half a block (`Parts`) is computed once for all subnets that agree up to it: nothing else decides its input and
+      its statistics.
     - Weights are fake-quantized once (`with_fixed_weights`).
+    - BatchNorm with its statistics known is computed along with the convolution before it. That rounds otherwise, which
+      moves quantized values over ties: of a thousand answers one or two may be others than those of `predict`.
     - A subnet that is behind a rival by more than chance explains is not shown the remaining images.
 
     Args:
@@ -88,39 +91,42 @@ class Scorer:
         """BatchNorm's statistics after each beginning of a path, of a whole path and `_END` those of the head."""
         images = self._recalibration(resolution)
         size = min(self._batch_size, len(images))
-        batches = [tf.constant(batch) for batch in images.batches(size) if len(batch) == size]
+        batches = [(tf.constant(batch),) for batch in images.batches(size) if len(batch) == size]
         found = {}
 
         def keep(prefix, observers, results):
-            outputs, own = zip(*results, strict=True)
+            states, own = zip(*results, strict=True)
             found[prefix] = [tf.constant(s) for s in pooled(observers, own)]
-            return outputs
+            return states
 
         def step(states, prefix):
-            if not prefix[-1] or len(prefix) > self._parts.blocks:
+            place = len(prefix) - 1
+            if not prefix[-1] or place == self._parts.pieces:
                 return states
-            number = len(prefix) - 1
-            block = self._parts.block(number, prefix[-1], collect=True)
-            return keep(prefix, self._parts.observers_of(number), [block(x) for x in states])
+            piece = self._parts.piece(place, prefix[-1], collect=True)
+            return keep(prefix, self._parts.observers_of(place), self._each(piece, states))
 
-        begin = self._parts.begin(collect=True)
-        root = keep((), self._parts.begin_observers, [begin(x) for x in batches])
+        root = keep((), self._parts.begin_observers, self._each(self._parts.begin(collect=True), batches))
         for index, states in walk(paths, root, step):
             end = self._parts.end(paths[index][-1], collect=True)
-            keep((*paths[index], _END), self._parts.end_observers, [end(x) for x in states])
+            keep((*paths[index], _END), self._parts.end_observers, self._each(end, states))
         return found
 
     def _classes(self, paths, batches, statistics):
         """Yields `(index of a path, int (n,) class of each image)`."""
-        begin = self._parts.begin(collect=False)
 
         def step(states, prefix):
-            if not prefix[-1] or len(prefix) > self._parts.blocks:
+            place = len(prefix) - 1
+            if not prefix[-1] or place == self._parts.pieces:
                 return states
-            block = self._parts.block(len(prefix) - 1, prefix[-1], collect=False)
-            return [block(x, statistics[prefix]) for x in states]
+            return self._each(self._parts.piece(place, prefix[-1], collect=False), states, statistics[prefix])
 
-        root = [begin(x, statistics[()]) for x in batches]
+        root = self._each(self._parts.begin(collect=False), [(batch,) for batch in batches], statistics[()])
         for index, states in walk(paths, root, step):
-            own, end = statistics[(*paths[index], _END)], self._parts.end(paths[index][-1], collect=False)
-            yield index, np.concatenate([end(x, own) for x in states]).argmax(axis=1)
+            end = self._parts.end(paths[index][-1], collect=False)
+            logits = self._each(end, states, statistics[(*paths[index], _END)])
+            yield index, np.concatenate([of_batch for (of_batch,) in logits]).argmax(axis=1)
+
+    def _each(self, piece, states, *statistics):
+        """A piece of the states of all batches."""
+        return [piece(state, *statistics) for state in states]
