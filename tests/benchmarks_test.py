@@ -166,3 +166,22 @@ def test_a_study_compares_inheritance_with_direct_training_and_goes_on_where_it_
     assert again.returncode == 0 and "held-out," not in again.stdout  # nothing was trained anew
     other = benchmark(*flags, "--rates=0.1", name="inheritance")
     assert other.returncode == 1 and "was made with --rates=0.05, this study has --rates=0.1" in other.stderr
+
+
+@pytest.mark.slow
+def test_the_short_form_compares_strategies_and_computes_nothing_twice(tmp_path):
+    flags = ["classification", "--short", "--bits=4", f"--results={tmp_path}/s.jsonl", f"--figure={tmp_path}/s.png"]
+    result = benchmark(*flags, name="strategies")
+    assert result.returncode == 0, result.stderr[-4000:]
+    rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    assert [(row["strategy"], row["bits"]) for row in rows] == [("float", 32), ("dqss", 4), ("lsq", 4)]
+    assert all(0 <= row["figures"]["accuracy"] <= 1 for row in rows)
+    assert "| tiny | ptq | 4 | dqss |  | 1 |" in result.stdout and (tmp_path / "s.png").stat().st_size > 5_000
+    again = benchmark(*flags, name="strategies")
+    assert again.returncode == 0 and len((tmp_path / "s.jsonl").read_text().splitlines()) == 3
+
+
+def test_unknown_strategies_of_a_study_are_refused():
+    result = benchmark("zoo", "--strategies=dqss,lunch", name="strategies")
+    assert result.returncode == 2
+    assert "--strategies: expected some of dqss,lsq" in result.stderr and "received lunch" in result.stderr

@@ -60,7 +60,9 @@ class CalibratedWeights(Quantizer):
         rows = x.reshape(1, -1) if self.axis is None else np.moveaxis(x, self.axis, 0).reshape(x.shape[self.axis], -1)
         if self.axis is not None and self.channels is None:
             self.channels = len(rows)
-            self.ends.build((self.channels,))
+            # A mixture initialises its candidates without calling them: paths must tell their variables apart.
+            with keras.name_scope(self.name, caller=self):
+                self.ends.build((self.channels,))
         highs = np.array([self._end(row) for row in rows])
         highs = np.where(highs > 0, highs, max(highs.max(), 1e-6))  # a channel of zeros is one at any scale
         self.ends.high.assign(highs[0] if self.axis is None else highs)

@@ -1,5 +1,24 @@
-"""Differentiable quantization strategy search (DQSS): mixtures of quantizers become the best of them."""
+"""Differentiable quantization strategy search (DQSS): mixtures of quantizers become the best of them.
 
-from tfqnas.strategy.freezing import freeze
+result = tfqnas.strategy.search_post_training(model, images, tfqnas.strategy.PostTrainingSettings(bits=4))
+result.model.save("quantized.keras")
+"""
 
-__all__ = ["freeze"]
+import importlib
+
+# Where the names are that this gives out: loaded on use, since settings need no TensorFlow.
+_HOMES = {
+    "freeze": "freezing",
+    "search_post_training": "post_training",
+    "search_training": "training",
+    "PostTrainingSettings": "config",
+    "TrainingSettings": "config",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

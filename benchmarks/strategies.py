@@ -1,0 +1,318 @@
+"""Strategies found layer by layer (DQSS) against each single one, and the choices that the search itself is made of.
+
+    python benchmarks/strategies.py losses --model=runs/mobilenet.keras --dataset=fashion_mnist
+    python benchmarks/strategies.py search --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4,3
+    python benchmarks/strategies.py schedule --model=runs/digits.keras --dataset=digits --bits=2 --seeds=0,1,2
+    python benchmarks/strategies.py classification --model=runs/mobilenet.keras --dataset=fashion_mnist --mode=ptq
+    python benchmarks/strategies.py zoo --bits=8,6,5,4
+    python benchmarks/strategies.py restoration --model=runs/edsr_x2.keras --mode=qat --bits=8,6,4
+    python benchmarks/strategies.py classification --report --figure=strategies.png
+    python benchmarks/strategies.py losses --short           # digits, few steps: to see that everything runs
+
+losses          post-training search against each of the losses, everything else equal
+search          what refinement, tuning, noise, the entropy term and BatchNorm statistics are worth in it
+schedule        quantization-aware search without each of: temperature, warm-up, entropy term, fine-tuning, distillation
+classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
+zoo             the same of EfficientNet-Lite0 with ImageNet weights, post-training: agreement with the float model on
+                crops of photographs, and the accuracy on 20 labelled ones
+restoration     the same of a super-resolution network: PSNR and SSIM on Y
+
+Each result is a line of --results (a .jsonl file); a result that is there is not computed again, so a study that was
+stopped goes on. Every study ends with its table: the mean over the seeds and its standard error.
+"""
+
+import argparse
+import dataclasses
+import math
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from tfqnas.data.config import DataConfig
+from tfqnas.errors import UserError
+from tfqnas.files import append_jsonl, read_jsonl
+from tfqnas.strategy.candidates import SINGLES
+from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
+
+STUDIES = ("losses", "search", "schedule", "classification", "zoo", "restoration")
+KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
+SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
+VARIANTS = {
+    "losses": {loss: {"loss": loss} for loss in LOSSES},
+    "search": {
+        "default": {}, "no refinement": {"refine": False}, "no tuning": {"tune_steps": 0},
+        "no entropy": {"entropy": 0.0}, "constant temperature": {"temperature_end": 1.0},
+        "no noise": {"noise": 0.0},
+        "no noise, no refinement": {"noise": 0.0, "refine": False},
+        "BatchNorm statistics": {"recalibrate": True},
+    },
+    "schedule": {
+        "default": {}, "constant temperature": {"temperature_end": 1.0}, "no warm-up": {"warmup_share": 0.0},
+        "no entropy": {"entropy": 0.0}, "no fine-tuning": {"search_share": 1.0},
+        "half of the steps": {"search_share": 0.5},
+        "no distillation": {"distill": 0.0}, "no noise": {"noise": 0.0},
+        "nothing": {"temperature_end": 1.0, "warmup_share": 0.0, "entropy": 0.0, "search_share": 1.0, "noise": 0.0},
+    },
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One line of a study."""
+
+    study: str
+    network: str
+    mode: str
+    bits: int
+    strategy: str
+    variant: str
+    seed: int
+
+    @property
+    def key(self):
+        return tuple(getattr(self, name) for name in KEY)
+
+
+def cases(arguments):
+    """All of a study, the seeds outermost: an early look has all rows."""
+    mode = {"schedule": "qat", "losses": "ptq", "search": "ptq", "zoo": "ptq"}.get(arguments.study, arguments.mode)
+    compared = arguments.strategies or ["dqss", *SINGLES]
+    variants = VARIANTS.get(arguments.study)
+    named = [("dqss", variant) for variant in variants] if variants else [(name, "") for name in compared]
+    return [
+        Case(arguments.study, network_name(arguments), mode, bits, *pair, seed)
+        for seed in arguments.seeds for bits in arguments.bits for pair in named
+    ]  # fmt: skip
+
+
+def network_name(arguments):
+    return "efficientnet_lite0" if arguments.study == "zoo" else pathlib.Path(arguments.model or "tiny").stem
+
+
+def settings_of(case, arguments):
+    """The settings of a case, or None where its strategy does not exist at this bit width."""
+    from tfqnas.quantizers import supports
+    from tfqnas.strategy.candidates import PER_CHANNEL
+
+    values = {"bits": case.bits, "seed": case.seed, "deployable": arguments.deployable}
+    if case.strategy != "dqss":
+        pair = dict(zip(("weights", "inputs"), SINGLES[case.strategy], strict=True))
+        if not all(supports(name.removesuffix(PER_CHANNEL), case.bits, role) for role, name in pair.items()):
+            return None
+        values |= {role: (name,) for role, name in pair.items()}
+    own = {"steps": arguments.steps, "tune_steps": arguments.steps // 3} if case.mode == "ptq" else {
+        "train_steps": arguments.train_steps, "learning_rate": arguments.learning_rate}  # fmt: skip
+    if case.study in ("losses", "search"):  # what the search itself finds
+        own["guard"] = False
+    values |= own | VARIANTS.get(case.study, {}).get(case.variant, {})
+    cls = PostTrainingSettings if case.mode == "ptq" else TrainingSettings
+    if arguments.short:
+        known = {field.name for field in dataclasses.fields(cls)}
+        values |= {name: value for name, value in SHORT.items() if name in known and name not in ("tune_steps",)}
+    return cls(**values)
+
+
+def prepared(arguments):
+    """`(float model, task)` of a study."""
+    from tfqnas import models
+    from tfqnas.strategy import opening
+    from tfqnas.zoo.upscaling import score
+
+    if arguments.study == "zoo":
+        from tfqnas import zoo
+
+        model = zoo.load("efficientnet_lite0")
+        return model, opening.task_of(model, DataConfig(dataset="photos", data_dir=arguments.data_dir), score)
+    if arguments.short and not arguments.model:
+        model = tiny()
+    else:
+        model = models.load_model(arguments.model)
+    dataset = "photos" if arguments.study == "restoration" else arguments.dataset
+    return model, opening.task_of(model, DataConfig(dataset=dataset, data_dir=arguments.data_dir), score)
+
+
+def tiny():
+    """A network for digits, not trained: for --short."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.ReLU()]
+    layers += [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.GlobalAveragePooling2D()]
+    return keras.Sequential([*layers, keras.layers.Dense(10)], name="tiny")
+
+
+def computed(case, config, model, task, reference, arguments):
+    """The figures of one case."""
+    from tfqnas.strategy.post_training import search_post_training
+    from tfqnas.strategy.training import search_training
+
+    began = time.perf_counter()
+    if case.mode == "ptq":
+        result = search_post_training(model, task.calibration(arguments.images, case.seed), config)
+    else:
+        result = search_training(model, task, config)
+    figures = task.evaluate(result.model, reference)
+    figures["calibration loss"] = result.losses["final"] if case.mode == "ptq" else result.losses["train"]
+    if case.study == "zoo":
+        figures |= on_labelled_photos(result.model)
+    figures["seconds"] = time.perf_counter() - began
+    names = [choice.strategy for choice in result.choices]
+    return {"figures": figures, "kept": result.kept, "strategies": {n: names.count(n) for n in sorted(set(names))}}
+
+
+def on_labelled_photos(model):
+    """How many of the 20 labelled photographs a model gets right."""
+    from tfqnas import zoo
+    from tfqnas.data.images import resized
+
+    photos, labels = zoo.labelled_photos()
+    size = model.input_shape[1]
+    logits = [np.asarray(model(resized(np.asarray(photo)[None], size), training=False))[0] for photo in photos]
+    return {"photos": float(np.sum(np.argmax(logits, 1) == np.asarray(labels)))}
+
+
+def run(arguments):
+    """Computes what is missing."""
+    done = {tuple(row[name] for name in KEY) for row in read_jsonl(arguments.results)}
+    missing = [(case, config) for case in cases(arguments) if case.key not in done
+               and (config := settings_of(case, arguments)) is not None]  # fmt: skip
+    if not missing:
+        return
+    model, task = prepared(arguments)
+    reference = task.outputs(model)
+    float_case = Case(arguments.study, network_name(arguments), missing[0][0].mode, 32, "float", "", 0)
+    if float_case.key not in done:
+        figures = task.scores(reference, None) | (on_labelled_photos(model) if arguments.study == "zoo" else {})
+        append_jsonl(arguments.results, {**dataclasses.asdict(float_case), "figures": figures})
+    for number, (case, config) in enumerate(missing, 1):
+        try:
+            row = computed(case, config, model, task, reference, arguments)
+        except UserError as error:  # such as a training that diverges: a result, too
+            row = {"figures": {}, "error": str(error)}
+        append_jsonl(arguments.results, {**dataclasses.asdict(case), **row})
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in row["figures"].items())
+        words = " ".join(
+            filter(None, (case.mode, f"{case.bits} bits", case.strategy, case.variant, f"seed {case.seed}"))
+        )
+        print(f"[{number}/{len(missing)}] {words}: {figures or row['error']}", flush=True)
+
+
+def summary(rows):
+    """`[(group, {figure: (mean, standard error, count)})]`; a group is all of the key but the seed, in order."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in KEY[:-1]), []).append(row["figures"])
+    found = []
+    for group, figures in groups.items():
+        names = dict.fromkeys(name for one in figures for name in one)
+        own = {}
+        for name in names:
+            values = np.array([one[name] for one in figures if name in one])
+            error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            own[name] = (float(values.mean()), float(error), len(values))
+        found.append((group, own))
+    return found
+
+
+def show(arguments):
+    """Prints the table of a study, and draws its figure."""
+    rows = [row for row in read_jsonl(arguments.results) if row["study"] == arguments.study]
+    if not rows:
+        raise UserError(f"--results: {arguments.results} has nothing of {arguments.study} yet")
+    found = summary(rows)
+    names = list(dict.fromkeys(name for _, own in found for name in own))
+    print("| network | mode | bits | strategy | variant | n | " + " | ".join(names) + " |")
+    print("|---" * (6 + len(names)) + "|")
+    for (_, network, mode, bits, strategy, variant), own in found:
+        cells = [_cell(own[name]) if name in own else "-" for name in names]
+        count = max((number for _, _, number in own.values()), default=0)
+        print(f"| {network} | {mode} | {'float' if bits == 32 else bits} | {strategy} | {variant} | {count} | "
+              + " | ".join(cells) + " |")  # fmt: skip
+    if arguments.figure:
+        draw(found, arguments)
+        print(f"written: {arguments.figure}")
+
+
+def _cell(figure):
+    mean, error, count = figure
+    return f"{mean:.4g}" + (f" ± {error:.2g}" if count > 1 else "")
+
+
+def draw(found, arguments):
+    """One panel a bit width, a dot and its standard error for each strategy, the best on top."""
+    from tfqnas.report.canvas import new_figure, save
+    from tfqnas.report.style import COLOURS, GREY, INK
+
+    known = {name for _, own in found for name in own}
+    metric = arguments.metric or next(n for n in ("accuracy", "psnr", "agreement") if n in known)
+    widths = sorted({group[3] for group, own in found if metric in own and group[3] != 32}, reverse=True)
+    floats = [own[metric][0] for group, own in found if group[3] == 32 and metric in own]
+    scored = [(group[3], own[metric], " ".join(filter(None, group[4:6]))) for group, own in found if metric in own]
+    panels = {w: sorted((value, label) for bits, value, label in scored if bits == w) for w in widths}
+    figure = new_figure(0.6 + 3.6 * len(panels), 1.3 + 0.3 * max(map(len, panels.values())))
+    for number, (bits, rows) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), number)
+        for y, ((mean, error, _), label) in enumerate(rows):
+            colour = COLOURS[0] if label.startswith("dqss") else GREY
+            axes.errorbar(mean, y, xerr=0 if math.isnan(error) else error, fmt="o", color=colour, markersize=7)
+        if floats:
+            axes.axvline(floats[0], color=COLOURS[1], linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(rows)), [label for _, label in rows])
+        axes.set_title(f"{bits} bits", loc="left", fontsize=11, fontweight="bold", color=INK)
+        axes.set_xlabel(metric)
+    title = f"{found[0][0][1]}, {found[-1][0][2]}; dashed: float"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    save(figure, arguments.figure, "x")
+
+
+def numbers(text):
+    return [int(word) for word in text.split(",")]
+
+
+def parsed(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--model", default="", help="a float .keras file; not of zoo")
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--data_dir", default="")
+    parser.add_argument("--mode", choices=["ptq", "qat"], default="ptq")
+    parser.add_argument("--bits", type=numbers, default=[4, 3, 2])
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    parser.add_argument("--strategies", type=lambda text: text.split(","), default=None, help="by default dqss and all")
+    parser.add_argument("--deployable", action="store_true", help="dqss chooses among deployable strategies only")
+    parser.add_argument("--images", type=int, default=512, help="of the calibration")
+    parser.add_argument("--steps", type=int, default=300, help="of ptq; a third more for tuning")
+    parser.add_argument("--train_steps", type=int, default=2000, help="of qat")
+    parser.add_argument("--learning_rate", type=float, default=0.01, help="of qat")
+    parser.add_argument("--results", default="runs/strategies.jsonl")
+    parser.add_argument("--report", action="store_true", help="the table of what is there, nothing is computed")
+    parser.add_argument("--figure", default="", help="a .png to draw")
+    parser.add_argument("--metric", default="", help="of the figure; by default accuracy, psnr or agreement")
+    parser.add_argument(
+        "--short", action="store_true", help="few steps, two strategies, one seed: the figures mean nothing"
+    )
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.strategies or ()) - {"dqss", *SINGLES}:
+        parser.error(f"--strategies: expected some of dqss,{','.join(SINGLES)}, received {','.join(sorted(unknown))}")
+    if arguments.short:
+        arguments.seeds, arguments.bits, arguments.images = [0], arguments.bits[:1], 32
+        arguments.strategies = arguments.strategies or ["dqss", "lsq"]
+    elif not arguments.model and arguments.study != "zoo" and not arguments.report:
+        parser.error("--model: expected a float .keras file, see tools/train_float.py")
+    return arguments
+
+
+def main(argv=None):
+    arguments = parsed(argv)
+    try:
+        if not arguments.report:
+            run(arguments)
+        show(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""tools/quantize.py as a person uses it: one run, its files, and its messages."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tools_test import refused, tool
+from tfqnas.models import load_model
+from tfqnas.strategy.result import quantized_tensors
+
+FAST = ["--steps=4", "--tune_steps=2", "--images=32", "--batch_size=16", "--refine_images=16"]
+NAMES = ["--weights=lsq,apot", "--inputs=lsq,mse"]
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu", name="first")]
+    layers += [keras.layers.Conv2D(4, 3, activation="relu", name="middle"), keras.layers.GlobalAveragePooling2D()]
+    path = tmp_path_factory.mktemp("models") / "float.keras"
+    keras.Sequential([*layers, keras.layers.Dense(10, name="last")], name="small").save(path)
+    return path
+
+
+def flags(model_file, output, *more):
+    return [f"--model={model_file}", "--dataset=digits", f"--output={output}", *FAST, *more]
+
+
+@pytest.mark.slow
+def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_file, tmp_path):
+    output = tmp_path / "out"
+    code, out, err = tool("quantize", *flags(model_file, output, *NAMES))
+    assert code == 0, err
+    record = json.loads((output / "strategies.json").read_text())
+    rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
+    assert [(r["layer"], r["role"]) for r in rows] == [
+        ("first", "weights"), ("middle", "weights"), ("middle", "inputs"), ("last", "weights"), ("last", "inputs")
+    ]  # fmt: skip
+    model = load_model(output / "model.keras")
+    assert [q.bits for _, _, q in quantized_tensors(model)] == [int(r["bits"]) for r in rows] == [8, 4, 4, 8, 8]
+    assert set(record["metrics"]["quantized"]) == {"accuracy", "agreement", "kl", "cosine"}
+    assert "layer   role" in out and "float: accuracy " in out and "[1/5] search" in err
+    assert (output / "strategies.svg").read_text().startswith("<?xml")
+    with Image.open(output / "strategies.png") as image:
+        assert image.width > 800
+    apot = [r for r in rows if r["strategy"] == "apot"]
+    assert ("--deployable leaves such strategies out" in out) == bool(apot)
+    assert ("next: tools/export_tflite.py --model=" in out) == (not apot)
+    # The same command shows what is there.
+    code, again, err = tool("quantize", *flags(model_file, output, *NAMES))
+    assert code == 0 and "search" not in err and again == out
+    refused("--bits=3 differs from", "quantize", *flags(model_file, output, *NAMES, "--bits=3"))
+
+
+@pytest.mark.slow
+def test_a_deployable_qat_is_exported(model_file, tmp_path):
+    output = tmp_path / "out"
+    more = ["--mode=qat", "--train_steps=6", "--checkpoint_steps=2", "--deployable"]
+    code, out, err = tool(
+        "quantize", *flags(model_file, output, "--weights=lsq,mse_per_channel", "--inputs=lsq,mse", *more)
+    )
+    assert code == 0, err
+    assert "next: tools/export_tflite.py --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
+    code, out, err = tool(
+        "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",
+        "--verify_images=64", "--max_accuracy_drop=100",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "written" in out and np.frombuffer((tmp_path / "m.tflite").read_bytes()[4:8], "S4")[0] == b"TFL3"
+
+
+def test_what_cannot_be_is_refused_before_anything_is_loaded(model_file, tmp_path):
+    refused("--weights: expected some of lsq", "quantize", *flags(model_file, tmp_path / "a", "--weights=lsk"))
+    refused("--bits: expected a whole number from 2 to 16", "quantize", *flags(model_file, tmp_path / "b", "--bits=1"))
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.slow
+def test_a_directory_of_something_else_and_too_few_images_are_refused(model_file, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    refused("it belongs to something else", "quantize", *flags(model_file, tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    refused("expected at least a batch of 16, received 8", "quantize", *flags(model_file, tmp_path / "c", "--images=8"))

@@ -1,0 +1,72 @@
+"""From names to candidates, and what is said of names that are not right."""
+
+import pytest
+
+from tfqnas.errors import UserError
+from tfqnas.quantizers import LSQ, Mixed
+from tfqnas.strategy.candidates import INPUTS, SINGLES, WEIGHTS, is_deployable, labels_of, mixture_for, prototype
+from tfqnas.strategy.config import PostTrainingSettings, QuantizeSettings, TrainingSettings
+
+
+def settings(**values):
+    return PostTrainingSettings(**values)
+
+
+def test_names_make_a_mixture_and_one_name_a_quantizer():
+    mixed = mixture_for(settings(weights=("lsq", "mse", "mse_per_channel")), "weights")
+    assert isinstance(mixed, Mixed) and labels_of(mixed) == ["lsq", "mse", "mse_per_channel"]
+    assert isinstance(mixture_for(settings(inputs=("lsq",)), "inputs"), LSQ)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_defaults_exist_at_every_bit_width(bits):
+    assert len(labels_of(mixture_for(settings(bits=bits), "weights"))) >= len(WEIGHTS) - 1
+    assert len(labels_of(mixture_for(settings(bits=bits), "inputs"))) == len(INPUTS)
+
+
+def test_every_single_strategy_is_known():
+    for weights, inputs in SINGLES.values():
+        assert prototype(weights, 4, "weights").bits == prototype(inputs, 4, "inputs").bits == 4
+
+
+def test_deployable_ones_are_those_that_integer_models_compute():
+    assert is_deployable("mse_per_channel", 4, "weights") and not is_deployable("apot", 4, "weights")
+    for bits in (4, 8):
+        for role in ("weights", "inputs"):
+            names = labels_of(mixture_for(settings(bits=bits, deployable=True), role))
+            assert names and all(is_deployable(name, bits, role) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("values", "role", "expected"),
+    [
+        ({"weights": ("lsk",)}, "weights", "--weights: expected some of lsq, .* received lsk, did you mean lsq"),
+        ({"weights": ("mse_per_chanel",)}, "weights", "did you mean mse_per_channel"),
+        ({"inputs": ("mse_per_channel",)}, "inputs", "received mse_per_channel"),
+        ({"weights": ("pact",)}, "weights", "--weights=pact: pact: expected role inputs, received 'weights'"),
+        ({"weights": ("apot",), "bits": 8}, "weights", "--weights=apot: .*from 3 to 7, received 8"),
+        ({"weights": ("apot",), "deployable": True}, "weights", "apot: no integer model computes that at 4 bits"),
+        ({"weights": ("lsq", "lsq")}, "weights", "expected each strategy once, received lsq several times"),
+    ],
+)
+def test_other_names_are_refused(values, role, expected):
+    with pytest.raises(UserError, match=expected):
+        mixture_for(settings(**values), role)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"bits": 1}, "--bits: expected a whole number from 2 to 16, received 1"),
+        ({"loss": "ce"}, "--loss: expected one of kl, mse, cosine, features, received ce"),
+        ({"temperature_end": 0.0}, "--temperature_end: expected a number above 0, received 0"),
+        ({"steps": -1}, "--steps: expected a number from 0 on, received -1"),
+        ({"search_share": 1.5}, "--search_share: expected a share from 0 to 1, received 1.5"),
+        ({"warmup_share": 0.8}, "--warmup_share: expected at most --search_share, received 0.8"),
+        ({"train_steps": 0}, "--train_steps: expected a number from 1 on, received 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values, expected):
+    with pytest.raises(UserError, match=expected):
+        QuantizeSettings(**values).check()
+    assert TrainingSettings().check() is None

@@ -1,0 +1,43 @@
+"""Single strategies by their loss, and the descent layer by layer, on losses that are known."""
+
+import numpy as np
+
+from tfqnas.strategy.refining import ranked_pairs, refined
+
+SEARCHED = [
+    ("first", "weights", ["lsq", "mse"]), ("middle", "weights", ["lsq", "dorefa", "mse"]),
+    ("middle", "inputs", ["lsq", "pact"]),
+]  # fmt: skip
+
+
+def test_the_best_single_strategy_has_one_name_for_each_role():
+    tried = []
+
+    def loss_at(places):
+        tried.append(tuple(places))
+        return float(np.sum(np.abs(np.subtract(places, [1, 2, 1]))))
+
+    ranked = ranked_pairs(SEARCHED, loss_at)
+    assert ranked[0] == (0.0, ("mse", "pact"), [1, 2, 1])
+    assert [loss for loss, _, _ in ranked] == sorted(loss for loss, _, _ in ranked) and len(ranked) == 6
+    # All pairs, and at the ends, which do not have DoReFa, what is there.
+    assert set(tried) == {(w, m, i) for (w, m) in ((0, 0), (0, 1), (1, 2)) for i in (0, 1)}
+
+
+def test_a_role_without_mixtures_has_no_name():
+    _, pair, places = ranked_pairs(SEARCHED[:2], lambda places: float(places[1]))[0]
+    assert pair == ("lsq", None) and places == [0, 0]
+
+
+def test_the_descent_keeps_what_lowers_the_loss_and_nothing_else():
+    best = [2, 0, 1]
+
+    def loss_at(places, bound=None):
+        return float(np.sum(np.not_equal(places, best)))
+
+    shares = []
+    order = [[0, 1, 2], [0, 1, 2], [2, 1, 0]]
+    places, loss = refined([0, 0, 2], loss_at([0, 0, 2]), order, loss_at, shares.append)
+    assert (places, loss) == (best, 0.0) and shares == [1 / 3, 2 / 3, 1.0]
+    # Only the likeliest others are tried.
+    assert refined([0, 0, 2], 2.0, order, loss_at, shares.append, tried=1)[0] == [0, 0, 1]

@@ -1,0 +1,111 @@
+"""Settings of a search for quantization strategies."""
+
+import dataclasses
+
+from tfqnas.errors import UserError
+from tfqnas.settings import setting
+
+LOSSES = ("kl", "mse", "cosine", "features")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """Which quantizers each layer may get, and how the mixture becomes one of them."""
+
+    bits: int = setting(4, "bit width of weights and inputs; the first and last layers have --end_bits")
+    end_bits: int = setting(8, "bit width of the first and the last layers; 0: as all others")
+    weights: tuple[str, ...] = setting(
+        (), "strategies of weights to choose from, with _per_channel for a scale each output channel; by default a few "
+        "that measurements recommend; a single one: nothing is searched"
+    )  # fmt: skip
+    inputs: tuple[str, ...] = setting((), "the same of inputs")
+    deployable: bool = setting(False, "only strategies that an integer model computes exactly")
+    batch_size: int = setting(32, "images a step")
+    temperature_start: float = setting(1.0, "of the softmax of the coefficients, at the start")
+    temperature_end: float = setting(0.1, "at the end of the search: the lower, the nearer to one strategy")
+    entropy: float = setting(
+        0.5, "weight at the end of the search of the coefficients' entropy, as a share of the loss: pushes to one-hot"
+    )
+    noise: float = setting(
+        1.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
+        "candidates, while in their mean the errors of each average out (Jang et al., 2017)"
+    )  # fmt: skip
+    coefficient_rate: float = setting(0.05, "learning rate (Adam) of the coefficients")
+    seed: int = setting(0, "of the order of the images, and of the noise")
+
+    def check(self):
+        """Raises UserError where a setting makes no sense by itself."""
+        self._expect(2 <= self.bits <= 16, "bits", "a whole number from 2 to 16")
+        self._expect(self.end_bits == 0 or 2 <= self.end_bits <= 16, "end_bits", "0 or a whole number from 2 to 16")
+        self._expect(self.batch_size >= 1, "batch_size", "a number from 1 on")
+        for name in ("temperature_start", "temperature_end"):
+            self._expect(getattr(self, name) > 0, name, "a number above 0")
+        for name in ("entropy", "noise", "coefficient_rate"):
+            self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
+
+    def _expect(self, ok, name, expected):
+        if not ok:
+            raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PostTrainingSettings(SearchSettings):
+    """Post-training search: coefficients and quantizers are learned, weights and BatchNorm stay."""
+
+    loss: str = setting("", "against the float model's outputs: kl, mse, cosine, or features (mse of the tensors in "
+                            "between); by default kl of classifiers and mse of others")  # fmt: skip
+    steps: int = setting(300, "of the search")
+    tune_steps: int = setting(100, "after it, of the parameters of the quantizers that were chosen")
+    range_rate: float = setting(0.01, "learning rate (Adam) of the quantizers' parameters, relative to their size")
+    refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
+    refine_images: int = setting(256, "calibration images for that")
+    guard: bool = setting(
+        True, "tune the best single strategy as well and keep it, saying so, if its loss on the calibration images is "
+        "lower"
+    )  # fmt: skip
+    recalibrate: bool = setting(False, "estimate BatchNorm statistics anew, with quantized layers")
+
+    def check(self):
+        super().check()
+        self._expect(self.loss in ("", *LOSSES), "loss", f"one of {', '.join(LOSSES)}")
+        for name in ("steps", "tune_steps"):
+            self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
+        self._expect(self.refine_images >= 1, "refine_images", "a number from 1 on")
+        self._expect(self.range_rate >= 0, "range_rate", "a number from 0 on")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(SearchSettings):
+    """Quantization-aware search: coefficients and weights are learned together, then the chosen ones go on."""
+
+    train_steps: int = setting(2000, "in all")
+    warmup_share: float = setting(0.05, "share of the steps before the coefficients are learned, too")
+    search_share: float = setting(0.25, "share of the steps after which the mixtures become their best strategies")
+    learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
+    weight_decay: float = setting(1e-4, "of kernels")
+    training_range_rate: float = setting(0.002, "learning rate (Adam) of quantizers, relative to their size")
+    distill: float = setting(0.5, "weight of the float model's outputs in the loss, beside the labels; 0: labels alone")
+    flip: bool = setting(False, "mirror half of the training images")
+    shift: float = setting(0.0, "largest shift of training images, as a share")
+    checkpoint_steps: int = setting(200, "steps between two checkpoints", fixed=False)
+
+    def check(self):
+        super().check()
+        for name in ("warmup_share", "search_share"):
+            self._expect(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+        self._expect(self.warmup_share <= self.search_share, "warmup_share", "at most --search_share")
+        self._expect(0 <= self.distill <= 1, "distill", "a share from 0 to 1")
+        for name in ("train_steps", "checkpoint_steps"):
+            self._expect(getattr(self, name) >= 1, name, "a number from 1 on")
+        for name in ("learning_rate", "weight_decay", "training_range_rate", "shift"):
+            self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizeSettings(PostTrainingSettings, TrainingSettings):
+    """All of them, for a tool that does either."""
+
+
+def part_of(config, settings_class):
+    """The settings of one class among those of another that has them all."""
+    return settings_class(**{field.name: getattr(config, field.name) for field in dataclasses.fields(settings_class)})

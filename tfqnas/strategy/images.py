@@ -1,0 +1,40 @@
+"""Calibration images: whether they are what a model takes."""
+
+import numpy as np
+
+from tfqnas.errors import UserError
+
+
+def checked(images, model, batch_size):
+    """float32 (n, height, width, channels) of calibration images.
+
+    Raises:
+        UserError: for images of another size or with other channels than the model takes, fewer than a batch, or with
+            values that no normalised image has.
+    """
+    images = np.asarray(images)
+    expected = tuple(model.input_shape[1:])
+    received = images.shape[1:]
+    if images.ndim != 4 or any(e not in (None, r) for e, r in zip(expected, received, strict=True)):
+        words = " x ".join("any" if e is None else str(e) for e in expected)
+        raise UserError(
+            f"calibration images: expected (n, height, width, channels) with {words}, which {model.name} takes, "
+            f"received {tuple(images.shape)}"
+        )
+    if len(images) < batch_size:
+        raise UserError(
+            f"calibration images: expected at least a batch of {batch_size}, received {len(images)}: take more "
+            "images, or a smaller --batch_size"
+        )
+    if np.issubdtype(images.dtype, np.integer):
+        raise UserError(f"calibration images: expected normalised ones, (x - 128) / 128, received {images.dtype}")
+    images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise UserError("calibration images: expected finite values, some are not")
+    low, high = float(images.min()), float(images.max())
+    if low < -1.001 or high > 1.001:
+        raise UserError(
+            f"calibration images: expected normalised ones, (x - 128) / 128, from -1 to 1, received values from "
+            f"{low:.4g} to {high:.4g}"
+        )
+    return images

@@ -1,0 +1,57 @@
+"""How far the outputs of a quantized model are from those of the float one: float32 scalars."""
+
+import tensorflow as tf
+
+_TINY = 1e-12
+
+
+def log_probabilities(y, probabilities=False):
+    """float32 (n, classes): of logits, or of the probabilities that a softmax gave."""
+    return tf.math.log(tf.maximum(y, _TINY)) if probabilities else tf.nn.log_softmax(y)
+
+
+def kl(y, target, probabilities=False):
+    """`mean_n sum_c p (log p - log q)`: Kullback-Leibler divergence of `q`, the softmax of `y`, from `p`, the target's.
+
+    Args:
+        y, target: float32 (n, classes), logits, or with `probabilities` what a softmax made of them.
+    """
+    p, q = log_probabilities(target, probabilities), log_probabilities(y, probabilities)
+    return tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
+
+
+def mse(y, target):
+    """`mean (y - target)^2 / mean (target - mean target)^2`: squared error as a share of the target's variance."""
+    _, variance = tf.nn.moments(target, list(range(len(target.shape))))
+    return tf.reduce_mean(tf.math.squared_difference(y, target)) / tf.maximum(variance, _TINY)
+
+
+def cosine(y, target):
+    """`1 - mean_n cos(y_n, target_n)`, each example as one vector."""
+    y, target = (tf.reshape(t, [tf.shape(t)[0], -1]) for t in (y, target))
+    return 1.0 - tf.reduce_mean(tf.reduce_sum(tf.nn.l2_normalize(y, -1) * tf.nn.l2_normalize(target, -1), axis=-1))
+
+
+def features(ys, targets):
+    """The mean of `mse` over pairs of tensors: those in between, and the output."""
+    return tf.add_n([mse(y, target) for y, target in zip(ys, targets, strict=True)]) / len(ys)
+
+
+def entropy(coefficients):
+    """Mean over mixtures of `-sum_i a_i log a_i / log k`, 1 for equal coefficients, 0 for one-hot ones.
+
+    Args:
+        coefficients: list of float32 (k,), k at least 2.
+    """
+    shares = [-tf.reduce_sum(a * tf.math.log(a + _TINY)) / tf.math.log(float(a.shape[0])) for a in coefficients]
+    return tf.add_n(shares) / len(shares)
+
+
+def of_name(name, probabilities=False):
+    """`f(ys, targets)` of lists of tensors whose last ones are the outputs."""
+    if name == "features":
+        return features
+    if name == "kl":
+        return lambda ys, targets: kl(ys[-1], targets[-1], probabilities)
+    one = {"mse": mse, "cosine": cosine}[name]
+    return lambda ys, targets: one(ys[-1], targets[-1])

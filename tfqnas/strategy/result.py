@@ -1,0 +1,106 @@
+"""What a search for strategies hands over."""
+
+import dataclasses
+
+from tfqnas.quantizers import Mixed, quantizers_of
+from tfqnas.strategy.candidates import label_of, labels_of
+
+# Arguments of layers that hold quantizers, and what those quantize.
+_ROLES = {"weight_quantizer": "weights", "input_quantizer": "inputs", "quantizer": "inputs"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The strategy of one tensor.
+
+    Args:
+        layer, role, bits: which tensor. strategy: its name. candidates: `{name: coefficient}` at the end of the search.
+        deployable: whether an integer model computes it exactly.
+    """
+
+    layer: str
+    role: str
+    bits: int
+    strategy: str
+    candidates: dict
+    deployable: bool
+
+    @property
+    def coefficient(self):
+        return self.candidates[self.strategy]
+
+    @property
+    def runner_up(self):
+        """The best of the others by coefficient, or None."""
+        others = {name: a for name, a in self.candidates.items() if name != self.strategy}
+        return max(others, key=others.get) if others else None
+
+    @property
+    def row(self):
+        """As a record of a table."""
+        return {
+            "layer": self.layer, "role": self.role, "bits": self.bits, "strategy": self.strategy,
+            "coefficient": round(self.coefficient, 4), "runner_up": self.runner_up or "",
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A searched model.
+
+    Args:
+        model: Keras model with one quantizer a tensor. choices: `Choice`s in the order of its layers.
+        history: records `{"step", "loss", "coefficients": [[...], ...]}` of the search, a list for each searched tensor
+            in the order of `searched`. searched: `(layer, role, names)` of those.
+        losses: `{what: loss}` on the calibration images. kept: None, or in words which single strategy was better than
+            what the search found, and is what `model` has.
+    """
+
+    model: object
+    choices: list
+    history: list
+    searched: list
+    losses: dict
+    kept: str | None = None
+
+    def record(self):
+        """As JSON data, without the model."""
+        choices = [{**c.row, "candidates": c.candidates, "deployable": c.deployable} for c in self.choices]
+        return {
+            "choices": choices, "searched": [list(s) for s in self.searched], "history": self.history,
+            "losses": self.losses, "kept": self.kept,
+        }  # fmt: skip
+
+
+def quantized_tensors(model):
+    """`[(layer name, role, quantizer)]` in the order of the layers."""
+    return [
+        (layer.name, role, quantizer)
+        for layer in model.layers
+        for name, role in _ROLES.items()
+        if (quantizer := getattr(layer, name, None)) is not None and quantizer in getattr(layer, "quantizers", ())
+    ]
+
+
+def searched_of(model):
+    """`[(layer, role, names of candidates)]` of the mixtures of a model, in the order of `variables.mixtures`."""
+    by_id = {id(q): (layer, role) for layer, role, q in quantized_tensors(model)}
+    return [(*by_id[id(q)], labels_of(q)) for q in quantizers_of(model) if isinstance(q, Mixed)]
+
+
+def choices_of(frozen, searched=(), coefficients=()):
+    """`Choice`s of a model without mixtures.
+
+    Args:
+        searched, coefficients: of the mixtures that it was frozen from; the other tensors had nothing to choose.
+    """
+    known = {(layer, role): dict(zip(names, map(float, values), strict=True))
+             for (layer, role, names), values in zip(searched, coefficients, strict=True)}  # fmt: skip
+    found = []
+    for layer, role, quantizer in quantized_tensors(frozen):
+        label = label_of(quantizer)
+        candidates = known.get((layer, role), {})
+        candidates = candidates if label in candidates else {label: 1.0}
+        works = type(quantizer).deployable(quantizer.bits, role)
+        found.append(Choice(layer, role, quantizer.bits, label, candidates, works))
+    return found

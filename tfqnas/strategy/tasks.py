@@ -1,0 +1,143 @@
+"""What a model is for: its calibration images, its training batches, its loss, and how it is evaluated."""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.data import restoration
+from tfqnas.data.augment import Augmentation
+from tfqnas.data.images import normalize, resized
+from tfqnas.data.pipeline import training_batches
+from tfqnas.data.splits import Arrays
+from tfqnas.errors import UserError
+from tfqnas.strategy.learner import outputs
+from tfqnas.strategy.losses import log_probabilities
+from tfqnas.strategy.metrics import agreement
+
+
+class Classification:
+    """Images with labels.
+
+    Args:
+        dataset: `tfqnas.data.dataset.DataSet`. resolution: height and width that the model takes. crop: of test images.
+        probabilities: whether the model's outputs are those of a softmax. limit: test images at most.
+    """
+
+    metric, higher_is_better = "accuracy", True
+
+    def __init__(self, dataset, resolution, crop=1.0, probabilities=False, limit=None):
+        self.dataset, self.resolution, self.crop, self.probabilities = dataset, resolution, crop, probabilities
+        self.train, test = dataset.train, dataset.test
+        if limit is not None and limit < len(test):
+            test = test.take(np.random.default_rng(0).permutation(len(test))[:limit])
+        self.test = test
+
+    def calibration(self, count, seed=0):
+        """float32 (count, resolution, resolution, channels): training images, without augmentation."""
+        chosen = np.random.default_rng((seed, 6)).permutation(len(self.train))[:count]
+        return np.asarray(_pixels(self.train.take(chosen), self.resolution, self.crop))
+
+    def batches(self, batch_size, start, stop, seed=0, flip=False, shift=0.0):
+        """`tf.data.Dataset` of float32 images and int32 labels of the steps `start` to `stop`."""
+        augmentation = Augmentation(flip=flip, shift=shift)
+        return training_batches(self.train, self.resolution, batch_size, seed, start, stop, augmentation)
+
+    def loss(self, y, labels):
+        """Cross entropy, a scalar."""
+        logs = log_probabilities(y, self.probabilities)
+        return -tf.reduce_mean(tf.gather(logs, labels, batch_dims=1))
+
+    def outputs(self, model, batch_size=256):
+        """float32 (n, classes) of the test images."""
+        return outputs(model, np.asarray(_pixels(self.test, self.resolution, self.crop)), batch_size)
+
+    def evaluate(self, model, reference=None):
+        """`{metric: value}` on the test images: accuracy, and agreement with the float model's outputs, if given."""
+        return self.scores(self.outputs(model), reference)
+
+    def scores(self, given, reference=None):
+        """The same of outputs."""
+        found = {"accuracy": float(np.mean(given.argmax(1) == self.test.labels))}
+        return found if reference is None else {**found, **agreement(given, reference, self.probabilities)}
+
+
+def _pixels(split, resolution, crop):
+    if isinstance(split, Arrays):
+        return resized(split.images, resolution, crop)
+    from tfqnas.data.images import EvaluationImages
+
+    return np.concatenate(list(EvaluationImages(split, resolution, crop, memory=0).batches(256)))
+
+
+class Unlabelled:
+    """Pixels without labels: what a model computes of them is compared with the float model.
+
+    Args:
+        calibration, test: uint8 (n, size, size, channels). probabilities: see `Classification`.
+    """
+
+    metric, higher_is_better = "agreement", True
+
+    def __init__(self, calibration, test, probabilities=False):
+        self._calibration, self.test, self.probabilities = calibration, test, probabilities
+
+    def calibration(self, count, seed=0):
+        chosen = np.random.default_rng((seed, 6)).permutation(len(self._calibration))[:count]
+        return np.asarray(normalize(self._calibration[chosen]))
+
+    def batches(self, batch_size, start, stop, seed=0, flip=False, shift=0.0):
+        split = Arrays(self._calibration, np.zeros(len(self._calibration), np.int32))
+        size = self._calibration.shape[1]
+        return training_batches(split, size, batch_size, seed, start, stop, Augmentation(flip=flip, shift=shift))
+
+    def loss(self, y, labels):
+        """None: there are no labels; training needs `distill=1`."""
+        raise UserError("--distill: without labels a model is trained by the float model alone: expected 1")
+
+    def outputs(self, model, batch_size=64):
+        return outputs(model, np.asarray(normalize(self.test)), batch_size)
+
+    def evaluate(self, model, reference=None):
+        return self.scores(self.outputs(model), reference)
+
+    def scores(self, given, reference=None):
+        return {} if reference is None else agreement(given, reference, self.probabilities)
+
+
+class SuperResolution:
+    """Photos and their smaller copies.
+
+    Args:
+        train, test: lists of uint8 (h, w, 3). scale: of the model. score: function of a model and photos that returns a
+            dict with "psnr" and "ssim", on Y, such as `tfqnas.zoo.upscaling.score`. size: of low patches.
+    """
+
+    metric, higher_is_better, probabilities = "psnr", True, False
+
+    def __init__(self, train, test, scale, score, size=32):
+        self.train, self.test, self.scale, self.score, self.size = train, test, scale, score, size
+
+    def calibration(self, count, seed=0):
+        """float32 (count, size, size, 3): low patches."""
+        return next(restoration.patches(self.train, self.scale, self.size, count, seed + 1))[0]
+
+    def batches(self, batch_size, start, stop, seed=0, flip=False, shift=0.0):
+        """Iterator of low and high patches, turned and mirrored always."""
+        endless = restoration.patches(self.train, self.scale, self.size, batch_size, seed, start)
+        return itertools.islice(((tf.constant(x), tf.constant(y)) for x, y in endless), stop - start)
+
+    def loss(self, y, high):
+        """Mean absolute error, as EDSR's, a scalar."""
+        return tf.reduce_mean(tf.abs(y - high))
+
+    def outputs(self, model):
+        """What `scores` needs of a model: its figures."""
+        return self.score(model, self.test)
+
+    def evaluate(self, model, reference=None):
+        """PSNR in dB and SSIM, means over the test photos."""
+        return self.scores(self.outputs(model), reference)
+
+    def scores(self, given, reference=None):
+        return {"psnr": given["psnr"], "ssim": given["ssim"]}

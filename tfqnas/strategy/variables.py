@@ -1,0 +1,86 @@
+"""What a search learns, as two flat vectors: coefficients of mixtures, and parameters of quantizers."""
+
+import tensorflow as tf
+
+from tfqnas.quantizers import Mixed
+from tfqnas.quantizers.base import quantizers_of
+
+
+class Vector:
+    """Many small variables as one vector with Adam (Kingma and Ba, 2015): a handful of operations for all of them.
+
+    Its `values` are kept apart from the variables, so that noise can be added to what a forward pass reads.
+
+    Args:
+        variables: Keras variables. scales: float32 for each of them, by which the learning rate is multiplied.
+    """
+
+    def __init__(self, variables, scales):
+        self.variables = list(variables)
+        self.sizes = [int(tf.size(v.value)) for v in self.variables]
+        factors = [scale for scale, size in zip(scales, self.sizes, strict=True) for _ in range(size)]
+        self.scales = tf.constant(factors, tf.float32)
+        self.values, self.first, self.second = (tf.Variable(tf.zeros(sum(self.sizes))) for _ in range(3))
+        self.count = tf.Variable(0.0)
+        self.read()
+
+    @property
+    def state(self):
+        """`{name: tf.Variable}`, for checkpoints."""
+        return {"values": self.values, "first": self.first, "second": self.second, "count": self.count}
+
+    def read(self):
+        """Takes the values of the variables."""
+        if self.variables:
+            self.values.assign(self.flat([v.value for v in self.variables]))
+
+    def flat(self, tensors):
+        return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
+
+    def write(self, values):
+        """Gives the variables these values, float32 (n,)."""
+        if not self.variables:
+            return
+        for variable, part in zip(self.variables, tf.split(values, self.sizes), strict=True):
+            value = tf.reshape(part, variable.shape)
+            variable.assign(value if variable.constraint is None else variable.constraint(value))
+
+    def step(self, gradients, rate, b1=0.9, b2=0.99):
+        """One step of Adam, `rate` times each variable's scale long at most; NaN gradients count as zero."""
+        if not self.variables:
+            return
+        pairs = zip(gradients, self.variables, strict=True)
+        g = self.flat([tf.zeros(v.shape) if g is None else g for g, v in pairs])
+        g = tf.where(tf.math.is_finite(g), g, 0.0)
+        self.count.assign_add(1.0)
+        self.first.assign(b1 * self.first + (1 - b1) * g)
+        self.second.assign(b2 * self.second + (1 - b2) * g * g)
+        first, second = self.first / (1 - b1**self.count), self.second / (1 - b2**self.count)
+        self.values.assign_sub(rate * self.scales * first / (tf.sqrt(second) + 1e-12))
+        self.write(self.values)
+        self.values.assign(self.flat([v.value for v in self.variables]))  # where constraints moved them
+
+
+def mixtures(model):
+    """The `Mixed` quantizers of a model, in the order of its layers."""
+    return [q for q in quantizers_of(model) if isinstance(q, Mixed)]
+
+
+def coefficients_of(model):
+    """`Vector` of the `alpha` of all mixtures."""
+    found = [mixed.alpha for mixed in mixtures(model)]
+    return Vector(found, [1.0] * len(found))
+
+
+def ranges_of(model):
+    """`Vector` of what the quantizers themselves learn, each moving relative to its size at the start."""
+    variables, scales = [], []
+    for quantizer in quantizers_of(model):
+        for one in quantizer.candidates if isinstance(quantizer, Mixed) else [quantizer]:
+            step = getattr(one, "step", None)
+            for variable in one.trainable_variables:
+                variables.append(variable)
+                # An offset moves by steps, whatever its size.
+                size = float(tf.reduce_mean(tf.abs(step if step is not None else variable)))
+                scales.append(size if size > 0 else 1.0)
+    return Vector(variables, scales)

@@ -1,0 +1,173 @@
+"""Quantizes a trained float model, and finds for each layer the strategy that suits it best (DQSS).
+
+    python tools/quantize.py --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4 --output=runs/mobilenet_4
+    python tools/quantize.py --mode=qat --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=2 \\
+        --output=runs/mobilenet_2
+    python tools/quantize.py --model=zoo:efficientnet_lite0 --dataset=photos --bits=6 --output=runs/lite0_6
+
+--mode=ptq (post-training) needs images and no labels, and takes minutes. --mode=qat trains the weights too. With one
+name for --weights and one for --inputs nothing is searched. A qat that was stopped continues from its last checkpoint
+when the same command is given again; a ptq begins anew.
+
+Writes model.keras, strategies.json, strategies.csv, strategies.svg and .png (which strategy each layer has, and how the
+coefficients moved) in --output.
+"""
+
+import contextlib
+import sys
+
+from absl import flags
+
+from tfqnas.data.config import DataConfig
+from tfqnas.errors import UserError
+from tfqnas.progress import Progress
+from tfqnas.settings import plain
+from tfqnas.strategy.config import PostTrainingSettings, QuantizeSettings, TrainingSettings, part_of
+from tfqnas_tools import common
+
+MODE = flags.DEFINE_enum("mode", "ptq", ["ptq", "qat"], "post-training, or quantization-aware training")
+MODEL = flags.DEFINE_string("model", None, "a .keras file, or zoo:NAME, such as zoo:efficientnet_lite0", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "directory for the results", required=True)
+IMAGES = flags.DEFINE_integer("images", 512, "training images for the calibration of ptq", lower_bound=1)
+common.define_flags(DataConfig)
+common.define_flags(QuantizeSettings)
+
+
+def main(argv):
+    if argv[1:]:
+        raise UserError(f"expected flags alone, received {' '.join(argv[1:])}")
+    data = common.from_flags(DataConfig)
+    config = part_of(
+        common.from_flags(QuantizeSettings), {"ptq": PostTrainingSettings, "qat": TrainingSettings}[MODE.value]
+    )
+    config.check()
+    common.import_tensorflow()
+    from tfqnas.strategy import opening
+    from tfqnas.strategy.candidates import mixture_for
+    from tfqnas.strategy.directory import Directory
+    from tfqnas.strategy.training import fingerprint
+
+    for role in ("weights", "inputs"):
+        mixture_for(config, role)  # says what is wrong with the names before anything is loaded
+    model = loaded(MODEL.value)
+    settings = {"mode": MODE.value, "dataset": data.dataset, "images": IMAGES.value, **fixed(config)}
+    directory = Directory(OUTPUT.value, settings, MODEL.value, fingerprint(model))
+    if not directory.finished:
+        from tfqnas.zoo.upscaling import score
+
+        task = opening.task_of(model, data, score)
+        reference = task.outputs(model)
+        result = searched(model, task, config, directory)
+        metrics = {"float": task.scores(reference), "quantized": task.evaluate(result.model, reference)}
+        directory.write(result, metrics)
+    show(directory, data)
+
+
+def fixed(config):
+    """The settings that the results depend on."""
+    free = {"checkpoint_steps"}
+    return {name: value for name, value in plain(config).items() if name not in free}
+
+
+def loaded(name):
+    from tfqnas import models
+
+    if not name.startswith("zoo:"):
+        return models.load_model(name)
+    from tfqnas import zoo
+
+    return zoo.load(name.removeprefix("zoo:"))
+
+
+def searched(model, task, config, directory):
+    """The `Result`, with progress."""
+    from tfqnas.strategy.candidates import names_for
+    from tfqnas.strategy.post_training import search_post_training
+    from tfqnas.strategy.training import search_training
+
+    search = any(len(names_for(config, role)) > 1 for role in ("weights", "inputs"))
+    with Shown(Progress(work(config, search), stream=sys.stderr)) as shown:
+        if MODE.value == "ptq":
+            return search_post_training(model, task.calibration(IMAGES.value, config.seed), config, shown)
+        return search_training(model, task, config, shown, directory.checkpoints)
+
+
+class Shown(contextlib.ExitStack):
+    """What a search calls with each step: the parts of a `Progress`, each open until the next one begins."""
+
+    def __init__(self, progress):
+        super().__init__()
+        self.progress, self.part = progress, None
+
+    def __call__(self, name, share, text):
+        if self.part is None or self.part.name != name:
+            self.close()
+            self.part = self.enter_context(self.progress.part(name))
+            if share > 0.5:  # continued from a checkpoint
+                self.part.resume(share)
+        self.part.update(share, text)
+
+
+def work(config, search):
+    """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
+    if MODE.value == "qat":
+        middle = config.train_steps * config.search_share if search else 0
+        parts = {"search": 2 * middle, "train": config.train_steps - middle}
+    else:
+        mixed = config.steps * (2 if search else 1)
+        parts = {
+            "search": mixed, "tune": config.tune_steps,
+            "guard": 2 * (config.steps + config.tune_steps) * search * config.guard,
+            "refine": 200 * search * config.refine, "final": config.tune_steps * search * config.refine,
+        }  # fmt: skip
+    return [(name, amount) for name, amount in parts.items() if amount]
+
+
+def show(directory, data):
+    """Prints the table, the figures and what to do next."""
+    from tfqnas import report
+    from tfqnas.report.strategies import strategies_figure
+
+    results = directory.results
+    choices = results["choices"]
+    print(
+        report.table(choices, ("layer", "role", "bits", "strategy", ("coefficient", "coefficient", ".3f"), "runner_up"))
+    )
+    title = f"Quantization strategies of {MODEL.value.rpartition('/')[2]}, {MODE.value}"
+    strategies_figure(results, directory.path / "strategies", title)
+    print()
+    for who, values in results["metrics"].items():
+        print(f"{who}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    if results["kept"]:
+        print(f"kept: the best single strategy, {results['kept']}, whose loss on the calibration images is lower than "
+              "that of what the search found")  # fmt: skip
+    print(f"written: {directory.path}/model.keras, strategies.json, .csv, .svg, .png")
+    refused = [choice for choice in choices if not choice["deployable"]]
+    if refused:
+        print(f"warning: no integer model computes the strategies of {len(refused)} tensors, so an export would be "
+              "refused; --deployable leaves such strategies out from the start. The best of those that could be "
+              "exported:")  # fmt: skip
+        for choice in refused:
+            print(f"  {choice['layer']}, {choice['role']}: {choice['strategy']}; {best_uniform(choice)}")
+    else:
+        print(f"next: tools/export_tflite.py --model={directory.path}/model.keras --dataset={data.dataset} "
+              "--output=MODEL.tflite")  # fmt: skip
+
+
+def best_uniform(choice):
+    """In words, the deployable candidate with the largest coefficient."""
+    from tfqnas.strategy.candidates import is_deployable
+
+    found = {name: a for name, a in choice["candidates"].items() if is_deployable(name, choice["bits"], choice["role"])}
+    if not found:
+        return "no candidate could be"
+    best = max(found, key=found.get)
+    return f"{best} (coefficient {found[best]:.2f})"
+
+
+def cli():
+    common.run(main)
+
+
+if __name__ == "__main__":
+    cli()
