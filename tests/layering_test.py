@@ -35,6 +35,7 @@ ROOMS = {
     "train": NETWORKS | {"data"} | HELPERS,
     "scoring": NETWORKS | {"data", "train", "search"} | HELPERS,
     "strategy": NETWORKS | {"data", "train", "search"} | HELPERS,
+    "zoo": NETWORKS | {"data", "train"} | HELPERS,
     "models": NETWORKS | {"data", "search"} | HELPERS,
     "searching": NETWORKS | {"data", "train", "search", "scoring"} | HELPERS,
     "family": NETWORKS | SEARCHING | {"data", "train", "models", "analysis", "run_report"} | HELPERS,

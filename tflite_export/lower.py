@@ -79,7 +79,7 @@ def _checked_images(model, images, mean, divisor):
     if None in expected:
         raise ExportError(
             f"{model.name}: expected images of one size, its input is {expected}; "
-            "make it with keras.Input((height, width, channels))"
+            "make it with keras.Input((height, width, channels)), or by tfqnas.zoo.with_input_size"
         )
     if images is None:
         raise ExportError(f"calibration images: expected float32 {('n', *expected)}, received None")

@@ -58,12 +58,13 @@ def quantize(model, weights=None, inputs=None, skip=(), end_bits=8, integer_awar
     return _integer_aware(model) if integer_aware else model
 
 
-def rebuilt(model, replace=None, call=None):
+def rebuilt(model, replace=None, call=None, input_shape=None):
     """A functional copy of a model, with the values of its weights.
 
     Args:
         replace: function of a layer that returns the layer in its place; by default a copy.
         call: function of a layer and its tensor or tensors that returns its output.
+        input_shape: of an image in the copy, (height, width, channels), by default as in the model.
     """
     if isinstance(model, keras.Sequential):
         graph.nodes_of(model)  # built
@@ -80,7 +81,10 @@ def rebuilt(model, replace=None, call=None):
     def call_layer(layer, *args, **kwargs):
         return call(layer, *args, **kwargs) if call else layer(*args, **kwargs)
 
-    copy = keras.models.clone_model(model, clone_function=clone_layer, call_function=call_layer)
+    given = {}
+    if input_shape is not None:
+        given["input_tensors"] = keras.Input(input_shape, name=model.inputs[0].name)
+    copy = keras.models.clone_model(model, clone_function=clone_layer, call_function=call_layer, **given)
     for layer, twin in replaced.values():
         values = {v.path.removeprefix(layer.path): v for v in getattr(layer, "weights", ())}
         for variable in twin.weights:

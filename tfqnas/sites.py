@@ -229,7 +229,8 @@ class _Reader:
         )
         if not alike:
             raise unsupported(layer, f"it reads tensors of {shapes[0]} and {shapes[1]}")
-        return self._new(layer, kind, read, np.broadcast_shapes(*shapes))
+        # Height and width may be unknown, but of equal shapes then.
+        return self._new(layer, kind, read, shapes[0] if shapes[0] == shapes[1] else np.broadcast_shapes(*shapes))
 
     def _norm(self, layer, read):
         (before, _) = read[0]

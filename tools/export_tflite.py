@@ -4,8 +4,11 @@
     python tools/export_tflite.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \\
         --output=m.tflite
 
+    python tools/export_tflite.py --model=runs/edsr_x2.keras --dataset=photos --input_size=64,64 --output=m.tflite
+
 Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
-file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points.
+file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points, or
+the PSNR of super-resolution by more than --max_psnr_drop dB.
 """
 
 import dataclasses
@@ -19,7 +22,7 @@ from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
-from tfqnas_tools import common, exports
+from tfqnas_tools import common, exports, super_resolution
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
 common.define_flags(DataConfig)  # for --model; a run has its own
@@ -39,6 +42,8 @@ OUTPUT_TYPE = flags.DEFINE_enum("output_type", "int8", ["int8", "float32"], "of 
 VERIFY = flags.DEFINE_bool("verify", True, "run the file on the test images and compare")
 VERIFY_IMAGES = flags.DEFINE_integer("verify_images", None, "how many; by default all", lower_bound=1)
 DROP = flags.DEFINE_float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
+PSNR_DROP = flags.DEFINE_float("max_psnr_drop", 0.05, "of super-resolution: largest loss of PSNR on Y, in dB")
+INPUT_SIZE = flags.DEFINE_list("input_size", "64,64", "of super-resolution: height and width of the file's input")
 EXPLAIN = flags.DEFINE_bool("explain", False, "print layer by layer where the integers depart from the Keras model")
 THREADS = flags.DEFINE_integer("threads", 1, "of LiteRT", lower_bound=1)
 # Test images, chosen at random: LiteRT's plain kernels take a hundred times as long as XNNPACK.
@@ -71,6 +76,9 @@ def main(argv):
         raise UserError("expected one of --model and --run_dir")
     if RUN_DIR.value and BITS.value is None:
         raise UserError("--run_dir: needs --bits, the bit width of the supernet")
+    if MODEL.value and flags.FLAGS.dataset == "photos":
+        export_super_resolution()
+        return
     common.import_tensorflow()
     from tflite_export import ties
     from tflite_export.int_graph import with_interface, with_metadata
@@ -98,6 +106,18 @@ def main(argv):
             blob = write(with_metadata(graph, accuracy=result.record()))
     write_atomically(OUTPUT.value, blob)
     print(f"written: {OUTPUT.value}")
+
+
+def export_super_resolution():
+    for flag in (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS):
+        if flag.present:
+            raise UserError(f"--{flag.name}: belongs to classification, --dataset=photos is super-resolution")
+    if len(INPUT_SIZE.value) != 2 or not all(text.isdecimal() and int(text) for text in INPUT_SIZE.value):
+        raise UserError(f"--input_size: expected height,width in pixels, received {','.join(INPUT_SIZE.value)}")
+    common.import_tensorflow()
+    size = tuple(map(int, INPUT_SIZE.value))
+    super_resolution.export(MODEL.value, flags.FLAGS.data_dir, size, OUTPUT.value, CALIBRATION.value, STORAGE.value,
+                            CALIBRATION_IMAGES.value, PSNR_DROP.value)  # fmt: skip
 
 
 def say_what_packing_costs(graph, blob, of_bytes):

@@ -2,6 +2,7 @@
 
     python tools/prepare_data.py fashion_mnist
     python tools/prepare_data.py cifar10 --data_dir=/data/tfds
+    python tools/prepare_data.py photos     # 21 and 7 photographs, for super-resolution and for calibration
 """
 
 from absl import flags
@@ -15,6 +16,14 @@ DATA_DIR = flags.DEFINE_string("data_dir", "", "directory of prepared TFDS data 
 def main(argv):
     if len(argv) != 2:
         raise UserError("expected one name: tools/prepare_data.py NAME [--data_dir=DIRECTORY]")
+    if argv[1] == "photos":
+        from tfqnas.data import photos
+        from tfqnas.data.prepare_photos import prepare_photos
+
+        made, where = prepare_photos(DATA_DIR.value), photos.directory(DATA_DIR.value)
+        print(f"photos: train {len(made['train'])}, test {len(made['test'])} in {where}; next: tools/train_float.py "
+              "--net=edsr --dataset=photos ...")  # fmt: skip
+        return
     from tfqnas.data.prepare import check, prepare
 
     made = check(argv[1], DATA_DIR.value, print)

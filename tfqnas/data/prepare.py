@@ -137,23 +137,42 @@ def _fashion_mnist_from_debian(files, manual):
     Debian has taken the name and the time out of their gzip headers; they are put back, and the checksums that
     TFDS knows are checked.
     """
-    for tool in ("apt-get", "dpkg-deb"):
-        if not shutil.which(tool):
-            raise UserError(f"fashion_mnist: expected Debian's {tool} or access to its site, found neither; download "
-                            f"{', '.join(info.filename for info in files.values())} by hand into {manual}")  # fmt: skip
+    if missing := _missing_debian():
+        raise UserError(f"fashion_mnist: expected Debian's {missing} or access to its site, found neither; download "
+                        f"{', '.join(info.filename for info in files.values())} by hand into {manual}")  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
-        _run(["apt-get", "-q", "download", "dataset-fashion-mnist"], directory)
-        (package,) = pathlib.Path(directory).glob("*.deb")
-        _run(["dpkg-deb", "-x", package.name, "."], directory)
+        package = unpack_debian("dataset-fashion-mnist", directory)
         for info in files.values():
             packed = next(pathlib.Path(directory).rglob(info.filename)).read_bytes()
             content = _with_gzip_header(packed, info.filename)
             found = hashlib.sha256(content).hexdigest()
             if found != info.checksum:
-                raise UserError(f"fashion_mnist: {info.filename} of Debian's package {package.name} is another file: "
+                raise UserError(f"fashion_mnist: {info.filename} of Debian's package {package} is another file: "
                                 f"expected SHA-256 {info.checksum}, received {found}")  # fmt: skip
             manual.mkdir(parents=True, exist_ok=True)
             write_atomically(manual / info.filename, content)
+
+
+def _missing_debian():
+    """The first of Debian's tools that is not there, or None."""
+    return next((tool for tool in ("apt-get", "dpkg-deb") if not shutil.which(tool)), None)
+
+
+def unpack_debian(package, directory):
+    """Downloads a Debian package and unpacks its files into a directory, which needs no root.
+
+    Returns:
+        The name of the package's file.
+
+    Raises:
+        UserError: without Debian's tools, or where they fail.
+    """
+    if missing := _missing_debian():
+        raise UserError(f"{package}: expected Debian's {missing} to download this package with, which is not there")
+    _run(["apt-get", "-q", "download", package], directory)
+    (file,) = pathlib.Path(directory).glob(f"{package}_*.deb")
+    _run(["dpkg-deb", "-x", file.name, "."], directory)
+    return file.name
 
 
 def _run(command, directory):

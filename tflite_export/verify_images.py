@@ -1,0 +1,85 @@
+"""A super-resolution model, its IntGraph on numpy and its file in LiteRT, against each other on real images."""
+
+import dataclasses
+
+import numpy as np
+
+from tflite_export import reference
+from tflite_export.int_graph import is_packed, pixels_of
+from tflite_export.runtime import Runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageVerification:
+    """What was compared.
+
+    Args:
+        images: how many. identical: share of them whose every integer is the same in the reference and in LiteRT.
+        largest_difference: between the two, in steps of the output.
+        quality: means over the images of "keras" and "litert", by the measure that was asked for.
+        exact: whether the same integers are expected: not with packed weights, whose kernels round otherwise.
+    """
+
+    images: int
+    identical: float
+    largest_difference: int
+    quality: dict
+    exact: bool = True
+
+    def problem(self, max_drop):
+        """None, or why the file is not what was evaluated; the drop in units of the quality."""
+        if self.exact and self.identical < 1:
+            return (
+                f"LiteRT and the reference differ in {1 - self.identical:.2%} of {self.images} images, by up to "
+                f"{self.largest_difference} steps; expected the same integers"
+            )
+        drop = self.quality["keras"] - self.quality["litert"]
+        if drop > max_drop:
+            return (
+                f"PSNR falls by {drop:.3f} dB, from {self.quality['keras']:.2f} to {self.quality['litert']:.2f}; "
+                f"{max_drop:g} is allowed"
+            )
+        return None
+
+    def __str__(self):
+        return (
+            f"{self.images} images: reference and LiteRT identical in {self.identical:.2%} of them, largest difference "
+            f"{self.largest_difference} steps\nPSNR: "
+            + ", ".join(f"{name} {value:.2f} dB" for name, value in self.quality.items())
+        )
+
+
+def verify_images(model, graph, blob, images, targets, quality, update=None):
+    """Compares model, reference and LiteRT.
+
+    Args:
+        model: the `keras.Model`, of normalised images to normalised images. graph: `lower(model, ...)`.
+        blob: `write(graph)`, with the int8 interface.
+        images: float32 (n, height, width, channels). targets: uint8 (n, larger height, larger width, channels).
+        quality: function of a uint8 image and its target that returns a number, higher for better.
+        update: None, or called with the number of images done, for progress.
+
+    Returns:
+        `ImageVerification`.
+    """
+    runtime, output = Runtime(blob), graph.tensors[graph.output]
+    differences, found = [], {"keras": [], "litert": []}
+    for number, (image, target) in enumerate(zip(images, targets, strict=True)):
+        pixels = pixels_of(graph, image[np.newaxis])
+        integers = runtime.run(pixels)
+        expected = reference.run(graph, pixels)
+        differences.append(int(np.abs(expected.astype(np.int64) - integers).max()))
+        of_file = (integers.astype(np.float64) - output.zero_point) * output.scale[0]
+        of_keras = np.asarray(model(image[np.newaxis], training=False))
+        for name, x in (("keras", of_keras), ("litert", of_file)):
+            found[name].append(quality(_pixels(x[0], graph.normalization), target))
+        if update is not None:
+            update(number + 1)
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    same = float(np.mean([difference == 0 for difference in differences]))
+    return ImageVerification(len(differences), same, max(differences), means, not is_packed(graph))
+
+
+def _pixels(x, normalization):
+    mean, divisor = normalization
+    return np.clip(np.rint(x * divisor + mean), 0, 255).astype(np.uint8)

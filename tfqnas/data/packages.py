@@ -1,0 +1,21 @@
+"""Files of installed packages, read without importing them."""
+
+import importlib.util
+import pathlib
+
+from tfqnas.errors import UserError
+
+
+def file_of(package, path):
+    """The path of a file, or of a directory, in an installed package.
+
+    Raises:
+        UserError: where the package is not installed or has no such file.
+    """
+    spec = importlib.util.find_spec(package)  # of a package at the top it runs none of its code
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{package} is not installed: pip install tfqnas[zoo]")
+    found = pathlib.Path(spec.submodule_search_locations[0]) / path
+    if not found.exists():
+        raise UserError(f"{found}: not there; expected another release of {package}: pip install tfqnas[zoo]")
+    return found

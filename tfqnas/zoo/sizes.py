@@ -1,0 +1,30 @@
+"""A model for images of another size: the weights know nothing of it."""
+
+import keras
+
+from tfqnas.conversion import rebuilt
+from tfqnas.errors import UserError
+
+
+def with_input_size(model, size=None):
+    """A copy of a model of convolutions, with its weights and quantizers, for images of another size.
+
+    Args:
+        model: functional `keras.Model` with one image input, such as those of `tfqnas.zoo`, quantized or not.
+        size: (height, width) in pixels, as an export needs it, or None for images of any size.
+
+    Returns:
+        `keras.Model`.
+
+    Raises:
+        UserError: where the model is of another kind, or cannot take this size.
+    """
+    size = (None, None) if size is None else tuple(size)
+    if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise UserError(f"with_input_size: expected a model with one image input, received {model!r}")
+    if len(size) != 2 or any(length is not None and length < 1 for length in size):
+        raise UserError(f"with_input_size: expected a height and a width in pixels, or None, received {size}")
+    try:
+        return rebuilt(model, input_shape=(*size, model.inputs[0].shape[-1]))
+    except ValueError as error:
+        raise UserError(f"{model.name} cannot take images of {size}: {error}") from None

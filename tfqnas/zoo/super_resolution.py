@@ -1,0 +1,107 @@
+"""Small super-resolution networks: residual blocks at low resolution, then channels to pixels."""
+
+import keras
+
+from tfqnas.errors import UserError
+from tfqnas.layers import DepthToSpace, Quantize
+from tfqnas.quantizers import Calibrated
+
+SCALES = (2, 4)
+
+
+def edsr(scale=2, filters=24, blocks=4, channels=3, size=None):
+    """Residual blocks without BatchNorm (EDSR, Lim et al., 2017), 69,000 parameters at scale 2.
+
+    The paper scales the residual of wide networks by 0.1. Here the second convolution of each block begins with as
+    small weights instead, so that no layer is needed for it.
+
+    Args:
+        scale: 2 or 4: how many times larger the result is; 4 in two steps.
+        filters: of all convolutions between the first and the last. blocks: residual blocks.
+        channels: of the images. size: height and width of low-resolution images, or None for any.
+
+    Returns:
+        Functional `keras.Model`: float32 (n, h, w, channels) to (n, scale h, scale w, channels), both
+        `(x - 128) / 128`.
+    """
+    x = low = _input(scale, channels, size)
+    x = first = _conv(filters, name="head")(x)
+    for block in range(blocks):
+        y = keras.layers.ReLU(name=f"block{block}_relu")(_conv(filters, name=f"block{block}_conv0")(x))
+        y = _conv(filters, name=f"block{block}_conv1", gain=0.01)(y)
+        x = keras.layers.Add(name=f"block{block}_add")([x, y])
+    x = keras.layers.Add(name="body_add")([first, _conv(filters, name="body")(x)])
+    for step in range(_doublings(scale)):
+        x = DepthToSpace(2, name=f"up{step}_shuffle")(_conv(4 * filters, name=f"up{step}")(x))
+    return keras.Model(low, _conv(channels, name="tail")(x), name=f"edsr_x{scale}")
+
+
+def srresnet(scale=2, filters=24, blocks=4, channels=3, size=None):
+    """Residual blocks with BatchNorm (SRResNet, Ledig et al., 2017), 72,000 parameters at scale 2.
+
+    Departures from the paper: ReLU, since PReLU has no integer form here, and none behind the first convolution, whose
+    negative values the skip connection must carry; first and last kernels of 5 instead of 9 pixels; the last BatchNorm
+    of each residual begins with a factor of 0.1. Each enlargement's ReLU stands before its shuffle, which computes the
+    same.
+
+    Args, returns: as in `edsr`.
+    """
+    layers = keras.layers
+    x = low = _input(scale, channels, size)
+    x = first = _conv(filters, 5, name="head")(x)
+    for block in range(blocks):
+        y = layers.ReLU(name=f"block{block}_relu")(_normed_conv(filters, f"block{block}_conv0")(x))
+        x = layers.Add(name=f"block{block}_add")([x, _normed_conv(filters, f"block{block}_conv1", gamma=0.1)(y)])
+    x = layers.Add(name="body_add")([first, _normed_conv(filters, "body", gamma=0.1)(x)])
+    for step in range(_doublings(scale)):
+        x = layers.ReLU(name=f"up{step}_relu")(_conv(4 * filters, name=f"up{step}")(x))
+        x = DepthToSpace(2, name=f"up{step}_shuffle")(x)
+    return keras.Model(low, _conv(channels, 5, name="tail")(x), name=f"srresnet_x{scale}")
+
+
+def scale_of(model):
+    """How many times larger the images are that a super-resolution model returns."""
+    scale = 1
+    for layer in model.layers:
+        scale *= layer.block_size if isinstance(layer, DepthToSpace) else 1
+    return scale
+
+
+def with_pixel_output(model):
+    """The model with its output on the grid of pixels, before or after `tfqnas.quantize`, sharing its layers.
+
+    An exported file then returns `pixel - 128` as int8, instead of steps of a range that images have set.
+
+    Args:
+        model: super-resolution `keras.Model`, whose output is `(x - 128) / 128`.
+
+    Returns:
+        `keras.Model`.
+    """
+    pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
+    return keras.Model(model.inputs[0], pixels(model.outputs[0]), name=model.name)
+
+
+def _input(scale, channels, size):
+    if scale not in SCALES:
+        raise UserError(f"scale: expected one of {', '.join(map(str, SCALES))}, received {scale!r}")
+    return keras.Input((size, size, channels), name="low")
+
+
+def _doublings(scale):
+    return scale.bit_length() - 1
+
+
+def _conv(filters, kernel=3, name=None, gain=1.0, **settings):
+    """A convolution; `gain`: of the variance of its initial weights, against that which keeps its input's."""
+    initializer = keras.initializers.VarianceScaling(gain, "fan_in", "truncated_normal")
+    return keras.layers.Conv2D(
+        filters, kernel, padding="same", kernel_initializer=initializer, name=name, **settings
+    )  # fmt: skip
+
+
+def _normed_conv(filters, name, gamma=1.0):
+    conv = _conv(filters, name=name, use_bias=False)
+    initializer = keras.initializers.Constant(gamma)
+    norm = keras.layers.BatchNormalization(momentum=0.97, gamma_initializer=initializer, name=f"{name}_norm")
+    return lambda x: norm(conv(x))

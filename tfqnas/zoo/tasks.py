@@ -1,0 +1,116 @@
+"""What a float network learns from: labelled images, or photos and their smaller copies."""
+
+import keras
+import tensorflow as tf
+
+from tfqnas.data.augment import Augmentation
+from tfqnas.data.dataset import load as load_data
+from tfqnas.data.images import EvaluationImages
+from tfqnas.data.pipeline import training_batches
+from tfqnas.train.optimizer import FusedSGD
+from tfqnas.zoo.networks import build
+
+
+def task_of(config, say=print):
+    """The task that `FloatConfig` describes; `say` is called with lines for the user."""
+    return SuperResolution(config) if config.on_photos else Classification(config, say)
+
+
+def sentence(figures):
+    """Figures in words."""
+    if "accuracy" in figures:
+        return f"{figures['accuracy']:.2%} of {figures['images']:,} test images right"
+    return (
+        f"PSNR {figures['psnr']:.2f} dB (bicubic {figures['bicubic_psnr']:.2f}), SSIM {figures['ssim']:.4f} "
+        f"(bicubic {figures['bicubic_ssim']:.4f}) on Y of {figures['images']} test photos at x{figures['scale']}"
+    )
+
+
+def _network(config, **settings):
+    own = {name: getattr(config, name) for name in ("filters", "blocks") if getattr(config, name)}
+    return build(config.net, **own, **settings)
+
+
+class Classification:
+    """Labelled images, by SGD with Nesterov momentum and weight decay.
+
+    Args:
+        config: `FloatConfig`. say: called with lines for the user.
+
+    Attributes:
+        model, optimizer, steps; decays: whether weights decay.
+    """
+
+    decays = True
+
+    def __init__(self, config, say=print):
+        self.config = config
+        self.data = load_data(config, 1, config.seed, say)
+        self.size = config.size or max(self.data.image_size)
+        self.model = _network(
+            config, num_classes=self.data.num_classes, channels=self.data.channels, size=self.size
+        )  # fmt: skip
+        self.optimizer = FusedSGD(config.value("learning_rate"), momentum=0.9, nesterov=True)
+        epochs = config.value("epochs")
+        self.steps = config.value("steps") or max(1, round(epochs * len(self.data.train) / config.value("batch_size")))
+        self._loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+
+    def batches(self, start, stop):
+        """Iterator of (images, labels) of the steps from `start` to `stop`, a function of seed and step."""
+        config = self.config
+        augmentation = Augmentation(flip=config.flip, shift=config.shift)
+        return iter(training_batches(
+            self.data.train, self.size, config.value("batch_size"), config.seed, start, stop, augmentation
+        ))  # fmt: skip
+
+    def loss(self, logits, labels):
+        """Cross-entropy with smoothed labels, a scalar."""
+        return self._loss(tf.one_hot(labels, self.data.num_classes), logits)
+
+    def test(self, model):
+        """`{"accuracy", "images"}` of the test split."""
+        images = EvaluationImages(self.data.test, self.size, self.config.evaluation_crop)
+        hits = 0
+        for number, batch in enumerate(images.batches(500)):
+            labels = images.labels[500 * number : 500 * (number + 1)]
+            hits += int((model(batch, training=False).numpy().argmax(axis=1) == labels).sum())
+        return {"accuracy": hits / len(images), "images": len(images)}
+
+
+class SuperResolution:
+    """Photos and their smaller copies, by Adam and the mean absolute error, as EDSR.
+
+    Args:
+        config: `FloatConfig`.
+
+    Attributes: as those of `Classification`.
+    """
+
+    decays = False
+
+    def __init__(self, config):
+        from tfqnas.data import photos
+
+        self.config, self.steps = config, config.value("steps")
+        self.photos = photos.load(config.data_dir or None)
+        self.model = _network(config, scale=config.scale)
+        self.optimizer = keras.optimizers.Adam(config.value("learning_rate"))
+
+    def batches(self, start, stop):
+        """Iterator of (low, high) from step `start` on, a function of seed and step."""
+        from tfqnas.data import restoration
+
+        config = self.config
+        return restoration.patches(
+            self.photos.train, config.scale, config.patch, config.value("batch_size"), config.seed, start
+        )  # fmt: skip
+
+    def loss(self, found, high):
+        """Mean absolute error, a scalar."""
+        return tf.reduce_mean(tf.abs(found - high))
+
+    def test(self, model):
+        """PSNR and SSIM on Y of the network and of bicubic interpolation, means over the test photos."""
+        from tfqnas.zoo.upscaling import score
+
+        return score(model, self.photos.test)

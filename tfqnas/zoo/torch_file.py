@@ -1,0 +1,97 @@
+"""Arrays from a file that `torch.save` wrote, without torch and without running what a pickle asks for.
+
+The format is that of torch before 1.6: five pickles (a magic number, the protocol's version, the sizes of the types,
+the dictionary of tensors, the keys of their storages), then for each key an int64 count of elements and the elements.
+"""
+
+import collections
+import pickle
+import types
+
+import numpy as np
+
+from tfqnas.errors import UserError
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+# All that such a pickle may name.
+_STORAGES = {
+    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4"
+}  # fmt: skip
+
+
+def read_tensors(path):
+    """The dictionary of tensors in a file, a model's "state dict".
+
+    Args:
+        path: of the file.
+
+    Returns:
+        `{name: numpy array}` in the order of the file.
+
+    Raises:
+        UserError: for a file of another format, a damaged one, or one that names what tensors do not need.
+    """
+    try:
+        with open(path, "rb") as file:
+            magic, _, sizes = (_Unpickler(file).load() for _ in range(3))
+            if magic != _MAGIC or not sizes["little_endian"]:
+                raise ValueError("not written by torch.save before 1.6, in little-endian order")
+            reader = _Unpickler(file)
+            tensors = reader.load()
+            for key in _Unpickler(file).load():
+                _read_storage(file, reader.storages[key])
+        return {name: _array(tensor) for name, tensor in tensors.items()}
+    except (pickle.UnpicklingError, ValueError, KeyError, TypeError, EOFError, AttributeError, IndexError) as error:
+        raise UserError(f"{path}: expected a dictionary of tensors of torch ({error})") from None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors, their storages and ordered dictionaries, and nothing else."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.storages = {}
+
+    def find_class(self, module, name):
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of a tensor")
+
+    def persistent_load(self, identifier):
+        kind, dtype, key, _, count, view = identifier
+        if kind != "storage" or view is not None:
+            raise pickle.UnpicklingError(f"a {kind}, or a view of one, is no storage")
+        return self.storages.setdefault(key, types.SimpleNamespace(dtype=np.dtype(dtype), count=count, values=None))
+
+
+def _tensor(storage, offset, shape, strides, *_):
+    """Stands for a tensor until the storages are read, which come behind it in the file."""
+    return types.SimpleNamespace(storage=storage, offset=offset, shape=shape, strides=strides)
+
+
+def _read_storage(file, storage):
+    count = int.from_bytes(file.read(8), "little", signed=True)
+    if count != storage.count:
+        raise ValueError(f"a storage of {storage.count} elements has {count}")
+    data = file.read(count * storage.dtype.itemsize)
+    storage.values = np.frombuffer(data, storage.dtype)
+    if len(storage.values) != count:
+        raise ValueError("it is cut off")
+
+
+def _array(tensor):
+    """The tensor's elements, which lie `strides` apart in its storage, checked to lie within it."""
+    shape, strides, values = tuple(tensor.shape), tuple(tensor.strides), tensor.storage.values
+    if len(shape) != len(strides) or min((*shape, *strides, tensor.offset), default=0) < 0:
+        raise ValueError(f"shape {shape}, strides {strides}, offset {tensor.offset}")
+    if 0 in shape:
+        return np.zeros(shape, values.dtype)
+    last = tensor.offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if last >= len(values):
+        raise ValueError(f"shape {shape} is larger than its storage")
+    steps = [stride * values.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(values[tensor.offset :], shape, steps).copy()

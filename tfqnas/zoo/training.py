@@ -1,0 +1,152 @@
+"""Training of a float network from its settings to a file, and from its last checkpoint after a kill."""
+
+import json
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.errors import TrainingDivergedError, UserError
+from tfqnas.files import read_json, write_atomically, write_json
+from tfqnas.progress import Progress
+from tfqnas.settings import first_difference, plain
+from tfqnas.train import checkpoint
+from tfqnas.train.loop import cosine
+from tfqnas.zoo import tasks
+
+
+def train_float(config, say=print, progress=None):
+    """Trains a network and writes `config.output`, a `.keras` file, and a `.json` file with its figures beside it.
+
+    The same command continues after a kill from the last checkpoint, in a directory beside the output that is removed
+    at the end, with the weights that it would have had without; of a finished training it says the figures again.
+
+    Args:
+        config: `FloatConfig`. say: called with lines for the user. progress: a `Progress` for the parts "train" and
+            "test", for tests.
+
+    Returns:
+        `(keras.Model, figures)`; figures: dict of numbers of the test images.
+
+    Raises:
+        UserError: where the output is of other settings, or the data set cannot be had.
+        TrainingDivergedError: at a loss that is not finite.
+    """
+    if pathlib.Path(config.output).suffix != ".keras":
+        raise UserError(f"--output: expected a .keras file, received {config.output or 'nothing'}")
+    record = pathlib.Path(config.output).with_suffix(".json")
+    if record.exists() and pathlib.Path(config.output).exists():
+        figures = _finished(config, record)
+        say(f"{config.output} is trained already: {tasks.sentence(figures)}")
+        return keras.saving.load_model(config.output), figures
+    keras.utils.set_random_seed(config.seed)
+    task = tasks.task_of(config, say)
+    training = Training(config, task)
+    progress = progress or Progress([("train", 20.0), ("test", 1.0)])
+    with progress.part("train") as part:
+        training.run(part)
+    with progress.part("test"):
+        figures = task.test(training.model)
+    _write(config, training.model, record, figures)
+    shutil.rmtree(training.checkpoints.directory, ignore_errors=True)
+    say(f"{config.output}: {tasks.sentence(figures)}")
+    return training.model, figures
+
+
+class Training:
+    """A model, its optimizer and its checkpoints.
+
+    Args:
+        config: `FloatConfig`. task: of `tfqnas.zoo.tasks`.
+    """
+
+    def __init__(self, config, task):
+        self.config, self.task = config, task
+        self.model, self.optimizer = task.model, task.optimizer
+        self.optimizer.build(self.model.trainable_variables)
+        self.checkpoints = checkpoint.Checkpoints(f"{config.output}.checkpoints")
+        self._decay = config.weight_decay if task.decays else 0.0
+        self._step = tf.function(self._update, autograph=False, reduce_retracing=True)
+
+    @property
+    def _variables(self):
+        """By name: weights by their paths, the optimizer's by their numbers, which do not depend on the process."""
+        weights = {f"{i:03}/{v.name}": v for i, v in enumerate(self.model.variables) if v.dtype != "string"}
+        return {**weights, **{f"optimizer/{i:03}": v for i, v in enumerate(self.optimizer.variables)}}
+
+    def _update(self, images, targets):
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = self.task.loss(self.model(images, training=True), targets)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        if self._decay:
+            gradients = [
+                g + self._decay * tf.convert_to_tensor(v) if v.name == "kernel" else g
+                for g, v in zip(gradients, variables, strict=True)
+            ]
+        self.optimizer.apply(gradients, variables)
+        return loss
+
+    def run(self, part):
+        """All steps, or those that a checkpoint has not behind it. `part`: of a `Progress`."""
+        total, start = self.task.steps, self._resume()
+        part.resume(start / total)
+        shown, every = None, self.config.checkpoint_steps
+        batches = self.task.batches(start, total)
+        for step in range(start, total):
+            rate = cosine(self.config.value("learning_rate"), step, total, round(self.config.warmup * total))
+            self.optimizer.learning_rate.assign(rate)
+            loss = float(self._step(*next(batches)))
+            if not np.isfinite(loss):
+                raise TrainingDivergedError(
+                    f"{self.config.net}, step {step} of {total}, learning rate {rate:.3g}: the loss is {loss}; try a "
+                    f"lower --learning_rate and another --output"
+                )
+            shown = loss if shown is None else 0.98 * shown + 0.02 * loss
+            part.update((step + 1) / total, f"step {step + 1} of {total}, loss {shown:.4f}")
+            if (step + 1) % every == 0 or step + 1 == total:
+                self._save(step + 1)
+
+    def _save(self, step):
+        values = {name: np.asarray(v) for name, v in self._variables.items()}
+        self.checkpoints.save(step, values, {"config": plain(self.config)})
+
+    def _resume(self):
+        """The step that the last checkpoint stands at, its values assigned; 0 without one."""
+        loaded = self.checkpoints.load()
+        if loaded is None:
+            return 0
+        values, meta = loaded
+        where = f"the checkpoint in {self.checkpoints.directory}"
+        _refuse_if_different(self.config, meta["config"], where)
+        for name, variable in self._variables.items():
+            if name not in values or values[name].shape != tuple(variable.shape):
+                raise UserError(f"{where} does not fit this network: {name}; remove it or give another --output")
+            variable.assign(values[name])
+        return meta["step"]
+
+
+def _finished(config, record):
+    known = read_json(record)
+    _refuse_if_different(config, known["config"], record)
+    return known["figures"]
+
+
+def _refuse_if_different(config, known, where):
+    if difference := first_difference(config, known):
+        name, ours, theirs = difference
+        raise UserError(f"{where} was made with --{name}={theirs}, this command has --{name}={ours}: give the same "
+                        "settings or another --output")  # fmt: skip
+
+
+def _write(config, model, record, figures):
+    """The model first: a `.json` file without it is not taken for a finished training."""
+    path = pathlib.Path(config.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.unfinished.keras")
+    model.save(temporary)
+    write_atomically(path, temporary.read_bytes())
+    temporary.unlink()
+    write_json(record, json.loads(json.dumps({"net": config.net, "config": plain(config), "figures": figures})))
