@@ -43,6 +43,7 @@ ROOMS = {
     "run_report": NETWORKS | SEARCHING | {"train", "analysis"} | HELPERS,
     "comparing": NETWORKS | SEARCHING | {"train"} | HELPERS,
     "integrations": NETWORKS | HELPERS,
+    "doctor": set(),
     "__init__": NETWORKS | {"data", "train", "search", "models", "family"},  # by name only, on first use
 }
 TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets", "tensorflow_model_optimization"}

