@@ -10,8 +10,9 @@
     python benchmarks/strategies.py losses --short           # digits, few steps: to see that everything runs
 
 losses          post-training search against each of the losses, everything else equal
-search          what refinement, tuning, noise, the entropy term and BatchNorm statistics are worth in it
+search          what refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard are worth in it
 schedule        quantization-aware search without each of: temperature, warm-up, entropy term, fine-tuning, distillation
+                (these three set the defaults: they are judged on --held_out training images, never on test images)
 classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
 zoo             the same of EfficientNet-Lite0 with ImageNet weights, post-training: agreement with the float model on
                 crops of photographs, and the accuracy on 20 labelled ones
@@ -44,9 +45,10 @@ VARIANTS = {
     "search": {
         "default": {}, "no refinement": {"refine": False}, "no tuning": {"tune_steps": 0},
         "no entropy": {"entropy": 0.0}, "constant temperature": {"temperature_end": 1.0},
-        "no noise": {"noise": 0.0},
+        "no noise": {"noise": 0.0}, "noise": {"noise": 1.0},
         "no noise, no refinement": {"noise": 0.0, "refine": False},
-        "BatchNorm statistics": {"recalibrate": True},
+        "noise, no refinement": {"noise": 1.0, "refine": False},
+        "BatchNorm statistics": {"recalibrate": True}, "guard": {"guard": 4},
     },
     "schedule": {
         "default": {}, "constant temperature": {"temperature_end": 1.0}, "no warm-up": {"warmup_share": 0.0},
@@ -80,7 +82,8 @@ def cases(arguments):
     mode = {"schedule": "qat", "losses": "ptq", "search": "ptq", "zoo": "ptq"}.get(arguments.study, arguments.mode)
     compared = arguments.strategies or ["dqss", *SINGLES]
     variants = VARIANTS.get(arguments.study)
-    named = [("dqss", variant) for variant in variants] if variants else [(name, "") for name in compared]
+    wanted = [name for name in variants or () if name in (arguments.variants or variants)]
+    named = [("dqss", variant) for variant in wanted] if variants else [(name, "") for name in compared]
     return [
         Case(arguments.study, network_name(arguments), mode, bits, *pair, seed)
         for seed in arguments.seeds for bits in arguments.bits for pair in named
@@ -105,7 +108,7 @@ def settings_of(case, arguments):
     own = {"steps": arguments.steps, "tune_steps": arguments.steps // 3} if case.mode == "ptq" else {
         "train_steps": arguments.train_steps, "learning_rate": arguments.learning_rate}  # fmt: skip
     if case.study in ("losses", "search"):  # what the search itself finds
-        own["guard"] = False
+        own["guard"] = 0
     values |= own | VARIANTS.get(case.study, {}).get(case.variant, {})
     cls = PostTrainingSettings if case.mode == "ptq" else TrainingSettings
     if arguments.short:
@@ -130,7 +133,15 @@ def prepared(arguments):
     else:
         model = models.load_model(arguments.model)
     dataset = "photos" if arguments.study == "restoration" else arguments.dataset
-    return model, opening.task_of(model, DataConfig(dataset=dataset, data_dir=arguments.data_dir), score)
+    task = opening.task_of(model, DataConfig(dataset=dataset, data_dir=arguments.data_dir), score)
+    return model, on_held_out(task, arguments.held_out) if arguments.study in VARIANTS else task
+
+
+def on_held_out(task, count):
+    """A task of classification whose test images are some of the training images, which are taken from those."""
+    order = np.random.default_rng(8).permutation(len(task.train))
+    task.test, task.train = task.train.take(order[:count]), task.train.take(order[count:])
+    return task
 
 
 def tiny():
@@ -153,13 +164,19 @@ def computed(case, config, model, task, reference, arguments):
         result = search_post_training(model, task.calibration(arguments.images, case.seed), config)
     else:
         result = search_training(model, task, config)
+    took = time.perf_counter() - began
     figures = task.evaluate(result.model, reference)
     figures["calibration loss"] = result.losses["final"] if case.mode == "ptq" else result.losses["train"]
     if case.study == "zoo":
         figures |= on_labelled_photos(result.model)
-    figures["seconds"] = time.perf_counter() - began
+    figures["seconds"] = took
     names = [choice.strategy for choice in result.choices]
-    return {"figures": figures, "kept": result.kept, "strategies": {n: names.count(n) for n in sorted(set(names))}}
+    return {
+        "figures": figures,
+        "losses": result.losses,
+        "kept": result.kept,
+        "strategies": {n: names.count(n) for n in sorted(set(names))},
+    }
 
 
 def on_labelled_photos(model):
@@ -230,9 +247,26 @@ def show(arguments):
         count = max((number for _, _, number in own.values()), default=0)
         print(f"| {network} | {mode} | {'float' if bits == 32 else bits} | {strategy} | {variant} | {count} | "
               + " | ".join(cells) + " |")  # fmt: skip
+    for words in replaced_at_ends(found):
+        print(words)
     if arguments.figure:
         draw(found, arguments)
         print(f"written: {arguments.figure}")
+
+
+def replaced_at_ends(found):
+    """Lines that say which rows have LSQ in their first and last layers, since the strategy does not exist there."""
+    from tfqnas.quantizers import supports
+    from tfqnas.strategy.candidates import PER_CHANNEL
+
+    lines, end_bits = [], PostTrainingSettings().end_bits
+    for strategy in dict.fromkeys(group[4] for group, _ in found if group[4] in SINGLES):
+        pair = zip(("weights", "inputs"), SINGLES[strategy], strict=True)
+        roles = [role for role, name in pair if not supports(name.removesuffix(PER_CHANNEL), end_bits, role)]
+        if roles:
+            lines.append(f"{strategy}: does not exist at {end_bits} bits for {' and '.join(roles)}; the first and last "
+                         "layers have LSQ there")  # fmt: skip
+    return lines
 
 
 def _cell(figure):
@@ -241,30 +275,55 @@ def _cell(figure):
 
 
 def draw(found, arguments):
-    """One panel a bit width, a dot and its standard error for each strategy, the best on top."""
+    """A panel for each network and mode: the metric against bits, DQSS and every single strategy, standard errors."""
     from tfqnas.report.canvas import new_figure, save
     from tfqnas.report.style import COLOURS, GREY, INK
 
     known = {name for _, own in found for name in own}
     metric = arguments.metric or next(n for n in ("accuracy", "psnr", "agreement") if n in known)
-    widths = sorted({group[3] for group, own in found if metric in own and group[3] != 32}, reverse=True)
-    floats = [own[metric][0] for group, own in found if group[3] == 32 and metric in own]
-    scored = [(group[3], own[metric], " ".join(filter(None, group[4:6]))) for group, own in found if metric in own]
-    panels = {w: sorted((value, label) for bits, value, label in scored if bits == w) for w in widths}
-    figure = new_figure(0.6 + 3.6 * len(panels), 1.3 + 0.3 * max(map(len, panels.values())))
-    for number, (bits, rows) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(1, len(panels), number)
-        for y, ((mean, error, _), label) in enumerate(rows):
-            colour = COLOURS[0] if label.startswith("dqss") else GREY
-            axes.errorbar(mean, y, xerr=0 if math.isnan(error) else error, fmt="o", color=colour, markersize=7)
-        if floats:
-            axes.axvline(floats[0], color=COLOURS[1], linewidth=1, linestyle="--")
-        axes.set_yticks(range(len(rows)), [label for _, label in rows])
-        axes.set_title(f"{bits} bits", loc="left", fontsize=11, fontweight="bold", color=INK)
-        axes.set_xlabel(metric)
-    title = f"{found[0][0][1]}, {found[-1][0][2]}; dashed: float"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
-    save(figure, arguments.figure, "x")
+    labels = [label for label in dict.fromkeys(_label(group) for group, _ in found) if label not in ("float", "dqss")]
+    panels = list(dict.fromkeys(group[1:3] for group, _ in found))
+    networks, modes = (list(dict.fromkeys(names)) for names in zip(*panels, strict=True))
+    figure = new_figure(1.6 + 4.2 * len(modes), 0.5 + 3.6 * len(networks))
+    for network, mode in panels:
+        place = len(modes) * networks.index(network) + modes.index(mode) + 1
+        axes = figure.add_subplot(len(networks), len(modes), place)
+        own = [(group, values[metric]) for group, values in found if group[1:3] == (network, mode) and metric in values]
+        for group, (value, _, _) in own:
+            if group[3] == 32:
+                axes.axhline(value, color=INK, linewidth=1, linestyle="--", label="float")
+        for number, label in enumerate([*labels, "dqss"]):
+            points = sorted((group[3], *value) for group, value in own if _label(group) == label)
+            if points:
+                bits, means, errors, _ = np.array(points).T
+                ours = label == "dqss"
+                style = {"color": INK, "marker": "*", "markersize": 12, "linewidth": 2.2, "zorder": 5} if ours else {
+                    "color": COLOURS[number % len(COLOURS)] if number < 2 * len(COLOURS) else GREY,
+                    "marker": "osD^vPX<>hd"[number % 11], "markersize": 5, "linewidth": 1, "alpha": 0.85,
+                    "linestyle": "-" if number < len(COLOURS) else ":"}  # fmt: skip
+                axes.errorbar(bits, means, np.nan_to_num(errors), label=label, **style)
+        if metric in ("accuracy", "agreement"):
+            _error_scale(axes)
+        axes.set_xticks(sorted({group[3] for group, _ in own} - {32}))
+        axes.invert_xaxis()
+        axes.set_title(f"{network}, {mode}", loc="left", fontsize=11, fontweight="bold", color=INK)
+        axes.set_xlabel("bits of weights and inputs")
+        axes.set_ylabel(metric)
+        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(figure, arguments.figure, "y")
+
+
+def _label(group):
+    return " ".join(filter(None, group[4:6]))
+
+
+def _error_scale(axes):
+    """Shares from 0 to 1 on a scale that is logarithmic in what is missing to 1."""
+    least = 0.01
+    axes.set_yscale("function", functions=(
+        lambda share: -np.log(np.maximum(1 - share, least)), lambda y: 1 - np.exp(-y)
+    ))  # fmt: skip
+    axes.set_yticks([0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96], minor=False)
 
 
 def numbers(text):
@@ -281,6 +340,10 @@ def parsed(argv):
     parser.add_argument("--bits", type=numbers, default=[4, 3, 2])
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     parser.add_argument("--strategies", type=lambda text: text.split(","), default=None, help="by default dqss and all")
+    parser.add_argument(
+        "--variants", type=lambda text: text.split(","), default=None, help="of losses, search, schedule"
+    )
+    parser.add_argument("--held_out", type=int, default=5000, help="training images that judge those")
     parser.add_argument("--deployable", action="store_true", help="dqss chooses among deployable strategies only")
     parser.add_argument("--images", type=int, default=512, help="of the calibration")
     parser.add_argument("--steps", type=int, default=300, help="of ptq; a third more for tuning")
@@ -297,7 +360,7 @@ def parsed(argv):
     if unknown := set(arguments.strategies or ()) - {"dqss", *SINGLES}:
         parser.error(f"--strategies: expected some of dqss,{','.join(SINGLES)}, received {','.join(sorted(unknown))}")
     if arguments.short:
-        arguments.seeds, arguments.bits, arguments.images = [0], arguments.bits[:1], 32
+        arguments.seeds, arguments.bits, arguments.images, arguments.held_out = [0], arguments.bits[:1], 32, 100
         arguments.strategies = arguments.strategies or ["dqss", "lsq"]
     elif not arguments.model and arguments.study != "zoo" and not arguments.report:
         parser.error("--model: expected a float .keras file, see tools/train_float.py")

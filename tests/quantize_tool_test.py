@@ -84,4 +84,4 @@ def test_a_directory_of_something_else_and_too_few_images_are_refused(model_file
     (tmp_path / "notes.txt").write_text("mine")
     refused("it belongs to something else", "quantize", *flags(model_file, tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-    refused("expected at least a batch of 16, received 8", "quantize", *flags(model_file, tmp_path / "c", "--images=8"))
+    refused("expected at least 2 batches of 16, received 8", "quantize", *flags(model_file, tmp_path / "c", "--images=8"))

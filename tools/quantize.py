@@ -60,7 +60,7 @@ def main(argv):
         result = searched(model, task, config, directory)
         metrics = {"float": task.scores(reference), "quantized": task.evaluate(result.model, reference)}
         directory.write(result, metrics)
-    show(directory, data)
+    show(directory, data, config)
 
 
 def fixed(config):
@@ -114,16 +114,14 @@ def work(config, search):
         middle = config.train_steps * config.search_share if search else 0
         parts = {"search": 2 * middle, "train": config.train_steps - middle}
     else:
-        mixed = config.steps * (2 if search else 1)
-        parts = {
-            "search": mixed, "tune": config.tune_steps,
-            "guard": 2 * (config.steps + config.tune_steps) * search * config.guard,
-            "refine": 200 * search * config.refine, "final": config.tune_steps * search * config.refine,
-        }  # fmt: skip
+        tune = config.tune_steps
+        guard = (config.steps + config.guard * tune) * bool(config.guard)
+        parts = {"search": config.steps, "tune": tune, "guard": guard, "refine": 200 * config.refine,
+                 "final": tune * config.refine} if search else {"tune": config.steps + tune}  # fmt: skip
     return [(name, amount) for name, amount in parts.items() if amount]
 
 
-def show(directory, data):
+def show(directory, data, config):
     """Prints the table, the figures and what to do next."""
     from tfqnas import report
     from tfqnas.report.strategies import strategies_figure
@@ -133,14 +131,16 @@ def show(directory, data):
     print(
         report.table(choices, ("layer", "role", "bits", "strategy", ("coefficient", "coefficient", ".3f"), "runner_up"))
     )
+    for line in replaced(choices, config):
+        print(line)
     title = f"Quantization strategies of {MODEL.value.rpartition('/')[2]}, {MODE.value}"
     strategies_figure(results, directory.path / "strategies", title)
     print()
     for who, values in results["metrics"].items():
         print(f"{who}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     if results["kept"]:
-        print(f"kept: the best single strategy, {results['kept']}, whose loss on the calibration images is lower than "
-              "that of what the search found")  # fmt: skip
+        print(f"kept: the best single strategy, {results['kept']}, whose loss on the images for choices is lower "
+              "than that of what the search found")  # fmt: skip
     print(f"written: {directory.path}/model.keras, strategies.json, .csv, .svg, .png")
     refused = [choice for choice in choices if not choice["deployable"]]
     if refused:
@@ -152,6 +152,17 @@ def show(directory, data):
     else:
         print(f"next: tools/export_tflite.py --model={directory.path}/model.keras --dataset={data.dataset} "
               "--output=MODEL.tflite")  # fmt: skip
+
+
+def replaced(choices, config):
+    """Lines that name the tensors at the ends whose one strategy does not exist at their bit width: LSQ is there."""
+    from tfqnas.strategy.candidates import names_for
+
+    for role in ("weights", "inputs"):
+        names = names_for(config, role)
+        if found := [c["layer"] for c in choices if c["role"] == role and c["strategy"] not in names]:
+            yield (f"{role} of {', '.join(found)}: {', '.join(names)} does not exist at {config.end_bits} bits, lsq is "
+                   "there")  # fmt: skip
 
 
 def best_uniform(choice):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
-from tfqnas.quantizers import CalibratedWeights, MinMax, initializing
+from tfqnas.quantizers import LSQ, CalibratedWeights, MinMax, Mixed, initializing
 from tfqnas.quantizers.ranges import METHODS
+from tfqnas.strategy import freeze
 
 
 def ready(w, **settings):
@@ -82,6 +83,24 @@ def test_in_layers_the_number_of_channels_is_seen_and_saved(rng, tmp_path):
     np.testing.assert_array_equal(
         keras.saving.load_model(tmp_path / "m.keras")(np.ones((1, 8, 8, 3), np.float32)), expected
     )
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_in_a_mixture_its_scales_have_a_path_of_their_own_and_the_frozen_layer_has_them(place, rng):
+    methods = [CalibratedWeights(3, method=method, axis=-1) for method in ("mse", "min_max")]
+    layer = QuantConv2D(5, 3, weight_quantizer=Mixed([LSQ(3), *methods]), name="conv")
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer])
+    x = np.float32(rng.normal(size=(2, 8, 8, 3)))
+    layer.set_weights([kernel(rng)[:, :, :3], *layer.get_weights()[1:]])
+    with initializing():
+        model(x)
+    mixed = layer.weight_quantizer
+    paths = [v.path for v in model.variables]
+    assert len(set(paths)) == len(paths) and all("conv/weight_quantizer" in v.path for v in mixed.variables)
+    mixed.alpha.assign(1e4 * np.eye(3, dtype=np.float32)[place])
+    frozen = freeze(model)
+    assert np.isfinite(model(x)).all() and not frozen.get_layer("conv").weight_quantizer.problem
+    np.testing.assert_array_equal(frozen(x), model(x))
 
 
 def test_along_changes_an_axis_and_leaves_one_scale_alone():

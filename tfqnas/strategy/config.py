@@ -27,7 +27,7 @@ class SearchSettings:
         0.5, "weight at the end of the search of the coefficients' entropy, as a share of the loss: pushes to one-hot"
     )
     noise: float = setting(
-        1.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
+        0.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
         "candidates, while in their mean the errors of each average out (Jang et al., 2017)"
     )  # fmt: skip
     coefficient_rate: float = setting(0.05, "learning rate (Adam) of the coefficients")
@@ -57,19 +57,23 @@ class PostTrainingSettings(SearchSettings):
     steps: int = setting(300, "of the search")
     tune_steps: int = setting(100, "after it, of the parameters of the quantizers that were chosen")
     range_rate: float = setting(0.01, "learning rate (Adam) of the quantizers' parameters, relative to their size")
+    choice_share: float = setting(
+        0.25, "share of the calibration images that nothing is learned on: what is kept is chosen by the loss on them"
+    )
     refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     refine_images: int = setting(256, "calibration images for that")
-    guard: bool = setting(
-        True, "tune the best single strategy as well and keep it, saying so, if its loss on the calibration images is "
-        "lower"
+    guard: int = setting(
+        4, "how many of the single strategies, the most promising ones, are tuned as well; the best is kept, and "
+        "named, if its loss is the lowest; 0: none"
     )  # fmt: skip
     recalibrate: bool = setting(False, "estimate BatchNorm statistics anew, with quantized layers")
 
     def check(self):
         super().check()
         self._expect(self.loss in ("", *LOSSES), "loss", f"one of {', '.join(LOSSES)}")
-        for name in ("steps", "tune_steps"):
+        for name in ("steps", "tune_steps", "guard"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
+        self._expect(0 < self.choice_share < 1, "choice_share", "a share between 0 and 1")
         self._expect(self.refine_images >= 1, "refine_images", "a number from 1 on")
         self._expect(self.range_rate >= 0, "range_rate", "a number from 0 on")
 

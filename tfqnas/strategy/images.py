@@ -5,12 +5,15 @@ import numpy as np
 from tfqnas.errors import UserError
 
 
-def checked(images, model, batch_size):
+def checked(images, model, batch_size, batches=1):
     """float32 (n, height, width, channels) of calibration images.
 
+    Args:
+        batch_size, batches: how many images there must be: batches of that size.
+
     Raises:
-        UserError: for images of another size or with other channels than the model takes, fewer than a batch, or with
-            values that no normalised image has.
+        UserError: for images of another size or with other channels than the model takes, fewer than these batches, or
+            with values that no normalised image has.
     """
     images = np.asarray(images)
     expected = tuple(model.input_shape[1:])
@@ -21,10 +24,11 @@ def checked(images, model, batch_size):
             f"calibration images: expected (n, height, width, channels) with {words}, which {model.name} takes, "
             f"received {tuple(images.shape)}"
         )
-    if len(images) < batch_size:
+    if len(images) < batch_size * batches:
+        words = f"a batch of {batch_size}" if batches == 1 else f"{batches} batches of {batch_size}"
         raise UserError(
-            f"calibration images: expected at least a batch of {batch_size}, received {len(images)}: take more "
-            "images, or a smaller --batch_size"
+            f"calibration images: expected at least {words}, received {len(images)}: take more images, or a smaller "
+            "--batch_size"
         )
     if np.issubdtype(images.dtype, np.integer):
         raise UserError(f"calibration images: expected normalised ones, (x - 128) / 128, received {images.dtype}")

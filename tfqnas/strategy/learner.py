@@ -89,11 +89,11 @@ class Learner:
 
     Args:
         model: Keras model with initialised quantizers. targets: `Targets` with that model as its student.
-        loss: name. probabilities: whether the outputs are those of a softmax. noise: of the coefficients. seed: of it.
+        loss: name. probabilities: whether the outputs are those of a softmax. seed: of the noise of coefficients.
     """
 
-    def __init__(self, model, targets, loss, probabilities, noise=0.0, seed=0):
-        self.model, self.targets, self.noise = model, targets, noise
+    def __init__(self, model, targets, loss, probabilities, seed=0):
+        self.model, self.targets = model, targets
         self.mixtures = mixtures(model)
         self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
         self._distance = losses.of_name(loss, probabilities)
@@ -106,10 +106,19 @@ class Learner:
         for mixed in self.mixtures:
             mixed.temperature.assign(value)
 
-    def step(self, numbers, entropy=0.0, coefficient_rate=0.0, range_rate=0.0):
-        """Learns from the images of these numbers; returns the loss without its entropy term."""
+    @property
+    def learns(self):
+        """Whether there is anything to learn: quantizers that are calibrated once have no parameters."""
+        return bool(self.coefficients.variables or self.ranges.variables)
+
+    def step(self, numbers, entropy=0.0, coefficient_rate=0.0, range_rate=0.0, noise=0.0):
+        """Learns from the images of these numbers; returns the loss without its entropy term.
+
+        Args:
+            noise: the factor of Gumbel noise on the coefficients.
+        """
         x = tf.constant(self.targets.images[numbers])
-        rates = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate)]
+        rates = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate, noise)]
         return self._step(x, self.targets.of(numbers), *rates)
 
     def largest(self):
@@ -130,6 +139,7 @@ class Learner:
         """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""
         for mixed, place in zip(self.mixtures, places, strict=True):
             mixed.alpha.assign(_ONE_HOT * np.eye(len(mixed.candidates), dtype=np.float32)[place])
+        self.coefficients.read()
 
     def distributions(self):
         """The coefficients of all mixtures, a list of float lists; without the noise of a step."""
@@ -141,13 +151,13 @@ class Learner:
     def _traced_loss(self, x, targets):
         return self._distances(x, targets)
 
-    def _traced_step(self, x, targets, entropy_weight, coefficient_rate, range_rate):
+    def _traced_step(self, x, targets, entropy_weight, coefficient_rate, range_rate, noise):
         alphas, ranges = self.coefficients, self.ranges
-        if self.noise and self.mixtures:
+        if self.mixtures:
             uniform = tf.random.stateless_uniform(
                 alphas.values.shape, self._seed + tf.stack([0, self._steps.read_value()]), 1e-6, 1 - 1e-6
             )
-            alphas.write(alphas.values - self.noise * tf.math.log(-tf.math.log(uniform)))
+            alphas.write(alphas.values - noise * tf.math.log(-tf.math.log(uniform)))
             self._steps.assign_add(1)
         watched = [v.value for v in [*alphas.variables, *ranges.variables]]
         with tf.GradientTape(watch_accessed_variables=False) as tape:

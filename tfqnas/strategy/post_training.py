@@ -4,14 +4,12 @@ import dataclasses
 import itertools
 
 import numpy as np
-import tensorflow as tf
 
 from tfqnas.conversion import quantize
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.quantizers import ROLES, get
 from tfqnas.strategy import recalibration
-from tfqnas.strategy.candidates import mixture_for, names_for, prototype
-from tfqnas.strategy.exchange import give_back, places_of
+from tfqnas.strategy.candidates import mixture_for, names_for
 from tfqnas.strategy.freezing import freeze
 from tfqnas.strategy.images import checked
 from tfqnas.strategy.learner import Learner, Targets, batches_of, cosine_decay
@@ -22,7 +20,7 @@ from tfqnas.supernet import initialize
 # Images for the initialisation of the quantizers, and how often the coefficients are recorded.
 INITIAL_IMAGES = 256
 RECORDS = 50
-# How often a tuning looks whether the loss on all images has become smaller.
+# How often a tuning looks whether the loss on the images for choices has become smaller.
 LOOKS = 6
 
 
@@ -68,14 +66,18 @@ def search_post_training(model, images, config, on_step=None):
 
     The mixture of each tensor's candidates learns its coefficients and the candidates' own parameters against the
     outputs of the float model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term
-    grows, so that they end near one-hot. What has the largest coefficient is frozen, and its quantizers are tuned. With
-    `guard` the best single strategies are learned as well; with `refine` the better of both is the start of a descent:
-    other strategies are tried layer by layer, and the result is tuned. What has the smallest loss on all images is
-    handed over, and `Result.kept` says if it is a single strategy. With one candidate for weights and one for inputs
-    nothing is searched, and its parameters are learned in as many steps.
+    grows, so that they end near one-hot. What has the largest coefficients is tuned. With `guard` the most promising
+    single strategies are tuned as well, and the best of them with as many steps as it would have had by itself; with
+    `refine` the best so far is the start of a descent: other strategies are tried layer by layer, and what comes out is
+    tuned. What has the smallest loss is frozen and handed over, and `Result.kept` says if it is a single strategy. With
+    one candidate for weights and one for inputs nothing is searched, and its parameters are tuned in as many steps.
+
+    A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
+    handed over, are chosen by the loss on that part alone.
 
     Args:
-        model: float functional or Sequential `keras.Model`. images: float32 (n, height, width, channels), normalised.
+        model: float functional or Sequential `keras.Model`. images: float32 (n, height, width, channels), normalised,
+            two batches at least.
         config: `PostTrainingSettings`.
         on_step: called with (part, share of it done, text): parts are "search", "tune", "guard", "refine" and
             "final".
@@ -88,13 +90,25 @@ def search_post_training(model, images, config, on_step=None):
             exist.
     """
     config.check()
-    images = checked(images, model, config.batch_size)
+    images = checked(images, model, config.batch_size, 2)
     return _PostTraining(model, images, config, on_step or (lambda *_: None)).run()
 
 
-def post_training(model, images, config, on_step=None):
-    """The same with one strategy: `config` has one name for weights and one for inputs."""
-    return search_post_training(model, images, config, on_step)
+def parts_of(count, batch_size, choice_share, seed):
+    """`(numbers to learn on, numbers to choose with)` of `count` images, int arrays; a batch of each at least."""
+    order = np.random.default_rng((seed, 4)).permutation(count)
+    choice = min(max(round(choice_share * count), batch_size), count - batch_size)
+    return order[choice:], order[:choice]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """One choice of all tensors' strategies: places in the mixtures, quantizers' parameters (n,), and its loss."""
+
+    places: list
+    values: np.ndarray
+    loss: float
+    single: str | None = None
 
 
 class _PostTraining:
@@ -103,133 +117,151 @@ class _PostTraining:
         self.teacher = quantize(model)  # a plain copy, with layers in the place of operations
         self.loss = loss_of(config, model)
         self.probabilities = gives_probabilities(self.teacher)
-        self.history = []
-        self.losses = {}
-        self._kept = None  # outputs of the float model
+        self.learned, self.choice = parts_of(len(images), config.batch_size, config.choice_share, config.seed)
+        self.history, self.losses = [], {}
 
     def run(self):
-        mixed = quantized(self.teacher, self.config, self.images)
-        learner, searched = self._learner(mixed), searched_of(mixed)
-        self._learn(learner, "search", self.config.steps, searching=bool(searched))
-        coefficients, kept = learner.distributions(), None
+        config = self.config
+        mixed = quantized(self.teacher, config, self.images[self.learned])
+        self.learner = learner = self._learner(mixed)
+        searched, coefficients = searched_of(mixed), []
+        start = learner.ranges.values.numpy()
         if searched:
-            model, kept = self._chosen(learner, searched)
+            self._search()
+            coefficients = learner.distributions()
+            found = self._chosen(searched, start)
         else:
-            model, self.losses["single"] = self._tuned(learner, "tune")
-        if self.config.recalibrate:
-            model = recalibration.recalibrated(model, self.images, self.config.batch_size)
-        self.losses["final"] = self._loss(self._learner(model))
-        return Result(model, choices_of(model, searched, coefficients), self.history, searched, self.losses, kept)
+            found = self._tuned([], start, config.steps + config.tune_steps, "tune")
+            self.losses["single"] = found.loss
+        learner.choose(found.places)
+        learner.ranges.restart(found.values)
+        model = freeze(mixed)
+        self.losses["final"] = found.loss
+        if config.recalibrate:
+            model = recalibration.recalibrated(model, self.images[self.learned], config.batch_size)
+            self.losses["final"] = self._learner(model).loss(self.choice, config.batch_size)
+        return Result(model, choices_of(model, searched, coefficients), self.history, searched, self.losses,
+                      found.single)  # fmt: skip
 
-    def _chosen(self, learner, searched):
-        """From coefficients to a model: `(model, None or the single strategy that it has)`."""
-        places = learner.largest()
-        learner.choose(places)
-        model, loss = self._tuned(self._learner(freeze(learner.model)), "tune")
-        self.losses["largest coefficients"] = loss
-        kept = None
-        for pair in self._singles(learner, searched) if self.config.guard else ():
-            single, of_single = self._single(pair)
-            words = f"weights by {pair[0]}, inputs by {pair[1]}"
-            self.losses[f"single: {words}"] = of_single
-            if of_single < loss:
-                model, loss, kept = single, of_single, words
-        if self.config.refine and give_back(model, learner.model):
-            finer, of_finer = self._refined(learner, places_of(model, learner.model))
-            self.losses["refined"] = of_finer
-            if of_finer < loss:
-                model, kept = finer, None
-        return model, kept
+    def _chosen(self, searched, start):
+        """The best that coefficients, single strategies and the descent give: a `_Candidate`."""
+        config, values = self.config, self.learner.ranges.values.numpy()
+        best = self._tuned(self.learner.largest(), values, config.tune_steps, "tune")
+        self.losses["largest coefficients"] = best.loss
+        if config.guard:
+            single = self._best_single(searched, [start, values])
+            self.losses["single"] = single.loss
+            best = min(best, single, key=_loss)
+        if config.refine:
+            finer = self._refined(best)
+            self.losses["refined"] = finer.loss
+            best = min(best, finer, key=_loss)
+        return best
 
-    def _singles(self, learner, searched):
-        """The single strategies that are worth tuning: the best one, and the best whose quantizers learn."""
-        some = self._some()
+    def _best_single(self, searched, starts):
+        """Tunes the most promising single strategies, and the best of them to the end.
 
-        def loss_at(places):
-            learner.choose(places)
-            return learner.loss(some, self.config.batch_size)
+        Args:
+            starts: parameters of the quantizers, from where a tuning may begin: it takes the better ones.
+        """
+        config, found = self.config, []
+        for values in starts:
+            self.learner.ranges.restart(values)
+            found += [(loss, pair, places, values) for loss, pair, places in ranked_pairs(searched, self._loss_at)]
+        promising = {}
+        for _, pair, places, values in sorted(found, key=_first):
+            promising.setdefault(pair, (places, values))
+        tuned = []
+        for number, (pair, (places, values)) in enumerate(itertools.islice(promising.items(), config.guard)):
+            part = number / (config.guard + 1), (number + 1) / (config.guard + 1)
+            one = self._tuned(places, values, config.tune_steps, "guard", part)
+            tuned.append(dataclasses.replace(one, single=self._words(pair)))
+            self.losses[f"single: {tuned[-1].single}"] = one.loss
+        best = min(tuned, key=_loss)
+        longer = self._tuned(best.places, best.values, config.steps, "guard", (part[1], 1.0))
+        return min(best, dataclasses.replace(longer, single=best.single), key=_loss)
 
-        def learns(pair):
-            both = [prototype(name, self.config.bits, role) for name, role in zip(pair, ROLES, strict=True)]
-            for one in both:
-                one.build()
-            return all(one.trainable_variables for one in both)
+    def _words(self, pair):
+        weights, inputs = (name or names_for(self.config, role)[0] for name, role in zip(pair, ROLES, strict=True))
+        return f"weights by {weights}, inputs by {inputs}"
 
-        ranked = [
-            tuple(name or names_for(self.config, role)[0] for name, role in zip(pair, ROLES, strict=True))
-            for _, pair, _ in ranked_pairs(searched, loss_at)
-        ]
-        return list(dict.fromkeys([ranked[0], *[pair for pair in ranked if learns(pair)][:1]]))
-
-    def _single(self, pair):
-        """The model quantized by one strategy, with as many steps as all of the search: model and loss."""
-        config = dataclasses.replace(self.config, weights=(pair[0],), inputs=(pair[1],))
-        learner = self._learner(quantized(self.teacher, config, self.images))
-        self._learn(learner, "guard", config.steps)
-        return self._tuned(learner, "guard")
-
-    def _refined(self, learner, places):
-        """Other strategies layer by layer, from the candidates at these places, and tuned: model and loss."""
-        some, size = self._some(), self.config.batch_size
+    def _refined(self, best):
+        """Other strategies layer by layer, by the loss on images that are learned on, and tuned."""
+        learner, config = self.learner, self.config
+        some = self.learned[: max(config.refine_images, config.batch_size)]
+        learner.ranges.restart(best.values)
 
         def loss_at(places, bound=np.inf):
             learner.choose(places)
-            return learner.loss(some, size, bound)
+            return learner.loss(some, config.batch_size, bound)
 
-        order = [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]] if self.history else None
-        order = order or [list(range(len(mixed.candidates))) for mixed in learner.mixtures]
-        finer, _ = refined(places, loss_at(places), order, loss_at, lambda done: self.on_step("refine", done, ""))
-        learner.choose(finer)
-        return self._tuned(self._learner(freeze(learner.model)), "final")
-
-    def _some(self):
-        count = min(len(self.images), max(self.config.refine_images, self.config.batch_size))
-        return np.random.default_rng((self.config.seed, 4)).permutation(len(self.images))[:count]
+        order = [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]] if self.history else [
+            list(range(len(mixed.candidates))) for mixed in learner.mixtures]  # fmt: skip
+        places, _ = refined(
+            best.places, loss_at(best.places), order, loss_at, lambda done: self.on_step("refine", done, "")
+        )
+        return self._tuned(places, best.values, config.tune_steps, "final")
 
     def _learner(self, model):
-        size = self.config.batch_size
-        targets = Targets(self.teacher, model, self.loss, self.images, size, self._kept)
-        self._kept = targets.kept
-        return Learner(model, targets, self.loss, self.probabilities, self.config.noise, self.config.seed)
+        targets = Targets(self.teacher, model, self.loss, self.images, self.config.batch_size)
+        return Learner(model, targets, self.loss, self.probabilities, self.config.seed)
 
-    def _loss(self, learner):
-        """On all images."""
-        return learner.loss(np.arange(len(self.images)), self.config.batch_size)
+    def _loss_at(self, places):
+        """Of the candidates at these places, on the images for choices."""
+        self.learner.choose(places)
+        return self.learner.loss(self.choice, self.config.batch_size)
 
-    def _tuned(self, learner, part):
-        """Tunes the quantizers and keeps what had the smallest loss on all images: the model and that loss."""
-        best = self._loss(learner), learner.ranges.values.numpy()
+    def _search(self):
+        """Steps of coefficients and parameters, at a temperature that falls; records the coefficients."""
+        config, learner = self.config, self.learner
+        stride = max(1, config.steps // RECORDS)
+        ratio = config.temperature_end / config.temperature_start
+        for step, share, numbers in self._batches(config.steps):
+            learner.set_temperature(config.temperature_start * ratio**share)
+            loss = learner.step(
+                numbers, entropy=config.entropy * share, coefficient_rate=config.coefficient_rate,
+                range_rate=config.range_rate * cosine_decay(share), noise=config.noise,
+            )  # fmt: skip
+            _check_finite(loss, "search", step)
+            if step % stride == 0 or step == config.steps - 1:
+                self.history.append({"step": step, "loss": float(loss), "coefficients": learner.distributions()})
+            self.on_step("search", (step + 1) / config.steps, f"loss {float(loss):.4g}")
+        learner.coefficients.write(learner.coefficients.values)  # without the noise of the last step
 
-        def look():
-            nonlocal best
-            loss = self._loss(learner)
-            if loss < best[0]:
-                best = loss, learner.ranges.values.numpy()
+    def _tuned(self, places, values, steps, part, within=(0.0, 1.0)):
+        """Tunes the parameters of these places' candidates, from `values` on: a `_Candidate`, the best moment.
 
-        self._learn(learner, part, self.config.tune_steps, look=look)
-        learner.ranges.write(tf.constant(best[1]))
-        return learner.model, best[0]
+        Args:
+            within: from which share of the progress of `part` to which.
+        """
+        config, learner = self.config, self.learner
+        learner.choose(places)
+        learner.ranges.restart(values)
+        best = learner.loss(self.choice, config.batch_size), np.array(values)
+        for step, share, numbers in self._batches(steps if learner.learns else 0):
+            loss = learner.step(numbers, range_rate=config.range_rate * cosine_decay(share))
+            _check_finite(loss, part, step)
+            if (step + 1) % max(1, steps // LOOKS) == 0 or step == steps - 1:
+                at = learner.loss(self.choice, config.batch_size)
+                best = min(best, (at, learner.ranges.values.numpy()), key=_first)
+            done = within[0] + (within[1] - within[0]) * (step + 1) / steps
+            self.on_step(part, done, f"loss {best[0]:.4g}")
+        return _Candidate(list(places), best[1], best[0])
 
-    def _learn(self, learner, part, steps, searching=False, look=None):
-        """Steps at rates that fall to zero; `searching` also learns and records the coefficients; `look` is called."""
-        config = self.config
-        order = batches_of(len(self.images), config.batch_size, config.seed)
-        stride = max(1, steps // RECORDS)
-        for step, numbers in enumerate(itertools.islice(order, steps)):
-            share = step / steps
-            rates = {"range_rate": config.range_rate * cosine_decay(share)}
-            if searching:
-                ratio = config.temperature_end / config.temperature_start
-                learner.set_temperature(config.temperature_start * ratio**share)
-                rates |= {"entropy": config.entropy * share, "coefficient_rate": config.coefficient_rate}
-            loss = float(learner.step(numbers, **rates))
-            if not np.isfinite(loss):
-                raise TrainingDivergedError(f"{part}, step {step}: the loss is {loss}; a smaller --range_rate may help")
-            if searching and (step % stride == 0 or step == steps - 1):
-                record = {"step": step, "loss": loss, "coefficients": learner.distributions()}
-                self.history.append(record)
-            if look and ((step + 1) % max(1, steps // LOOKS) == 0 or step == steps - 1):
-                look()
-            self.on_step(part, (step + 1) / steps, f"loss {loss:.4g}")
-        if learner.mixtures:
-            learner.coefficients.write(learner.coefficients.values)  # without the noise of the last step
+    def _batches(self, steps):
+        """`(step, share done, numbers of images)` of as many steps."""
+        order = batches_of(len(self.learned), self.config.batch_size, self.config.seed)
+        return ((n, n / steps, self.learned[numbers]) for n, numbers in enumerate(itertools.islice(order, steps)))
+
+
+def _check_finite(loss, part, step):
+    if not np.isfinite(loss):
+        raise TrainingDivergedError(f"{part}, step {step}: the loss is {float(loss)}; a smaller --range_rate may help")
+
+
+def _loss(candidate):
+    return candidate.loss
+
+
+def _first(values):
+    return values[0]

@@ -159,8 +159,8 @@ class _Training:
                 self.coefficients = [m.coefficients.numpy().tolist() for m in mixtures(model)]
                 model = freeze(model)
             else:  # it was frozen before: which candidate, the checkpoint knows
-                chosen = iter(saved[1]["places"])
-                model = freeze(model, best=lambda _: next(chosen))
+                places = {id(m): place for m, place in zip(mixtures(model), saved[1]["places"], strict=True)}
+                model = freeze(model, best=lambda mixed: places[id(mixed)])
                 self.coefficients = saved[1]["coefficients"]
         model = self._part("train", model, middle, config.train_steps, saved)
         choices = choices_of(model, self.searched, self.coefficients)

@@ -34,6 +34,13 @@ class Vector:
         if self.variables:
             self.values.assign(self.flat([v.value for v in self.variables]))
 
+    def restart(self, values):
+        """Values, float32 (n,), to go on from, with nothing known of earlier gradients."""
+        self.values.assign(values)
+        self.write(self.values)
+        for variable in (self.first, self.second, self.count):
+            variable.assign(tf.zeros_like(variable))
+
     def flat(self, tensors):
         return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
 

@@ -8,7 +8,8 @@ from tfqnas.errors import UserError
 from tfqnas.settings import setting
 
 # What a setting of 0 stands for: in classification, and on photos.
-_DEFAULTS = {"batch_size": (128, 16), "learning_rate": (0.1, 1e-3), "steps": (0, 5000), "epochs": (5.0, 0.0)}
+_DEFAULTS = {"batch_size": (128, 16), "learning_rate": (0.1, 1e-3), "steps": (0, 5000), "epochs": (5.0, 0.0),
+             "batch_statistics": (1.0, 0.4)}  # fmt: skip
 PHOTOS = "photos"
 
 
@@ -31,6 +32,10 @@ class FloatConfig(DataConfig):
     learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 of SGD, on photos 0.001 of Adam")
     warmup: float = setting(0.05, "share of the steps in which the learning rate rises, before the cosine")
     weight_decay: float = setting(1e-4, "classification: L2 decay of kernels")
+    batch_statistics: float = setting(
+        0.0, "share of the steps in which BatchNorm normalises by the batch, before it keeps to its moving statistics, "
+        "whose lack of noise super-resolution needs; 0: 1, on photos 0.4"
+    )  # fmt: skip
     label_smoothing: float = setting(0.1, "classification: share of a label's probability spread over all classes")
     flip: bool = setting(False, "classification: mirror half of the images")
     shift: float = setting(0.0, "classification: largest shift of an image, as a share of it")
@@ -56,6 +61,8 @@ class FloatConfig(DataConfig):
         for name in ("patch", "checkpoint_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}: expected at least 1, received {getattr(self, name)}")
+        if not 0 <= self.batch_statistics <= 1:
+            raise UserError(f"--batch_statistics: expected a share from 0 to 1, received {self.batch_statistics}")
         for name in ("warmup", "label_smoothing", "shift"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name}: expected a share from 0 to below 1, received {getattr(self, name)}")

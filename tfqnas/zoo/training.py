@@ -76,10 +76,11 @@ class Training:
         weights = {f"{i:03}/{v.name}": v for i, v in enumerate(self.model.variables) if v.dtype != "string"}
         return {**weights, **{f"optimizer/{i:03}": v for i, v in enumerate(self.optimizer.variables)}}
 
-    def _update(self, images, targets):
+    def _update(self, images, targets, by_batch):
+        """One step; `by_batch`: whether BatchNorm normalises by the batch, or as in inference."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self.task.loss(self.model(images, training=True), targets)
+            loss = self.task.loss(self.model(images, training=by_batch), targets)
         gradients = tape.gradient(loss, [v.value for v in variables])
         if self._decay:
             gradients = [
@@ -94,11 +95,12 @@ class Training:
         total, start = self.task.steps, self._resume()
         part.resume(start / total)
         shown, every = None, self.config.checkpoint_steps
+        frozen = round(self.config.value("batch_statistics") * total)  # from this step on
         batches = self.task.batches(start, total)
         for step in range(start, total):
             rate = cosine(self.config.value("learning_rate"), step, total, round(self.config.warmup * total))
             self.optimizer.learning_rate.assign(rate)
-            loss = float(self._step(*next(batches)))
+            loss = float(self._step(*next(batches), step < frozen))
             if not np.isfinite(loss):
                 raise TrainingDivergedError(
                     f"{self.config.net}, step {step} of {total}, learning rate {rate:.3g}: the loss is {loss}; try a "
