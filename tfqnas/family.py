@@ -176,7 +176,7 @@ def extract_model(run, supernet, arch, path, more=None):
 def _copied(run, record, path):
     """The record of an extracted model under another name, with copies of its files."""
     copy = {**record, "model": path.name}
-    for key in ("file", "tflite"):
+    for key in ("file", "tflite", "model_card"):
         if key in record:
             source = run.directory / record[key]
             target = path.with_name(f"{path.name}{source.suffix}")

@@ -8,11 +8,13 @@
 
 Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
 file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points, or
-the PSNR of super-resolution by more than --max_psnr_drop dB.
+the PSNR of super-resolution by more than --max_psnr_drop dB. Beside it is a model card (.md), whose facts are in its
+metadata as well.
 """
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -59,6 +61,7 @@ class Source:
     dataset: object
     crop: float
     metadata: dict
+    data_name: str
 
     def images(self, split, limit=None):
         """`EvaluationImages` of a split; with a limit that many of it, chosen at random, always the same."""
@@ -83,6 +86,7 @@ def main(argv):
     from tflite_export import ties
     from tflite_export.int_graph import with_interface, with_metadata
     from tflite_export.lower import lower
+    from tflite_export.model_card import model_card
     from tflite_export.writer import write
 
     source = source_of_model() if MODEL.value else source_of_run()
@@ -100,12 +104,14 @@ def main(argv):
     elif tied := ties.remaining(graph):
         print(f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
               "other processors may round differently")  # fmt: skip
-    if VERIFY.value or EXPLAIN.value:
-        result = compare(source, graph, blob)
-        if result is not None:
-            blob = write(with_metadata(graph, accuracy=result.record()))
-    write_atomically(OUTPUT.value, blob)
-    print(f"written: {OUTPUT.value}")
+    result = compare(source, graph, blob) if VERIFY.value or EXPLAIN.value else None
+    about = exports.about_export(source.data_name, source.dataset)
+    compared = {} if result is None else {"accuracy": result.record(), "identical": result.identical}
+    write_atomically(OUTPUT.value, write(with_metadata(graph, **compared, **about)))
+    card = model_card(source.metadata, result, **about)
+    page = pathlib.Path(OUTPUT.value).with_suffix(".md")
+    write_atomically(page, card)
+    print(f"written: {OUTPUT.value}, and its model card {page}")
 
 
 def export_super_resolution():
@@ -178,7 +184,7 @@ def source_of_model():
     dataset = load(config, held_out=1)
     models.check_fit(model, dataset, config.dataset)
     crop = config.evaluation_crop if flags.FLAGS["evaluation_crop"].present else record["evaluation_crop"]
-    return Source(model, dataset, crop, record)
+    return Source(model, dataset, crop, record, config.dataset)
 
 
 def source_of_run():
@@ -196,7 +202,7 @@ def source_of_run():
         "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
         "evaluation_crop": run.config.evaluation_crop,
     }  # fmt: skip
-    return Source(model, run.dataset, run.config.evaluation_crop, record)
+    return Source(model, run.dataset, run.config.evaluation_crop, record, run.config.dataset)
 
 
 def cli():

@@ -22,7 +22,7 @@ def export_model(run, record, model):
         What the file adds to the record: "tflite" (its name), "tflite_kB", "tflite_accuracy", "tflite_identical"
         (share of the images on which LiteRT and the reference have the same integers), "tflite_compared" (how many
         these are: up to 1,000, chosen at random, always the same ones; the accuracy is that of all test images),
-        "host_ms": the time of an image here, one thread.
+        "host_ms": the time of an image here, one thread; "model_card": the name of its page.
         Where the model has no exact integer form: "tflite_refused", why.
 
     Raises:
@@ -30,6 +30,7 @@ def export_model(run, record, model):
     """
     from tflite_export.int_graph import with_metadata
     from tflite_export.lower import ExportError, lower
+    from tflite_export.model_card import model_card
     from tflite_export.runtime import Runtime
     from tflite_export.verify import verify
     from tflite_export.writer import write
@@ -44,15 +45,29 @@ def export_model(run, record, model):
     if result.identical < 1:
         raise UserError(f"{file}: {result.problem()}")
     accuracy = {"keras": record["after"], **result.record()} if "after" in record else result.record()
-    blob = write(with_metadata(graph, accuracy=accuracy))
+    about = about_export(run.config.dataset, run.dataset)
+    card = model_card(record, result, **about)
+    blob = write(with_metadata(graph, accuracy=accuracy, identical=result.identical, **about))
     output = file.with_suffix(".tflite")
     write_atomically(output, blob)
+    write_atomically(file.with_suffix(".md"), card)
     return {
         "tflite": str(output.relative_to(run.directory)), "tflite_kB": len(blob) / 1000,
+        "model_card": str(file.with_suffix(".md").relative_to(run.directory)),
         "tflite_accuracy": result.top1["litert"], "tflite_identical": result.identical,
         "tflite_compared": result.compared,
         "host_ms": latency_ms(Runtime(blob)),
     }  # fmt: skip
+
+
+def about_export(name, dataset):
+    """What model cards and metadata say of a data set, and of how the file was made: see `model_card`."""
+    from tflite_export import model_card
+
+    return {
+        "data": {"name": name, "train": len(dataset.train), "test": len(dataset.split("test"))},
+        "made": {"command": model_card.command(), "versions": model_card.versions()},
+    }
 
 
 def snap_biases(run, model):

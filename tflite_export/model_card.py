@@ -1,0 +1,129 @@
+"""What a model file is: data, architecture, costs, accuracies, how it was checked, how it was made (model card).
+
+After "Model Cards for Model Reporting" (Mitchell et al., 2019), of which it keeps what can be known here: what it was
+trained for and must not be used for is for whoever ships it to add.
+"""
+
+import importlib.metadata
+import os
+import shlex
+import sys
+
+_PACKAGES = ("tfqnas", "tensorflow", "keras", "ai-edge-litert")
+# Key of a record, what it is called, format.
+_COSTS = (
+    ("effective_mflops", "effective FLOPs", "{:.3f} million"), ("mmacs", "multiply-accumulates", "{:.3f} million"),
+    ("mbitops", "BitOPs", "{:.2f} million"), ("params", "parameters", "{:,}"),
+    ("kB", "weights at their bit width", "{:.1f} kB"), ("file_kB", "file", "{:.1f} kB"),
+    ("predicted_latency_ms", "latency by the table of {latency_device}", "{:.3f} ms"),
+    ("predicted_npu_cycles", "cycles by the table of {latency_device}", "{:,.0f}"),
+    ("host_ms", "an image on the machine of the export, one thread", "{:.2f} ms"),
+)  # fmt: skip
+_ACCURACIES = (
+    ("float", "floating point"), ("keras", "fake-quantized (the Keras model)"),
+    ("reference", "integers (the reference)"), ("litert", "integers (LiteRT runs the file)"),
+)  # fmt: skip
+
+
+def versions():
+    """`{package: version}` of what made a file."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def command():
+    """The command line of this process, as it can be repeated from a checkout."""
+    program = os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
+    return shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]])
+
+
+def model_card(record, result=None, data=None, made=None):
+    """Markdown.
+
+    Args:
+        record: what is known of the model: "model", "arch_key", "arch", "bits", costs as `Run.cost` names them,
+            "class_names", "normalization", "evaluation_crop"; "float" and "after", the accuracies of the float and of
+            the fake-quantized model; all may be absent.
+        result: None (not compared), or `Verification`.
+        data: None, or a dict: "name", and the numbers of images "train" and "test".
+        made: None, or a dict: "command" and "versions".
+    """
+    parts = [f"# {record.get('model') or record.get('arch_key') or 'Model'}", _what(record)]
+    parts += [_section("Data", _data(record, data)), _section("Architecture", _architecture(record))]
+    parts += [_section("Costs", _costs(record)), _section("Accuracy", _accuracies(record, result))]
+    parts += [_section("How it was checked", [_check(result)]), _section("How it was made", _made(made))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(title, lines):
+    lines = [line for line in lines if line]
+    return f"## {title}\n\n" + "\n".join(lines) if lines else ""
+
+
+def _what(record):
+    bits = record.get("bits")
+    width = "" if bits is None else "of mixed bit widths" if bits == "mixed" else f"with {bits}-bit weights and inputs"
+    return " ".join(["Integer network", *([width] if width else []), "(`.tflite`), made by tfqnas."])
+
+
+def _data(record, data):
+    classes = record.get("class_names")
+    named = ", ".join(map(str, classes[:20])) + (", ..." if len(classes) > 20 else "") if classes else ""
+    return [
+        f"- Data set: {data['name']}, {data['train']:,} training and {data['test']:,} test images" if data else "",
+        f"- Classes: {len(classes)} ({named})" if classes else "",
+        f"- Pixels: {record['normalization']}" if record.get("normalization") else "",
+        f"- Evaluated on the central {record['evaluation_crop']:.1%} of each side"
+        if record.get("evaluation_crop", 1.0) != 1.0 else "",
+    ]  # fmt: skip
+
+
+def _architecture(record):
+    arch = record.get("arch")
+    chosen = ", ".join(f"{name} {value}" for name, value in arch.items() if value is not None) if arch else ""
+    return [f"- {record['arch_key']}" if record.get("arch_key") else "", f"- {chosen}" if chosen else ""]
+
+
+def _costs(record):
+    return [
+        f"- {name.format(latency_device=record.get('latency_device'))}: {text.format(record[key])}"
+        for key, name, text in _COSTS if record.get(key) is not None
+    ]  # fmt: skip
+
+
+def _accuracies(record, result):
+    known = {"float": record.get("float"), "keras": record.get("after")}
+    known |= result.top1 if result is not None else {}
+    rows = [f"| {name} | {known[key]:.2%} |" for key, name in _ACCURACIES if known.get(key) is not None]
+    if not rows:
+        return ["Not known: the file was not compared on labelled images."]
+    of = f" of {result.images:,} test images" if result is not None else ""
+    return [f"| top-1{of} | |", "|---|---|", *rows]
+
+
+def _check(result):
+    if result is None:
+        return "It was not: LiteRT has not run the file."
+    if not result.exact:
+        return (
+            f"LiteRT ran the file; its weights are packed, and their kernels round otherwise than the reference: "
+            f"{result.identical:.2%} of {result.compared:,} test images have the same integers, "
+            f"{result.same_class:.2%} the class of the Keras model."
+        )
+    return (
+        f"LiteRT ran the file; on {result.identical:.2%} of {result.compared:,} test images every integer of its "
+        f"output is that of the reference, which says what the file computes, and on {result.same_class:.2%} the class "
+        "is that of the Keras model."
+    )
+
+
+def _made(made):
+    if not made:
+        return []
+    packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return [f"    {made['command']}", "", f"With {packages}."]
