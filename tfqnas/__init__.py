@@ -30,7 +30,8 @@ def __getattr__(name):
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"tfqnas.{_PUBLIC[name]}"), name)
     if name in (
-        "arch", "cost", "data", "layers", "quantizers", "search", "spaces", "subnet", "supernet", "train", "zoo"
+        "arch", "cost", "data", "layers", "quantizers", "search", "spaces", "strategy", "subnet", "supernet", "train",
+        "zoo",
     ):  # fmt: skip
         return importlib.import_module(f"tfqnas.{name}")
     raise AttributeError(f"module 'tfqnas' has no attribute {name!r}")

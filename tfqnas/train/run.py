@@ -42,7 +42,7 @@ class Run:
         config: `RunConfig` with its `run_dir`.
 
     Attributes:
-        config, space, dataset, stages, directory, trained.
+        config: `RunConfig`. Besides `space`, `dataset`, `stages`, `directory` and `trained`.
     """
 
     def __init__(self, config):
