@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.files import read_jsonl
@@ -92,6 +93,32 @@ def test_a_run_leaves_every_stage_at_its_last_step(finished):
     assert ended["supernet_b3"]["held_out"].keys() == {"largest", "smallest"}
     assert all(0 <= record["input_wait"] <= 1 for record in ended.values())
     assert len(list((finished.directory / "events" / "supernet_b4").iterdir())) == 1
+
+
+def test_tensorboard_shows_subnets_quantizers_augmented_images_and_settings(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    events = EventAccumulator(str(finished.directory / "events" / "supernet_b3"), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {f"{what}/{name}" for what in ("loss", "accuracy") for name in ("largest", "smallest", "random_1")} <= tags
+    assert {"learning_rate", "gradient_norm", "held_out/largest", "held_out/smallest"} <= tags
+    # A step of every quantizer, as it is at the last checkpoint.
+    values, _ = weights(finished, "supernet_b3")
+    steps = {path: value for path, value in values.items() if path.endswith("quantizer/step")}
+    assert steps
+    for path, value in steps.items():
+        last = events.Tensors(f"quantizers/{path}")[-1]
+        assert last.step == 4
+        np.testing.assert_allclose(tf.make_ndarray(last.tensor_proto), np.mean(value), rtol=1e-6)
+    width, height, *images = tf.make_ndarray(events.Tensors("inputs/augmented")[0].tensor_proto)
+    assert (int(width), int(height), len(images)) == (12, 12, 8)
+    assert len(set(images)) > 1
+    content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    settings = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert settings["batch_size"].number_value == BATCH and settings["bits"].string_value == "4,3"
+    assert settings["stage"].string_value == "supernet_b3"
 
 
 def test_held_out_accuracy_is_looked_at_while_training_but_not_twice_at_the_end(finished):

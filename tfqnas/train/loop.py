@@ -233,7 +233,7 @@ class Trainer:
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:
             raise ValueError(f"batch_size: expected a multiple of {replicas} replicas, got {config.batch_size}")
-        augmentation = Augmentation(**{name: getattr(config, name) for name in AUGMENTATION})
+        augmentation = augmentation_of(config)
         resolution = max(self.supernet.space.resolutions)
 
         def make(context=None):
@@ -242,6 +242,11 @@ class Trainer:
             )
 
         return iter(self.strategy.distribute_datasets_from_function(make))
+
+
+def augmentation_of(config):
+    """The `Augmentation` of a run's settings."""
+    return Augmentation(**{name: getattr(config, name) for name in AUGMENTATION})
 
 
 def total_steps(stage, images, batch_size):

@@ -12,6 +12,7 @@ from tfqnas.errors import UserError
 from tfqnas.settings import plain
 from tfqnas.supernet import initialize
 from tfqnas.train import checkpoint
+from tfqnas.train.events import Events
 from tfqnas.train.inherit import copy_all, copy_weights, inherit
 from tfqnas.train.loop import Teacher, Trainer
 from tfqnas.train.run import INITIAL_IMAGES, stage_record
@@ -74,15 +75,16 @@ class _StageTraining:
         start = self._resume(trainer)
         if start == 0 and stage.bits is not None:
             _check_quantizers(supernet)
-        events = tf.summary.create_file_writer(str(run.directory / "events" / stage.name)) if run.writes else None
+        self.events = Events(run, stage)
+        if start == 0:
+            self.events.begin()
         self.began = time.perf_counter()
         trainer.fit(
             stage, run.dataset.train, start,
-            on_step=lambda *args: self._record(events, *args),
-            on_checkpoint=lambda step: self._save(trainer, step, events),
+            on_step=self._record, on_checkpoint=lambda step: self._save(trainer, step),
         )  # fmt: skip
         if self.total == 0:
-            self._save(trainer, 0, events)
+            self._save(trainer, 0)
         self._finish(start)
         return trainer
 
@@ -181,9 +183,9 @@ class _StageTraining:
         self.part.resume(loaded[1]["step"] / max(1, self.total))
         return loaded[1]["step"]
 
-    def _save(self, trainer, step, events):
+    def _save(self, trainer, step):
+        self.events.quantizers(step, trainer.supernet.quantizers)
         if self.run.writes:
-            events.flush()
             variables = [*trainer.supernet.variables, *trainer.optimizer.variables]
             values = {v.path: v.numpy() for v in variables}
             meta = {"stage": stage_record(self.stage), "config": plain(self.run.config)}
@@ -192,7 +194,7 @@ class _StageTraining:
             if quantizer.problem:
                 self.say(f"warning: {self.stage.name}, step {step}: {quantizer.path}: {quantizer.problem}")
 
-    def _record(self, events, step, result, rate, waited):
+    def _record(self, step, result, rate, waited):
         self.waited += waited
         self.recent = [*self.recent[-19:], result.accuracies[0]]
         text = f"loss {result.losses[0]:.3f}  accuracy {np.mean(self.recent):.1%}"
@@ -203,25 +205,15 @@ class _StageTraining:
         if self._evaluates(step + 1):
             held_out = self._held_out()
             self.run.log(stage=self.stage.name, event="evaluated", step=step + 1, held_out=held_out)
-            if events:
-                with events.as_default(step=step + 1):
-                    for name, value in held_out.items():
-                        tf.summary.scalar(f"held_out/{name}", value)
+            self.events.held_out(step + 1, held_out)
         if (step + 1) % 10 and step + 1 != self.total:
             return
-        names = ["largest", "smallest"] + [f"random_{i}" for i in range(1, len(result.losses) - 1)]
         self.run.log(
             stage=self.stage.name, step=step + 1, learning_rate=rate, loss=float(result.losses[0]),
             accuracy=float(np.mean(self.recent)), losses=[round(float(x), 5) for x in result.losses],
             gradient_norm=result.gradient_norm,
         )  # fmt: skip
-        if events:
-            with events.as_default(step=step + 1):
-                tf.summary.scalar("learning_rate", rate)
-                tf.summary.scalar("gradient_norm", result.gradient_norm)
-                for name, loss, hits in zip(names, result.losses, result.accuracies, strict=False):
-                    tf.summary.scalar(f"loss/{name}", loss)
-                    tf.summary.scalar(f"accuracy/{name}", hits)
+        self.events.step(step + 1, rate, result)
 
     def _evaluates(self, step):
         """Whether `evaluation_epochs` asks for a look at the accuracy after this many steps; not at the end."""
@@ -243,6 +235,7 @@ class _StageTraining:
         seconds = time.perf_counter() - self.began
         self.run.trained[self.stage.name] = self.supernet
         held_out = self._held_out()
+        self.events.end(self.total, held_out)
         self.run.log(
             stage=self.stage.name, event="finished", steps=self.total, held_out=held_out,
             seconds=round(seconds, 2), input_wait=round(self.waited / max(seconds, 1e-9), 4),
