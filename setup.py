@@ -10,4 +10,6 @@ setup(
         "tfqnas_tools",
     ],
     package_dir={"tfqnas_tools": "tools"},
+    # Not build/: where file names ignore case, that is Bazel's BUILD.
+    options={"build": {"build_base": ".build"}},
 )
