@@ -2,10 +2,8 @@
 
     python benchmarks/strategies.py losses --model=runs/mobilenet.keras --dataset=fashion_mnist
     python benchmarks/strategies.py search --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4,3
-    python benchmarks/strategies.py schedule --model=runs/digits.keras --dataset=digits --bits=2 --seeds=0,1,2
+    python benchmarks/strategies.py schedule --dataset=digits --bits=2 --seeds=0,1,2 --train_steps=300 --held_out=300
     python benchmarks/strategies.py classification --model=runs/mobilenet.keras --dataset=fashion_mnist --mode=ptq
-    python benchmarks/strategies.py zoo --bits=8,6,5,4
-    python benchmarks/strategies.py restoration --model=runs/edsr_x2.keras --mode=qat --bits=8,6,4
     python benchmarks/strategies.py classification --report --figure=strategies.png
     python benchmarks/strategies.py losses --short           # digits, few steps: to see that everything runs
 
@@ -14,9 +12,9 @@ search          what refinement, tuning, noise, the entropy term, BatchNorm stat
 schedule        quantization-aware search without each of: temperature, warm-up, entropy term, fine-tuning, distillation
                 (these three set the defaults: they are judged on --held_out training images, never on test images)
 classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
-zoo             the same of EfficientNet-Lite0 with ImageNet weights, post-training: agreement with the float model on
-                crops of photographs, and the accuracy on 20 labelled ones
-restoration     the same of a super-resolution network: PSNR and SSIM on Y
+(EfficientNet-Lite0 with ImageNet weights: strategies_zoo.py; super-resolution: strategies_restoration.py)
+
+Without --model a small network is trained first (schedule), on the training images that are not held out.
 
 Each result is a line of --results (a .jsonl file); a result that is there is not computed again, so a study that was
 stopped goes on. Every study ends with its table: the mean over the seeds and its standard error.
@@ -30,14 +28,15 @@ import sys
 import time
 
 import numpy as np
+import strategies_figure
 
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.strategy.candidates import SINGLES
+from tfqnas.strategy.candidates import INPUTS, SINGLES, WEIGHTS
 from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
-STUDIES = ("losses", "search", "schedule", "classification", "zoo", "restoration")
+STUDIES = ("losses", "search", "schedule", "classification")
 KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
 VARIANTS = {
@@ -45,13 +44,15 @@ VARIANTS = {
     "search": {
         "default": {}, "no refinement": {"refine": False}, "no tuning": {"tune_steps": 0},
         "no entropy": {"entropy": 0.0}, "constant temperature": {"temperature_end": 1.0},
-        "no noise": {"noise": 0.0}, "noise": {"noise": 1.0},
+        "no noise": {"noise": 0.0},
         "no noise, no refinement": {"noise": 0.0, "refine": False},
-        "noise, no refinement": {"noise": 1.0, "refine": False},
-        "BatchNorm statistics": {"recalibrate": True}, "guard": {"guard": 4},
+        "BatchNorm statistics": {"recalibrate": True}, "guard": {"guard": 2},
     },
     "schedule": {
-        "default": {}, "constant temperature": {"temperature_end": 1.0}, "no warm-up": {"warmup_share": 0.0},
+        "default": {},
+        "all candidates": {"weights": WEIGHTS, "inputs": INPUTS},
+        "candidates that learn": {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")},
+        "constant temperature": {"temperature_end": 1.0}, "no warm-up": {"warmup_share": 0.0},
         "no entropy": {"entropy": 0.0}, "no fine-tuning": {"search_share": 1.0},
         "half of the steps": {"search_share": 0.5},
         "no distillation": {"distill": 0.0}, "no noise": {"noise": 0.0},
@@ -79,7 +80,7 @@ class Case:
 
 def cases(arguments):
     """All of a study, the seeds outermost: an early look has all rows."""
-    mode = {"schedule": "qat", "losses": "ptq", "search": "ptq", "zoo": "ptq"}.get(arguments.study, arguments.mode)
+    mode = {"schedule": "qat", "losses": "ptq", "search": "ptq"}.get(arguments.study, arguments.mode)
     compared = arguments.strategies or ["dqss", *SINGLES]
     variants = VARIANTS.get(arguments.study)
     wanted = [name for name in variants or () if name in (arguments.variants or variants)]
@@ -91,7 +92,7 @@ def cases(arguments):
 
 
 def network_name(arguments):
-    return "efficientnet_lite0" if arguments.study == "zoo" else pathlib.Path(arguments.model or "tiny").stem
+    return pathlib.Path(arguments.model or ("tiny" if arguments.short else "small")).stem
 
 
 def settings_of(case, arguments):
@@ -121,20 +122,14 @@ def prepared(arguments):
     """`(float model, task)` of a study."""
     from tfqnas import models
     from tfqnas.strategy import opening
-    from tfqnas.zoo.upscaling import score
 
-    if arguments.study == "zoo":
-        from tfqnas import zoo
-
-        model = zoo.load("efficientnet_lite0")
-        return model, opening.task_of(model, DataConfig(dataset="photos", data_dir=arguments.data_dir), score)
-    if arguments.short and not arguments.model:
-        model = tiny()
-    else:
-        model = models.load_model(arguments.model)
-    dataset = "photos" if arguments.study == "restoration" else arguments.dataset
-    task = opening.task_of(model, DataConfig(dataset=dataset, data_dir=arguments.data_dir), score)
-    return model, on_held_out(task, arguments.held_out) if arguments.study in VARIANTS else task
+    model = models.load_model(arguments.model) if arguments.model else tiny() if arguments.short else small()
+    task = opening.task_of(model, DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir))
+    if arguments.study in VARIANTS:
+        task = on_held_out(task, arguments.held_out)
+    if not arguments.model and not arguments.short:
+        train(model, task)
+    return model, task
 
 
 def on_held_out(task, count):
@@ -154,6 +149,33 @@ def tiny():
     return keras.Sequential([*layers, keras.layers.Dense(10)], name="tiny")
 
 
+def small():
+    """A network for digits of 6,000 parameters, not trained."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    x = images = keras.Input((8, 8, 1))
+    for number, (kind, arguments) in enumerate((
+        (layers.Conv2D, (16, 3)), (layers.DepthwiseConv2D, (3,)), (layers.Conv2D, (32, 1)),
+        (layers.DepthwiseConv2D, (3,)), (layers.Conv2D, (64, 1)),
+    )):  # fmt: skip
+        x = kind(*arguments, padding="same", use_bias=False, name=f"conv{number}")(x)
+        x = layers.ReLU(name=f"relu{number}")(layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x))
+    x = layers.Dense(32, activation="relu", name="hidden")(layers.GlobalAveragePooling2D(name="pool")(x))
+    return keras.Model(images, layers.Dense(10, name="classes")(x), name="small")
+
+
+def train(model, task, steps=1500):
+    """Float training by Adam, in place."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.005, steps)), loss)
+    model.fit(task.batches(64, 0, steps), steps_per_epoch=steps, verbose=0)
+
+
 def computed(case, config, model, task, reference, arguments):
     """The figures of one case."""
     from tfqnas.strategy.post_training import search_post_training
@@ -167,8 +189,6 @@ def computed(case, config, model, task, reference, arguments):
     took = time.perf_counter() - began
     figures = task.evaluate(result.model, reference)
     figures["calibration loss"] = result.losses["final"] if case.mode == "ptq" else result.losses["train"]
-    if case.study == "zoo":
-        figures |= on_labelled_photos(result.model)
     figures["seconds"] = took
     names = [choice.strategy for choice in result.choices]
     return {
@@ -177,17 +197,6 @@ def computed(case, config, model, task, reference, arguments):
         "kept": result.kept,
         "strategies": {n: names.count(n) for n in sorted(set(names))},
     }
-
-
-def on_labelled_photos(model):
-    """How many of the 20 labelled photographs a model gets right."""
-    from tfqnas import zoo
-    from tfqnas.data.images import resized
-
-    photos, labels = zoo.labelled_photos()
-    size = model.input_shape[1]
-    logits = [np.asarray(model(resized(np.asarray(photo)[None], size), training=False))[0] for photo in photos]
-    return {"photos": float(np.sum(np.argmax(logits, 1) == np.asarray(labels)))}
 
 
 def run(arguments):
@@ -201,7 +210,7 @@ def run(arguments):
     reference = task.outputs(model)
     float_case = Case(arguments.study, network_name(arguments), missing[0][0].mode, 32, "float", "", 0)
     if float_case.key not in done:
-        figures = task.scores(reference, None) | (on_labelled_photos(model) if arguments.study == "zoo" else {})
+        figures = task.scores(reference, None)
         append_jsonl(arguments.results, {**dataclasses.asdict(float_case), "figures": figures})
     for number, (case, config) in enumerate(missing, 1):
         try:
@@ -250,7 +259,9 @@ def show(arguments):
     for words in replaced_at_ends(found):
         print(words)
     if arguments.figure:
-        draw(found, arguments)
+        known = {name for _, own in found for name in own}
+        metric = arguments.metric or next(name for name in ("accuracy", "agreement") if name in known)
+        strategies_figure.draw(found, metric, arguments.figure)
         print(f"written: {arguments.figure}")
 
 
@@ -274,58 +285,6 @@ def _cell(figure):
     return f"{mean:.4g}" + (f" ± {error:.2g}" if count > 1 else "")
 
 
-def draw(found, arguments):
-    """A panel for each network and mode: the metric against bits, DQSS and every single strategy, standard errors."""
-    from tfqnas.report.canvas import new_figure, save
-    from tfqnas.report.style import COLOURS, GREY, INK
-
-    known = {name for _, own in found for name in own}
-    metric = arguments.metric or next(n for n in ("accuracy", "psnr", "agreement") if n in known)
-    labels = [label for label in dict.fromkeys(_label(group) for group, _ in found) if label not in ("float", "dqss")]
-    panels = list(dict.fromkeys(group[1:3] for group, _ in found))
-    networks, modes = (list(dict.fromkeys(names)) for names in zip(*panels, strict=True))
-    figure = new_figure(1.6 + 4.2 * len(modes), 0.5 + 3.6 * len(networks))
-    for network, mode in panels:
-        place = len(modes) * networks.index(network) + modes.index(mode) + 1
-        axes = figure.add_subplot(len(networks), len(modes), place)
-        own = [(group, values[metric]) for group, values in found if group[1:3] == (network, mode) and metric in values]
-        for group, (value, _, _) in own:
-            if group[3] == 32:
-                axes.axhline(value, color=INK, linewidth=1, linestyle="--", label="float")
-        for number, label in enumerate([*labels, "dqss"]):
-            points = sorted((group[3], *value) for group, value in own if _label(group) == label)
-            if points:
-                bits, means, errors, _ = np.array(points).T
-                ours = label == "dqss"
-                style = {"color": INK, "marker": "*", "markersize": 12, "linewidth": 2.2, "zorder": 5} if ours else {
-                    "color": COLOURS[number % len(COLOURS)] if number < 2 * len(COLOURS) else GREY,
-                    "marker": "osD^vPX<>hd"[number % 11], "markersize": 5, "linewidth": 1, "alpha": 0.85,
-                    "linestyle": "-" if number < len(COLOURS) else ":"}  # fmt: skip
-                axes.errorbar(bits, means, np.nan_to_num(errors), label=label, **style)
-        if metric in ("accuracy", "agreement"):
-            _error_scale(axes)
-        axes.set_xticks(sorted({group[3] for group, _ in own} - {32}))
-        axes.invert_xaxis()
-        axes.set_title(f"{network}, {mode}", loc="left", fontsize=11, fontweight="bold", color=INK)
-        axes.set_xlabel("bits of weights and inputs")
-        axes.set_ylabel(metric)
-        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save(figure, arguments.figure, "y")
-
-
-def _label(group):
-    return " ".join(filter(None, group[4:6]))
-
-
-def _error_scale(axes):
-    """Shares from 0 to 1 on a scale that is logarithmic in what is missing to 1."""
-    least = 0.01
-    axes.set_yscale("function", functions=(
-        lambda share: -np.log(np.maximum(1 - share, least)), lambda y: 1 - np.exp(-y)
-    ))  # fmt: skip
-    axes.set_yticks([0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96], minor=False)
-
-
 def numbers(text):
     return [int(word) for word in text.split(",")]
 
@@ -333,7 +292,7 @@ def numbers(text):
 def parsed(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--model", default="", help="a float .keras file; not of zoo")
+    parser.add_argument("--model", default="", help="a float .keras file")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data_dir", default="")
     parser.add_argument("--mode", choices=["ptq", "qat"], default="ptq")
@@ -352,7 +311,7 @@ def parsed(argv):
     parser.add_argument("--results", default="runs/strategies.jsonl")
     parser.add_argument("--report", action="store_true", help="the table of what is there, nothing is computed")
     parser.add_argument("--figure", default="", help="a .png to draw")
-    parser.add_argument("--metric", default="", help="of the figure; by default accuracy, psnr or agreement")
+    parser.add_argument("--metric", default="", help="of the figure; by default accuracy or agreement")
     parser.add_argument(
         "--short", action="store_true", help="few steps, two strategies, one seed: the figures mean nothing"
     )
@@ -362,7 +321,7 @@ def parsed(argv):
     if arguments.short:
         arguments.seeds, arguments.bits, arguments.images, arguments.held_out = [0], arguments.bits[:1], 32, 100
         arguments.strategies = arguments.strategies or ["dqss", "lsq"]
-    elif not arguments.model and arguments.study != "zoo" and not arguments.report:
+    elif not arguments.model and arguments.study != "schedule" and not arguments.report:
         parser.error("--model: expected a float .keras file, see tools/train_float.py")
     return arguments
 

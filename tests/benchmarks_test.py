@@ -182,6 +182,6 @@ def test_the_short_form_compares_strategies_and_computes_nothing_twice(tmp_path)
 
 
 def test_unknown_strategies_of_a_study_are_refused():
-    result = benchmark("zoo", "--strategies=dqss,lunch", name="strategies")
+    result = benchmark("classification", "--strategies=dqss,lunch", name="strategies")
     assert result.returncode == 2
     assert "--strategies: expected some of dqss,lsq" in result.stderr and "received lunch" in result.stderr

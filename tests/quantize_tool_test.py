@@ -57,6 +57,16 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
 
 
 @pytest.mark.slow
+def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_is_named(model_file, tmp_path):
+    code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", "--weights=apot", "--inputs=lsq"))
+    assert code == 0, err
+    assert "weights of first, last: apot does not exist at 8 bits, lsq is there\n" in out
+    assert "warning: no integer model computes the strategies of 1 tensors" in out
+    assert "--deployable leaves such strategies out" in out and "next:" not in out
+    assert "  middle, weights: apot; no candidate could be\n" in out
+
+
+@pytest.mark.slow
 def test_a_deployable_qat_is_exported(model_file, tmp_path):
     output = tmp_path / "out"
     more = ["--mode=qat", "--train_steps=6", "--checkpoint_steps=2", "--deployable"]
@@ -84,4 +94,6 @@ def test_a_directory_of_something_else_and_too_few_images_are_refused(model_file
     (tmp_path / "notes.txt").write_text("mine")
     refused("it belongs to something else", "quantize", *flags(model_file, tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-    refused("expected at least 2 batches of 16, received 8", "quantize", *flags(model_file, tmp_path / "c", "--images=8"))
+    refused(
+        "expected at least 2 batches of 16, received 8", "quantize", *flags(model_file, tmp_path / "c", "--images=8")
+    )

@@ -115,7 +115,7 @@ def work(config, search):
         parts = {"search": 2 * middle, "train": config.train_steps - middle}
     else:
         tune = config.tune_steps
-        guard = (config.steps + config.guard * tune) * bool(config.guard)
+        guard = (config.guard + 3) * (config.steps + tune) * bool(config.guard)
         parts = {"search": config.steps, "tune": tune, "guard": guard, "refine": 200 * config.refine,
                  "final": tune * config.refine} if search else {"tune": config.steps + tune}  # fmt: skip
     return [(name, amount) for name, amount in parts.items() if amount]

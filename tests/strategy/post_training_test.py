@@ -76,7 +76,8 @@ def test_what_is_handed_over_has_the_smallest_loss_on_images_that_nothing_was_le
     singles = {
         name.removeprefix("single: "): loss for name, loss in result.losses.items() if name.startswith("single:")
     }
-    assert len(singles) == 2 and result.losses["single"] <= min(singles.values())
+    usual = {"weights by lsq, inputs by lsq", "weights by mse_per_channel, inputs by mse"}
+    assert usual <= set(singles) and len(singles) <= 4 and result.losses["single"] == min(singles.values())
     losses = [result.losses[name] for name in ("largest coefficients", "single", "refined")]
     assert result.losses["final"] == min(losses)
     assert result.kept is None or result.kept in singles
@@ -152,9 +153,11 @@ def test_one_strategy_is_learned_by_the_same_code(trained, loss):
 
 def test_noise_tries_the_candidates_and_leaves_nothing_behind(trained):
     model, images, _ = trained
-    config = dataclasses.replace(SETTINGS, noise=1.0, steps=4, tune_steps=0, guard=0, refine=False)
+    config = dataclasses.replace(SETTINGS, steps=4, tune_steps=0, inputs=("lsq",), guard=0, refine=False)
     one, two = (search_post_training(model, normalized(images[:32]), config) for _ in range(2))
     assert one.history == two.history
+    # One step of Adam at a rate of 0.05 moves two equal coefficients to 0.525 at most; the noise is far larger.
+    np.testing.assert_allclose(np.concatenate(one.history[0]["coefficients"]), 0.5, atol=0.03)
 
 
 @pytest.mark.parametrize(

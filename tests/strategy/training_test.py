@@ -55,7 +55,9 @@ def test_coefficients_stay_equal_in_the_warm_up(whole):
     assert all(max(a) > 0.5 for a in last)
 
 
-@pytest.mark.parametrize("steps", [7, 15], ids=["searching", "training"])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(7, id="searching"), pytest.param(15, id="training", marks=pytest.mark.slow)]
+)
 def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, tmp_path):
     class Stop(Exception):
         pass
@@ -81,7 +83,8 @@ def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, tm
 
 
 def test_checkpoints_of_another_model_or_other_settings_are_refused(trained, task, tmp_path):
-    checkpoints, short = Checkpoints(tmp_path), dataclasses.replace(SETTINGS, train_steps=2)
+    checkpoints = Checkpoints(tmp_path)
+    short = dataclasses.replace(SETTINGS, train_steps=2, weights=("lsq",), inputs=("lsq",))
     search_training(trained[0], task, short, None, checkpoints)
     with pytest.raises(UserError, match="its checkpoints are of another model"):
         search_training(network(), task, short, None, checkpoints)

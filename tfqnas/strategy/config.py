@@ -27,7 +27,7 @@ class SearchSettings:
         0.5, "weight at the end of the search of the coefficients' entropy, as a share of the loss: pushes to one-hot"
     )
     noise: float = setting(
-        0.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
+        1.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
         "candidates, while in their mean the errors of each average out (Jang et al., 2017)"
     )  # fmt: skip
     coefficient_rate: float = setting(0.05, "learning rate (Adam) of the coefficients")
@@ -63,8 +63,8 @@ class PostTrainingSettings(SearchSettings):
     refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     refine_images: int = setting(256, "calibration images for that")
     guard: int = setting(
-        4, "how many of the single strategies, the most promising ones, are tuned as well; the best is kept, and "
-        "named, if its loss is the lowest; 0: none"
+        2, "how many single strategies, the most promising ones, are tuned beside the usual ones; the best is kept, "
+        "and named, if its loss is the lowest; 0: none at all"
     )  # fmt: skip
     recalibrate: bool = setting(False, "estimate BatchNorm statistics anew, with quantized layers")
 

@@ -9,7 +9,7 @@ from tfqnas.conversion import quantize
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.quantizers import ROLES, get
 from tfqnas.strategy import recalibration
-from tfqnas.strategy.candidates import mixture_for, names_for
+from tfqnas.strategy.candidates import SINGLES, mixture_for, names_for, prototype
 from tfqnas.strategy.freezing import freeze
 from tfqnas.strategy.images import checked
 from tfqnas.strategy.learner import Learner, Targets, batches_of, cosine_decay
@@ -66,11 +66,12 @@ def search_post_training(model, images, config, on_step=None):
 
     The mixture of each tensor's candidates learns its coefficients and the candidates' own parameters against the
     outputs of the float model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term
-    grows, so that they end near one-hot. What has the largest coefficients is tuned. With `guard` the most promising
-    single strategies are tuned as well, and the best of them with as many steps as it would have had by itself; with
-    `refine` the best so far is the start of a descent: other strategies are tried layer by layer, and what comes out is
-    tuned. What has the smallest loss is frozen and handed over, and `Result.kept` says if it is a single strategy. With
-    one candidate for weights and one for inputs nothing is searched, and its parameters are tuned in as many steps.
+    grows, so that they end near one-hot. What has the largest coefficients is tuned. With `guard` the usual and the
+    most promising single strategies are tuned as well, with as many steps as they would have had by themselves; with
+    `refine` the best so far is the start of a descent: other strategies are tried layer by layer, and what
+    comes out is tuned. What has the smallest loss is frozen and handed over, and `Result.kept` says if it is a single
+    strategy. With one candidate for weights and one for inputs nothing is searched, and its parameters are tuned in as
+    many steps.
 
     A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
     handed over, are chosen by the loss on that part alone.
@@ -159,31 +160,38 @@ class _PostTraining:
         return best
 
     def _best_single(self, searched, starts):
-        """Tunes the most promising single strategies, and the best of them to the end.
+        """Tunes the usual and the most promising single strategies, with all steps: the best `_Candidate`.
 
         Args:
-            starts: parameters of the quantizers, from where a tuning may begin: it takes the better ones.
+            starts: parameters of the quantizers, as initialised and as searched: the promising ones begin at the
+                better ones, the usual ones as initialised.
         """
         config, found = self.config, []
         for values in starts:
             self.learner.ranges.restart(values)
             found += [(loss, pair, places, values) for loss, pair, places in ranked_pairs(searched, self._loss_at)]
-        promising = {}
+        ranked = {}
         for _, pair, places, values in sorted(found, key=_first):
-            promising.setdefault(pair, (places, values))
+            names = (name or names_for(config, role)[0] for name, role in zip(pair, ROLES, strict=True))
+            ranked.setdefault(tuple(names), (places, values))
+        # What learns its steps may be poor before it has, so the usual ones are tuned in any case.
+        usual = {pair: (ranked[pair][0], starts[0]) for pair in SINGLES.values() if pair in ranked}
+        tried = dict(itertools.islice(ranked.items(), config.guard)) | usual
         tuned = []
-        for number, (pair, (places, values)) in enumerate(itertools.islice(promising.items(), config.guard)):
-            part = number / (config.guard + 1), (number + 1) / (config.guard + 1)
-            one = self._tuned(places, values, config.tune_steps, "guard", part)
-            tuned.append(dataclasses.replace(one, single=self._words(pair)))
+        for number, (pair, (places, values)) in enumerate(tried.items()):
+            within = number / len(tried), (number + 1) / len(tried)
+            steps = (config.steps + config.tune_steps) * self._learns(pair)
+            one = self._tuned(places, values, steps, "guard", within)
+            tuned.append(dataclasses.replace(one, single="weights by {}, inputs by {}".format(*pair)))
             self.losses[f"single: {tuned[-1].single}"] = one.loss
-        best = min(tuned, key=_loss)
-        longer = self._tuned(best.places, best.values, config.steps, "guard", (part[1], 1.0))
-        return min(best, dataclasses.replace(longer, single=best.single), key=_loss)
+        return min(tuned, key=_loss)
 
-    def _words(self, pair):
-        weights, inputs = (name or names_for(self.config, role)[0] for name, role in zip(pair, ROLES, strict=True))
-        return f"weights by {weights}, inputs by {inputs}"
+    def _learns(self, pair):
+        """Whether quantizers of one of these strategies have parameters that learn."""
+        found = [prototype(name, self.config.bits, role) for name, role in zip(pair, ROLES, strict=True)]
+        for quantizer in found:
+            quantizer.build()
+        return any(quantizer.trainable_variables for quantizer in found)
 
     def _refined(self, best):
         """Other strategies layer by layer, by the loss on images that are learned on, and tuned."""
