@@ -149,13 +149,25 @@ def rate(function, count):
     return 3600 * count / (time.perf_counter() - began), result
 
 
-def own_scorer(place, short, threads):
-    """That of case `place` in a process of its own."""
+def own_scorer(place, short, threads, path):
+    """That of case `place` in a process of its own, with the weights and labels of `kept`."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    return Network(cases(short, 0)[place]).scorer()
+    network, values = Network(cases(short, 0)[place]), np.load(path)
+    for number, variable in enumerate(network.supernet.variables):
+        variable.assign(values[str(number)])
+    network.labels = values["labels"]
+    return network.scorer()
+
+
+def kept(network, directory):
+    """The file with a network's weights: another number of threads sums in another order, and its steps differ."""
+    path = pathlib.Path(directory) / "network.npz"
+    values = {str(number): np.asarray(variable) for number, variable in enumerate(network.supernet.variables)}
+    np.savez(path, labels=network.labels, **values)
+    return str(path)
 
 
 def pool(make, space, workers):
@@ -180,12 +192,14 @@ def threads_of(workers):
 def measure(place, case, parts, arguments):
     """Rows of subnets an hour of ours over the plain scorer's."""
     network = Network(case)
-    context = contextlib.nullcontext(network.scorer())
-    if arguments.workers > 1:
-        make = functools.partial(own_scorer, place, arguments.short, threads_of(arguments.workers))
-        context = pool(make, case.space, arguments.workers)
-    with context as scorer:
-        yield from measure_with(scorer, network, case, parts)
+    if arguments.workers == 1:
+        yield from measure_with(network.scorer(), network, case, parts)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = kept(network, directory)
+        make = functools.partial(own_scorer, place, arguments.short, threads_of(arguments.workers), path)
+        with pool(make, case.space, arguments.workers) as scorer:
+            yield from measure_with(scorer, network, case, parts)
 
 
 def measure_with(scorer, network, case, parts):
