@@ -126,4 +126,4 @@ def _made(made):
     if not made:
         return []
     packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    return [f"    {made['command']}", "", f"With {packages}."]
+    return [f"    {made['command']}\n\nWith {packages}."]
