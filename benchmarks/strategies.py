@@ -24,11 +24,11 @@ import argparse
 import dataclasses
 import math
 import pathlib
-import sys
 import time
 
 import numpy as np
 import strategies_figure
+import table
 
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
@@ -327,13 +327,7 @@ def parsed(argv):
 
 
 def main(argv=None):
-    arguments = parsed(argv)
-    try:
-        if not arguments.report:
-            run(arguments)
-        show(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    table.study(parsed(argv), run, show)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ the models are kept in a directory, for pictures and exports.
 
 import argparse
 import pathlib
-import sys
 import time
+
+import table
 
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
@@ -208,13 +209,7 @@ def parsed(argv):
 
 
 def main(argv=None):
-    arguments = parsed(argv)
-    try:
-        if not arguments.report:
-            run(arguments)
-        show(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    table.study(parsed(argv), run, show)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ photo are alike; of accuracy by Wilson's formula.
 """
 
 import argparse
-import sys
 import time
 
 import numpy as np
+import table
 from strategies_restoration import COMPARED, DQSS, KEY, candidates_of, missing_cases, names, numbers
 
 from tfqnas.errors import UserError
@@ -218,13 +218,7 @@ def parsed(argv):
 
 
 def main(argv=None):
-    arguments = parsed(argv)
-    try:
-        if not arguments.report:
-            run(arguments)
-        show(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    table.study(parsed(argv), run, show)
 
 
 if __name__ == "__main__":

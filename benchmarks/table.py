@@ -10,6 +10,8 @@ import time
 
 import numpy as np
 
+from tfqnas.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -70,3 +72,13 @@ def line(row):
     value = format(row.value, row.form)
     target = "" if row.target is None else f"{row.sign} {row.target:.2f}"
     return f"{row.name:44} {value:>11}  {target:8} {row.verdict:7} {row.spread}".rstrip()
+
+
+def study(arguments, run, show):
+    """Computes what a study lacks, unless `arguments.report`, and shows what is there; mistakes end it with a line."""
+    try:
+        if not arguments.report:
+            run(arguments)
+        show(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -24,12 +24,3 @@ class OfRole:
         config = super().get_config()
         config.pop("signed")
         return {**config, "role": self.role}
-
-    def halved(self):
-        """One bit less for the same range."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.built:
-            quantizer.build()
-            for source, target in zip(self.variables, quantizer.variables, strict=True):
-                target.assign(source)
-        return quantizer
