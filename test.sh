@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./test.sh [--all] [pytest arguments]: sets up .venv if need be, then lint and the tests; --all adds the slow ones.
+# ./test.sh [--all] [pytest arguments]: sets up .venv if need be; lint, types, tests. --all adds the slow tests.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -16,6 +16,8 @@ echo "test: the environment, .venv"
 scripts/setup_env.sh
 echo "test: ruff check ."
 .venv/bin/ruff check .
+echo "test: mypy, of what pyproject.toml names"
+.venv/bin/python -m mypy
 # A file to a process, as many as there are cores: most tests use one. Each needs more than a gigabyte.
 set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
 echo "test: pytest $*"

@@ -33,7 +33,7 @@ import table
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.strategy.candidates import INPUTS, SINGLES, WEIGHTS
+from tfqnas.strategy.candidates import SINGLES
 from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
 STUDIES = ("losses", "search", "schedule", "classification")
@@ -50,13 +50,13 @@ VARIANTS = {
     },
     "schedule": {
         "default": {},
-        "all candidates": {"weights": WEIGHTS, "inputs": INPUTS},
-        "candidates that learn": {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")},
-        "constant temperature": {"temperature_end": 1.0}, "no warm-up": {"warmup_share": 0.0},
-        "no entropy": {"entropy": 0.0}, "no fine-tuning": {"search_share": 1.0},
-        "half of the steps": {"search_share": 0.5},
-        "no distillation": {"distill": 0.0}, "no noise": {"noise": 0.0},
-        "nothing": {"temperature_end": 1.0, "warmup_share": 0.0, "entropy": 0.0, "search_share": 1.0, "noise": 0.0},
+        "no opening": {"opening": 0.0}, "no playoff": {"rivals": 0}, "no search": {"search_share": 0.0},
+        "no refinement": {"refine": False},
+        "long search": {"search_share": 0.25}, "neither opening nor playoff": {"opening": 0.0, "rivals": 0},
+        "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
+        "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
+        "moving averages": {"norm_images": 0},
+        **{f"single {name}": {"weights": (pair[0],), "inputs": (pair[1],)} for name, pair in SINGLES.items()},
     },
 }  # fmt: skip
 

@@ -185,3 +185,28 @@ def test_unknown_strategies_of_a_study_are_refused():
     result = benchmark("classification", "--strategies=dqss,lunch", name="strategies")
     assert result.returncode == 2
     assert "--strategies: expected some of dqss,lsq" in result.stderr and "received lunch" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_short_form_compares_with_tfmot_and_goes_on_where_it_stopped(tmp_path):
+    flags = ["--short", f"--run_dir={tmp_path}"]
+    result = benchmark(*flags, name="peers")
+    assert result.returncode == 0, result.stderr[-4000:]
+    rows = [json.loads(line) for line in (tmp_path / "peers.jsonl").read_text().splitlines()]
+    arms = {row["arm"]: row for row in rows if "arm" in row}
+    assert list(arms) == ["float", "qat", "pruning", "clustering", "lsq8", "lsq4"]
+    assert [list(arms[name]["files"]) for name in ("float", "qat", "lsq8", "lsq4")] == [
+        ["float32", "int8"], ["int8"], ["int8"], ["int8", "int4"]
+    ]  # fmt: skip
+    for name, row in arms.items():
+        for kind, file in row["files"].items():
+            assert file["kB"] * 1000 == (tmp_path / f"{name}.{kind}.tflite").stat().st_size > 1000 * file["zip_kB"] > 0
+            assert 0 <= file["accuracy"] <= 1
+    measured = values(result.stdout)
+    assert {"training step: qat / lsq8", "training step: pruning / lsq8", "latency: qat.int8 / lsq8"} <= set(measured)
+    assert all(math.isfinite(value) and value > 0 for value in measured.values())
+    again = benchmark(*flags, name="peers")
+    assert again.returncode == 0 and again.stdout.splitlines()[-3:] == result.stdout.splitlines()[-3:]
+    assert len((tmp_path / "peers.jsonl").read_text().splitlines()) == len(rows)
+    other = benchmark(*flags, "--seed=1", name="peers")
+    assert other.returncode == 1 and "--seed=1: " in other.stderr and "made with --seed=0" in other.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+MYPY = "python -m mypy"
 PYTEST = "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -326,15 +327,15 @@ def ready(checkout):
 @pytest.mark.parametrize(
     ("script", "arguments", "expected"),
     [
-        ("test.sh", [], ["python check .", f"{PYTEST} -m not slow"]),
-        ("test.sh", ["--all"], ["python check .", PYTEST]),
+        ("test.sh", [], ["python check .", MYPY, f"{PYTEST} -m not slow"]),
+        ("test.sh", ["--all"], ["python check .", MYPY, PYTEST]),
         (
             "test.sh",
             ["-x", "--all", "tests/a b_test.py"],
-            ["python check .", f"{PYTEST} -x tests/a b_test.py"],
+            ["python check .", MYPY, f"{PYTEST} -x tests/a b_test.py"],
         ),
-        ("test.sh", ["-k", "lsq"], ["python check .", f"{PYTEST} -m not slow -k lsq"]),
-        (".ci/run", [], ["python check .", PYTEST]),
+        ("test.sh", ["-k", "lsq"], ["python check .", MYPY, f"{PYTEST} -m not slow -k lsq"]),
+        (".ci/run", [], ["python check .", MYPY, PYTEST]),
         (
             "quickstart.sh",
             ["--seed=1"],

@@ -58,23 +58,40 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
 
 @pytest.mark.slow
 def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_is_named(model_file, tmp_path):
-    code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", "--weights=apot", "--inputs=lsq"))
+    code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", "--weights=apot", "--inputs=apot"))
     assert code == 0, err
     assert "weights of first, last: apot does not exist at 8 bits, lsq is there\n" in out
-    assert "warning: no integer model computes the strategies of 1 tensors" in out
+    assert "warning: no integer model computes the strategies of 2 tensors" in out
     assert "--deployable leaves such strategies out" in out and "next:" not in out
     assert "  middle, weights: apot; no candidate could be\n" in out
+    # The exporter names them all at once, and what could be instead.
+    record = tmp_path / "out" / "strategies.json"
+    found = json.loads(record.read_text())
+    for choice in found["choices"]:
+        choice["candidates"] = {"apot": 0.6, "lsq": 0.3, "mse": 0.1}
+    record.write_text(json.dumps(found))
+    code, _, err = tool("export_tflite", f"--model={tmp_path}/out/model.keras", "--dataset=digits",
+                        f"--output={tmp_path}/m.tflite")  # fmt: skip
+    assert code == 1 and not (tmp_path / "m.tflite").exists()
+    for role in ("weight", "input"):
+        assert f"layer middle, {role}_quantizer: APoT is non-uniform" in err
+    best = "middle, weights: lsq (coefficient 0.30); middle, inputs: lsq (coefficient 0.30)"
+    assert best in err and "tools/quantize.py --deployable" in err
 
 
 @pytest.mark.slow
 def test_a_deployable_qat_is_exported(model_file, tmp_path):
     output = tmp_path / "out"
-    more = ["--mode=qat", "--train_steps=6", "--checkpoint_steps=2", "--deployable"]
+    more = ["--mode=qat", "--train_steps=8", "--checkpoint_steps=2", "--deployable", "--integer_aware",
+            "--search_share=0.25", "--playoff_share=0.125"]  # fmt: skip
     code, out, err = tool(
         "quantize", *flags(model_file, output, "--weights=lsq,mse_per_channel", "--inputs=lsq,mse", *more)
     )
     assert code == 0, err
     assert "next: tools/export_tflite.py --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
+    rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
+    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] playoff" in err
+    assert len(load_model(output / "model.keras").layers) > 5  # with what an integer model rounds besides
     code, out, err = tool(
         "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",
         "--verify_images=64", "--max_accuracy_drop=100",

@@ -1,6 +1,7 @@
 """Quantized Keras models as integer `.tflite` files that compute what was evaluated."""
 
 import importlib
+from typing import Any
 
 # Not `lower` or `verify`: a module and a function of one name hide each other.
 _HOMES = {
@@ -12,7 +13,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """Imported on first use: TensorFlow takes seconds."""
     if name not in _HOMES:
         raise AttributeError(f"module 'tflite_export' has no attribute {name!r}")

@@ -13,10 +13,12 @@ import re
 import shlex
 import subprocess
 import time
+from collections.abc import Callable, Sequence
+from typing import Self
 
 from tflite_export import benchmark_log
-from tflite_export.benchmark_log import MeasurementFailed
-from tflite_export.latency import DeviceLost
+from tflite_export.benchmark_log import Measurement, MeasurementFailed
+from tflite_export.latency import DeviceLost, Model
 from tfqnas.errors import UserError
 
 PACKAGE = "org.tensorflow.lite.benchmark"
@@ -52,10 +54,10 @@ _LOST = re.compile(
 class Adb:
     """The program `adb`, for one device (`serial`) or for none."""
 
-    def __init__(self, serial=None, program="adb"):
+    def __init__(self, serial: str | None = None, program: str = "adb") -> None:
         self.serial, self.program = serial, program
 
-    def run(self, *words, timeout=120):
+    def run(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs `adb WORDS`; both of its output streams are in `stdout`.
 
         Raises:
@@ -79,7 +81,7 @@ class Adb:
         return done
 
 
-def connected(adb, serials=()):
+def connected(adb: Adb, serials: Sequence[str] = ()) -> list[str]:
     """The serials of the devices to measure on: those asked for, or the only one that is connected.
 
     Raises:
@@ -118,11 +120,20 @@ class Device:
         clock, sleep: for tests.
     """
 
-    def __init__(self, adb, binary=None, apk=None, runs=50, timeout=300, poll=1.0, clock=time.monotonic,
-                 sleep=time.sleep):  # fmt: skip
+    def __init__(
+        self,
+        adb: Adb,
+        binary: str | None = None,
+        apk: str | None = None,
+        runs: int = 50,
+        timeout: float = 300,
+        poll: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._adb, self._binary, self._apk, self._runs = adb, binary, apk, runs
         self._timeout, self._poll, self._clock, self._sleep = timeout, poll, clock, sleep
-        self.serial, self.via = adb.serial, "binary" if binary else "app"
+        self.serial, self.via = str(adb.serial), "binary" if binary else "app"
         for path in filter(None, (binary, apk)):
             if not os.path.isfile(path):
                 raise UserError(f"{path}: no such file")
@@ -138,7 +149,7 @@ class Device:
         memory = re.search(r"^MemTotal: +(\d+) kB", said, re.MULTILINE)
         self.ram_MB = int(memory[1]) // 1024 if memory else None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if self._binary:
             self._push(self._binary, _TOOL, "755")
             return self
@@ -156,12 +167,12 @@ class Device:
             )
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._binary:
             with contextlib.suppress(UserError):  # the device may be gone
                 self._shell(f"rm -f {_TOOL}")
 
-    def measure(self, model, accelerator, threads):
+    def measure(self, model: Model, accelerator: str, threads: int) -> Measurement:
         """Times a `Model`.
 
         Returns:
@@ -183,10 +194,10 @@ class Device:
             self._shell(f"rm -f {there}")
         return benchmark_log.parse(log, accelerator, exit_code)
 
-    def _shell(self, command):
+    def _shell(self, command: str) -> str:
         return self._adb.run("shell", command).stdout
 
-    def _push(self, path, there, mode):
+    def _push(self, path: str, there: str, mode: str) -> None:
         done = self._adb.run("push", str(path), there, timeout=300)
         if done.returncode:
             why = _last_line(done.stdout)
@@ -195,7 +206,7 @@ class Device:
             raise MeasurementFailed(why)
         self._shell(f"chmod {mode} {there}")  # push keeps the mode, and the app is another user
 
-    def _run_binary(self, arguments):
+    def _run_binary(self, arguments: str) -> tuple[str, int]:
         try:
             done = self._adb.run("shell", f"{_TOOL} {arguments}", timeout=self._timeout)
         except MeasurementFailed:
@@ -203,7 +214,7 @@ class Device:
             raise MeasurementFailed(f"no result within {self._timeout:g} s") from None
         return done.stdout, done.returncode
 
-    def _run_app(self, arguments):
+    def _run_app(self, arguments: str) -> str:
         self._shell(f"am force-stop {PACKAGE}")
         cleared = self._adb.run("shell", f"logcat {_BUFFERS} -c")
         if cleared.returncode:
@@ -218,7 +229,7 @@ class Device:
         finally:
             self._shell(f"am force-stop {PACKAGE}")
 
-    def _wait(self):
+    def _wait(self) -> str:
         """The log, once the app is done."""
         deadline, seen, kept = self._clock() + self._timeout, False, {}
         while True:
@@ -242,6 +253,6 @@ class Device:
             self._sleep(self._poll)
 
 
-def _last_line(text):
+def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "(it says nothing)"

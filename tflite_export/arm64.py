@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +70,12 @@ np.save(output, np.concatenate(results))
 _SECONDS = 900
 
 
-def compare(path, pixels=None, log=print, update=None):
+def compare(
+    path: str | pathlib.Path,
+    pixels: np.ndarray | None = None,
+    log: Callable[[str], None] = print,
+    update: Callable[[float], object] | None = None,
+) -> tuple[int, float, float]:
     """Runs a `.tflite` file on both processors.
 
     Args:
@@ -90,12 +97,13 @@ def compare(path, pixels=None, log=print, update=None):
     return len(pixels), float((difference == 0).mean()), float(difference.max())
 
 
-def _of_type(pixels, dtype):
+def _of_type(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Pictures' bytes as integers of a model's input: pixel - 128 where that is int8."""
-    return (pixels.astype(np.int16) - 128).astype(np.int8) if (pixels.dtype, dtype) == (np.uint8, np.int8) else pixels
+    turned = pixels.dtype == np.uint8 and dtype == np.int8
+    return (pixels.astype(np.int16) - 128).astype(np.int8) if turned else pixels
 
 
-def noise(count, shape, dtype):
+def noise(count: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Images of noise of several sizes, the same ones always, (count, *shape)."""
     rng = np.random.default_rng(0)
     height, width, channels = shape
@@ -107,7 +115,9 @@ def noise(count, shape, dtype):
     return np.clip(np.rint(x + (info.min + info.max + 1) / 2), info.min, info.max).astype(dtype)
 
 
-def run(blob, pixels, log=print, update=None):
+def run(
+    blob: bytes, pixels: np.ndarray, log: Callable[[str], None] = print, update: Callable[[float], object] | None = None
+) -> np.ndarray:
     """The output of a model for `pixels` on the emulated processor; `log` and `update` as in `compare`.
 
     Raises:
@@ -126,7 +136,7 @@ def run(blob, pixels, log=print, update=None):
         return np.load(y)
 
 
-def environment(log=print):
+def environment(log: Callable[[str], None] = print) -> pathlib.Path:
     """The directory of the emulated environment, made on first use (some 300 MB, a minute)."""
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in _WHEELS]
     recipe = hashlib.sha256(repr((_PACKAGES, versions, _CPUINFO)).encode()).hexdigest()[:12]
@@ -138,8 +148,8 @@ def environment(log=print):
         if not shutil.which(tool):
             raise UserError(f"the ARM64 check: expected {tool}, of Debian or Ubuntu, to fetch the emulator with")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as directory:
-        directory = pathlib.Path(directory)
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        directory = pathlib.Path(temporary)
         log("fetching the emulator, an ARM64 Python and LiteRT")
         _fetch_packages(directory)
         _fetch_wheels(directory / "site", versions)
@@ -153,7 +163,7 @@ def environment(log=print):
     return home
 
 
-def _fetch_packages(directory):
+def _fetch_packages(directory: pathlib.Path) -> None:
     """Unpacks QEMU of this machine's architecture and the rest of ARM64's."""
     state = directory / "apt"
     for part in ("state/lists/partial", "cache/archives/partial", "debs"):
@@ -173,7 +183,7 @@ def _fetch_packages(directory):
     _call(["dpkg-deb", "-x", package, directory / "qemu"], directory)
 
 
-def _fetch_wheels(site, versions):
+def _fetch_wheels(site: pathlib.Path, versions: Sequence[str]) -> None:
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip"]
     elif shutil.which("pip"):
@@ -185,7 +195,7 @@ def _fetch_wheels(site, versions):
            "--only-binary=:all:", *versions], site.parent)  # fmt: skip
 
 
-def _pretend_processor(root):
+def _pretend_processor(root: pathlib.Path) -> None:
     (root / "proc").mkdir(exist_ok=True)
     (root / "proc/cpuinfo").write_text(_CPUINFO)
     cpus = root / "sys/devices/system/cpu"
@@ -194,15 +204,17 @@ def _pretend_processor(root):
         (cpus / name).write_text("0\n")
 
 
-def _watched(words, directory, environ, done):
+def _watched(
+    words: Sequence[str], directory: str | pathlib.Path, environ: Mapping[str, str], done: Callable[[int], object]
+) -> None:
     """Runs a command that prints how many images it has done, and tells `done`."""
     with tempfile.TemporaryFile("w+") as errors:
-        pipes = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
         with subprocess.Popen(words, cwd=directory, env=environ, **pipes) as child:
             alarm = threading.Timer(_SECONDS, child.kill)
             alarm.start()
             try:
-                for line in child.stdout:
+                for line in child.stdout or ():
                     if line.strip().isdecimal():
                         done(int(line))
             except BaseException:
@@ -218,7 +230,9 @@ def _watched(words, directory, environ, done):
             raise UserError(f"the ARM64 check: {words[0]} {how}: {lines[-1] if lines else ''}")
 
 
-def _call(command, directory, environ=None):
+def _call(
+    command: Sequence[str | pathlib.Path], directory: str | pathlib.Path, environ: Mapping[str, str] | None = None
+) -> None:
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, cwd=directory, env=environ, capture_output=True, text=True, timeout=_SECONDS)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tfqnas.errors import UserError
@@ -59,8 +60,8 @@ class Measurement:
     runs: int
     avg_us: float
     std_us: float | None
-    min_us: float
-    max_us: float
+    min_us: float | None
+    max_us: float | None
     p5_us: float | None
     median_us: float | None
     p95_us: float | None
@@ -78,7 +79,7 @@ class _Line(NamedTuple):
     text: str
 
 
-def parse(log, accelerator, exit_code=0):
+def parse(log: str, accelerator: str, exit_code: int = 0) -> Measurement:
     """The figures in the log of one run, whether from logcat or printed.
 
     Args:
@@ -92,15 +93,16 @@ def parse(log, accelerator, exit_code=0):
     """
     lines = _lines(log)
     texts = [line.text for line in lines if line.tag == "tflite"]
-    ends = [number for number, text in enumerate(texts) if _TIMINGS.search(text)]
+    ends = [(number, found) for number, text in enumerate(texts) if (found := _TIMINGS.search(text))]
     if not ends or exit_code or any("failed to invoke" in text for text in texts):
         raise MeasurementFailed(_reason(lines, accelerator, exit_code))
     # One line of statistics for the warm-up, one for the runs; a profile, which comes after the timings, has more.
-    statistics = [text for text in texts[: ends[-1]] if re.match(r"count=\d", text)]
+    last, timings = ends[-1]
+    statistics = [text for text in texts[:last] if re.match(r"count=\d", text)]
     if not statistics:
         raise MeasurementFailed("the log has timings, but no line of statistics (count=...) before them")
     delegate = _delegate(texts, accelerator)
-    init, first, average = map(float, _TIMINGS.search(texts[ends[-1]]).groups())
+    init, first, average = map(float, timings.groups())
     values = {key: float(value) for key, value in re.findall(rf"(\w+)=({_NUMBER})", statistics[-1])}
     if not values["count"] or not math.isfinite(average):
         raise MeasurementFailed(f"no inference was timed: {statistics[-1]}")
@@ -117,16 +119,16 @@ def parse(log, accelerator, exit_code=0):
     )  # fmt: skip
 
 
-def has_timings(log):
+def has_timings(log: str) -> bool:
     return _TIMINGS.search(log) is not None
 
 
-def is_whole(log):
+def is_whole(log: str) -> bool:
     """Whether the last line that is of use is there, or one after which the tool gives up."""
     return bool(has_timings(log) and _MEMORY.search(log)) or _FATAL.search(log) is not None
 
 
-def finished(log, package):
+def finished(log: str, package: str) -> bool:
     """Whether the app's activity has ended by itself. It does so after failures too, without a line of its own."""
     return any(
         line.tag in ("wm_finish_activity", "am_finish_activity")  # since Android 11, and before
@@ -136,12 +138,12 @@ def finished(log, package):
     )
 
 
-def crash(log, package):
+def crash(log: str, package: str) -> str | None:
     """What brought the app down, in logcat's words, or None; crashes of other apps are none."""
     lines = _lines(log)
     ours = {line.pid for line in lines if line.tag.startswith("tflite")}
 
-    def after(number):
+    def after(number: int) -> Iterator[str]:
         return (line.text for line in lines[number + 1 :] if line.tag == lines[number].tag)
 
     for number, line in enumerate(lines):
@@ -156,11 +158,11 @@ def crash(log, package):
     return None
 
 
-def _lines(log):
+def _lines(log: str) -> list[_Line]:
     return [_line(text.rstrip()) for text in log.splitlines()]
 
 
-def _line(text):
+def _line(text: str) -> _Line:
     if found := _LOGCAT.fullmatch(text):
         return _Line(int(found[1]), found[2], found[3], found[4])
     if found := _PRINTED.fullmatch(text):
@@ -168,7 +170,7 @@ def _line(text):
     return _Line(0, "I", "tflite", text)  # older binaries print without a severity, and so go on long messages
 
 
-def _delegate(texts, accelerator):
+def _delegate(texts: Sequence[str], accelerator: str) -> str:
     wanted = DELEGATES[accelerator]
     refused = [found[1] for text in texts if (found := _REFUSED.search(text))]
     applied = {found[1]: found for text in texts if (found := _APPLIED.search(text))}
@@ -179,7 +181,7 @@ def _delegate(texts, accelerator):
         raise MeasurementInvalid(
             "silent fall-back to CPU: the log does not say that the GPU delegate executes the model"
         )
-    if wanted not in applied:
+    if wanted is None or wanted not in applied:
         return ""
     _, how, parts = applied[wanted].groups()
     if how == "completely":
@@ -191,7 +193,7 @@ def _delegate(texts, accelerator):
     return f"{wanted}, {parts} parts"
 
 
-def _reason(lines, accelerator, exit_code):
+def _reason(lines: Sequence[_Line], accelerator: str, exit_code: int) -> str:
     """Why the tool ended without figures, or with failed inferences."""
     lines = [line for line in lines if line.tag == "tflite"]
     errors = [

@@ -1,13 +1,14 @@
 """Biases of a Keras model where its integers are: evaluation and file then differ in nothing but float rounding."""
 
+import keras
 import numpy as np
 
 from tflite_export.folding import folded
-from tflite_export.int_graph import CONVOLUTIONS
+from tflite_export.int_graph import CONVOLUTIONS, IntGraph
 from tfqnas.sites import sites_of
 
 
-def snap_biases(model, graph):
+def snap_biases(model: keras.Model, graph: IntGraph) -> None:
     """Moves the biases of an integer-aware model to what its integer form holds, by half an integer at most.
 
     A bias is an integer at the scale of the products. Rounding it moves thousandths of a step, but those of a channel
@@ -22,6 +23,7 @@ def snap_biases(model, graph):
             continue
         gate = site.activation == "hard_sigmoid"
         held = graph.tensors[f"{site.name}/bias"]
+        assert held.data is not None
         moved = held.data * held.scale.astype(np.float64) - folded(site, gate).bias
         if site.norm is not None and site.norm.center:
             variable = site.norm.beta

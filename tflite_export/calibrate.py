@@ -1,6 +1,7 @@
 """Ranges of the 8-bit tensors, from images."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -20,22 +21,23 @@ _CALLS = 10
 class Values:
     """What is known of a tensor's values: the extremes of all, and a sample of them."""
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0) -> None:
         self.low, self.high = 0.0, 0.0
-        self._sample, self._rng = [], np.random.default_rng(seed)
+        self._sample: list[np.ndarray] = []
+        self._rng = np.random.default_rng(seed)
 
-    def add(self, x, share):
+    def add(self, x: np.ndarray, share: float) -> None:
         x = np.asarray(x, np.float32).ravel()
         self.low, self.high = float(np.minimum(self.low, x.min())), float(np.maximum(self.high, x.max()))
         wanted = int(_KEPT * share) + 1
         self._sample.append(x if len(x) <= wanted else self._rng.choice(x, wanted, replace=False))
 
     @property
-    def sample(self):
+    def sample(self) -> np.ndarray:
         return np.concatenate(self._sample)
 
 
-def values_of(model, tensors, images):
+def values_of(model: keras.Model, tensors: Sequence[keras.KerasTensor], images: np.ndarray) -> dict[int, Values]:
     """`{id(tensor): Values}` of Keras tensors of `model` on normalised `images`, float32 (n, h, w, c)."""
     if not tensors:
         return {}
@@ -50,14 +52,16 @@ def values_of(model, tensors, images):
     return found
 
 
-def _runner(part, tensors, images):
+def _runner(
+    part: keras.Model, tensors: Sequence[keras.KerasTensor], images: int
+) -> tuple[Callable[[tf.Tensor], tf.Tensor | list[tf.Tensor]], int]:
     """`(function, images a batch)` that fit into memory: Keras' own calls, or where these are many a graph.
 
     A call of Keras holds all tensors to its end (100 MB an image of 224 px) and takes half a millisecond a layer; a
     graph holds what it returns and what is in use, but has to be traced, in seconds.
     """
 
-    def run(x):
+    def run(x: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
         return part(x, training=False)
 
     every = [math.prod(t.shape[1:]) for node in nodes_of(part) for t in node.output_tensors]
@@ -69,11 +73,11 @@ def _runner(part, tensors, images):
     return graph, _batch_size(kept + _IN_USE * max(every))
 
 
-def _batch_size(numbers):
+def _batch_size(numbers: int) -> int:
     return int(np.clip(_NUMBERS // numbers, 1, 64))
 
 
-def common_range(values, method):
+def common_range(values: Sequence[Values], method: str) -> tuple[float, float]:
     """`(low, high)`, the range of 255 steps that tensors share; `values`: a list of their `Values`."""
     low, high = min(v.low for v in values), max(v.high for v in values)
     return range_of(np.concatenate([v.sample for v in values]), low, high, method)

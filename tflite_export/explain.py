@@ -1,10 +1,13 @@
 """Where an integer model departs from the Keras model that it was made of."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from tflite_export import reference
-from tflite_export.int_graph import pixels_of
+from tflite_export.int_graph import IntGraph, IntTensor, pixels_of
 from tfqnas.conversion import as_layers
 from tfqnas.sites import nodes_of, sites_of
 
@@ -24,7 +27,13 @@ NOTE = (
 )
 
 
-def explain(model, graph, images, labels, update=None):
+def explain(
+    model: keras.Model,
+    graph: IntGraph,
+    images: np.ndarray,
+    labels: np.ndarray,
+    update: Callable[[float], object] | None = None,
+) -> tuple[list[dict[str, Any]], float]:
     """One record a layer: its integers, and what they cost.
 
     Args:
@@ -61,7 +70,7 @@ def explain(model, graph, images, labels, update=None):
     return records, accuracy
 
 
-def costliest(records, accuracy):
+def costliest(records: Sequence[Mapping[str, Any]], accuracy: float) -> str:
     """A line: the layer that costs most accuracy alone, of several the one with most noise."""
     worst = min(records, key=lambda record: (record["alone"], -record["noise"]))
     if worst["alone"] >= accuracy:
@@ -71,14 +80,14 @@ def costliest(records, accuracy):
     return f"costs most: {worst['layer']}, {lost:.2f} points of the Keras model's {accuracy:.2%} on these images"
 
 
-def _rounded(tensor, value):
+def _rounded(tensor: IntTensor, value: np.ndarray) -> np.ndarray:
     """A float tensor on the grid of an integer one: what it would be if nothing before it were rounded."""
     low = tensor.range[0] if tensor.bits == 8 else 128 - 2**tensor.bits
     codes = np.clip(np.rint(value / tensor.scale[0]) + tensor.zero_point, low, tensor.range[1])
     return ((codes - tensor.zero_point) * tensor.scale[0]).astype(np.float32)
 
 
-def _rerun(model, tensor, value, images):
+def _rerun(model: keras.Model, tensor: keras.KerasTensor, value: np.ndarray, images: np.ndarray) -> np.ndarray:
     """The model's output with another value of one of its tensors."""
     values = {id(model.inputs[0]): images, id(tensor): value}
     for node in nodes_of(model):

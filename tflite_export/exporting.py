@@ -1,12 +1,25 @@
 """From a Keras model to the bytes of an integer `.tflite` file."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from tflite_export.int_graph import check_interface, with_interface
 from tflite_export.lower import lower
 from tflite_export.writer import write
 
 
-def export(model, calibration, method="percentile", input_type="int8", output_type="int8",
-           normalization=(128.0, 128.0), metadata=None, storage="int8"):  # fmt: skip
+def export(
+    model: Any,
+    calibration: np.ndarray,
+    method: str = "percentile",
+    input_type: str = "int8",
+    output_type: str = "int8",
+    normalization: tuple[float, float] = (128.0, 128.0),
+    metadata: Mapping[str, Any] | None = None,
+    storage: str = "int8",
+) -> bytes:
     """The bytes of a `.tflite` file that computes in integers what `model` computes.
 
     Args:

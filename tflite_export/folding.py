@@ -1,12 +1,15 @@
 """The integers of a layer: its weights with BatchNorm folded into them, and the grids of its quantizers."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tflite_export.int_graph import RANGES
 from tfqnas.errors import NoIntegersError, UnsupportedModelError
+from tfqnas.quantizers import Quantizer
+from tfqnas.sites import Site
 
 
 class ExportError(UnsupportedModelError):
@@ -26,11 +29,11 @@ class Grid:
     signed: bool = True
 
     @property
-    def lowest(self):
+    def lowest(self) -> int:
         return 127 - (2**self.bits - 1)
 
 
-def wide_grid(low, high, where):
+def wide_grid(low: float, high: float, where: str) -> Grid:
     """The 8-bit grid from `low` to `high`; unsigned where nothing lies below zero."""
     if not np.isfinite([low, high]).all():
         raise ExportError(f"layer {where}: its values are not finite")
@@ -39,16 +42,16 @@ def wide_grid(low, high, where):
     return Grid(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)), signed=low < 0)
 
 
-def grid_of(site, quantizer):
+def grid_of(site: Site, quantizer: Quantizer) -> Grid:
     """The `Grid` of a quantizer on the way to a site or behind it."""
     scale, zero = _uniform(site, quantizer)
     if quantizer.qp - quantizer.qn != 2**quantizer.bits - 1:
         raise ExportError(f"layer {site.name}, {quantizer.name}: a narrow range of inputs has no exact integer form")
     shift = 127 - quantizer.qp
-    return Grid(scale, zero + shift, quantizer.bits, signed=quantizer.qn < zero)
+    return Grid(np.float32(scale), zero + shift, quantizer.bits, signed=quantizer.qn < zero)
 
 
-def _uniform(site, quantizer, x=None):
+def _uniform(site: Site, quantizer: Quantizer, x: np.ndarray | None = None) -> tuple[np.ndarray | np.float32, int]:
     """Scale and zero point, of a tensor where they depend on it."""
     if quantizer.problem:
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
@@ -61,7 +64,7 @@ def _uniform(site, quantizer, x=None):
     return scale, int(zero)
 
 
-def _to_integers(site, quantizer, x):
+def _to_integers(site: Site, quantizer: Quantizer, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
     """`quantizer.to_integers(x)`: a quantizer that has no such form has no step between its levels."""
     try:
         return quantizer.to_integers(x)
@@ -71,6 +74,26 @@ def _to_integers(site, quantizer, x):
             f"layer {site.name}, {quantizer.name}: {type(quantizer).__name__} is non-uniform, expected integers times "
             f"one step{why}"
         ) from None
+
+
+class NonUniformError(ExportError):
+    """A model some of whose quantizers have no step between their levels; its message names every one of them."""
+
+
+def refuse_non_uniform(sites: Sequence[Site]) -> None:
+    """Raises NonUniformError where quantizers have no integer form, for all of them at once."""
+    found: dict[int, str] = {}
+    for site in sites:
+        kernel = getattr(site.layer, "kernel", None)
+        own = [(getattr(site.layer, "weight_quantizer", None), kernel), *((edge, None) for edge in site.edges)]
+        for quantizer, x in own:
+            if quantizer is not None and not quantizer.problem:
+                try:
+                    _to_integers(site, quantizer, tf.zeros((1,)) if x is None else tf.convert_to_tensor(x))
+                except ExportError as error:
+                    found.setdefault(id(quantizer), str(error))
+    if found:
+        raise NonUniformError("; ".join(found.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +114,7 @@ class Folded:
     dtype: str = "int8"
 
 
-def folded(site, hard_sigmoid=False, storage="int8"):
+def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Folded:
     """The `Folded` weights of a site; for a hard sigmoid behind it, those of `x / 6 + 1 / 2`."""
     layer = site.layer
     weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
@@ -134,14 +157,16 @@ def folded(site, hard_sigmoid=False, storage="int8"):
     return Folded(codes.astype(np.int8), scale.astype(np.float32), bias, bits, dtype)
 
 
-def _packed(site, codes, bits):
+def _packed(site: Site, codes: np.ndarray, bits: int) -> str:
     """The smallest type that holds a layer's codes and that LiteRT computes it with."""
     types = ("int2", "int4") if site.kind == "fully_connected" else ("int4",)
     fitting = [t for t in types if RANGES[t][0] <= codes.min() and codes.max() <= RANGES[t][1]]
     return fitting[0] if fitting else "int8"
 
 
-def _with_signs(site, codes, step, factor, by_channel):
+def _with_signs(
+    site: Site, codes: np.ndarray, step: np.ndarray | np.float32, factor: np.ndarray, by_channel: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Quantized weights times the factor of their BatchNorm: its size goes into the scale, its sign into the codes."""
     size = np.abs(factor)
     dead = size == 0
@@ -155,7 +180,7 @@ def _with_signs(site, codes, step, factor, by_channel):
     return codes, scale
 
 
-def _norm(site):
+def _norm(site: Site) -> tuple[np.ndarray, np.ndarray]:
     """float64 (channels,): factor and offset of a layer's BatchNorm together with its bias."""
     layer = site.layer
     channels = site.channels

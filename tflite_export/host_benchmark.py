@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from typing import Any, Self
 
 from tflite_export.benchmark_log import Measurement, MeasurementFailed, MeasurementInvalid
+from tflite_export.latency import Model
 from tfqnas.errors import UserError
 
 ACCELERATORS = {"cpu": (), "gpu": ("--use_gpu", "--require_full_delegation")}
@@ -33,20 +36,20 @@ class Host:
 
     via = "litert-benchmark"
 
-    def __init__(self, runs=50, timeout=300):
+    def __init__(self, runs: int = 50, timeout: float = 300) -> None:
         self._runs, self._timeout = runs, timeout
         self.serial = platform.node() or "host"
         self.name = _processor()
         self.system = f"{platform.system()} {platform.release()} ({platform.machine()})"
         self.ram_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def measure(self, model, accelerator, threads):
+    def measure(self, model: Model, accelerator: str, threads: int) -> Measurement:
         """Times an `latency.Model`, in a process of its own: LiteRT crashes on broken files.
 
         Returns:
@@ -73,7 +76,7 @@ class Host:
             return figures(json.loads(result.read_text()), accelerator)
 
 
-def figures(result, accelerator):
+def figures(result: Mapping[str, Any], accelerator: str) -> Measurement:
     """The `Measurement` in the JSON that `litert-benchmark --result_json` writes, in milliseconds there."""
     if accelerator == "gpu" and not (result["fully_accelerated"] and result["accelerators"] == ["GPU"]):
         raise MeasurementInvalid("fall-back to CPU: the GPU does not execute the whole model")
@@ -89,7 +92,7 @@ def figures(result, accelerator):
     )  # fmt: skip
 
 
-def _why(code, printed):
+def _why(code: int, printed: str) -> str:
     if code < 0:
         return f"was killed by signal {-code} ({signal.Signals(-code).name})"
     # LiteRT's own words come before the exception, which has none.
@@ -99,7 +102,7 @@ def _why(code, printed):
     return f"failed: {said[0] if said else f'exit code {code}'}"
 
 
-def _processor():
+def _processor() -> str:
     try:
         found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

@@ -4,7 +4,10 @@ This room knows neither Keras nor TensorFlow: `lower` makes such a graph of a mo
 `writer` stores it.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +37,7 @@ class IntTensor:
     """
 
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     scale: np.ndarray
     zero_point: int = 0
     dtype: str = "int8"
@@ -43,7 +46,7 @@ class IntTensor:
     bits: int = 8
 
     @property
-    def range(self):
+    def range(self) -> tuple[int, int]:
         """Lowest and highest integer that the type holds."""
         return RANGES[self.dtype]
 
@@ -61,9 +64,9 @@ class IntOp:
     """
 
     kind: str
-    inputs: tuple
-    outputs: tuple
-    options: dict = dataclasses.field(default_factory=dict)
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str = ""
 
 
@@ -77,21 +80,21 @@ class IntGraph:
         metadata: JSON-able, stored in the file.
     """
 
-    tensors: dict
-    ops: tuple
+    tensors: dict[str, IntTensor]
+    ops: tuple[IntOp, ...]
     input: str
     output: str
-    normalization: tuple = (128.0, 128.0)
-    metadata: dict = dataclasses.field(default_factory=dict)
+    normalization: tuple[float, float] = (128.0, 128.0)
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def producer(self, name):
+    def producer(self, name: str) -> IntOp | None:
         return next((op for op in self.ops if name in op.outputs), None)
 
-    def constants(self, op):
+    def constants(self, op: IntOp) -> list[IntTensor]:
         return [self.tensors[n] for n in op.inputs if self.tensors[n].data is not None]
 
 
-def ratios(graph, op):
+def ratios(graph: IntGraph, op: IntOp) -> np.ndarray:
     """float32: what one integer of the accumulator of `op` is worth in steps of its output, one or one a channel.
 
     In the order of operations of XNNPACK: `(input scale * other scale) / output scale`, each rounded to float32.
@@ -105,7 +108,7 @@ def ratios(graph, op):
     return one / out
 
 
-def mean_steps(graph, op, sums):
+def mean_steps(graph: IntGraph, op: IntOp, sums: np.ndarray) -> np.ndarray:
     """float32: means in steps of the output, before rounding, of sums of a channel's integers.
 
     XNNPACK multiplies the sum of the integers as they are, zero point included, and corrects for it afterwards: next to
@@ -117,11 +120,11 @@ def mean_steps(graph, op, sums):
     return sums.astype(np.float32) * factor + bias
 
 
-def _pixels(graph, op):
+def _pixels(graph: IntGraph, op: IntOp) -> np.float32:
     return np.float32(np.prod(graph.tensors[op.inputs[0]].shape[:-1]))
 
 
-def limits(graph, op):
+def limits(graph: IntGraph, op: IntOp) -> tuple[int, int]:
     """Lowest and highest integer of the output of `op`, after its fused activation."""
     tensor = graph.tensors[op.outputs[0]]
     low, high = tensor.range
@@ -133,12 +136,12 @@ def limits(graph, op):
     return low, high
 
 
-def is_packed(graph):
+def is_packed(graph: IntGraph) -> bool:
     """Whether weights of several layers' codes share bytes, which LiteRT's exact kernels do not take."""
     return any(tensor.dtype in ("int4", "int2") for tensor in graph.tensors.values())
 
 
-def not_packed(graph):
+def not_packed(graph: IntGraph) -> dict[str, str]:
     """`{layer: why}` of the layers whose weights take a byte each."""
     found = {}
     for op in graph.ops:
@@ -149,12 +152,12 @@ def not_packed(graph):
     return found
 
 
-def with_metadata(graph, **entries):
+def with_metadata(graph: IntGraph, **entries: Any) -> IntGraph:
     """The graph with more metadata."""
     return dataclasses.replace(graph, metadata={**graph.metadata, **entries})
 
 
-def check_interface(input_type, output_type):
+def check_interface(input_type: str, output_type: str) -> tuple[str, str]:
     """The types at both ends, by their own names; "float" is float32."""
     output_type = "float32" if output_type == "float" else output_type
     if input_type not in ("int8", "uint8") or output_type not in ("int8", "float32"):
@@ -162,7 +165,7 @@ def check_interface(input_type, output_type):
     return input_type, output_type
 
 
-def with_interface(graph, input_type="int8", output_type="int8"):
+def with_interface(graph: IntGraph, input_type: str = "int8", output_type: str = "int8") -> IntGraph:
     """The graph with other types at its ends: uint8 pixels as cameras give them, float32 logits.
 
     Both are exact: a shift by 128, a product with the scale.
@@ -185,7 +188,7 @@ def with_interface(graph, input_type="int8", output_type="int8"):
     return dataclasses.replace(graph, tensors=tensors, ops=tuple(ops), input=entry, output=exit)
 
 
-def pixels_of(graph, images):
+def pixels_of(graph: IntGraph, images: np.ndarray) -> np.ndarray:
     """The graph's input integers for normalised images: `(pixel - mean) / divisor` back to the pixel.
 
     Args:

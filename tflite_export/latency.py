@@ -11,9 +11,14 @@ import os
 import pathlib
 import re
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self
 
 from tflite_export.benchmark_log import Measurement, MeasurementFailed
 from tfqnas.errors import UserError
+
+# Of what was measured: the file's digest, serial, via, accelerator, threads.
+Key = tuple[str, str, str, str, int]
 
 
 class DeviceLost(UserError):
@@ -29,16 +34,16 @@ class Model:
     size: int
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | pathlib.Path) -> Self:
         blob = pathlib.Path(path).read_bytes()
         if blob[4:8] != b"TFL3":
             raise UserError(f"{path}: not a .tflite file (bytes 4 to 7 are {blob[4:8]!r}, expected b'TFL3')")
         return cls(str(path), hashlib.sha256(blob).hexdigest()[:16], len(blob))
 
 
-def find_models(patterns):
+def find_models(patterns: Iterable[str]) -> tuple[Model, ...]:
     """The `Model`s that file names or patterns with * and ? name, in order; one where several have the same content."""
-    found = {}
+    found: dict[str, Model] = {}
     for pattern in patterns:
         paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
         if not paths:
@@ -84,7 +89,7 @@ class Row:
     when: str
 
     @property
-    def key(self):
+    def key(self) -> Key:
         """Rows with the same key are measurements of the same thing."""
         return self.sha256, self.serial, self.via, self.accelerator, self.threads
 
@@ -99,9 +104,9 @@ class LatencyTable:
     A measurement that failed may be repeated; its new row stands below, and the last one with a key counts.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | pathlib.Path) -> None:
         self.path = pathlib.Path(path)
-        self._rows = {}
+        self._rows: dict[Key, Row] = {}
         if not self.path.exists() or not self.path.stat().st_size:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write([_COLUMNS])
@@ -125,24 +130,24 @@ class LatencyTable:
                 file.truncate()
 
     @property
-    def rows(self):
+    def rows(self) -> list[Row]:
         """The last row of each key."""
         return list(self._rows.values())
 
-    def holds(self, key):
+    def holds(self, key: Key) -> bool:
         """Whether a row with this key is ok."""
         return key in self._rows and self._rows[key].status == "ok"
 
-    def append(self, row):
+    def append(self, row: Row) -> None:
         """Adds a row, in the file when this returns."""
         self._write([[getattr(row, name) for name in _COLUMNS]])
         self._keep(row)
 
-    def _keep(self, row):
+    def _keep(self, row: Row) -> None:
         self._rows.pop(row.key, None)
         self._rows[row.key] = row
 
-    def _write(self, rows):
+    def _write(self, rows: Iterable[Sequence[object]]) -> None:
         data = "".join(map(_line, rows)).encode()
         try:
             with open(self.path, "ab", buffering=0) as file:
@@ -162,39 +167,61 @@ class LatencyTable:
             ) from None
 
 
-def _line(values):
+def _line(values: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
 
 
-def _value(name, text):
+def _value(name: str, text: str) -> Any:
     if name in _TEXTS:
         return text
     return None if text == "" else int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+
+
+class MeasuredDevice(Protocol):
+    """What models are measured on: `android.Device` and `host_benchmark.Host` are such."""
+
+    serial: str
+    name: str
+    system: str
+    via: str
+
+    @property
+    def ram_MB(self) -> int | None: ...
+
+    def measure(self, model: Model, accelerator: str, threads: int) -> Measurement: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One measurement to make: a `Device` (or `host_benchmark.Host`), a `Model`, an accelerator, threads."""
 
-    device: object
+    device: MeasuredDevice
     model: Model
     accelerator: str
     threads: int
 
     @property
-    def key(self):
+    def key(self) -> Key:
         return self.model.digest, self.device.serial, self.device.via, self.accelerator, self.threads
 
 
-def jobs(device, models, accelerators, threads):
+def jobs(
+    device: MeasuredDevice, models: Iterable[Model], accelerators: Iterable[str], threads: Iterable[int]
+) -> list[Job]:
     """The `Job`s on a device: each model on each accelerator with each number of threads."""
     every = [Job(device, m, a, t) for m in models for a in accelerators for t in threads]
     return list({job.key: job for job in every}.values())
 
 
-def measure_all(todo, table, pause=0.0, sleep=time.sleep, now=lambda: datetime.datetime.now(datetime.UTC)):
+def measure_all(
+    todo: Iterable[Job],
+    table: LatencyTable,
+    pause: float = 0.0,
+    sleep: Callable[[float], object] = time.sleep,
+    now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+) -> Iterator[Row]:
     """Makes each measurement of one device, and adds its row to the table: a generator of the rows.
 
     A measurement that fails gives a row that says why. With a device that is lost the list ends.

@@ -14,24 +14,34 @@ from the images. How the integers come about, and why just so:
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from tflite_export import ties
 from tflite_export.calibrate import common_range, values_of
-from tflite_export.folding import ExportError, Grid, folded, grid_of, wide_grid
+from tflite_export.folding import ExportError, Grid, folded, grid_of, refuse_non_uniform, wide_grid
 from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
 from tfqnas.conversion import as_layers
 from tfqnas.errors import UnsupportedModelError
 from tfqnas.quantizers.ranges import METHODS
-from tfqnas.sites import MOVES, ONE_SCALE, has_fixed_grid, is_summed, sites_of, streams_of, wanted
+from tfqnas.sites import MOVES, ONE_SCALE, Site, has_fixed_grid, is_summed, sites_of, streams_of, wanted
 
 _STORAGES = ("int8", "packed")
 # The largest and the smallest factor that integer kernels can requantize with.
 RATIOS = (2.0**-31, 256.0)
 
 
-def lower(model, images, calibration="percentile", normalization=(128.0, 128.0), metadata=None, storage="int8"):
+def lower(
+    model: keras.Model,
+    images: np.ndarray,
+    calibration: str = "percentile",
+    normalization: tuple[float, float] = (128.0, 128.0),
+    metadata: Mapping[str, Any] | None = None,
+    storage: str = "int8",
+) -> IntGraph:
     """The integer form of a Keras model.
 
     Args:
@@ -61,11 +71,12 @@ def lower(model, images, calibration="percentile", normalization=(128.0, 128.0),
         raise ExportError(f"storage: expected one of {', '.join(_STORAGES)}, received {storage!r}")
     if calibration not in METHODS:
         raise ExportError(f"calibration: expected one of {', '.join(METHODS)}, received {calibration!r}")
+    refuse_non_uniform(sites)
     metadata = {**_plain(metadata or {}), "normalization": f"(x - {mean:g}) / {divisor:g}"}
     return _Lowering(model, sites, images, calibration, (mean, divisor), storage).graph(metadata)
 
 
-def _plain(metadata):
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as JSON gives it back."""
     try:
         return json.loads(json.dumps(metadata, default=lambda value: value.tolist()))  # of numpy
@@ -73,7 +84,7 @@ def _plain(metadata):
         raise ExportError(f"metadata: expected what JSON holds, such as texts, numbers and lists ({error})") from None
 
 
-def _checked_images(model, images, mean, divisor):
+def _checked_images(model: keras.Model, images: Any, mean: float, divisor: float) -> np.ndarray:
     """float32 (n, height, width, channels)."""
     expected, wanted = tuple(model.input_shape[1:]), f"(pixel - {mean:g}) / {divisor:g}"
     if None in expected:
@@ -106,7 +117,7 @@ def _checked_images(model, images, mean, divisor):
     return images
 
 
-def _checked_normalization(normalization):
+def _checked_normalization(normalization: Any) -> tuple[float, float]:
     try:
         mean, divisor = normalization
         if not all(np.issubdtype(np.asarray(number).dtype, np.number) for number in (mean, divisor)):
@@ -119,7 +130,7 @@ def _checked_normalization(normalization):
     return float(mean), float(divisor)
 
 
-def _refuse_normalization(mean, divisor):
+def _refuse_normalization(mean: Any, divisor: Any) -> None:
     if np.ndim(mean) or np.ndim(divisor):
         raise ExportError(
             f"normalisation (x - {mean}) / {divisor}: padding has one value for all channels, expected one mean "
@@ -134,21 +145,32 @@ def _refuse_normalization(mean, divisor):
         )
 
 
-def _pixel(value):
+def _pixel(value: float) -> int:
     return int(np.clip(np.rint(np.nan_to_num(value)), 0, 255))
 
 
 class _Lowering:
-    def __init__(self, model, sites, images, calibration, normalization, storage):
+    def __init__(
+        self,
+        model: keras.Model,
+        sites: list[Site],
+        images: np.ndarray,
+        calibration: str,
+        normalization: tuple[float, float],
+        storage: str,
+    ) -> None:
         self.model, self.sites, self.calibration, self.normalization = model, sites, calibration, normalization
         self.storage = storage
         self.streams = streams_of(sites)
         self.values = values_of(model, _calibrated(model, sites, self.streams), images)
-        self.tensors, self.ops = {}, []
-        self.versions = {}  # (site, grid or None for its own 8 bits) -> name of the tensor
-        self.shared = {}  # stream -> its grid
+        self.tensors: dict[str, IntTensor] = {}
+        self.ops: list[IntOp] = []
+        self.versions: dict[
+            tuple[int, Grid | None], str
+        ] = {}  # (site, grid or None for its own 8 bits) -> name of the tensor
+        self.shared: dict[int, Grid] = {}  # stream -> its grid
 
-    def graph(self, metadata):
+    def graph(self, metadata: dict[str, Any]) -> IntGraph:
         for site in self.sites:
             self._make(site)
         output = self.versions[id(self.sites[-1]), None]
@@ -160,7 +182,7 @@ class _Lowering:
 
     # Which integers
 
-    def _grids(self, site):
+    def _grids(self, site: Site) -> list[Grid | None]:
         """The grids that the readers of a site want, None for its own 8 bits, without repetition and that first."""
         found = set()
         for reader in site.readers:
@@ -174,7 +196,7 @@ class _Lowering:
             found.add(None)
         return sorted(found, key=lambda g: (g is not None, g and (g.bits, g.scale)))
 
-    def _input_grid(self, site, place):
+    def _input_grid(self, site: Site, place: int) -> Grid | None:
         """The grid on which a site reads one of its inputs, None for that input's own 8 bits."""
         read, quantizer = site.inputs[place], site.edges[place]
         if quantizer is not None:
@@ -185,14 +207,14 @@ class _Lowering:
             return None
         return None if grid.bits == 8 and grid == self._wide(read) else grid
 
-    def _wide(self, site):
+    def _wide(self, site: Site) -> Grid:
         """The 8-bit grid of a site's tensor."""
         stream = self.streams[id(site)]
         if id(stream) not in self.shared:
             self.shared[id(stream)] = self._common(stream)
         return self.shared[id(stream)]
 
-    def _common(self, stream):
+    def _common(self, stream: Sequence[Site]) -> Grid:
         """The grid that sites share: a fixed one, the one that the model has, or one from calibration."""
         fixed = next((site for site in stream if has_fixed_grid(site)), None)
         if fixed is not None:
@@ -210,7 +232,7 @@ class _Lowering:
         values = [self.values[id(t)] for t in tensors if id(t) in self.values]
         return wide_grid(*common_range(values, self.calibration), stream[0].name)
 
-    def _fixed(self, site):
+    def _fixed(self, site: Site) -> Grid:
         if site.kind == "input":
             mean, divisor = self.normalization
             return Grid(np.float32(1 / divisor), int(mean) - 128)
@@ -218,14 +240,16 @@ class _Lowering:
             return Grid(np.float32(1 / 256), -128, signed=False)
         if site.activation == "hard_sigmoid":
             return Grid(np.float32(1 / 255), -128, signed=False)
-        grid = grid_of(site, site.edges[0])
+        edge = site.edges[0]
+        assert edge is not None  # else it shares the grid of what it reads
+        grid = grid_of(site, edge)
         if site.kind in ONE_SCALE and grid.bits != 8:
             raise ExportError(f"layer {site.name}: it rounds what it reads, expected 8 bits, received {grid.bits}")
         return grid
 
     # The operations
 
-    def _make(self, site):
+    def _make(self, site: Site) -> None:
         grids = self._grids(site)
         if site.kind in MOVES and site.edges[0] is None:
             for grid in grids:
@@ -238,27 +262,29 @@ class _Lowering:
         first, *others = grids
         source = self._compute(site, self._wide(site) if first is None else first)
         self.versions[id(site), first] = source
-        for grid in others:
+        for grid in filter(None, others):
             self.versions[id(site), grid] = self._clipped(site, source, grid, self._named(site, grid, grids))
 
-    def _named(self, site, grid, grids):
+    def _named(self, site: Site, grid: Grid | None, grids: Sequence[Grid | None]) -> str:
         """The name of a tensor of a site: the site's own for the first of its grids."""
         place = grids.index(grid)
-        return site.name if not place else f"{site.name}/{grid.bits}_bits" + (f"_{place - 1}" if place > 1 else "")
+        if grid is None or not place:
+            return site.name
+        return f"{site.name}/{grid.bits}_bits" + (f"_{place - 1}" if place > 1 else "")
 
-    def _version(self, site, place, grid=None):
+    def _version(self, site: Site, place: int, grid: Grid | None = None) -> str:
         """The name of the tensor that a site reads."""
         return self.versions[id(site.inputs[place]), self._input_grid(site, place) or grid]
 
-    def _like(self, name, site, tensor):
+    def _like(self, name: str, site: Site, tensor: IntTensor) -> IntTensor:
         return dataclasses.replace(tensor, name=name, shape=site.shape)
 
-    def _move(self, site, source, tensor):
+    def _move(self, site: Site, source: str, tensor: IntTensor) -> str:
         return self._op(site.kind, (source,), site, tensor, _settings(site))
 
-    def _compute(self, site, grid):
+    def _compute(self, site: Site, grid: Grid) -> str:
         if site.kind == "input":
-            return self._add(IntTensor(site.name, site.shape, np.float32([grid.scale]), grid.zero_point))
+            return self._add(IntTensor(site.name, site.shape, np.array([grid.scale], np.float32), grid.zero_point))
         if site.kind in (*MOVES, *ONE_SCALE, "softmax"):
             return self._move(site, self._version(site, 0), _tensor(site.name, site.shape, grid))
         if site.activation == "hard_swish":
@@ -267,7 +293,7 @@ class _Lowering:
             return self._finish("hard_swish", (before,), site, grid, clips=not inner.signed)
         return self._emit(site, grid, site.name, site.activation)
 
-    def _before_hard_swish(self, site, grid):
+    def _before_hard_swish(self, site: Site, grid: Grid) -> Grid:
         if site.stored_before is not None:
             return grid_of(site, site.stored_before)
         if grid.signed:
@@ -276,7 +302,7 @@ class _Lowering:
         top = (2**grid.bits - 1 + 0.49) * float(grid.scale)
         return wide_grid(0.0, top if top >= 3 else (-3 + (9 + 24 * top) ** 0.5) / 2, site.name)
 
-    def _emit(self, site, grid, name, activation):
+    def _emit(self, site: Site, grid: Grid, name: str, activation: str) -> str:
         """The operation of a site itself, its fused activation, and what the grid needs besides."""
         inputs = [self._version(site, place) for place in range(len(site.inputs))]
         if site.kind == "mean":
@@ -289,7 +315,16 @@ class _Lowering:
             options |= _settings(site)
         return self._finish(site.kind, tuple(inputs), site, grid, options, name, clips=True)
 
-    def _finish(self, kind, inputs, site, grid, options=None, name=None, clips=False):
+    def _finish(
+        self,
+        kind: str,
+        inputs: tuple[str, ...],
+        site: Site,
+        grid: Grid,
+        options: dict[str, Any] | None = None,
+        name: str | None = None,
+        clips: bool = False,
+    ) -> str:
         """One operation into a tensor of `grid`, and a second one where the first cannot clip below.
 
         `clips`: whether the operation yields no integer below an unsigned grid's zero.
@@ -303,29 +338,29 @@ class _Lowering:
         first = self._op(kind, inputs, site, _tensor(f"{name}/unclipped", shape, wide), options or {})
         return self._times_one(site, first, grid, name)
 
-    def _clipped(self, site, source, grid, name):
+    def _clipped(self, site: Site, source: str, grid: Grid, name: str) -> str:
         """An 8-bit tensor on the grid of a quantizer, clipped at both ends."""
         if not grid.signed or grid.bits == 8:
             return self._times_one(site, source, grid, name)
         low = dataclasses.replace(grid, zero_point=grid.zero_point - 128 - grid.lowest)
         return self._times_one(site, self._times_one(site, source, low, f"{name}/unclipped"), grid, name)
 
-    def _times_one(self, site, source, grid, name):
+    def _times_one(self, site: Site, source: str, grid: Grid, name: str) -> str:
         """A product with the constant one: the requantization that XNNPACK computes, with a fused RELU."""
-        one = self._add(IntTensor(f"{name}/one", (1,), np.float32([1]), 0, data=np.ones(1, np.int8)))
+        one = self._add(IntTensor(f"{name}/one", (1,), np.array([1], np.float32), 0, data=np.ones(1, np.int8)))
         tensor = _tensor(name, self.tensors[source].shape, grid)
         return self._op("mul", (source, one), site, tensor, {"activation": "none" if grid.signed else "relu"})
 
-    def _op(self, kind, inputs, site, tensor, options):
+    def _op(self, kind: str, inputs: tuple[str, ...], site: Site, tensor: IntTensor, options: dict[str, Any]) -> str:
         self._add(tensor)
         self.ops.append(IntOp(kind, inputs, (tensor.name,), options, site.name))
         return tensor.name
 
-    def _add(self, tensor):
+    def _add(self, tensor: IntTensor) -> str:
         self.tensors[tensor.name] = tensor
         return tensor.name
 
-    def _constants(self, site, source, hard_sigmoid):
+    def _constants(self, site: Site, source: str, hard_sigmoid: bool) -> list[str]:
         x, weights = self.tensors[source], folded(site, hard_sigmoid, self.storage)
         axis = {"depthwise_conv_2d": 3}.get(site.kind, 0)
         scale = x.scale * weights.scale
@@ -343,23 +378,28 @@ class _Lowering:
         return [self._add(kernel), self._add(bias)]
 
 
-def _calibrated(model, sites, streams):
+def _calibrated(model: keras.Model, sites: list[Site], streams: Mapping[int, list[Site]]) -> list[keras.KerasTensor]:
     """The Keras tensors whose ranges images decide: not those whose one reader has a quantizer, which are most."""
     tensors = []
     for site in sites:
         stream, readers = streams[id(site)], wanted(site)
+        first = readers[0]
         eight = is_summed(stream) or site.kind in ONE_SCALE or None in readers or len(readers) > 1
         given = has_fixed_grid(site) or any(member.stored is not None for member in stream)
-        if not given and (eight or readers[0].bits == 8):
+        if not given and (eight or first is None or first.bits == 8):
             tensors += [member.tensor for member in stream]
             tensors += [read.tensor for member in stream if member.kind == "add" for read in member.inputs]
         # Where negative values are clipped anyway the step behind h-swish decides.
-        if site.activation == "hard_swish" and site.stored_before is None and (eight or readers[0].below_zero):
+        if (
+            site.activation == "hard_swish"
+            and site.stored_before is None
+            and (eight or first is None or first.below_zero)
+        ):
             tensors.append(site.before)
     return list({id(t): t for t in tensors if t is not model.inputs[0]}.values())
 
 
-def _settings(site):
+def _settings(site: Site) -> dict[str, Any]:
     """The options of an operation that are settings of its Keras layer."""
     layer = site.layer
     if site.kind in ("conv_2d", "depthwise_conv_2d"):
@@ -373,20 +413,20 @@ def _settings(site):
     return {}
 
 
-def _two(layer, name, default):
+def _two(layer: keras.layers.Layer, name: str, default: tuple[int, int]) -> tuple[int, ...]:
     return tuple(getattr(layer, name, default))
 
 
-def _tensor(name, shape, grid):
-    return IntTensor(name, shape, np.float32([grid.scale]), grid.zero_point, bits=grid.bits)
+def _tensor(name: str, shape: tuple[int, ...], grid: Grid) -> IntTensor:
+    return IntTensor(name, shape, np.array([grid.scale], np.float32), grid.zero_point, bits=grid.bits)
 
 
-def _largest_sum(x, codes, axis):
+def _largest_sum(x: IntTensor, codes: np.ndarray, axis: int) -> np.ndarray:
     reach = max(127 - x.zero_point, 128 + x.zero_point)
     return np.abs(codes.astype(np.int64)).sum(axis=tuple(i for i in range(codes.ndim) if i != axis)) * reach
 
 
-def saturated(graph):
+def saturated(graph: IntGraph) -> IntGraph:
     """The graph with no requantization of 256 steps or more, which kernels refuse, where that changes nothing.
 
     A channel that hardly varied in training has a tiny variance, so one unit of its accumulator may be worth more
@@ -404,7 +444,7 @@ def saturated(graph):
     return dataclasses.replace(graph, tensors=tensors)
 
 
-def check(graph):
+def check(graph: IntGraph) -> None:
     """Raises `ExportError` where a kernel could not compute an operation: a requantization out of range."""
     for op in graph.ops:
         if op.kind in UNSCALED:

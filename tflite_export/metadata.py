@@ -6,10 +6,13 @@ entry `TFLITE_METADATA`, and the files it names as a ZIP archive behind the mode
 
 import io
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import flatbuffers
 import numpy as np
 
+from tflite_export.int_graph import IntGraph
 from tfqnas.errors import UserError
 
 STANDARD = "TFLITE_METADATA"
@@ -23,7 +26,7 @@ _MIN_PARSER_VERSION = "1.0.0"  # all fields below are as old as the schema
 _PIXELS = {"int8": "pixel - 128", "uint8": "the pixels"}
 
 
-def standard_metadata(graph):
+def standard_metadata(graph: IntGraph) -> bytes:
     """The FlatBuffer for an `IntGraph`.
 
     Of `graph.metadata`, which tells more in its own form, it takes "class_names" as labels of the output's last axis,
@@ -51,7 +54,7 @@ def standard_metadata(graph):
     return bytes(builder.Output())
 
 
-def with_labels(blob, labels):
+def with_labels(blob: bytes, labels: Sequence[object] | None) -> bytes:
     """The bytes of a `.tflite` file with its labels behind them; as they are without labels.
 
     A line a label: line breaks within one become spaces. Not compressed, as readers map the file into memory.
@@ -74,7 +77,7 @@ def with_labels(blob, labels):
     return file.getvalue()
 
 
-def labels_of(blob):
+def labels_of(blob: bytes) -> list[str] | None:
     """The labels behind a `.tflite` file's model, None where there are none."""
     try:
         text = zipfile.ZipFile(io.BytesIO(blob)).read(LABELS).decode()
@@ -83,11 +86,11 @@ def labels_of(blob):
     return text.removesuffix("\n").split("\n")
 
 
-def _input(graph):
+def _input(graph: IntGraph) -> dict[int, Any]:
     """In the schema's terms mean and standard deviation lead to the floats that the input's scale then quantizes."""
     tensor = graph.tensors[graph.input]
-    mean, std = (np.float32([number]) for number in graph.normalization)
-    low, high = (np.float32([number]) for number in tensor.range)
+    mean, std = (np.array([number], np.float32) for number in graph.normalization)
+    low, high = (np.array([number], np.float32) for number in tensor.range)
     color = _COLORS.get(tensor.shape[-1]) if len(tensor.shape) == 3 else None
     size = " x ".join(str(n) for n in tensor.shape)
     return {
@@ -99,14 +102,14 @@ def _input(graph):
     }
 
 
-def _output(classes, labels):
+def _output(classes: int, labels: Sequence[object] | None) -> dict[int, Any]:
     tensor = {0: "logits", 1: f"{classes} numbers, the largest at the class", 3: {0: _FEATURES, 1: {}}}
     if labels:  # associated files, the third slot their type
         tensor[6] = [{0: LABELS, 1: "names of the classes, a line each", 2: _TENSOR_AXIS_LABELS}]
     return tensor
 
 
-def _stored(builder, value):
+def _stored(builder: flatbuffers.Builder, value: Any) -> int:
     """The offset of a string, an array of numbers, a list of tables, or a table as a dict: slot to value.
 
     An int in a table is a byte. A union has two slots: which table, and the table.

@@ -5,10 +5,13 @@ import pathlib
 import platform
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 
 from tflite_export import host_benchmark, npu
+from tflite_export.android import Device
 from tflite_export.latency import Model
 from tfqnas.errors import UserError
 
@@ -27,18 +30,18 @@ class HostMeter:
 
     unit, rounds = "ms", 7
 
-    def __init__(self, threads=1, seconds=0.05, clock=time.perf_counter):
+    def __init__(self, threads: int = 1, seconds: float = 0.05, clock: Callable[[], float] = time.perf_counter) -> None:
         self.threads, self._seconds, self._clock = threads, seconds, clock
         self.device = f"host {platform.machine().replace('_', '-')} {host_benchmark.Host().name}"
         self.takes = seconds + 0.03  # seconds of a measurement, at least
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def measure(self, blob):
+    def measure(self, blob: bytes) -> float:
         """Milliseconds of one inference, of the bytes of a `.tflite` file."""
         from ai_edge_litert.interpreter import Interpreter
 
@@ -49,7 +52,8 @@ class HostMeter:
         interpreter.set_tensor(place["index"], pixels)
         for _ in range(_WARM_UP):
             interpreter.invoke()
-        times, began = [], self._clock()
+        times: list[float] = []
+        began = self._clock()
         while len(times) < _FEWEST or self._clock() - began < self._seconds:
             start = self._clock()
             interpreter.invoke()
@@ -67,20 +71,27 @@ class AndroidMeter:
 
     unit, rounds, takes = "ms", 1, 4.0
 
-    def __init__(self, device, accelerator="cpu", threads=1, pause=0.0, sleep=time.sleep):
+    def __init__(
+        self,
+        device: Device,
+        accelerator: str = "cpu",
+        threads: int = 1,
+        pause: float = 0.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._phone, self._accelerator, self.threads = device, accelerator, threads
         self._pause, self._sleep = pause, sleep
         self.device = f"Android: {device.name}, {device.system}, {accelerator}"
         self.takes = self.takes + pause
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._phone.__enter__()
         return self
 
-    def __exit__(self, *problem):
+    def __exit__(self, *problem: object) -> None:
         return self._phone.__exit__(*problem)
 
-    def measure(self, blob):
+    def measure(self, blob: bytes) -> float:
         """Milliseconds of one inference: the median, or the average where the tool is too old to say medians."""
         self._sleep(self._pause)
         with _written(blob) as path:
@@ -97,30 +108,32 @@ class VelaMeter:
 
     rounds, threads, takes = 1, None, 3.0
 
-    def __init__(self, target="ethos-u55-128", unit="cycles", timeout=300):
+    def __init__(self, target: str = "ethos-u55-128", unit: str = "cycles", timeout: float = 300) -> None:
         if target not in npu.TARGETS:
             raise UserError(f"target {target}: expected one of {', '.join(npu.TARGETS)}")
         self._target, self.unit, self._timeout = target, unit, timeout
         self.device = f"Vela {target}"
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def measure(self, blob):
+    def measure(self, blob: bytes) -> float:
         """Cycles or milliseconds of one inference."""
         with _written(blob) as path:
             report = npu.check(path, self._target, self._timeout)
         if report.cpu_operators:
             raise UserError(f"{self._target} leaves operators to the CPU, which its estimate does not count: "
                             f"{'; '.join(report.left[:3])}")  # fmt: skip
-        return report.cycles if self.unit == "cycles" else report.milliseconds
+        found = report.cycles if self.unit == "cycles" else report.milliseconds
+        assert found is not None  # Vela says both
+        return found
 
 
 @contextlib.contextmanager
-def _written(blob):
+def _written(blob: bytes) -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "model.tflite"
         path.write_bytes(blob)

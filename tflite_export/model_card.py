@@ -8,6 +8,10 @@ import importlib.metadata
 import os
 import shlex
 import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tflite_export.verify import Verification
 
 _PACKAGES = ("tfqnas", "tensorflow", "keras", "ai-edge-litert")
 # Key of a record, what it is called, format.
@@ -25,7 +29,7 @@ _ACCURACIES = (
 )  # fmt: skip
 
 
-def versions():
+def versions() -> dict[str, str]:
     """`{package: version}` of what made a file."""
     found = {}
     for name in _PACKAGES:
@@ -36,13 +40,18 @@ def versions():
     return found
 
 
-def command():
+def command() -> str:
     """The command line of this process, as it can be repeated from a checkout."""
     program = os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
     return shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]])
 
 
-def model_card(record, result=None, data=None, made=None):
+def model_card(
+    record: Mapping[str, Any],
+    result: Verification | None = None,
+    data: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
+) -> str:
     """Markdown.
 
     Args:
@@ -60,18 +69,18 @@ def model_card(record, result=None, data=None, made=None):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _section(title, lines):
+def _section(title: str, lines: Iterable[str]) -> str:
     lines = [line for line in lines if line]
     return f"## {title}\n\n" + "\n".join(lines) if lines else ""
 
 
-def _what(record):
+def _what(record: Mapping[str, Any]) -> str:
     bits = record.get("bits")
     width = "" if bits is None else "of mixed bit widths" if bits == "mixed" else f"with {bits}-bit weights and inputs"
     return " ".join(["Integer network", *([width] if width else []), "(`.tflite`), made by tfqnas."])
 
 
-def _data(record, data):
+def _data(record: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:
     classes = record.get("class_names")
     named = ", ".join(map(str, classes[:20])) + (", ..." if len(classes) > 20 else "") if classes else ""
     return [
@@ -83,20 +92,20 @@ def _data(record, data):
     ]  # fmt: skip
 
 
-def _architecture(record):
+def _architecture(record: Mapping[str, Any]) -> list[str]:
     arch = record.get("arch")
     chosen = ", ".join(f"{name} {value}" for name, value in arch.items() if value is not None) if arch else ""
     return [f"- {record['arch_key']}" if record.get("arch_key") else "", f"- {chosen}" if chosen else ""]
 
 
-def _costs(record):
+def _costs(record: Mapping[str, Any]) -> list[str]:
     return [
         f"- {name.format(latency_device=record.get('latency_device'))}: {text.format(record[key])}"
         for key, name, text in _COSTS if record.get(key) is not None
     ]  # fmt: skip
 
 
-def _accuracies(record, result):
+def _accuracies(record: Mapping[str, Any], result: Verification | None) -> list[str]:
     known = {"float": record.get("float"), "keras": record.get("after")}
     known |= result.top1 if result is not None else {}
     rows = [f"| {name} | {known[key]:.2%} |" for key, name in _ACCURACIES if known.get(key) is not None]
@@ -106,7 +115,7 @@ def _accuracies(record, result):
     return [f"| top-1{of} | |", "|---|---|", *rows]
 
 
-def _check(result):
+def _check(result: Verification | None) -> str:
     if result is None:
         return "It was not: LiteRT has not run the file."
     if not result.exact:
@@ -122,7 +131,7 @@ def _check(result):
     )
 
 
-def _made(made):
+def _made(made: Mapping[str, Any] | None) -> list[str]:
     if not made:
         return []
     packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items())

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 from tflite_export import npu_vendors
 from tflite_export.runtime import tensor_types
@@ -51,21 +52,21 @@ class NpuReport:
     target: str
     npu_operators: int
     cpu_operators: int
-    left: tuple
+    left: tuple[str, ...]
     cycles: float | None = None
     milliseconds: float | None = None
     weight_kB: float | None = None
     encoded_kB: float | None = None
 
     @property
-    def advice(self):
+    def advice(self) -> str | None:
         """None, or what to do about operators on the CPU."""
         if any("Passthrough" in operator or "DEQUANTIZE" in operator.upper() for operator in self.left):
             return "float logits are made on the CPU: export with --output_type=int8"
         return None
 
 
-def check(path, target="ethos-u85-256", timeout=300):
+def check(path: str | pathlib.Path, target: str = "ethos-u85-256", timeout: float = 300) -> NpuReport:
     """Compiles a `.tflite` file for a target, in a process of its own: the compiler crashes on some files.
 
     Args:
@@ -104,7 +105,7 @@ def check(path, target="ethos-u85-256", timeout=300):
     return _report(path, target, done.stdout, row)
 
 
-def _refuse_files_that_crash_it(path):
+def _refuse_files_that_crash_it(path: pathlib.Path) -> None:
     blob = path.read_bytes()
     if blob[4:8] != b"TFL3":
         raise UserError(f"{path}: not a .tflite file")
@@ -117,13 +118,14 @@ def _refuse_files_that_crash_it(path):
                         "export with --storage=int8")  # fmt: skip
 
 
-def _report(path, target, printed, row):
+def _report(path: pathlib.Path, target: str, printed: str, row: Mapping[str, str]) -> NpuReport:
     counts = {kind: re.search(rf"^{kind} operators = (\d+)", printed, re.MULTILINE) for kind in ("CPU", "NPU")}
-    if None in counts.values():
+    on_npu, on_cpu = counts["NPU"], counts["CPU"]
+    if on_npu is None or on_cpu is None:
         raise UserError(f"{path}: the compiler for {target} does not say how many operators run on the CPU")
     return NpuReport(
         model=path.name, target=target,
-        npu_operators=int(counts["NPU"][1]), cpu_operators=int(counts["CPU"][1]),
+        npu_operators=int(on_npu[1]), cpu_operators=int(on_cpu[1]),
         left=tuple(re.findall(r"^\s*CPU: (.+)$", printed, re.MULTILINE)),
         cycles=float(row["cycles_total"]), milliseconds=1000 * float(row["inference_time"]),
         weight_kB=float(row["total_original_weights"]) / 1000,

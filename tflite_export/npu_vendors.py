@@ -25,7 +25,7 @@ aot_compile.aot_compile(path, output_dir=output, target=target.Target(target.Soc
 """
 
 
-def left_to_cpu(path, target, timeout=300):
+def left_to_cpu(path: str | pathlib.Path, target: str, timeout: float = 300) -> tuple[int, list[str]]:
     """Compiles a file, in a process of its own.
 
     Args:
@@ -61,13 +61,14 @@ def left_to_cpu(path, target, timeout=300):
         return len(operators(path.read_bytes())), remaining(compiled[0].read_bytes())
 
 
-def _has_libraries(package):
+def _has_libraries(package: str) -> bool:
     """Whether the vendor's libraries were fetched, too."""
-    places = importlib.util.find_spec(package).submodule_search_locations or ()
+    spec = importlib.util.find_spec(package)
+    places = (spec.submodule_search_locations if spec else None) or ()
     return any(next(pathlib.Path(place).rglob("*.so*"), None) is not None for place in places)
 
 
-def operators(blob):
+def operators(blob: bytes) -> list[str]:
     """Names of the operators of a `.tflite` file's first subgraph; of custom ones their own."""
     model = schema.ModelT.InitFromPackedBuf(blob, 0)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
@@ -75,6 +76,6 @@ def operators(blob):
     return [codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
 
 
-def remaining(blob):
+def remaining(blob: bytes) -> list[str]:
     """Names of the operators in a compiled file that no processor but the CPU runs."""
     return [name for name in operators(blob) if name != "DISPATCH_OP"]

@@ -5,6 +5,7 @@ Latency tables are made of measured pieces (`tools/latency_table.py`).
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from tflite_export.int_graph import IntGraph, IntOp, IntTensor
 from tflite_export.reference import margins
 
 
-def cut(graph, layers):
+def cut(graph: IntGraph, layers: Iterable[str]) -> list[IntGraph]:
     """The graph as pieces, each from one activation to another: IntGraphs that compute, one after another, the same.
 
     The product that brings a layer's 8-bit output to the few bits of a reader belongs to the reader's piece.
@@ -30,7 +31,7 @@ def cut(graph, layers):
     return [_between(graph, *ends) for ends in itertools.pairwise(edges)]
 
 
-def boundary(graph, layer):
+def boundary(graph: IntGraph, layer: str) -> str:
     """The name of a layer's tensor from which all other versions of it are made, such as those of fewer bits."""
     ops = [op for op in graph.ops if op.source == layer]
     while len(ops) > 1 and _is_requantization(graph, ops[-1]):
@@ -40,11 +41,11 @@ def boundary(graph, layer):
     return ops[-1].outputs[0]
 
 
-def _is_requantization(graph, op):
+def _is_requantization(graph: IntGraph, op: IntOp) -> bool:
     return op.kind == "mul" and bool(graph.constants(op))
 
 
-def _between(graph, first, last):
+def _between(graph: IntGraph, first: str, last: str) -> IntGraph:
     """The piece that makes the activation `last` of `first`."""
     wanted, ops = {last}, []
     for op in reversed(graph.ops):
@@ -59,7 +60,7 @@ def _between(graph, first, last):
     return IntGraph(tensors, tuple(reversed(ops)), first, last, graph.normalization)
 
 
-def resized(graph, size):
+def resized(graph: IntGraph, size: tuple[int, int]) -> IntGraph:
     """The graph for an input of another height and width: the same operations on activations of other shapes.
 
     Args:
@@ -71,7 +72,7 @@ def resized(graph, size):
     tensors = dict(graph.tensors)
     changed = dataclasses.replace(graph, tensors=tensors)
 
-    def reshape(name, shape):
+    def reshape(name: str, shape: Iterable[int]) -> None:
         tensors[name] = dataclasses.replace(tensors[name], shape=tuple(int(n) for n in shape))
 
     reshape(graph.input, (*size, *tensors[graph.input].shape[2:]))
@@ -84,7 +85,7 @@ def resized(graph, size):
     return changed
 
 
-def _window(graph, op, shape):
+def _window(graph: IntGraph, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape behind a convolution or a pool."""
     weights = graph.tensors[op.inputs[1]].shape if len(op.inputs) > 1 else None
     sizes = zip(shape[:2], weights[1:3] if weights else op.options["size"], op.options["strides"], strict=True)
@@ -92,16 +93,16 @@ def _window(graph, op, shape):
     return *spatial, graph.tensors[op.outputs[0]].shape[2]
 
 
-def _padded(_, op, shape):
+def _padded(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
     return *(n + sum(pair) for n, pair in zip(shape[:2], op.options["paddings"], strict=True)), shape[2]
 
 
-def _spread(_, op, shape):
+def _spread(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
     size = op.options["block_size"]
     return shape[0] * size, shape[1] * size, shape[2] // size**2
 
 
-def _alike(_, op, shape):
+def _alike(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
     """That of the first input; a gate or a constant that multiplies it is the second."""
     return shape
 
@@ -116,9 +117,9 @@ _SHAPES = {
 _OF_ONE_SIZE = ("mean", "resize_nearest", "resize_bilinear")
 
 
-def nothing():
+def nothing() -> IntGraph:
     """The smallest graph: one product of one integer. What it takes is what a call costs whatever it computes."""
-    one = np.float32([1])
+    one = np.array([1], np.float32)
     tensors = [
         IntTensor("x", (1, 1, 1), one), IntTensor("one", (1,), one, data=np.ones(1, np.int8)),
         IntTensor("y", (1, 1, 1), one),

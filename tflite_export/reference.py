@@ -5,12 +5,23 @@ Arithmetic of XNNPACK, LiteRT's default on CPUs: accumulators are int32, and req
 (`int_graph.mean_steps`). ARM64 rounds ties up: the exporter therefore leaves few (see `ties`).
 """
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import overload
+
 import numpy as np
 
-from tflite_export.int_graph import limits, mean_steps, ratios
+from tflite_export.int_graph import IntGraph, IntOp, IntTensor, limits, mean_steps, ratios
 
 
-def run(graph, pixels, batch_size=256, keep=()):
+@overload
+def run(graph: IntGraph, pixels: np.ndarray, batch_size: int = 256) -> np.ndarray: ...
+@overload
+def run(
+    graph: IntGraph, pixels: np.ndarray, batch_size: int = 256, *, keep: Collection[str]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]: ...
+def run(
+    graph: IntGraph, pixels: np.ndarray, batch_size: int = 256, keep: Collection[str] = ()
+) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
     """The integers that the graph computes.
 
     Args:
@@ -21,7 +32,8 @@ def run(graph, pixels, batch_size=256, keep=()):
     Returns:
         The output's integers (n, classes), and a dictionary of those of `keep` if there are any.
     """
-    outputs, kept = [], {name: [] for name in keep}
+    outputs: list[np.ndarray] = []
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in keep}
     for start in range(0, len(pixels), batch_size):
         values = _run_batch(graph, pixels[start : start + batch_size], set(keep))
         outputs.append(values[graph.output])
@@ -31,16 +43,16 @@ def run(graph, pixels, batch_size=256, keep=()):
     return (result, {name: np.concatenate(v) for name, v in kept.items()}) if keep else result
 
 
-def logits(graph, integers):
+def logits(graph: IntGraph, integers: np.ndarray) -> np.ndarray:
     """float32: what the integers of the graph's output stand for."""
     return dequantized(graph.tensors[graph.output], integers)
 
 
-def dequantized(tensor, integers):
+def dequantized(tensor: IntTensor, integers: np.ndarray) -> np.ndarray:
     return (integers.astype(np.float32) - tensor.zero_point) * tensor.scale[0]
 
 
-def _run_batch(graph, pixels, keep):
+def _run_batch(graph: IntGraph, pixels: np.ndarray, keep: Collection[str]) -> dict[str, np.ndarray]:
     last_use = {name: i for i, op in enumerate(graph.ops) for name in op.inputs}
     values = {graph.input: pixels}
     for i, op in enumerate(graph.ops):
@@ -51,7 +63,7 @@ def _run_batch(graph, pixels, keep):
     return values
 
 
-def requantized(graph, op, accumulator):
+def requantized(graph: IntGraph, op: IntOp, accumulator: np.ndarray) -> np.ndarray:
     """int32 accumulators to integers of the output of `op`."""
     tensor = graph.tensors[op.outputs[0]]
     steps = np.rint(accumulator.astype(np.float32) * ratios(graph, op))
@@ -60,14 +72,14 @@ def requantized(graph, op, accumulator):
     return (clipped.astype(np.int32) + tensor.zero_point).astype(tensor.dtype)
 
 
-def _centred(graph, name, values):
+def _centred(graph: IntGraph, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """int32, without its zero point, of an activation or a constant."""
     tensor = graph.tensors[name]
     data = values[name] if tensor.data is None else tensor.data
     return data.astype(np.int32) - tensor.zero_point
 
 
-def margins(size, kernel, stride, padding):
+def margins(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int, int]:
     """Pixels that `padding` adds before and after an axis, and the length of the result."""
     if padding == "valid":
         return 0, 0, (size - kernel) // stride + 1
@@ -76,14 +88,14 @@ def margins(size, kernel, stride, padding):
     return total // 2, total - total // 2, out
 
 
-def _padded(op, x, kernel, value=0):
+def _padded(op: IntOp, x: np.ndarray, kernel: Sequence[int], value: int = 0) -> tuple[np.ndarray, int, int]:
     (sh, sw), (kh, kw) = op.options["strides"], kernel
     top, bottom, height = margins(x.shape[1], kh, sh, op.options["padding"])
     left, right, width = margins(x.shape[2], kw, sw, op.options["padding"])
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value), height, width
 
 
-def _taps(op, x, kernel, value=0):
+def _taps(op: IntOp, x: np.ndarray, kernel: Sequence[int], value: int = 0) -> Iterator[np.ndarray]:
     """For each place in a window the values that it meets, (n, out height, out width, channels)."""
     (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, kernel, value)
     for i in range(kernel[0]):
@@ -91,7 +103,7 @@ def _taps(op, x, kernel, value=0):
             yield padded[:, i : i + (height - 1) * sh + 1 : sh, j : j + (width - 1) * sw + 1 : sw]
 
 
-def _conv_2d(graph, op, values):
+def _conv_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
     filters, kh, kw, channels = kernel.shape
     (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, (kh, kw))
@@ -103,77 +115,77 @@ def _conv_2d(graph, op, values):
     return requantized(graph, op, accumulator)
 
 
-def _depthwise_conv_2d(graph, op, values):
+def _depthwise_conv_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
     weights = kernel[0].reshape(-1, len(bias))
     accumulator = sum(tap * w for tap, w in zip(_taps(op, x, kernel.shape[1:3]), weights, strict=True)) + bias
     return requantized(graph, op, accumulator)
 
 
-def _fully_connected(graph, op, values):
+def _fully_connected(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     x, kernel, bias = (_centred(graph, name, values) for name in op.inputs)
     rows = x.reshape(len(x), -1).astype(np.float64)
     return requantized(graph, op, (rows @ kernel.T.astype(np.float64)).astype(np.int32) + bias)
 
 
-def _mul(graph, op, values):
+def _mul(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     x, y = (_centred(graph, name, values) for name in op.inputs)
     return requantized(graph, op, x * y)
 
 
-def _add(graph, op, values):
+def _add(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Both inputs and the output have one scale: a sum of integers, and nothing to round."""
     x, y = (_centred(graph, name, values) for name in op.inputs)
     return requantized(graph, op, x + y)
 
 
-def _mean(graph, op, values):
+def _mean(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     sums = values[op.inputs[0]].sum(axis=(1, 2), keepdims=True, dtype=np.int32)
     return np.clip(np.rint(mean_steps(graph, op, sums)), *limits(graph, op)).astype(np.int8)
 
 
-def _max_pool_2d(graph, op, values):
+def _max_pool_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     taps = _taps(op, values[op.inputs[0]], op.options["size"], value=-128)
     return np.maximum.reduce(list(taps))
 
 
-def _average_pool_2d(graph, op, values):
+def _average_pool_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Sums of the integers as they are, over the pixels that exist, rounded with halves away from zero."""
     x = values[op.inputs[0]].astype(np.int32)
     sums, counts = sum(_taps(op, x, op.options["size"])), sum(_taps(op, np.ones_like(x[:1]), op.options["size"]))
     return (np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)).astype(np.int8)
 
 
-def _pad(graph, op, values):
+def _pad(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     tensor = graph.tensors[op.inputs[0]]
     margins = ((0, 0), *op.options["paddings"], (0, 0))
     return np.pad(values[tensor.name], margins, constant_values=tensor.zero_point)
 
 
-def _reshape(graph, op, values):
+def _reshape(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     return values[op.inputs[0]].reshape(-1, *graph.tensors[op.outputs[0]].shape)
 
 
-def _depth_to_space(graph, op, values):
+def _depth_to_space(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     x, size = values[op.inputs[0]], op.options["block_size"]
     n, height, width, channels = x.shape
     blocks = x.reshape(n, height, width, size, size, channels // size**2)
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * size, width * size, -1)
 
 
-def _resize_nearest(graph, op, values):
+def _resize_nearest(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     x, (height, width, _) = values[op.inputs[0]], graph.tensors[op.outputs[0]].shape
     return x[:, _nearest(height, x.shape[1])][:, :, _nearest(width, x.shape[2])]
 
 
-def _nearest(size, source):
+def _nearest(size: int, source: int) -> np.ndarray:
     """Which pixel of `source` each of `size` takes, pixels counted at their centres."""
     scale = np.float32(source) / np.float32(size)
     places = np.floor((np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale).astype(int)
     return np.minimum(places, source - 1)
 
 
-def _resize_bilinear(graph, op, values):
+def _resize_bilinear(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """XNNPACK's integer kernel: shares in 1/2048 along each axis, rounded once, halves up."""
     x, (height, width, _) = values[op.inputs[0]].astype(np.int64), graph.tensors[op.outputs[0]].shape
     (top, bottom, down), (left, right, along) = _between(height, x.shape[1]), _between(width, x.shape[2])
@@ -182,7 +194,7 @@ def _resize_bilinear(graph, op, values):
     return ((sums + (1 << 21)) >> 22).astype(np.int8)
 
 
-def _between(size, source):
+def _between(size: int, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two pixels of `source` between which each of `size` lies, and how far on, in 1/2048; centres, float32."""
     scale = np.float32(source) / np.float32(size)
     offset = np.float32(0.5) * scale - np.float32(0.5)
@@ -191,7 +203,7 @@ def _between(size, source):
     return first, np.minimum(first + 1, source - 1), np.rint((places - first.astype(np.float32)) * 2048).astype(int)
 
 
-def _softmax(graph, op, values):
+def _softmax(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """LiteRT's kernel with a table: `exp` of the distance to the largest integer, all in float32."""
     x = values[op.inputs[0]].astype(np.int32)
     scale = graph.tensors[op.inputs[0]].scale[0]
@@ -203,23 +215,23 @@ def _softmax(graph, op, values):
     return np.clip(np.rint(probabilities).astype(np.int32) + y.zero_point, -128, 127).astype(np.int8)
 
 
-def _quantize(graph, op, values):
+def _quantize(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """uint8 to int8 of the same scale: a shift by 128."""
     x = _centred(graph, op.inputs[0], values)
     tensor = graph.tensors[op.outputs[0]]
     return (x + tensor.zero_point).astype(tensor.dtype)
 
 
-def _dequantize(graph, op, values):
+def _dequantize(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     return dequantized(graph.tensors[op.inputs[0]], values[op.inputs[0]])
 
 
-def _hard_swish(graph, op, values):
+def _hard_swish(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
     table = hard_swish_table(graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]])
     return table[values[op.inputs[0]].astype(np.int32) + 128]
 
 
-def hard_swish_table(x, y):
+def hard_swish_table(x: IntTensor, y: IntTensor) -> np.ndarray:
     """int8 (256,): the output of LiteRT's HARD_SWISH kernel for every input from -128 to 127.
 
     It computes in 16-bit fixed point and is no correctly rounded `x * relu6(x + 3) / 6`; a specification has to
@@ -247,7 +259,7 @@ def hard_swish_table(x, y):
     return np.clip(result, -128, 127).astype(np.int8)
 
 
-def _multiplier_16(real):
+def _multiplier_16(real: np.float64) -> tuple[int, int]:
     """`(multiplier, exponent)` with `real = multiplier / 2^15 * 2^exponent`, the multiplier an int16."""
     fraction, exponent = np.frexp(real)
     fixed = int(np.floor(fraction * 2**31 + 0.5))
@@ -256,11 +268,11 @@ def _multiplier_16(real):
     return min((fixed + (1 << 15)) >> 16, 2**15 - 1), int(exponent)
 
 
-def _saturated_16(x):
+def _saturated_16(x: np.ndarray) -> np.ndarray:
     return np.clip(x, -(2**15), 2**15 - 1)
 
 
-def _doubling_high_mul_16(a, b, rounding):
+def _doubling_high_mul_16(a: np.ndarray, b: np.ndarray | int, rounding: bool) -> np.ndarray:
     """`2 a b / 2^16`, to nearest or, without rounding, towards zero."""
     product = a * b
     if rounding:
@@ -268,7 +280,7 @@ def _doubling_high_mul_16(a, b, rounding):
     return _saturated_16(np.sign(product) * (np.abs(product) >> 15))
 
 
-def _rounding_divide(x, exponent):
+def _rounding_divide(x: np.ndarray, exponent: int) -> np.ndarray:
     """`x / 2^exponent`, to nearest, halves away from zero."""
     if exponent == 0:
         return x

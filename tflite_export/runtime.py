@@ -16,7 +16,7 @@ class Runtime:
             own optimised kernels; "reference", its own plain ones.
     """
 
-    def __init__(self, blob, threads=1, kernels="xnnpack"):
+    def __init__(self, blob: bytes, threads: int = 1, kernels: str = "xnnpack") -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         kind = getattr(OpResolverType, KERNELS[kernels])
@@ -27,20 +27,21 @@ class Runtime:
             )  # fmt: skip
         except (ValueError, RuntimeError, IndexError) as error:
             raise UserError(f"not a .tflite model that LiteRT can load ({error})") from None
-        self._batch, self._blob = None, blob
+        self._batch: int | None = None
+        self._blob = blob
 
     @property
-    def signature(self):
+    def signature(self) -> tuple[str, list[str], list[str]]:
         """`(key, names of inputs, names of outputs)`."""
         ((key, names),) = self._interpreter.get_signature_list().items()
         return key, names["inputs"], names["outputs"]
 
     @property
-    def metadata(self):
+    def metadata(self) -> dict[str, bytes]:
         """`{name: bytes}` of what is stored beside the model."""
         return metadata_of(self._blob)
 
-    def run(self, images, batch_size=64):
+    def run(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """The output for images of the input's type, (n, height, width, channels): an array (n, ...)."""
         images = np.asarray(images)
         expected = (tuple(self.input["shape"][1:]), np.dtype(self.input["dtype"]))
@@ -50,7 +51,7 @@ class Runtime:
             )
         return np.concatenate([self._run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
-    def _run(self, batch):
+    def _run(self, batch: np.ndarray) -> np.ndarray:
         interpreter = self._interpreter
         try:
             if self._batch != len(batch):
@@ -64,7 +65,7 @@ class Runtime:
         return interpreter.get_tensor(self.output["index"])
 
 
-def metadata_of(blob):
+def metadata_of(blob: bytes) -> dict[str, bytes]:
     """`{name: bytes}` of a `.tflite` file's metadata."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -72,7 +73,7 @@ def metadata_of(blob):
     return {m.name.decode(): bytes(bytearray(model.buffers[m.buffer].data)) for m in model.metadata or ()}
 
 
-def tensor_types(blob):
+def tensor_types(blob: bytes) -> set[str]:
     """The types of a `.tflite` file's tensors, a set such as {"int8", "int4"}.
 
     Raises:

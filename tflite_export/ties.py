@@ -15,7 +15,7 @@ import dataclasses
 
 import numpy as np
 
-from tflite_export.int_graph import limits, mean_steps, ratios
+from tflite_export.int_graph import IntGraph, IntOp, limits, mean_steps, ratios
 
 _ROUNDED = ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean")
 # A move is a spacing of float32, at most 1.2e-7 of the scale, so all of them are at most 3e-4. The largest MobileNetV3
@@ -23,7 +23,7 @@ _ROUNDED = ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean")
 _TRIES = 2400
 
 
-def has_ties(graph, op, among=None):
+def has_ties(graph: IntGraph, op: IntOp, among: np.ndarray | None = None) -> np.ndarray:
     """bool (1,) or (channels,): whether an accumulator exists that `op` requantizes to a half.
 
     `among`: bool (channels,), of which channels to find out; False for the others.
@@ -41,14 +41,14 @@ def has_ties(graph, op, among=None):
     return found
 
 
-def _halves(graph, op):
+def _halves(graph: IntGraph, op: IntOp) -> tuple[int, int]:
     """The halves between the lowest and the highest step of the output."""
     low, high = limits(graph, op)
     zero = graph.tensors[op.outputs[0]].zero_point
     return low - zero, high - zero
 
 
-def _ties(ratio, low, high):
+def _ties(ratio: np.ndarray, low: int, high: int) -> np.ndarray:
     ratio = np.asarray(ratio, np.float32)[:, np.newaxis, np.newaxis]
     half = np.arange(low - 1, high + 1, dtype=np.float64) + 0.5
     nearest = np.rint(half[:, np.newaxis] / ratio.astype(np.float64))
@@ -58,13 +58,13 @@ def _ties(ratio, low, high):
     return (products == half.astype(np.float32)[:, np.newaxis]).any(axis=(1, 2))
 
 
-def remaining(graph):
+def remaining(graph: IntGraph) -> dict[str, int]:
     """`{layer: how many of its channels have an accumulator that ties}`, of those that have any."""
     counts = {op.source: int(has_ties(graph, op).sum()) for op in graph.ops if op.kind in _ROUNDED}
     return {layer: count for layer, count in counts.items() if count}
 
 
-def without(graph):
+def without(graph: IntGraph) -> IntGraph:
     """The graph with fewer ties: scales of constants and gates move by at most 3e-4 of themselves, most by 1e-7."""
     tensors = dict(graph.tensors)
     moved = dataclasses.replace(graph, tensors=tensors)
@@ -75,6 +75,7 @@ def without(graph):
     for op in movable:
         for name in (*op.inputs, *op.outputs):
             around[name].append(op)
+    pending: dict[int, tuple[IntOp, np.ndarray | None]]
     pending = {id(op): (op, None) for op in movable}  # with the channels that are in doubt, None: all
     for _ in range(_TRIES):
         tied = [(op, ties) for op, among in pending.values() if (ties := has_ties(moved, op, among)).any()]
@@ -90,6 +91,6 @@ def without(graph):
     return moved
 
 
-def _movable(op):
+def _movable(op: IntOp) -> str:
     """The name of the tensor whose scale may move: weights, a constant, a gate; of a mean its output."""
     return op.outputs[0] if op.kind == "mean" else op.inputs[1]

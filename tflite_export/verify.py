@@ -1,11 +1,13 @@
 """A Keras model, its IntGraph on numpy, and its file in LiteRT, against each other on real images."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from tflite_export import reference
-from tflite_export.int_graph import is_packed, pixels_of
+from tflite_export.int_graph import IntGraph, is_packed, pixels_of
 from tflite_export.runtime import KERNELS, Runtime
 
 
@@ -28,18 +30,18 @@ class Verification:
     identical: float
     largest_difference: float
     same_class: float
-    top1: dict
-    compared_top1: dict = dataclasses.field(default_factory=dict)
+    top1: dict[str, float]
+    compared_top1: dict[str, float] = dataclasses.field(default_factory=dict)
     exact: bool = True
 
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """JSON-able, for the metadata of the file: top-1 of each, and of how many images."""
-        found = {**self.top1, "images": self.images}
+        found: dict[str, Any] = {**self.top1, "images": self.images}
         if self.compared < self.images:
             found["compared"] = {**self.compared_top1, "images": self.compared}
         return found
 
-    def problem(self, max_accuracy_drop=0.5):
+    def problem(self, max_accuracy_drop: float = 0.5) -> str | None:
         """None, or why the file is not what was evaluated; the drop in percentage points."""
         if self.exact and self.identical < 1:
             return (
@@ -55,7 +57,7 @@ class Verification:
             )
         return None
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{self.compared} images: reference and LiteRT identical in {self.identical:.2%} of them, largest "
             f"difference {self.largest_difference:g} steps",
@@ -66,7 +68,17 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(model, graph, blob, images, labels=None, threads=1, limit=None, batch_size=64, update=None):
+def verify(
+    model: Callable[..., Any],
+    graph: IntGraph,
+    blob: bytes,
+    images: np.ndarray | Iterable[np.ndarray],
+    labels: np.ndarray | None = None,
+    threads: int = 1,
+    limit: int | None = None,
+    batch_size: int = 64,
+    update: Callable[[int], object] | None = None,
+) -> Verification:
     """Compares model, reference and LiteRT.
 
     Args:
@@ -83,26 +95,29 @@ def verify(model, graph, blob, images, labels=None, threads=1, limit=None, batch
     runtime = Runtime(blob, threads)
     step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)
     chosen = _chosen(len(labels), limit) if labels is not None and limit is not None else None
-    differences, classes, compared, count = [], {"keras": [], "reference": [], "litert": []}, [], 0
+    steps: list[np.ndarray] = []
+    chosen_classes: dict[str, list[np.ndarray]] = {"keras": [], "reference": [], "litert": []}
+    looked_at: list[np.ndarray] = []
+    count = 0
     for batch in [images] if isinstance(images, np.ndarray) else images:
         for start in range(0, len(batch), batch_size):
             part = batch[start : start + batch_size]
             pixels = pixels_of(graph, part)
             integers = runtime.run(pixels)
-            classes["litert"].append(integers.argmax(axis=-1))
+            chosen_classes["litert"].append(integers.argmax(axis=-1))
             places = np.arange(count, count + len(part))
             some = places < (np.inf if limit is None else limit) if chosen is None else chosen[places]
             if some.any():
                 expected = reference.run(graph, pixels[some])
-                differences.append(np.abs(expected.astype(np.float64) - integers[some]).max(axis=-1) / step)
-                classes["reference"].append(expected.argmax(axis=-1))
-                classes["keras"].append(np.asarray(model(part[some], training=False)).argmax(axis=-1))
-            compared.append(some)
+                steps.append(np.abs(expected.astype(np.float64) - integers[some]).max(axis=-1) / step)
+                chosen_classes["reference"].append(expected.argmax(axis=-1))
+                chosen_classes["keras"].append(np.asarray(model(part[some], training=False)).argmax(axis=-1))
+            looked_at.append(some)
             count += len(part)
             if update is not None:
                 update(count)
-    differences, compared = np.concatenate(differences), np.concatenate(compared)
-    classes = {name: np.concatenate(values) for name, values in classes.items()}
+    differences, compared = np.concatenate(steps), np.concatenate(looked_at)
+    classes = {name: np.concatenate(values) for name, values in chosen_classes.items()}
     alike = {**classes, "litert": classes["litert"][compared]}
     top1, compared_top1 = {}, {}
     if labels is not None:
@@ -114,7 +129,7 @@ def verify(model, graph, blob, images, labels=None, threads=1, limit=None, batch
     )  # fmt: skip
 
 
-def _chosen(count, limit):
+def _chosen(count: int, limit: int) -> np.ndarray:
     """bool (count,): which images are compared, `limit` of them."""
     found = np.zeros(count, bool)
     found[np.random.default_rng(0).permutation(count)[:limit]] = True
@@ -131,14 +146,16 @@ class Agreement:
     largest_difference: float
     same_class: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.kernels} kernels, {self.images} images: {self.identical:.2%} identical, largest difference "
             f"{self.largest_difference:g} steps, the same class in {self.same_class:.2%}"
         )
 
 
-def agreements(graph, blob, pixels, threads=1, update=None):
+def agreements(
+    graph: IntGraph, blob: bytes, pixels: np.ndarray, threads: int = 1, update: Callable[[float], object] | None = None
+) -> list[Agreement]:
     """Measured and not promised: an `Agreement` for each of LiteRT's kernels on CPUs.
 
     Args:
@@ -158,5 +175,7 @@ def agreements(graph, blob, pixels, threads=1, update=None):
     return found
 
 
-def _last_scale(graph):
-    return graph.tensors[graph.producer(graph.output).inputs[0]].scale[0]
+def _last_scale(graph: IntGraph) -> np.float32:
+    last = graph.producer(graph.output)
+    assert last is not None
+    return graph.tensors[last.inputs[0]].scale[0]

@@ -1,11 +1,13 @@
 """A super-resolution model, its IntGraph on numpy and its file in LiteRT, against each other on real images."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from tflite_export import reference
-from tflite_export.int_graph import is_packed, pixels_of
+from tflite_export.int_graph import IntGraph, is_packed, pixels_of
 from tflite_export.runtime import Runtime
 
 
@@ -23,10 +25,10 @@ class ImageVerification:
     images: int
     identical: float
     largest_difference: int
-    quality: dict
+    quality: dict[str, float]
     exact: bool = True
 
-    def problem(self, max_drop):
+    def problem(self, max_drop: float) -> str | None:
         """None, or why the file is not what was evaluated; the drop in units of the quality."""
         if self.exact and self.identical < 1:
             return (
@@ -41,7 +43,7 @@ class ImageVerification:
             )
         return None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.images} images: reference and LiteRT identical in {self.identical:.2%} of them, largest difference "
             f"{self.largest_difference} steps\nPSNR: "
@@ -49,7 +51,15 @@ class ImageVerification:
         )
 
 
-def verify_images(model, graph, blob, images, targets, quality, update=None):
+def verify_images(
+    model: Callable[..., Any],
+    graph: IntGraph,
+    blob: bytes,
+    images: np.ndarray,
+    targets: np.ndarray | Sequence[np.ndarray],
+    quality: Callable[[np.ndarray, np.ndarray], float],
+    update: Callable[[int], object] | None = None,
+) -> ImageVerification:
     """Compares model, reference and LiteRT.
 
     Args:
@@ -63,7 +73,8 @@ def verify_images(model, graph, blob, images, targets, quality, update=None):
         `ImageVerification`.
     """
     runtime, output = Runtime(blob), graph.tensors[graph.output]
-    differences, found = [], {"keras": [], "litert": []}
+    differences: list[int] = []
+    found: dict[str, list[float]] = {"keras": [], "litert": []}
     for number, (image, target) in enumerate(zip(images, targets, strict=True)):
         pixels = pixels_of(graph, image[np.newaxis])
         integers = runtime.run(pixels)
@@ -80,6 +91,6 @@ def verify_images(model, graph, blob, images, targets, quality, update=None):
     return ImageVerification(len(differences), same, max(differences), means, not is_packed(graph))
 
 
-def _pixels(x, normalization):
+def _pixels(x: np.ndarray, normalization: tuple[float, float]) -> np.ndarray:
     mean, divisor = normalization
     return np.clip(np.rint(x * divisor + mean), 0, 255).astype(np.uint8)

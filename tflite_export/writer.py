@@ -1,13 +1,14 @@
 """An IntGraph as the bytes of a `.tflite` file."""
 
 import json
+from collections.abc import Sequence
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import metadata
-from tflite_export.int_graph import IntTensor
+from tflite_export.int_graph import IntGraph, IntOp, IntTensor
 
 METADATA = "tfqnas"
 SIGNATURE = "serving_default"
@@ -49,24 +50,25 @@ _OPERATORS = {
 }
 
 
-def write(graph):
+def write(graph: IntGraph) -> bytes:
     """The bytes of the `.tflite` file of an `IntGraph`."""
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(_model(graph).Pack(builder), b"TFL3")
     return metadata.with_labels(bytes(builder.Output()), graph.metadata.get("class_names"))
 
 
-def _model(graph):
+def _model(graph: IntGraph) -> schema.ModelT:
     buffers = [schema.BufferT()]  # the first one is empty: that of tensors without data
-    index, tensors = {}, []
+    index: dict[str, int] = {}
+    tensors: list[schema.TensorT] = []
 
-    def buffer(data):
+    def buffer(data: bytes) -> int:
         buffers.append(schema.BufferT(data=np.frombuffer(data, np.uint8)))
         return len(buffers) - 1
 
-    def add(tensor):
+    def add(tensor: IntTensor) -> None:
         index[tensor.name] = len(tensors)
-        tensors.append(_tensor(tensor, 0 if tensor.data is None else buffer(_bytes(tensor))))
+        tensors.append(_tensor(tensor, 0 if tensor.data is None else buffer(_bytes(tensor.data, tensor.dtype))))
 
     for tensor in graph.tensors.values():
         add(tensor)
@@ -87,26 +89,26 @@ def _model(graph):
         outputs=[schema.TensorMapT(name="logits", tensorIndex=index[graph.output])],
         signatureKey=SIGNATURE,
     )
-    entries = {METADATA: json.dumps(graph.metadata).encode(), metadata.STANDARD: metadata.standard_metadata(graph)}
-    entries = [schema.MetadataT(name=name, buffer=buffer(data)) for name, data in entries.items()]
+    texts = {METADATA: json.dumps(graph.metadata).encode(), metadata.STANDARD: metadata.standard_metadata(graph)}
+    entries = [schema.MetadataT(name=name, buffer=buffer(data)) for name, data in texts.items()]
     return schema.ModelT(
         version=3, operatorCodes=[_operator_code(*code) for code in codes], subgraphs=[subgraph],
         description="tfqnas", buffers=buffers, metadata=entries, signatureDefs=[signature],
     )  # fmt: skip
 
 
-def _bytes(tensor):
+def _bytes(data: np.ndarray, dtype: str) -> bytes:
     """A constant as the file holds it: of packed types several integers a byte, the first one lowest."""
-    width = {"int4": 4, "int2": 2}.get(tensor.dtype)
+    width = {"int4": 4, "int2": 2}.get(dtype)
     if width is None:
-        return tensor.data.tobytes()
-    values = np.zeros(-(-tensor.data.size * width // 8) * 8 // width, np.uint8)
-    values[: tensor.data.size] = tensor.data.ravel().astype(np.int8).view(np.uint8) & (2**width - 1)
+        return data.tobytes()
+    values = np.zeros(-(-data.size * width // 8) * 8 // width, np.uint8)
+    values[: data.size] = data.ravel().astype(np.int8).view(np.uint8) & (2**width - 1)
     shifts = np.arange(0, 8, width, dtype=np.uint8)
     return np.bitwise_or.reduce(values.reshape(-1, len(shifts)) << shifts, axis=1).astype(np.uint8).tobytes()
 
 
-def _argument(graph, op):
+def _argument(graph: IntGraph, op: IntOp) -> IntTensor | None:
     """The tensor of whole numbers that an operation takes besides, or None."""
     shape = graph.tensors[op.outputs[0]].shape
     numbers = {
@@ -122,7 +124,7 @@ def _argument(graph, op):
     return IntTensor(f"{op.outputs[0]}/{op.kind}", data.shape, np.zeros(0, np.float32), dtype="int32", data=data)
 
 
-def _tensor(tensor, buffer):
+def _tensor(tensor: IntTensor, buffer: int) -> schema.TensorT:
     shape = list(tensor.shape) if tensor.data is not None else [1, *tensor.shape]
     quantization = None
     if len(tensor.scale):
@@ -137,18 +139,18 @@ def _tensor(tensor, buffer):
     )  # fmt: skip
 
 
-def _code(graph, op):
+def _code(graph: IntGraph, op: IntOp) -> tuple[str, int]:
     """`(kind, version)`."""
     packed = any(tensor.dtype in ("int4", "int2") for tensor in graph.constants(op))
     return op.kind, _PACKED_VERSIONS[op.kind] if packed else _OPERATORS[op.kind][1]
 
 
-def _operator_code(kind, version):
+def _operator_code(kind: str, version: int) -> schema.OperatorCodeT:
     code = _OPERATORS[kind][0]
     return schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version)
 
 
-def _operator(op, code, inputs, outputs):
+def _operator(op: IntOp, code: int, inputs: Sequence[int], outputs: Sequence[int]) -> schema.OperatorT:
     name = _OPERATORS[op.kind][2]
     options = getattr(schema, f"{name}T")()
     activation = _ACTIVATIONS[op.options.get("activation", "none")]

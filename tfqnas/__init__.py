@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from typing import Any
 
 # TensorFlow reads this when it is imported and leaves oneDNN off on many CPUs, where it makes the smallest
 # MobileNetV3 subnet 1.5 times and its depthwise convolutions up to four times faster.
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"tfqnas.{_PUBLIC[name]}"), name)
     if name in (
@@ -37,5 +38,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'tfqnas' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

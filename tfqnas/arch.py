@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
+from typing import Any, Self
 
 # So that `Arch.key` can be a file name on every system.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -40,7 +42,7 @@ class Arch:
     expands: tuple[float, ...]
     bits: tuple[tuple[int, int], ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.space, str) or not NAME.fullmatch(self.space):
             raise ValueError(f"space: expected letters, digits, '_', '.' and '-', received {self.space!r}")
         object.__setattr__(self, "resolution", _whole("resolution", _number("resolution", self.resolution)))
@@ -63,7 +65,7 @@ class Arch:
         if self.bits is not None:
             object.__setattr__(self, "bits", _bit_pairs(self.bits))
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The architecture as one line of JSON; equal architectures give equal text. No bits: no such field."""
         fields = dataclasses.asdict(self)
         if self.bits is None:
@@ -71,7 +73,7 @@ class Arch:
         return json.dumps(fields)
 
     @classmethod
-    def from_json(cls, source):
+    def from_json(cls, source: str | bytes | dict[str, Any]) -> Self:
         """The architecture that `to_json` wrote.
 
         Args:
@@ -83,7 +85,7 @@ class Arch:
         return cls(**fields_from_json(cls, source, "architecture"))
 
     @property
-    def key(self):
+    def key(self) -> str:
         """Short and readable, usable as a file name; different for different architectures.
 
         Such as "tiny-r24-d2.1.1-k3.5.3.3-e3.4.6.3" (resolution, depths, kernels, expand ratios). The "." of
@@ -98,14 +100,14 @@ class Arch:
         )
         return "-".join((self.space, f"r{self.resolution}", *lists, *self._bits_key()))
 
-    def _bits_key(self):
+    def _bits_key(self) -> Iterator[str]:
         columns = zip(*self.bits, strict=True) if self.bits else ()
         for letter, widths in zip("wa", columns, strict=False):
             text = "".join("f" if width == FLOAT_BITS else str(width) for width in widths)
             yield letter + (text[0] if len(set(text)) == 1 else text)
 
 
-def fields_from_json(cls, source, where):
+def fields_from_json(cls: type, source: str | bytes | dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of dataclass `cls` from JSON text or a dict; fields with a default may be missing.
 
     Raises:
@@ -132,7 +134,7 @@ def fields_from_json(cls, source, where):
     return source
 
 
-def _number(field, value):
+def _number(field: str, value: Any) -> float:
     """`value` as a Python number, whole ones as int: then 3, 3.0 and numpy's 3 are written alike."""
     if type(value) is not int:
         value = value.item() if hasattr(value, "item") else value
@@ -143,7 +145,7 @@ def _number(field, value):
     return value
 
 
-def _bit_pairs(pairs):
+def _bit_pairs(pairs: Any) -> tuple[tuple[float, ...], ...]:
     """`pairs` as a tuple of pairs of ints."""
     expected = f"bits: expected None or pairs (weights, inputs) of bit widths from 2 to 8 or {FLOAT_BITS}"
     if isinstance(pairs, str) or not hasattr(pairs, "__iter__"):
@@ -160,7 +162,7 @@ def _bit_pairs(pairs):
     return tuple(found)
 
 
-def _whole(field, value):
+def _whole(field: str, value: float) -> int:
     if not isinstance(value, int):
         raise ValueError(f"{field}: expected a whole number, received {value!r}")
     return value

@@ -2,22 +2,32 @@
 
 import collections
 import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from tfqnas import sites as graph
 from tfqnas.errors import UnsupportedModelError
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
-from tfqnas.quantizers import Calibrated, MinMax, clone, initializing
+from tfqnas.quantizers import Calibrated, MinMax, Quantizer, clone, initializing
+from tfqnas.sites import Site
 
-_QUANTIZED = {
+_QUANTIZED: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     keras.layers.Conv2D: QuantConv2D,
     keras.layers.DepthwiseConv2D: QuantDepthwiseConv2D,
     keras.layers.Dense: QuantDense,
 }
 
 
-def quantize(model, weights=None, inputs=None, skip=(), end_bits=8, integer_aware=False):
+def quantize(
+    model: keras.Model,
+    weights: Quantizer | None = None,
+    inputs: Quantizer | None = None,
+    skip: str | Iterable[str] = (),
+    end_bits: int | None = 8,
+    integer_aware: bool = False,
+) -> keras.Model:
     """A functional or Sequential Keras model with quantized layers in the place of its own, weights kept.
 
     The result is a functional model that trains by `compile` and `fit`, saves to `.keras` and can be exported. Before
@@ -58,7 +68,12 @@ def quantize(model, weights=None, inputs=None, skip=(), end_bits=8, integer_awar
     return _integer_aware(model) if integer_aware else model
 
 
-def rebuilt(model, replace=None, call=None, input_shape=None):
+def rebuilt(
+    model: keras.Model,
+    replace: Callable[[Any], Any] | None = None,
+    call: Callable[..., Any] | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+) -> keras.Model:
     """A functional copy of a model, with the values of its weights.
 
     Args:
@@ -71,14 +86,14 @@ def rebuilt(model, replace=None, call=None, input_shape=None):
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     replaced = {}
 
-    def clone_layer(layer):
+    def clone_layer(layer: Any) -> Any:
         copy = replace(layer) if replace else None
         copy = copy or _copy(layer)
         if isinstance(copy, keras.layers.Layer):
             replaced[id(layer)] = layer, copy
         return copy
 
-    def call_layer(layer, *args, **kwargs):
+    def call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return call(layer, *args, **kwargs) if call else layer(*args, **kwargs)
 
     given = {}
@@ -93,7 +108,7 @@ def rebuilt(model, replace=None, call=None, input_shape=None):
     return copy
 
 
-def _copy(layer):
+def _copy(layer: Any) -> keras.layers.Layer:
     try:
         return type(layer).from_config(layer.get_config())
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -109,7 +124,7 @@ _OF_TWO = {"Add": keras.layers.Add, "Multiply": keras.layers.Multiply}
 _PASSED = object()  # stands for an operation that the layer behind it computes
 
 
-def as_layers(model):
+def as_layers(model: keras.Model) -> keras.Model:
     """The model, or where it has operations on tensors, a copy with layers in their places.
 
     Sums and products of two tensors, relu, relu6, h-swish, the hard sigmoid, also as `relu6(x + 3) / 6`, and softmax.
@@ -129,7 +144,7 @@ def as_layers(model):
         if id(node.operation) not in twins:
             twins[id(node.operation)] = _layer_of(node)
 
-    def call(layer, *args, **kwargs):
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, keras.KerasTensor)]
         if layer is _PASSED:
             return tensors[0]
@@ -141,7 +156,7 @@ def as_layers(model):
     return rebuilt(model, lambda layer: twins.get(id(layer)), call)
 
 
-def _layer_of(node):
+def _layer_of(node: Any) -> keras.layers.Layer:
     """The layer that computes what an operation does."""
     operation, kind = node.operation, type(node.operation).__name__
     shapes = [tuple(t.shape[1:]) for t in node.input_tensors]
@@ -159,7 +174,7 @@ def _layer_of(node):
     raise graph.unsupported(operation, f"an operation, expected layers or one of {known}")
 
 
-def _hard_sigmoids(model, nodes):
+def _hard_sigmoids(model: keras.Model, nodes: Sequence[Any]) -> dict[int, object]:
     """`{id of an operation or layer: what stands in its place}` where `relu6(x + 3) * (1 / 6)` is written out."""
     by_output = {id(t): node for node in nodes for t in node.output_tensors}
     uses = collections.Counter(id(t) for node in nodes for t in node.input_tensors)
@@ -169,9 +184,9 @@ def _hard_sigmoids(model, nodes):
     for last in nodes:
         middle = by_output.get(id(last.input_tensors[0])) if last.input_tensors else None
         first = by_output.get(id(middle.input_tensors[0])) if middle and middle.input_tensors else None
-        chain = (first, middle, last)
-        if None in chain or not _is_relu6(middle.operation):
+        if first is None or middle is None or not _is_relu6(middle.operation):
             continue
+        chain = (first, middle, last)
         alone = all(uses[id(node.output_tensors[0])] == 1 for node in chain[:2])
         alone &= all(calls[id(node.operation)] == 1 for node in chain)
         scaled = _with_constant(last, "Multiply", 1 / 6) or _with_constant(last, "TrueDivide", 6.0)
@@ -181,14 +196,14 @@ def _hard_sigmoids(model, nodes):
     return twins
 
 
-def _is_relu6(operation):
+def _is_relu6(operation: keras.Operation) -> bool:
     if isinstance(operation, keras.layers.Activation):
         return operation.activation is keras.activations.relu6
     settings = [getattr(operation, name, None) for name in ("max_value", "negative_slope", "threshold")]
     return type(operation).__name__ == "Relu6" or (type(operation).__name__ == "ReLU" and settings == [6.0, 0.0, 0.0])
 
 
-def _with_constant(node, kind, number):
+def _with_constant(node: Any, kind: str, number: float) -> bool:
     """Whether a node is an operation of this kind on one tensor and this number, a division by it."""
     values = (*node.arguments.args, *node.arguments.kwargs.values())
     numbers = [x for x in values if isinstance(x, int | float)]
@@ -197,19 +212,19 @@ def _with_constant(node, kind, number):
     return abs(numbers[0] - number) < 1e-6 and (kind != "TrueDivide" or values[-1] is numbers[0])
 
 
-def _with_separate_activations(model):
+def _with_separate_activations(model: keras.Model) -> keras.Model:
     """A copy in which h-swish and softmax are layers of their own."""
     apart = {}
 
-    def replace(layer):
-        name = getattr(getattr(layer, "activation", None), "__name__", None)
-        if type(layer) not in graph.CONVOLUTIONS or graph.ACTIVATIONS.get(name) not in graph.SEPARATE:
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer | None:
+        name = getattr(getattr(layer, "activation", None), "__name__", "")
+        if type(layer) not in graph.CONVOLUTIONS or graph.ACTIVATIONS.get(name, "") not in graph.SEPARATE:
             return None
         copy = type(layer).from_config({**layer.get_config(), "activation": "linear"})
         apart[id(copy)] = keras.layers.Activation(layer.activation, name=f"{layer.name}_activation")
         return copy
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
         y = layer(*args, **kwargs)
         return apart[id(layer)](y) if id(layer) in apart else y
 
@@ -222,7 +237,9 @@ def _with_separate_activations(model):
     return rebuilt(model, replace, call)
 
 
-def _with_quantizers(model, weights, inputs, skip, end_bits):
+def _with_quantizers(
+    model: keras.Model, weights: Quantizer | None, inputs: Quantizer | None, skip: Iterable[str], end_bits: int | None
+) -> keras.Model:
     sites = graph.sites_of(model)
     chosen = {site.layer.name: site for site in sites if type(site.layer) in _QUANTIZED}
     if unknown := sorted(set(skip) - set(chosen)):
@@ -231,12 +248,14 @@ def _with_quantizers(model, weights, inputs, skip, end_bits):
     first, last = _ends(sites)
     weights, inputs = clone(weights), clone(inputs)
 
-    def with_bits(prototype, site):
-        at_end = end_bits is not None and (site in first or site in last)
-        return prototype.with_bits(end_bits) if prototype and at_end else prototype
+    def with_bits(prototype: Quantizer, site: Site) -> Quantizer:
+        if end_bits is None or not (site in first or site in last):
+            return prototype
+        return prototype.with_bits(end_bits)
 
     # Which tensors several layers read with the same bits; each is quantized once, before the first of them.
-    prototypes, readers = {}, {}
+    prototypes: dict[str, Quantizer] = {}
+    readers: dict[tuple[int, int], list[str]] = {}
     for name, site in chosen.items():
         if inputs is not None and site not in first:
             prototypes[name] = with_bits(inputs, site)
@@ -244,16 +263,16 @@ def _with_quantizers(model, weights, inputs, skip, end_bits):
     shared = {name: names for names in readers.values() if len(names) > 1 for name in names}
     quantized = {}
 
-    def replace(layer):
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         if layer.name not in chosen:
             return None
         cls, own = _QUANTIZED[type(layer)], None if layer.name in shared else prototypes.get(layer.name)
-        kernel = with_bits(weights, chosen[layer.name])
+        kernel = None if weights is None else with_bits(weights, chosen[layer.name])
         if kernel is not None:
             kernel = kernel.along(2 if cls is QuantDepthwiseConv2D else -1)  # where it has a scale for each channel
         return cls.from_config({**layer.get_config(), "weight_quantizer": kernel, "input_quantizer": own})
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
         if layer.name in shared:
             readers = tuple(shared[layer.name])
             if readers not in quantized:
@@ -270,12 +289,13 @@ def _with_quantizers(model, weights, inputs, skip, end_bits):
     return model
 
 
-def _ends(sites):
+def _ends(sites: list[Site]) -> tuple[list[Site], list[Site]]:
     """Lists: convolutions and dense layers with none of their kind before them, and with none behind them."""
     kinds = tuple(graph.CONVOLUTIONS)
 
-    def with_none(sites, neighbours):
-        met, found = {}, []  # id(site) -> whether one lies on a way to it
+    def with_none(sites: list[Site], neighbours: Callable[[Site], list[Site]]) -> list[Site]:
+        met: dict[int, bool] = {}  # id(site) -> whether one lies on a way to it
+        found = []
         for site in sites:
             before = any(met[id(n)] for n in neighbours(site))
             met[id(site)] = before or type(site.layer) in kinds
@@ -286,13 +306,15 @@ def _ends(sites):
     return with_none(sites, lambda s: s.inputs), with_none(sites[::-1], lambda s: s.readers)
 
 
-def _integer_aware(model):
+def _integer_aware(model: keras.Model) -> keras.Model:
     sites = graph.sites_of(model)
     streams = graph.streams_of(sites)
     output = sites[-1]
-    behind, between, shared = {}, {}, {}  # id of a Keras tensor -> the layer behind it; (tensor, add) -> in between
+    behind: dict[int, Quantize] = {}  # id of a Keras tensor -> the layer behind it
+    between: dict[tuple[int, str], Quantize] = {}  # (tensor, add) -> the layer in between
+    shared: dict[int, Quantize] = {}
 
-    def stored(name, **settings):
+    def stored(name: str, **settings: Any) -> Quantize:
         return Quantize(Calibrated(bits=8, **settings), name=f"{name}_stored")
 
     for site in sites:
@@ -323,7 +345,7 @@ def _integer_aware(model):
     return _inserted(model, behind, between, _with_8_bit_weights)
 
 
-def _with_8_bit_weights(layer):
+def _with_8_bit_weights(layer: keras.layers.Layer) -> keras.layers.Layer | None:
     cls = _QUANTIZED.get(type(layer), type(layer))
     if cls not in _QUANTIZED.values() or getattr(layer, "weight_quantizer", None) is not None:
         return None
@@ -331,16 +353,22 @@ def _with_8_bit_weights(layer):
     return cls.from_config({**layer.get_config(), "weight_quantizer": MinMax(bits=8, axis=axis)})
 
 
-def _inserted(model, behind, between, replace):
+def _inserted(
+    model: keras.Model,
+    behind: Mapping[int, keras.layers.Layer],
+    between: Mapping[tuple[int, str], keras.layers.Layer],
+    replace: Callable[[keras.layers.Layer], keras.layers.Layer | None],
+) -> keras.Model:
     """A copy of a model with layers behind some tensors and between some tensors and their readers.
 
     Calls come in the order of `nodes_of` the copy's original, so that the n-th call of a layer is its n-th node.
     """
-    outputs, counts = {}, {}
+    outputs: dict[str, list[Any]] = {}
+    counts: dict[str, Iterator[int]] = {}
     for node in graph.nodes_of(model):
         outputs.setdefault(node.operation.name, []).append(node)
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
         count = counts.setdefault(layer.name, itertools.count())
         node = outputs[layer.name][next(count)]
         tensors = args[0] if isinstance(args[0], list | tuple) else [args[0]]

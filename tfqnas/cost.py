@@ -1,17 +1,27 @@
 """What an architecture costs: MACs, effective FLOPs, BitOPs, parameters and bytes of weights."""
 
+from __future__ import annotations
+
 import functools
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from tfqnas.arch import FLOAT_BITS
 
+if TYPE_CHECKING:
+    from tfqnas.arch import Arch
+    from tfqnas.spaces import Block, SearchSpace
+
 # As what layers that are not quantized are deployed in a quantized network.
 _DEPLOYED_BITS = 8
 
 
-class Cost(NamedTuple):
+N = TypeVar("N")
+
+
+class Cost(NamedTuple, Generic[N]):
     """Costs of one architecture, or arrays (m,) of them.
 
     macs: multiply-accumulates of convolutions (squeeze-excite too) and classifier; no BatchNorm, no bias.
@@ -25,22 +35,22 @@ class Cost(NamedTuple):
         channel (BatchNorm folded). Float networks: 4 bytes a parameter.
     """
 
-    macs: int
-    effective_flops: float
-    bitops: int
-    params: int
-    weight_bytes: int
+    macs: N
+    effective_flops: N
+    bitops: N
+    params: N
+    weight_bytes: N
 
 
 # All costs are linear in these numbers, which know no bit width. `vectors`: what is neither convolution's nor
 # classifier's kernel: BatchNorm's gamma and beta, biases. `outputs`: channels that have a bias once deployed.
-class _Tally(NamedTuple):
-    quantized_macs: int
-    other_macs: int
-    quantized_weights: int
-    other_weights: int
-    vectors: int
-    outputs: int
+class _Tally(NamedTuple, Generic[N]):
+    quantized_macs: N
+    other_macs: N
+    quantized_weights: N
+    other_weights: N
+    vectors: N
+    outputs: N
 
 
 class _Layers(NamedTuple):
@@ -61,11 +71,17 @@ class _Layers(NamedTuple):
 class _Part(NamedTuple):
     """Lists of tallies: of the quantized convolutions in the order of computation, and of the other layers."""
 
-    quantized: list
-    others: list
+    quantized: list[_Tally[int]]
+    others: list[_Tally[int]]
 
 
-def count(space, arch, bits=None, num_classes=1000, in_channels=3):
+def count(
+    space: SearchSpace,
+    arch: Arch,
+    bits: int | tuple[int, int] | None = None,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+) -> Cost[float]:
     """Costs of `arch`.
 
     Quantized are all convolutions but the first and those of squeeze-excite; the classifier is not (OQA). If `arch`
@@ -101,7 +117,13 @@ def count(space, arch, bits=None, num_classes=1000, in_channels=3):
     )
 
 
-def count_codes(space, codes, bits=None, num_classes=1000, in_channels=3):
+def count_codes(
+    space: SearchSpace,
+    codes: np.ndarray,
+    bits: int | tuple[int, int] | None = None,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+) -> Cost[np.ndarray]:
     """Costs of many architectures at once; the other arguments are those of `count`.
 
     Args:
@@ -122,7 +144,9 @@ def count_codes(space, codes, bits=None, num_classes=1000, in_channels=3):
     return _quantized_cost(tally, *_sums_over_layers(space, layers, np.asarray(codes)))
 
 
-def sums_over_blocks(space, constant, elastic, codes):
+def sums_over_blocks(
+    space: SearchSpace, constant: np.ndarray, elastic: Iterable[tuple[int, np.ndarray]], codes: np.ndarray
+) -> np.ndarray:
     """Sums of numbers that a resolution and the choices of one block decide, for many architectures.
 
     Args:
@@ -146,7 +170,7 @@ def sums_over_blocks(space, constant, elastic, codes):
     return total
 
 
-def _sums_over_layers(space, layers, codes):
+def _sums_over_layers(space: SearchSpace, layers: _Layers, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What bit widths make of the quantized convolutions of many architectures.
 
     Args:
@@ -162,12 +186,20 @@ def _sums_over_layers(space, layers, codes):
     return (of_weights * of_inputs * layers.macs[places]).sum(axis=1), (of_weights * layers.weights[places]).sum(axis=1)
 
 
-def _deployed(widths):
+def _deployed(widths: np.ndarray) -> np.ndarray:
     """Array of the bit widths in which convolutions are deployed for which these were chosen."""
     return np.where(widths == FLOAT_BITS, _DEPLOYED_BITS, widths)
 
 
-def _convolution(size, kernel, in_channels, out_channels, quantized=True, norm=True, bias=False):
+def _convolution(
+    size: int,
+    kernel: int,
+    in_channels: int,
+    out_channels: int,
+    quantized: bool = True,
+    norm: bool = True,
+    bias: bool = False,
+) -> _Tally[int]:
     """Tally of a convolution with output of `size` x `size`; a depthwise one has 1 input channel."""
     weights = kernel * kernel * in_channels * out_channels
     macs = size * size * weights
@@ -177,7 +209,7 @@ def _convolution(size, kernel, in_channels, out_channels, quantized=True, norm=T
     return _Tally(0, macs, 0, weights, vectors, out_channels)
 
 
-def _block(block):
+def _block(block: Block) -> _Part:
     """`_Part` of an inverted residual block."""
     size = -(-block.size // block.stride)
     hidden, squeezed = block.hidden, block.se_channels
@@ -191,7 +223,7 @@ def _block(block):
     return _Part(quantized, others)
 
 
-def _ends(space, blocks, num_classes, in_channels):
+def _ends(space: SearchSpace, blocks: Sequence[Block], num_classes: int, in_channels: int) -> _Part:
     """`_Part` of what is before and after the blocks."""
     first, last = blocks[0], blocks[-1]
     features = space.head_channels
@@ -205,11 +237,11 @@ def _ends(space, blocks, num_classes, in_channels):
     return _Part(quantized, others)
 
 
-def _total(tallies):
+def _total(tallies: Iterable[_Tally[int]]) -> _Tally[int]:
     return _Tally(*map(sum, zip(*tallies, strict=True)))
 
 
-def _cost(tally, bits):
+def _cost(tally: _Tally[Any], bits: tuple[int, int] | None) -> Cost[Any]:
     """`Cost` of a tally of ints or of int64 arrays; `bits`: a pair for all that is quantized, or None."""
     if bits is not None:
         return _quantized_cost(tally, bits[0] * bits[1] * tally.quantized_macs, bits[0] * tally.quantized_weights)
@@ -218,7 +250,7 @@ def _cost(tally, bits):
     return Cost(macs, 1.0 * macs, 32 * 32 * macs, params, 4 * params)
 
 
-def _quantized_cost(tally, products, weight_bits):
+def _quantized_cost(tally: _Tally[Any], products: Any, weight_bits: Any) -> Cost[Any]:
     """`Cost` of a tally of which the quantized part has `products`, sum of m*n*MACs, and `weight_bits` in all."""
     weight_bits = weight_bits + _DEPLOYED_BITS * tally.other_weights
     return Cost(
@@ -230,7 +262,9 @@ def _quantized_cost(tally, products, weight_bits):
     )
 
 
-def _check_arguments(space, bits, num_classes, in_channels):
+def _check_arguments(
+    space: SearchSpace, bits: int | tuple[int, int] | None, num_classes: int, in_channels: int
+) -> tuple[int, int] | None:
     """Returns `bits` as None or a pair."""
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(value, (int, np.integer)) or value < 1:
@@ -245,14 +279,14 @@ def _check_arguments(space, bits, num_classes, in_channels):
     pair = tuple(bits) if isinstance(bits, (tuple, list)) else (bits, bits)
     ok = len(pair) == 2 and all(isinstance(b, (int, np.integer)) and not isinstance(b, bool) for b in pair)
     if not ok or not all(1 <= b <= 32 for b in pair):
-        raise ValueError(
-            f"bits: expected None, an integer from 1 to 32 or a pair (weights, inputs), received {bits!r}"
-        )
+        raise ValueError(f"bits: expected None, an integer from 1 to 32 or a pair (weights, inputs), received {bits!r}")
     return int(pair[0]), int(pair[1])
 
 
 @functools.lru_cache(maxsize=16)
-def _tables(space, num_classes, in_channels):
+def _tables(
+    space: SearchSpace, num_classes: int, in_channels: int
+) -> tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...], _Layers]:
     """Tallies of everything that a code can choose, as int64 arrays.
 
     Strides belong to stages, and channels between blocks are no choice: so the resolution alone determines
@@ -267,9 +301,7 @@ def _tables(space, num_classes, in_channels):
     is_expand = np.array([gene.kind == "expand" for gene in space.genes])
     positions = np.flatnonzero(is_kernel).tolist()
     constant = np.zeros((len(space.resolutions), len(_Tally._fields)), np.int64)
-    elastic = {
-        i: np.zeros((len(constant), counts[i], counts[i + 1], constant.shape[1]), np.int64) for i in positions
-    }
+    elastic = {i: np.zeros((len(constant), counts[i], counts[i + 1], constant.shape[1]), np.int64) for i in positions}
     layers = _empty_layers(space)
     # With full depth every block occurs; all take their k-th kernel size and e-th expand ratio at once.
     most_kernels, most_expands = (np.max(counts[genes], initial=1) for genes in (is_kernel, is_expand))
@@ -279,7 +311,8 @@ def _tables(space, num_classes, in_channels):
         code[0] = r
         blocks = space.blocks(space.decode(code))
         ends = _ends(space, blocks, num_classes, in_channels)
-        always, quantized = ends.quantized + ends.others, []
+        always = ends.quantized + ends.others
+        quantized: list[_Tally[int]] = []
         for block in blocks:
             part = _block(block)
             quantized += part.quantized
@@ -289,22 +322,23 @@ def _tables(space, num_classes, in_channels):
             else:
                 always += part.quantized + part.others
         constant[r] = _total(always)
-        quantized = np.array([convolution[:] for convolution in quantized + ends.quantized], np.int64)
+        counted = np.array([convolution[:] for convolution in quantized + ends.quantized], np.int64)
         places = layers.firsts + (code[layers.genes] * layers.strides).sum(axis=-1)
-        layers.macs[places] = quantized[:, _Tally._fields.index("quantized_macs")]
-        layers.weights[places] = quantized[:, _Tally._fields.index("quantized_weights")]
+        layers.macs[places] = counted[:, _Tally._fields.index("quantized_macs")]
+        layers.weights[places] = counted[:, _Tally._fields.index("quantized_weights")]
     return constant, tuple(elastic.items()), layers
 
 
-def _empty_layers(space):
+def _empty_layers(space: SearchSpace) -> _Layers:
     """`_Layers` of `space`, with zeros."""
-    genes, shapes = [], []
+    rows: list[tuple[int, int, int]] = []
+    counts: list[list[int]] = []
     for stage, block, _ in space.convolutions():
         # A convolution of no searched block has no gene but the resolution.
         kernel = space.gene_index("kernel", stage, block) if stage in space.searched else None
-        genes.append((0, 0, 0) if kernel is None else (0, kernel, kernel + 1))
-        shapes.append([1 if kernel is None and axis else space.choice_counts[i] for axis, i in enumerate(genes[-1])])
-    genes, shapes = np.array(genes), np.array(shapes)
+        rows.append((0, 0, 0) if kernel is None else (0, kernel, kernel + 1))
+        counts.append([1 if kernel is None and axis else space.choice_counts[i] for axis, i in enumerate(rows[-1])])
+    genes, shapes = np.array(rows), np.array(counts)
     strides = np.stack((shapes[:, 1] * shapes[:, 2], shapes[:, 2], np.ones_like(shapes[:, 2])), axis=1)
     strides[shapes == 1] = 0
     ends = shapes.prod(axis=1).cumsum()

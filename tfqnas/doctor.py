@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 
 PYTHON = (3, 11)
 # Distribution, the versions that setup wants of it (pyproject.toml says why), and what it is for.
@@ -57,12 +58,12 @@ class Finding:
     needed: bool = False
     advice: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         mark = "ok     " if self.ok else "WRONG  " if self.needed else "absent "
         return f"  {mark}{self.name:<34}{self.found}{f'; {self.advice}' if self.advice and not self.ok else ''}"
 
 
-def version_of(distribution):
+def version_of(distribution: str) -> str | None:
     """The installed version of a distribution, or None."""
     try:
         return importlib.metadata.version(distribution)
@@ -70,7 +71,7 @@ def version_of(distribution):
         return None
 
 
-def wanted_of(distribution, requirements=None):
+def wanted_of(distribution: str, requirements: Iterable[str] | None = None) -> list[tuple[str, tuple[int, ...]]]:
     """`[(operator, version tuple)]` that tfqnas asks of a distribution, as its own metadata has it."""
     if requirements is None:
         try:
@@ -78,13 +79,13 @@ def wanted_of(distribution, requirements=None):
         except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
             requirements = []
     for line in requirements:
-        name = re.match(r"[\w.-]+", line).group()
-        if _same(name, distribution) and "extra ==" not in line:
+        name = re.match(r"[\w.-]+", line)
+        if name and _same(name.group(), distribution) and "extra ==" not in line:
             return [(op, _numbers(text)) for op, text in re.findall(r"(>=|<=|==|<|>)\s*([\d.]+)", line.split(";")[0])]
     return []
 
 
-def fits(version, wanted):
+def fits(version: str, wanted: Iterable[tuple[str, tuple[int, ...]]]) -> bool:
     """Whether a version, a string, is within what `wanted_of` says."""
     compare = {
         ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b, "==": lambda a, b: a == b, "<": lambda a, b: a < b,
@@ -94,19 +95,19 @@ def fits(version, wanted):
     return all(compare[op](_padded(own, bound), _padded(bound, own)) for op, bound in wanted)
 
 
-def _numbers(text):
+def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3])
 
 
-def _padded(numbers, other):
+def _padded(numbers: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     return numbers + (0,) * (len(other) - len(numbers))
 
 
-def _same(one, other):
+def _same(one: str, other: str) -> bool:
     return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
 
 
-def packages():
+def packages() -> list[Finding]:
     """`Finding`s of the distributions that are needed."""
     found = [
         Finding("python", platform.python_version(), sys.version_info[:2] == PYTHON, True,
@@ -120,7 +121,7 @@ def packages():
     return found
 
 
-def optional_parts():
+def optional_parts() -> list[Finding]:
     """`Finding`s of what only some tools want."""
     found = [
         Finding(name, version_of(name) or f"not there ({purpose})", version_of(name) is not None, advice=advice)
@@ -132,7 +133,7 @@ def optional_parts():
     return found
 
 
-def machine():
+def machine() -> list[Finding]:
     """`Finding`s of the processor and its helpers; imports TensorFlow."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = [Finding("system", f"{platform.system()} {platform.machine()}, {cores} cores{_memory()}")]
@@ -149,14 +150,14 @@ def machine():
     return found
 
 
-def _memory():
+def _memory() -> str:
     try:
         return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB"
     except (ValueError, OSError, AttributeError):  # not on this system
         return ""
 
 
-def data_sets():
+def data_sets() -> list[Finding]:
     """`Finding`s of the prepared data sets."""
     root = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     hidden = {"downloads", "incomplete"}
@@ -165,7 +166,7 @@ def data_sets():
     return [Finding(str(root), ", ".join(names) or "no prepared data sets", bool(names), advice=advice)]
 
 
-def main():
+def main() -> int:
     """Prints all; returns the exit code."""
     wrong = 0
     version = version_of("tfqnas") or "of a checkout that is not installed"

@@ -1,20 +1,30 @@
 """From trained supernets to a family of models: search, extraction, the table and the picture."""
 
 import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from tfqnas import report, run_report
 from tfqnas.analysis import analysing
+from tfqnas.arch import Arch
+from tfqnas.data.images import EvaluationImages
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
 from tfqnas.models import load_model, predict
-from tfqnas.progress import Progress
+from tfqnas.progress import Part, Progress
 from tfqnas.quantizers import BatchQuant, quantizers_of
+from tfqnas.search import ParetoFront, Result
+from tfqnas.search.config import SearchConfig
 from tfqnas.searching import FrontSearch, front_in
 from tfqnas.subnet import extract, snap_zero_points
+from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import accuracy
-from tfqnas.train.stages import label
+from tfqnas.train.run import Run
+from tfqnas.train.stages import Bits, Stage, label
 from tfqnas.train.subnet_net import SubnetNet
 
 
@@ -28,14 +38,19 @@ class Family:
             returns what it adds to the record.
     """
 
-    def __init__(self, run, config, export=None):
+    def __init__(
+        self,
+        run: Run,
+        config: SearchConfig,
+        export: Callable[[Run, dict[str, Any], keras.Model], dict[str, Any]] | None = None,
+    ) -> None:
         self.run, self.config, self.export = run, config, export
-        self._searches = {}
+        self._searches: dict[Bits, FrontSearch] = {}
 
-    def directory(self, bits):
+    def directory(self, bits: Bits) -> pathlib.Path:
         return self.run.directory / "search" / label(bits)
 
-    def search_work(self, bits):
+    def search_work(self, bits: Bits) -> float:
         """Relative work of one search, in the unit of `Run.work`."""
         run = self.run
         recalibration = min(run.config.recalibration_images, len(run.dataset.train))
@@ -43,21 +58,21 @@ class Family:
         images = recalibration + len(run.dataset.held_out)
         return self.front_search(bits).budget * images * sum(ends) / 2
 
-    def search(self, bits, part, supernet=None):
+    def search(self, bits: Bits, part: Part, supernet: Supernet | None = None) -> ParetoFront:
         """Searches a supernet and returns its `ParetoFront`; goes on where it was stopped."""
         part.update(0.0, "loading the supernet")
         return self.front_search(bits)(part, supernet or self.run.supernet(bits))
 
-    def front_search(self, bits):
+    def front_search(self, bits: Bits) -> FrontSearch:
         """The `FrontSearch` of a bit width, made when it is first asked for: its limits may not suit the others."""
         if bits not in self._searches:
             self._searches[bits] = self._new_search(bits)
         return self._searches[bits]
 
-    def _new_search(self, bits):
+    def _new_search(self, bits: Bits) -> FrontSearch:
         return FrontSearch(self.run, self.config, bits, self.directory(bits))
 
-    def extract(self, bits, part, supernet=None):
+    def extract(self, bits: Bits, part: Part, supernet: Supernet | None = None) -> list[dict[str, Any]]:
         """Saves the largest network and subnets of the front as `.keras`; reloads and compares each on test.
 
         Returns:
@@ -70,7 +85,8 @@ class Family:
         chosen = {f"{label(bits)}_largest": run.space.largest()}
         chosen |= {f"{label(bits)}_{i}": front.rows[i].arch for i in along(front.rows, self.config.models)}
         search = self.front_search(bits)
-        records, made = [], {}
+        records: list[dict[str, Any]] = []
+        made: dict[Arch, dict[str, Any]] = {}
         for done, (name, arch) in enumerate(chosen.items()):
             part.update(done / len(chosen), name)
             path = run.directory / "models" / name
@@ -83,7 +99,7 @@ class Family:
         write_json(self.directory(bits) / "models.json", records)
         return records
 
-    def front(self, bits):
+    def front(self, bits: Bits) -> ParetoFront:
         front = front_in(self.directory(bits))
         if front is None:
             raise UserError(
@@ -91,7 +107,7 @@ class Family:
             )
         return front
 
-    def progress(self, stages=(), all_bits=None):
+    def progress(self, stages: Iterable[Stage] = (), all_bits: Iterable[Bits] | None = None) -> Progress:
         """A `Progress` with parts for training stages, then for search and extraction of bit widths, by default all."""
         parts = [(stage.name, self.run.work(stage)) for stage in stages]
         for bits in self.run.bit_widths if all_bits is None else all_bits:
@@ -99,7 +115,7 @@ class Family:
             parts.append((f"extract_{label(bits)}", self.search_work(bits) / (4 if self.export else 8)))
         return Progress(parts)
 
-    def make(self, all_bits, progress):
+    def make(self, all_bits: Iterable[Bits], progress: Progress) -> None:
         """Searches the supernets of these bit widths, extracts subnets of the fronts and writes the report."""
         for bits in all_bits:
             supernet = self.run.supernet(bits)
@@ -111,7 +127,7 @@ class Family:
         analysing.conclude(self.run)
         self.report()
 
-    def summary(self):
+    def summary(self) -> str:
         """The table of all extracted models, and where the files are."""
         where = f"pictures and settings: {self.run.directory}/report.html, models: {self.run.directory}/models"
         records = self.models()
@@ -119,27 +135,29 @@ class Family:
         columns, note = run_report.columns(records), run_report.note(records)
         return f"\n{report.table(records, columns)}\n\n{note}\n{''.join(refused)}{where}"
 
-    def models(self):
+    def models(self) -> list[dict[str, Any]]:
         """The records of all extracted models, then of finetuned ones."""
         paths = [self.directory(bits) / "models.json" for bits in self.run.bit_widths]
         extracted = [record for path in paths if path.exists() for record in read_json(path)]
         return extracted + list({record["model"]: record for record in read_jsonl(self._finetuned)}.values())
 
-    def add_finetuned(self, record):
+    def add_finetuned(self, record: Mapping[str, Any]) -> None:
         """Keeps the record of a finetuned model, in `finetuned.jsonl`, and writes the report with it."""
         append_jsonl(self._finetuned, record)
         self.report()
 
     @property
-    def _finetuned(self):
+    def _finetuned(self) -> pathlib.Path:
         return self.run.directory / "finetuned.jsonl"
 
-    def report(self):
+    def report(self) -> None:
         """Writes `pareto.png`, `training.png` and `report.html`."""
         run_report.write(self.run, {bits: self.directory(bits) for bits in self.run.bit_widths}, self.models())
 
 
-def extract_model(run, supernet, arch, path, more=None):
+def extract_model(
+    run: Run, supernet: Supernet | SubnetNet, arch: Arch, path: pathlib.Path, more: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], keras.Model]:
     """Extracts a subnet to `path`.keras and reloads it. Returns its record, also in `path`.json, and that model.
 
     Args:
@@ -173,7 +191,7 @@ def extract_model(run, supernet, arch, path, more=None):
     return record, reloaded
 
 
-def _copied(run, record, path):
+def _copied(run: Run, record: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """The record of an extracted model under another name, with copies of its files."""
     copy = {**record, "model": path.name}
     for key in ("file", "tflite", "model_card"):
@@ -187,12 +205,12 @@ def _copied(run, record, path):
     return copy
 
 
-def _beside(run, record):
+def _beside(run: Run, record: Mapping[str, Any]) -> pathlib.Path:
     """The file with the record of an extracted model."""
     return (run.directory / record["file"]).with_suffix(".json")
 
 
-def _with_fractions(model, images):
+def _with_fractions(model: keras.Model, images: EvaluationImages) -> dict[str, float]:
     """The accuracy with zero points that are not rounded, as in training, for the record; empty if it has none."""
     if not any(isinstance(quantizer, BatchQuant) for quantizer in quantizers_of(model)):
         return {}
@@ -202,7 +220,7 @@ def _with_fractions(model, images):
     return {"before_snapping": found}
 
 
-def along(rows, wanted):
+def along(rows: Sequence[Result], wanted: int) -> list[int]:
     """Indices of `wanted` rows of a front, evenly spread, ascending; in the place of its neighbour the most accurate.
 
     With several costs the last row, the dearest by the first of them, need not be that.

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tfqnas.errors import UserError
 
@@ -17,7 +19,7 @@ _ADVICE = {
 }
 
 
-def write_atomically(path, content: bytes | str) -> Path:
+def write_atomically(path: str | Path, content: bytes | str) -> Path:
     """Writes a temporary file beside `path` and renames it, so that readers see the old content or the new.
 
     Missing directories are made. On failure the temporary file is removed, an old file stays as it was, and
@@ -43,12 +45,12 @@ def write_atomically(path, content: bytes | str) -> Path:
     return path
 
 
-def write_json(path, value) -> Path:
+def write_json(path: str | Path, value: Any) -> Path:
     """`value` as indented JSON, atomically; numpy scalars and arrays become numbers and lists."""
     return write_atomically(path, json.dumps(value, indent=2, default=_plain) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """The JSON value in `path`; errors name the file."""
     path = Path(path)
     try:
@@ -57,7 +59,7 @@ def read_json(path):
         raise UserError(f"{path}: not valid JSON ({error}); was it cut off, or edited by hand?") from error
 
 
-def append_jsonl(path, record) -> None:
+def append_jsonl(path: str | Path, record: Any) -> None:
     """Adds `record` as one line. A line that a kill cut off is closed first, so that it spoils no other."""
     path = Path(path)
     line = json.dumps(record, default=_plain).encode() + b"\n"
@@ -80,7 +82,7 @@ def append_jsonl(path, record) -> None:
         raise _explained(error, path, "a line was not added") from error
 
 
-def read_jsonl(path, say=lambda line: None) -> list:
+def read_jsonl(path: str | Path, say: Callable[[str], object] = lambda line: None) -> list[Any]:
     """The records of `path`, without lines that a kill cut off; an empty list where there is no file.
 
     `say` is called with a warning for each line that is left out.
@@ -96,12 +98,12 @@ def read_jsonl(path, say=lambda line: None) -> list:
 
 
 def _explained(error: OSError, path: Path, what: str) -> OSError:
-    advice = _ADVICE.get(error.errno, "see whether its directory can be written to")
+    advice = _ADVICE.get(error.errno or 0, "see whether its directory can be written to")
     reason = error.strerror or str(error)
     return OSError(error.errno or errno.EIO, f"{reason} ({what}; {advice})", str(path))
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """What `json` cannot say itself: numpy's scalars and arrays (not imported here), paths."""
     if hasattr(value, "tolist"):
         return value.tolist()

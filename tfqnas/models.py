@@ -1,6 +1,7 @@
 """Model files and what people hand to the tools: architectures, images."""
 
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,13 +9,15 @@ import PIL.Image
 
 import tfqnas.layers  # noqa: F401  registers the layers of saved models
 from tfqnas.arch import Arch
-from tfqnas.data.images import batches_of, resized
+from tfqnas.data.dataset import DataSet
+from tfqnas.data.images import EvaluationImages, batches_of, resized
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
 from tfqnas.search import ParetoFront
+from tfqnas.spaces import SearchSpace
 
 
-def read_arch(space, text):
+def read_arch(space: SearchSpace, text: str) -> Arch:
     """An architecture from a flag: largest, smallest, JSON, FILE.json or FILE.json#ROW of a Pareto front."""
     if text in ("largest", "smallest"):
         return getattr(space, text)()
@@ -37,7 +40,7 @@ def read_arch(space, text):
     return arch
 
 
-def load_model(path):
+def load_model(path: str | pathlib.Path) -> keras.Model:
     """A model from a `.keras` file, with tfqnas' layers registered."""
     if (suffix := pathlib.Path(path).suffix) not in (".keras", ".h5", ".hdf5"):  # the latter Keras reads as well
         raise UserError(f"{path}: expected a .keras file, received {f'a {suffix} file' if suffix else 'another'}")
@@ -47,7 +50,7 @@ def load_model(path):
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
 
 
-def check_fit(model, dataset, name):
+def check_fit(model: keras.Model, dataset: DataSet, name: str) -> None:
     """Raises `UserError` where a model takes other images, or knows other classes, than the data set `name` has."""
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise UserError(f"--model: expected images of one size, {model.name} takes {model.input_shape[1:]}")
@@ -59,21 +62,21 @@ def check_fit(model, dataset, name):
             )
 
 
-def model_record(path, model):
+def model_record(path: str | pathlib.Path, model: keras.Model) -> dict[str, Any]:
     """What the `.json` file says that extraction wrote beside a model; without one, numbers as class names."""
     record = pathlib.Path(path).with_suffix(".json")
     known = read_json(record) if record.exists() else {}
     return {"class_names": [str(i) for i in range(model.output_shape[-1])], "evaluation_crop": 1.0, **known}
 
 
-def read_image(path, channels):
+def read_image(path: str | pathlib.Path, channels: int) -> np.ndarray:
     """An image file as uint8 (height, width, channels), 1 channel for grey or 3 for RGB."""
     with PIL.Image.open(path) as image:
         array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array[..., np.newaxis] if channels == 1 else array
 
 
-def predict(model, images, batch_size=256):
+def predict(model: keras.Model, images: np.ndarray | EvaluationImages, batch_size: int = 256) -> np.ndarray:
     """Logits, float32 (n, classes), of normalised images, an array or `EvaluationImages`.
 
     Layer by layer and not by Keras' `predict`, which traces a graph first: seconds for each of many models.
@@ -81,7 +84,7 @@ def predict(model, images, batch_size=256):
     return np.concatenate([model(batch, training=False) for batch in batches_of(images, batch_size)])
 
 
-def classify(model, images, crop=1.0):
+def classify(model: keras.Model, images: np.ndarray, crop: float = 1.0) -> np.ndarray:
     """Probabilities, float32 (n, classes), of uint8 images (n, height, width, channels) of any size.
 
     `crop`: the share of the shorter side that is looked at, as in the training's evaluation.

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 
 class Progress:
@@ -32,11 +33,11 @@ class Progress:
     def __init__(
         self,
         parts: Sequence[tuple[str, float]],
-        stream=None,
+        stream: TextIO | None = None,
         interval: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         width: int | None = None,
-    ):
+    ) -> None:
         self._work = {name: float(work) for name, work in parts}
         if len(self._work) != len(parts):
             raise ValueError(f"two parts have the same name: {[name for name, _ in parts]}")
@@ -64,12 +65,12 @@ class Progress:
         try:
             yield part
         except BaseException:
-            self._end(f"stopped at {_percent(part.fraction)} after {_duration(part.elapsed())}")
+            self._end(part, f"stopped at {_percent(part.fraction)} after {_duration(part.elapsed())}")
             raise
         self._open.pop(name)
         self._done_work += part.work * (1.0 - part.start)
         self._done_time += part.elapsed()
-        self._end(f"done in {_duration(part.elapsed())}", more=bool(self._open))
+        self._end(part, f"done in {_duration(part.elapsed())}", more=bool(self._open))
 
     def skip(self, name: str) -> None:
         """A part that an earlier process finished: it counts neither as work to do nor for the rate."""
@@ -90,9 +91,10 @@ class Progress:
         rest = sum(self._open.values())
         if part := self._current:
             rest -= part.work
-            left = part.time_left()
-            if left is None:
+            own = part.time_left()
+            if own is None:
                 return None
+            left = own
             work += part.work * (1.0 - part.start)
             seconds += part.elapsed() + left
         if rest <= 0:
@@ -115,11 +117,10 @@ class Progress:
         return f"[{self._numbers[name]}/{len(self._work)}] {name}"
 
     def _show(self, force: bool = False) -> None:
-        now = self._clock()
-        if not force and now - self._shown_at < self._interval:
+        now, part = self._clock(), self._current
+        if part is None or (not force and now - self._shown_at < self._interval):
             return
         self._shown_at = now
-        part = self._current
         head = f"{self._head(part.name)}  {_percent(part.fraction):>4}"
         job = f"job {_duration(self.time_left())} left"
         line = self._fit(head, part.text, f"| part {_duration(part.time_left())} left | {job}", f"| {job}")
@@ -138,8 +139,8 @@ class Progress:
             if len(text) <= room:
                 return "  ".join(filter(None, (head, text, tail)))
         if rooms[-1] >= 12:
-            return "  ".join((head, f"{text[: rooms[-1] - 3]}...", *filter(None, tails[-1:])))
-        return "  ".join(filter(None, (head, *tails[-1:])))[:width]
+            return "  ".join((head, f"{text[: int(rooms[-1]) - 3]}...", *filter(None, tails[-1:])))
+        return "  ".join(filter(None, (head, *tails[-1:])))[: int(width)]
 
     def _columns(self) -> float:
         if not self._terminal and self._width is None:
@@ -152,8 +153,8 @@ class Progress:
             columns = 0
         return (columns or 80) - 1  # in the last column some terminals already wrap
 
-    def _end(self, how: str, more: bool = False) -> None:
-        part, self._current = self._current, None
+    def _end(self, part: "Part", how: str, more: bool = False) -> None:
+        self._current = None
         tail = f"| job {_duration(self.time_left())} left" if more else ""
         self._line(self._fit(f"{self._head(part.name)}  {how}", part.text, tail))
 
@@ -166,14 +167,16 @@ class Progress:
 class Part:
     """One part of a job while it runs; made by `Progress.part`."""
 
-    def __init__(self, progress: Progress, name: str, work: float, start: float, now: float):
+    def __init__(self, progress: Progress, name: str, work: float, start: float, now: float) -> None:
         self.name = name
         self.work = work
         self.start = self.fraction = _fraction(start)
         self.text = ""
         self._progress = progress
         self._began = now
-        self._updates = []  # (seconds, fraction) of the first update with work done and of the last
+        self._updates: list[
+            tuple[float, float]
+        ] = []  # (seconds, fraction) of the first update with work done and of the last
 
     def update(self, done: float, text: str | None = None) -> None:
         """`done` is the fraction of the whole part, 0 to 1; `text` stays until there is another."""

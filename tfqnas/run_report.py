@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from tfqnas import report
 from tfqnas.analysis import analysing
 from tfqnas.arch import Arch
 from tfqnas.files import read_json, read_jsonl
-from tfqnas.search import ParetoFront, pareto_front
+from tfqnas.search import ParetoFront, Result, pareto_front
 from tfqnas.searching import front_in, results_in
+from tfqnas.spaces import SearchSpace
+from tfqnas.train.run import Run
+from tfqnas.train.stages import Bits
 
 _NOTE = (
     "A model's number is its row in search/b*/pareto.json; the largest network is there for comparison. Accuracy "
@@ -35,19 +41,19 @@ _COLUMNS = (
 )
 
 
-def columns(models):
+def columns(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Those of the table of extracted models, without what none of them has."""
     sometimes = ("predicted_latency_ms", "predicted_npu_cycles", "before_snapping")
     return [c for c in _COLUMNS if c[0] not in sometimes or any(record.get(c[0]) for record in models)]
 
 
-def note(models):
+def note(models: Sequence[Mapping[str, Any]]) -> str:
     """What the columns mean."""
     devices = dict.fromkeys(record["latency_device"] for record in models if record.get("latency_device"))
     return _NOTE + "".join(f" By table: predicted by the latency table of {device}." for device in devices)
 
 
-def write(run, directories, models):
+def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[Mapping[str, Any]]) -> None:
     """Writes `pareto.png`, `training.png` and `report.html` into the run's directory.
 
     Args:
@@ -78,37 +84,37 @@ def write(run, directories, models):
 class _Search:
     """What is known of the search of a supernet: settings are {} and the front None before it has written them."""
 
-    bits: object
-    results: list
+    bits: Bits
+    results: list[Result]
     front: ParetoFront | None
-    settings: dict
-    quality: dict | None
+    settings: dict[str, Any]
+    quality: dict[str, Any] | None
 
     @classmethod
-    def read(cls, bits, directory):
+    def read(cls, bits: Bits, directory: pathlib.Path) -> Self:
         kept = [directory / name for name in ("config.json", "predictor.json")]
         settings, quality = (read_json(path) if path.exists() else None for path in kept)
         return cls(bits, results_in(directory), front_in(directory), settings or {}, quality)
 
-    def rows(self):
+    def rows(self) -> tuple[Result, ...]:
         """The front, as the search has written it, or as it is so far."""
         return (self.front or ParetoFront.of(self.results, self.cost)).rows
 
     @property
-    def cost(self):
+    def cost(self) -> str:
         """The first of the costs that are searched."""
         by = self.front.by if self.front else None
         return (by if isinstance(by, str) else by[0]) if by else next(iter(self.results[0].costs))
 
 
-def _common_cost(searches):
+def _common_cost(searches: Sequence[_Search]) -> str:
     """The first searched cost, if all results have it; else one that all have."""
     first = searches[0]
     shared = set.intersection(*(set(r.costs) for search in searches for r in search.results))
     return next(cost for cost in (first.cost, *first.results[0].costs) if cost in shared)
 
 
-def _fronts(run, searches, picture):
+def _fronts(run: Run, searches: Sequence[_Search], picture: pathlib.Path) -> list[report.Section]:
     if not searches:
         return []
     cost = _common_cost(searches)
@@ -121,13 +127,13 @@ def _fronts(run, searches, picture):
     return [report.Section("Pareto fronts", [report.fronts_plot(run.space, records, pareto_front, words)])]
 
 
-def _points(results, cost):
+def _points(results: Sequence[Result], cost: str) -> list[dict[str, Any]]:
     """What `report.pareto_figure` shows of a search."""
     front = {row.arch for row in ParetoFront.of(results, cost).rows}
     return [{cost: r.costs[cost], "accuracy": r.accuracy, "on_front": r.arch in front} for r in results]
 
 
-def _records(searches, first):
+def _records(searches: Sequence[_Search], first: str) -> list[dict[str, Any]]:
     """What `report.fronts_plot` shows of all searches, the cost `first` first; estimates are no part of it."""
     records = []
     for search in searches:
@@ -141,13 +147,13 @@ def _records(searches, first):
     return records
 
 
-def _images(result):
+def _images(result: Result) -> dict[str, int]:
     return {"images": result.extra["images"]} if "images" in result.extra else {}
 
 
-def _drawing(space, models):
+def _drawing(space: SearchSpace, models: Sequence[Mapping[str, Any]]) -> list[report.Html]:
     """The extracted architectures, drawn to one scale; of equal ones the first."""
-    names = {}
+    names: dict[Arch, list[str]] = {}
     for record in models:
         names.setdefault(Arch.from_json(record["arch"]), []).append(record["model"])
     labelled = {}
@@ -157,7 +163,7 @@ def _drawing(space, models):
     return [report.architecture_drawing(space, labelled)] if labelled else []
 
 
-def _distributions(space, searches):
+def _distributions(space: SearchSpace, searches: Sequence[_Search]) -> list[report.Section]:
     if not searches:
         return []
     cost = _common_cost(searches)
@@ -168,7 +174,7 @@ def _distributions(space, searches):
     return [report.Section("What the fronts are made of", [report.distributions(space, fronts, cost)])]
 
 
-def _predictors(searches):
+def _predictors(searches: Sequence[_Search]) -> list[report.Section]:
     """Predicted against measured accuracy, of the searches that had a predictor."""
     plots = []
     for search in searches:

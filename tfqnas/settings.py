@@ -1,9 +1,11 @@
 """Settings are frozen dataclasses whose fields say what they are for; a tool has a flag for each field."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 
-def setting(default, help, fixed=True):
+def setting(default: Any, help: str, fixed: bool = True) -> Any:
     """A field of a settings dataclass.
 
     Args:
@@ -14,15 +16,14 @@ def setting(default, help, fixed=True):
     return dataclasses.field(default=default, metadata={"help": help, "fixed": fixed})
 
 
-def plain(settings):
+def plain(settings: Any) -> dict[str, Any]:
     """The settings as JSON data: a dict in which tuples are lists."""
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(settings).items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(settings).items()
     }
 
 
-def first_difference(settings, other):
+def first_difference(settings: Any, other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """`(name, value, other value)` of the first fixed field that differs, or None; `other` is JSON data."""
     ours = plain(settings)
     for field in dataclasses.fields(settings):
@@ -31,6 +32,6 @@ def first_difference(settings, other):
     return None
 
 
-def as_flag(value):
+def as_flag(value: Any) -> Any:
     """A value as it is written behind a flag."""
     return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else value

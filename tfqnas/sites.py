@@ -6,6 +6,8 @@ What `quantize` puts quantizers into, and what the exporter lowers.
 import collections
 import dataclasses
 import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -70,24 +72,28 @@ class Site:
     layer: keras.layers.Layer
     name: str
     kind: str
-    inputs: list
-    edges: list
-    shape: tuple = ()
-    tensor: object = None
-    before: object = None
+    inputs: list["Site"]
+    edges: list[Quantizer | None]
+    shape: tuple[int, ...] = ()
+    tensor: keras.KerasTensor | None = None
+    before: keras.KerasTensor | None = None
     norm: keras.layers.Layer | None = None
     activation: str = "none"
     stored: Quantizer | None = None
     stored_before: Quantizer | None = None
-    readers: list = dataclasses.field(default_factory=list)
+    readers: list["Site"] = dataclasses.field(default_factory=list)
     branched: bool = False
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         return self.shape[-1]
 
 
-def nodes_of(model):
+# A site that is read, and the quantizer on the way from it, or None.
+Read = tuple[Site, Quantizer | None]
+
+
+def nodes_of(model: keras.Model) -> list[Any]:
     """The calls of layers in a functional or Sequential model, each after those whose tensors it takes."""
     model = getattr(model, "_functional", None) or model  # a Sequential model has one inside
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
@@ -96,7 +102,7 @@ def nodes_of(model):
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
 
 
-def sites_of(model):
+def sites_of(model: keras.Model) -> list[Site]:
     """The `Site`s of a functional or Sequential model, each after those that it reads, the output's last.
 
     Raises:
@@ -116,14 +122,15 @@ def sites_of(model):
 class _Reader:
     """Goes through the calls of a model and makes its sites."""
 
-    def __init__(self, nodes, output):
+    def __init__(self, nodes: Sequence[Any], output: keras.KerasTensor) -> None:
         self.uses = collections.Counter(id(t) for node in nodes for t in node.input_tensors)
         self.uses[id(output)] += 1
         self.calls = collections.Counter(id(node.operation) for node in nodes)
-        self.names = collections.Counter()
-        self.sites, self.by_tensor = [], {}
+        self.names: collections.Counter[str] = collections.Counter()
+        self.sites: list[Site] = []
+        self.by_tensor: dict[int, Read] = {}
 
-    def read(self, node):
+    def read(self, node: Any) -> None:
         layer, (tensor, *others) = node.operation, node.output_tensors
         if others:
             raise unsupported(layer, f"it has {1 + len(others)} outputs")
@@ -135,7 +142,7 @@ class _Reader:
         site.branched |= self.uses[id(tensor)] > 1
         self.by_tensor[id(tensor)] = site, edge
 
-    def finished(self, output):
+    def finished(self, output: keras.KerasTensor) -> list[Site]:
         site, edge = self.by_tensor[id(output)]
         if edge is not None:
             raise UnsupportedModelError(f"{site.name}: expected an 8-bit output, its quantizer has {edge.bits} bits")
@@ -145,7 +152,7 @@ class _Reader:
                 read.readers.append(site)
         return self.sites
 
-    def _new(self, layer, kind, read, shape):
+    def _new(self, layer: keras.layers.Layer, kind: str, read: Sequence[Read], shape: tuple[int, ...]) -> Site:
         count = self.names[layer.name]
         self.names[layer.name] += 1
         own = getattr(layer, "input_quantizer", None)
@@ -156,7 +163,7 @@ class _Reader:
         self.sites.append(site)
         return site
 
-    def _site(self, layer, read, shape):
+    def _site(self, layer: keras.layers.Layer, read: Sequence[Read], shape: tuple[int, ...]) -> Read:
         """A new site, or the one before, which then has `layer` as its end, and the quantizer behind it."""
         if isinstance(layer, keras.layers.InputLayer):
             return self._new(layer, "input", [], shape), None
@@ -191,7 +198,7 @@ class _Reader:
             return (before, edge) if alias else (self._new(layer, "reshape", read, shape), None)
         raise unsupported(layer, "")
 
-    def _quantize(self, layer, before, edge):
+    def _quantize(self, layer: keras.layers.Layer, before: Site, edge: Quantizer | None) -> Read:
         if edge is not None:
             raise unsupported(layer, f"{before.name}, which it follows, is quantized already")
         whole = layer.quantizer.bits == 8 and not before.branched and before.kind != "input"
@@ -200,7 +207,7 @@ class _Reader:
         before.stored = layer.quantizer
         return before, None
 
-    def _convolution(self, layer, read, shape):
+    def _convolution(self, layer: keras.layers.Layer, read: Sequence[Read], shape: tuple[int, ...]) -> Site:
         kind, before = CONVOLUTIONS[type(layer)], read[0][0]
         if kind == "fully_connected" and len(shape) > 1:
             if len(shape) != 3:
@@ -220,7 +227,7 @@ class _Reader:
         site.activation = activation
         return site
 
-    def _sum(self, layer, read):
+    def _sum(self, layer: keras.layers.Layer, read: Sequence[Read]) -> Site:
         kind, shapes = _SUMS[type(layer)], [site.shape for site, _ in read]
         if len(read) != 2:
             raise unsupported(layer, f"it reads {len(read)} tensors, expected 2")
@@ -232,7 +239,7 @@ class _Reader:
         # Height and width may be unknown, but of equal shapes then.
         return self._new(layer, kind, read, shapes[0] if shapes[0] == shapes[1] else np.broadcast_shapes(*shapes))
 
-    def _norm(self, layer, read):
+    def _norm(self, layer: keras.layers.Layer, read: Sequence[Read]) -> Site:
         (before, _) = read[0]
         if layer.axis not in (-1, len(layer.input.shape) - 1, [-1], [len(layer.input.shape) - 1]):
             raise unsupported(layer, f"axis {layer.axis}, expected the last one")
@@ -243,7 +250,7 @@ class _Reader:
         site.norm = layer
         return site
 
-    def _activation(self, layer, read):
+    def _activation(self, layer: keras.layers.Layer, read: Sequence[Read]) -> Read:
         before, edge = read[0]
         activation = _activation(layer)
         if activation == "none":
@@ -261,22 +268,22 @@ class _Reader:
         site.activation, site.before, site.stored_before = activation, before.tensor, before.stored
         return site, None
 
-    def _absorbs(self, before, edge, kinds):
+    def _absorbs(self, before: Site, edge: Quantizer | None, kinds: Collection[str]) -> bool:
         """Whether the operation before computes a BatchNorm or an activation along with its own."""
         return edge is None and before.kind in kinds and not before.branched and before.activation == "none"
 
-    def _unit(self, layer, read):
+    def _unit(self, layer: keras.layers.Layer, read: Sequence[Read]) -> Site:
         before = read[0][0]
         if len(before.shape) != 3:
             raise unsupported(layer, f"it does not directly follow a Dense layer or a convolution but {before.name}")
         return self._new(layer, "depthwise_conv_2d", read, before.shape)
 
 
-def _pixels(shape):
+def _pixels(shape: tuple[int, ...]) -> int:
     return math.prod(n or 0 for n in shape[:-1])
 
 
-def _resize(layer):
+def _resize(layer: keras.layers.Layer) -> str:
     if layer.interpolation not in _RESIZES:
         expected = ", ".join(sorted(_RESIZES))
         raise unsupported(layer, f"interpolation {layer.interpolation}, expected one of {expected}")
@@ -286,7 +293,7 @@ def _resize(layer):
     return _RESIZES[layer.interpolation]
 
 
-def _activation(layer):
+def _activation(layer: keras.layers.Layer) -> str:
     if isinstance(layer, keras.layers.ReLU):
         kind = {None: "relu", 6.0: "relu6"}.get(layer.max_value)
         if kind is None or layer.negative_slope or layer.threshold:
@@ -302,12 +309,12 @@ def _activation(layer):
     return ACTIVATIONS[name]
 
 
-def unsupported(layer, why):
+def unsupported(layer: keras.Operation, why: str) -> UnsupportedModelError:
     """The error for a layer or an operation of Keras, with its name and type."""
     return UnsupportedModelError(f"layer {layer.name} ({type(layer).__name__}): no integer form{why and ': '}{why}")
 
 
-def streams_of(sites):
+def streams_of(sites: list[Site]) -> dict[int, list[Site]]:
     """`{id(site): stream}`: sites whose 8-bit tensors need one grid have one stream, a list of sites.
 
     Additions connect what they add, `ONE_SCALE` and `MOVES` their input and output. What has a fixed grid of its own
@@ -315,7 +322,7 @@ def streams_of(sites):
     """
     stream = {id(site): [site] for site in sites}
 
-    def join(one, other):
+    def join(one: Site, other: Site) -> None:
         first, second = stream[id(one)], stream[id(other)]
         if first is not second:
             first.extend(second)
@@ -332,20 +339,20 @@ def streams_of(sites):
     return stream
 
 
-def has_fixed_grid(site):
+def has_fixed_grid(site: Site) -> bool:
     """Whether nothing of the grid of its tensor is open: pixels, gates, probabilities, what a quantizer gave it."""
     given = site.kind in (*MOVES, *ONE_SCALE) and site.edges[0] is not None
     return given or site.kind in ("input", "softmax") or site.activation == "hard_sigmoid"
 
 
-def is_summed(stream):
+def is_summed(stream: Iterable[Site]) -> bool:
     """Whether an addition is among these sites."""
     return any(site.kind == "add" for site in stream)
 
 
-def wanted(site):
+def wanted(site: Site) -> list[Quantizer | None]:
     """The quantizers through which the readers of a site take its tensor, None for 8 bits, without repetition."""
-    found = {}
+    found: dict[int, Quantizer | None] = {}
     for reader in site.readers:
         for read, edge in zip(reader.inputs, reader.edges, strict=True):
             if read is site:

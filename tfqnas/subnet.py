@@ -1,15 +1,20 @@
 """Subnets as ordinary functional Keras models."""
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D, keras_activation
-from tfqnas.quantizers import FLOAT, BatchQuant, quantizers_of
+from tfqnas.quantizers import FLOAT, BatchQuant, Quantizer, quantizers_of
+from tfqnas.spaces import Block
+from tfqnas.supernet import Supernet
 
 
-def extract(supernet, arch, statistics, name=None):
+def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], name: str | None = None) -> keras.Model:
     """Cuts a subnet out of a supernet.
 
     The result is a plain functional Keras model of standard layers and quantized ones, with the subnet's own
@@ -31,17 +36,30 @@ def extract(supernet, arch, statistics, name=None):
     space, settings = supernet.space, supernet.settings
     space.validate(arch)
     blocks = space.blocks(arch)
-    statistics = _by_observer(supernet, statistics)
+    by_observer = _by_observer(supernet, statistics)
     prototypes = {"weight_quantizer": settings["weights"], "input_quantizer": settings["inputs"]}
     fill = []  # (layer of the model, elastic layer, the quantizers of a mixed supernet)
 
-    def add(layer, source, x, chosen=None):
+    def add(
+        layer: keras.layers.Layer,
+        source: keras.layers.Layer,
+        x: keras.KerasTensor,
+        chosen: dict[str, Quantizer | None] | None = None,
+    ) -> keras.KerasTensor:
         fill.append((layer, source, chosen))
         return layer(x)
 
-    def quantized(source, x, bits, name, filters=None, kernel_size=1, **settings):
+    def quantized(
+        source: keras.layers.Layer,
+        x: keras.KerasTensor,
+        bits: tuple[int, int] | None,
+        name: str,
+        filters: int | None = None,
+        kernel_size: int = 1,
+        **settings: Any,
+    ) -> keras.KerasTensor:
         """A quantized convolution; depthwise without filters."""
-        quantizers = prototypes if bits is None else _quantizers(source, bits, kernel_size, statistics)
+        quantizers = prototypes if bits is None else _quantizers(source, bits, kernel_size, by_observer)
         common = {"name": name, "use_bias": False, **quantizers, **settings}
         if filters is None:
             layer = QuantDepthwiseConv2D(kernel_size, padding="same", **common)
@@ -49,22 +67,20 @@ def extract(supernet, arch, statistics, name=None):
             layer = QuantConv2D(filters, kernel_size, **common)
         return add(layer, source, x, quantizers if bits is not None else None)
 
-    def norm(source, x, name):
+    def norm(source: keras.layers.Layer, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         return add(keras.layers.BatchNormalization(momentum=0.9, epsilon=source.epsilon, name=name), source, x)
 
-    def activation(kind, x, name):
+    def activation(kind: str, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         return keras.layers.Activation(keras_activation(kind), name=name)(x)
 
-    def block(spec, layer, x):
+    def block(spec: Block, layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
         path = f"stage{spec.stage + 1}_block{spec.index + 1}"
         y, bits = x, iter(spec.bits or itertools.repeat(None))
         if layer.expand is not None:
             y = quantized(layer.expand, y, next(bits), f"{path}_expand", spec.hidden)
             y = norm(layer.expand_norm, y, f"{path}_expand_norm")
             y = activation(spec.activation, y, f"{path}_expand_activation")
-        y = quantized(
-            layer.depthwise, y, next(bits), f"{path}_depthwise", kernel_size=spec.kernel, strides=spec.stride
-        )
+        y = quantized(layer.depthwise, y, next(bits), f"{path}_depthwise", kernel_size=spec.kernel, strides=spec.stride)
         y = norm(layer.depthwise_norm, y, f"{path}_depthwise_norm")
         y = activation(spec.activation, y, f"{path}_depthwise_activation")
         if spec.se_channels:
@@ -73,7 +89,7 @@ def extract(supernet, arch, statistics, name=None):
         y = norm(layer.project_norm, y, f"{path}_project_norm")
         return keras.layers.Add(name=f"{path}_add")([x, y]) if spec.residual else y
 
-    def squeeze_excite(spec, layer, x, path):
+    def squeeze_excite(spec: Block, layer: keras.layers.Layer, x: keras.KerasTensor, path: str) -> keras.KerasTensor:
         gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{path}_pool")(x)
         reduce = keras.layers.Conv2D(spec.se_channels, 1, activation="relu", name=f"{path}_reduce")
         gate = add(reduce, layer.reduce, gate)
@@ -105,18 +121,18 @@ def extract(supernet, arch, statistics, name=None):
     outputs = add(keras.layers.Dense(settings["num_classes"], name="classifier"), supernet.classifier, x)
     model = keras.Model(inputs, outputs, name=name or arch.key)
     for layer, source, chosen in fill:
-        _fill(layer, source, statistics, chosen)
+        _fill(layer, source, by_observer, chosen)
     return model
 
 
-def snap_zero_points(model, snapped=True):
+def snap_zero_points(model: keras.Model, snapped: bool = True) -> None:
     """Whether evaluation of a model's `BatchQuant` quantizers rounds their zero points, as integer models must."""
     for quantizer in quantizers_of(model):
         if isinstance(quantizer, BatchQuant):
             quantizer.snapped = snapped
 
 
-def _by_observer(supernet, statistics):
+def _by_observer(supernet: Supernet, statistics: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
     observers = supernet.observers
     if len(statistics) != len(observers):
         raise ValueError(
@@ -126,7 +142,9 @@ def _by_observer(supernet, statistics):
     return {id(o): np.asarray(s) for o, s in zip(observers, statistics, strict=True)}
 
 
-def _quantizers(source, bits, kernel_size, statistics):
+def _quantizers(
+    source: keras.layers.Layer, bits: tuple[int, int], kernel_size: int, statistics: Mapping[int, np.ndarray]
+) -> dict[str, Quantizer | None]:
     """Keyword arguments of a quantized layer of a mixed supernet: its quantizers of these bit widths."""
     quantizers = {}
     for width, role in zip(bits, ("weight_quantizer", "input_quantizer"), strict=True):
@@ -138,7 +156,12 @@ def _quantizers(source, bits, kernel_size, statistics):
     return quantizers
 
 
-def _fill(layer, source, statistics, chosen):
+def _fill(
+    layer: keras.layers.Layer,
+    source: keras.layers.Layer,
+    statistics: Mapping[int, np.ndarray],
+    chosen: Mapping[str, Quantizer | None] | None,
+) -> None:
     """Sets the weights of `layer` to the first entries, of a depthwise kernel to the centre, of `source`.
 
     Args:
@@ -160,8 +183,9 @@ def _fill(layer, source, statistics, chosen):
         own = getattr(layer, role, None)
         if own is None:
             continue
-        if chosen is not None:
-            values = chosen[role].variables
+        static = None if chosen is None else chosen[role]
+        if static is not None:
+            values = static.variables
         else:
             shared = getattr(source, role)
             values = shared.values_for(layer.kernel.shape if role == "weight_quantizer" else layer.input.shape)

@@ -1,11 +1,16 @@
 """The supernet: all subnets of a search space in one set of weights, the architecture an argument."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfqnas.layers import ElasticBatchNorm, ElasticConv2D, ElasticMBConv, keras_activation
 from tfqnas.layers.elastic import convolved, normalized
-from tfqnas.quantizers import initializing, quantizers_of
+from tfqnas.quantizers import Quantizer, initializing, quantizers_of
+from tfqnas.spaces import Block, SearchSpace
 
 
 class Supernet(keras.Model):
@@ -25,12 +30,21 @@ class Supernet(keras.Model):
         kernel_transform: learn the map from larger to smaller kernels (`ElasticDepthwiseConv2D`).
     """
 
-    def __init__(self, space, weights=None, inputs=None, num_classes=1000, channels=3, dropout=0.0,
-                 kernel_transform=False, name="supernet"):  # fmt: skip
+    def __init__(
+        self,
+        space: SearchSpace,
+        weights: Quantizer | None = None,
+        inputs: Quantizer | None = None,
+        num_classes: int = 1000,
+        channels: int = 3,
+        dropout: float = 0.0,
+        kernel_transform: bool = False,
+        name: str = "supernet",
+    ) -> None:
         super().__init__(name=name)
         self.space = space
         _check_bits(space, weights, inputs)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "weights": weights, "inputs": inputs, "num_classes": num_classes, "channels": channels,
             "dropout": dropout, "kernel_transform": kernel_transform,
         }  # fmt: skip
@@ -80,12 +94,10 @@ class Supernet(keras.Model):
         code = tf.TensorSpec((len(space.genes),), tf.int32)
         statistics = [tf.TensorSpec((2, o.statistics_size), tf.float32) for o in self.observers]
         self.batch_statistics = tf.function(self._batch_statistics, input_signature=(images, code), autograph=False)
-        self.logits = tf.function(
-            self._logits, input_signature=(images, code, statistics), autograph=False
-        )
+        self.logits = tf.function(self._logits, input_signature=(images, code, statistics), autograph=False)
 
     @property
-    def observers(self):
+    def observers(self) -> list[Any]:
         """Whatever has statistics, BatchNorms and quantizers, in the order of `statistics`.
 
         Each has `statistics_size` and `pooled`, from the statistics of batches to those of all.
@@ -93,25 +105,33 @@ class Supernet(keras.Model):
         return [self.stem_norm, *(o for block in self.blocks for o in block.observers), *self.end_observers]
 
     @property
-    def end_observers(self):
+    def end_observers(self) -> list[Any]:
         """Those of the head."""
         of_mix = None if self.mix is None else self.mix.observer
         return [o for o in (self.head.observer, self.head_norm, of_mix) if o is not None]
 
     @property
-    def quantizers(self):
+    def quantizers(self) -> list[Quantizer]:
         """All quantizers, in the order of the layers."""
         return quantizers_of(self)
 
     @property
-    def bits(self):
+    def bits(self) -> int | Literal["mixed"] | None:
         """Bit width of the weights, "mixed" where there are several, or None for a float supernet."""
         weights = self.settings["weights"]
         if weights is None:
             return None
         return "mixed" if self.space.mixed else weights.bits
 
-    def call(self, images, code=None, training=False, statistics=None, collect=False, seed=None):
+    def call(
+        self,
+        images: tf.Tensor,
+        code: tf.Tensor | None = None,
+        training: bool = False,
+        statistics: Sequence[tf.Tensor] | None = None,
+        collect: bool = False,
+        seed: tf.Tensor | None = None,
+    ) -> tf.Tensor | tuple[tf.Tensor, list[tf.Tensor]]:
         """Computes the logits of the subnet that `code` describes.
 
         Args:
@@ -127,12 +147,12 @@ class Supernet(keras.Model):
             float32 (batch, num_classes), or that and a list of statistics.
         """
         given = iter(statistics) if statistics is not None else None
-        collected = [] if collect else None
+        collected: list[tf.Tensor] | None = [] if collect else None
         x = self.begin(images, given, collected)
         for block, choices in zip(self.blocks, self._choices, strict=True):
             own = [next(given) for _ in block.observers] if given is not None else None
             x, own = choices.run(block, x, code, own, collect)
-            if collect:
+            if collected is not None:
                 collected.extend(own)
         logits = self.end(x, given, collected, training, seed, self.end_bits(code))
         return (logits, collected) if collect else logits
@@ -140,11 +160,26 @@ class Supernet(keras.Model):
     # The three parts of a call, for whoever computes a common beginning once (`tfqnas.scoring`). `given`,
     # `collected` and `folded` are those of `normalized`.
 
-    def begin(self, images, given=None, collected=None, folded=False):
+    def begin(
+        self,
+        images: tf.Tensor,
+        given: Iterator[tf.Tensor] | None = None,
+        collected: list[tf.Tensor] | None = None,
+        folded: bool = False,
+    ) -> tf.Tensor:
         """The first convolution: float32 (batch, height, width, stem channels)."""
         return self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected, folded))
 
-    def expansion(self, number, x, expand=None, bits=None, given=None, collected=None, folded=False):
+    def expansion(
+        self,
+        number: int,
+        x: tf.Tensor,
+        expand: tf.Tensor | None = None,
+        bits: tf.Tensor | None = None,
+        given: Iterator[tf.Tensor] | None = None,
+        collected: list[tf.Tensor] | None = None,
+        folded: bool = False,
+    ) -> tf.Tensor:
         """The expansion of block `number` of the largest network: `ElasticMBConv.expanded`.
 
         Args:
@@ -155,14 +190,32 @@ class Supernet(keras.Model):
         return self.blocks[number].expanded(x, sizes.get("hidden"), bits, given, collected, folded)
 
     def after_expansion(
-        self, number, x, y, kernel=None, expand=None, bits=None, given=None, collected=None, folded=False
-    ):  # fmt: skip
+        self,
+        number: int,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        kernel: tf.Tensor | None = None,
+        expand: tf.Tensor | None = None,
+        bits: tf.Tensor | None = None,
+        given: Iterator[tf.Tensor] | None = None,
+        collected: list[tf.Tensor] | None = None,
+        folded: bool = False,
+    ) -> tf.Tensor:
         """The rest of that block, from its input and its expansion: `ElasticMBConv.finished`."""
         sizes = self._choices[number].sizes(kernel, expand)
-        sizes = [sizes.get(name) for name in ("kernel_size", "se_channels")]
-        return self.blocks[number].finished(x, y, *sizes, bits, given, collected, folded)
+        kernel_size, se_channels = sizes.get("kernel_size"), sizes.get("se_channels")
+        return self.blocks[number].finished(x, y, kernel_size, se_channels, bits, given, collected, folded)
 
-    def end(self, x, given=None, collected=None, training=False, seed=None, bits=None, folded=False):
+    def end(
+        self,
+        x: tf.Tensor,
+        given: Iterator[tf.Tensor] | None = None,
+        collected: list[tf.Tensor] | None = None,
+        training: bool = False,
+        seed: tf.Tensor | None = None,
+        bits: tf.Tensor | None = None,
+        folded: bool = False,
+    ) -> tf.Tensor:
         """The head: float32 (batch, num_classes); `bits`: None, or int32 (1 or 2, 2) of head and feature mix."""
         of_head, of_mix = ({} if bits is None or i >= bits.shape[0] else {"bits": bits[i]} for i in (0, 1))
         x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected, folded, **of_head))
@@ -173,22 +226,22 @@ class Supernet(keras.Model):
             x = tf.nn.experimental.stateless_dropout(x, self.settings["dropout"], seed)
         return self.classifier(x)
 
-    def end_bits(self, code):
+    def end_bits(self, code: tf.Tensor | None) -> tf.Tensor | None:
         """What `end` takes as `bits` for a code, or for None."""
         return self._end_bits.of(code)
 
-    def _batch_statistics(self, images, code):
+    def _batch_statistics(self, images: tf.Tensor, code: tf.Tensor) -> list[tf.Tensor]:
         return self(images, code, collect=True)[1]
 
-    def _logits(self, images, code, statistics):
+    def _logits(self, images: tf.Tensor, code: tf.Tensor, statistics: Sequence[tf.Tensor]) -> tf.Tensor:
         return self(images, code, statistics=statistics)
 
-    def like(self, **settings):
+    def like(self, **settings: Any) -> "Supernet":
         """A new supernet with these settings changed and fresh weights."""
         return Supernet(self.space, **{**self.settings, **settings})
 
 
-def _check_bits(space, weights, inputs):
+def _check_bits(space: SearchSpace, weights: Quantizer | None, inputs: Quantizer | None) -> None:
     """Raises ValueError where the quantizers do not have the bit widths that a space chooses from.
 
     Without quantizers the supernet is one in floating point, for which bit widths in a code mean nothing.
@@ -215,13 +268,13 @@ class _BitChoices:
         space: `SearchSpace`. stage, block: of the convolutions, None for head and feature mix.
     """
 
-    def __init__(self, space, stage=None, block=None):
+    def __init__(self, space: SearchSpace, stage: int | None = None, block: int | None = None) -> None:
         rows = [i for i, place in enumerate(space.convolutions()) if place[:2] == (stage, block)]
         self._fixed = None if space.fixed_bits is None else [space.fixed_bits[i] for i in rows]
         self._genes = space.bit_genes[rows] if space.weight_bits else None
         self._choices = (space.weight_bits, space.input_bits)
 
-    def of(self, code):
+    def of(self, code: tf.Tensor | None) -> tf.Tensor | None:
         """int32 (convolutions, 2): bit widths of weights and inputs; None for the largest, or where there are none."""
         if self._fixed is not None:
             return tf.constant(self._fixed, tf.int32)
@@ -234,7 +287,7 @@ class _BitChoices:
 class _BlockChoices:
     """How one block reads its sizes from a code: which genes, and what each of their choices means."""
 
-    def __init__(self, space, block):
+    def __init__(self, space: SearchSpace, block: Block) -> None:
         stage = space.stages[block.stage]
         self.out_channels = block.out_channels
         self.elastic = block.stage in space.searched
@@ -250,7 +303,7 @@ class _BlockChoices:
         self.hidden = space.hidden_choices(block.stage, block.index)
         self.squeezed = space.se_choices(block.stage, block.index)
 
-    def sizes(self, kernel, expand):
+    def sizes(self, kernel: tf.Tensor | None, expand: tf.Tensor | None) -> dict[str, tf.Tensor]:
         """The arguments of `ElasticMBConv` for these indices of choices; what is not elastic is not among them."""
         sizes = {}
         # A single choice is no choice: the layer then needs no slice.
@@ -261,30 +314,38 @@ class _BlockChoices:
             sizes["se_channels"] = tf.gather(self.squeezed, expand)
         return sizes
 
-    def run(self, layer, x, code, statistics, collect):
+    def run(
+        self,
+        layer: ElasticMBConv,
+        x: tf.Tensor,
+        code: tf.Tensor | None,
+        statistics: Sequence[tf.Tensor] | None,
+        collect: bool,
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The block's output and its list of statistics (empty if not collected).
 
         The output is `x` as it is where `code` is of a network without this block.
         """
-        searched = code is not None and self.elastic
-        sizes = self.sizes(code[self.kernel_gene], code[self.expand_gene]) if searched else {}
+        sizes = {}
+        if code is not None and self.elastic:
+            sizes = self.sizes(code[self.kernel_gene], code[self.expand_gene])
         if (bits := self.bits.of(code)) is not None:
             sizes["bits"] = bits
 
-        def compute():
+        def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
             y = layer(x, statistics=statistics, collect=collect, **sizes)
             y, own = y if collect else (y, [])
             return tf.ensure_shape(y, (None, None, None, self.out_channels)), own
 
-        def skip():
+        def skip() -> tuple[tf.Tensor, list[tf.Tensor]]:
             return x, [tf.zeros((2, o.statistics_size)) for o in layer.observers] if collect else []
 
-        if not searched or not self.optional_from:
+        if code is None or not self.elastic or not self.optional_from:
             return compute()
         return tf.cond(code[self.depth_gene] >= self.optional_from, compute, skip)
 
 
-def initialize(model, images, missing_only=False):
+def initialize(model: keras.Model, images: tf.Tensor | np.ndarray, missing_only: bool = False) -> None:
     """Sets all quantizers of `model` by one pass: weights from the weights, inputs from `images`.
 
     To be called after weights are loaded. The pass is eager and takes the largest network of a supernet.

@@ -18,7 +18,7 @@ RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/tr
 common.define_flags(AnalysisConfig)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     config = common.from_flags(AnalysisConfig)
     common.import_tensorflow()
@@ -37,7 +37,7 @@ def main(argv):
         print(f"{run.directory}/report.html")
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

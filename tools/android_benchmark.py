@@ -11,6 +11,7 @@ Ends with exit code 1 if a measurement failed, or is invalid because another acc
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -51,7 +52,7 @@ COLUMNS = (
 )
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"expected flags only, received {argv[1]}; quote patterns: --models='out/*.tflite'")
     check_flags()
@@ -73,7 +74,7 @@ def main(argv):
         )
 
 
-def check_flags():
+def check_flags() -> None:
     for name in ACCELERATORS.value:
         known = host_benchmark.ACCELERATORS if HOST.value else android.ACCELERATORS
         if name not in known:
@@ -92,7 +93,7 @@ def check_flags():
         raise UserError("--via=binary: needs --binary, the file")
 
 
-def find_devices():
+def find_devices() -> list[android.Device | host_benchmark.Host]:
     if HOST.value:
         return [host_benchmark.Host(RUNS.value, TIMEOUT.value)]
     return [
@@ -104,7 +105,9 @@ def find_devices():
     ]  # fmt: skip
 
 
-def measure(todo, table):
+def measure(
+    todo: Mapping[android.Device | host_benchmark.Host, Sequence[latency.Job]], table: latency.LatencyTable
+) -> int:
     """Works through the jobs of each device; returns how many rows were written."""
     made = 0
     progress = Progress([(device.serial, max(1, len(jobs))) for device, jobs in todo.items()])
@@ -125,7 +128,7 @@ def measure(todo, table):
     return made
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -1,25 +1,35 @@
 """What all tools share: flags made from a settings record, help on them, and errors without a traceback."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import importlib
 import os
 import sys
 import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
 from tfqnas.errors import UserError
 
+if TYPE_CHECKING:
+    from tfqnas.train.run import Run
+    from tfqnas.train.stages import Bits
+
 # What is defined here are flags of the tool that asks for them: it is their module, to absl.
 flags.disclaim_key_flags()
+Config = typing.TypeVar("Config")
 # Settings dataclasses whose fields are flags.
-_SETTINGS = []
+_SETTINGS: list[type] = []
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpshort", "h", "?")}
 
 
-def define_flags(config_class, holder=flags.FLAGS, **defaults):
+def define_flags(config_class: type, holder: flags.FlagValues = flags.FLAGS, **defaults: Any) -> None:
     """Defines an absl flag for each field of a settings dataclass, in `holder`."""
+    define: dict[Any, Callable[..., Any]]
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
     if holder is flags.FLAGS:
         _SETTINGS.append(config_class)
@@ -31,10 +41,10 @@ def define_flags(config_class, holder=flags.FLAGS, **defaults):
             define[field.type](field.name, default, text, flag_values=holder)
 
 
-def from_flags(config_class, holder=flags.FLAGS):
+def from_flags(config_class: type[Config], holder: flags.FlagValues = flags.FLAGS) -> Config:
     """The settings record that the flags in `holder` describe."""
     values = {}
-    for field in dataclasses.fields(config_class):
+    for field in dataclasses.fields(typing.cast(Any, config_class)):
         value = holder[field.name].value
         if typing.get_origin(field.type) is tuple:
             element = typing.get_args(field.type)[0]
@@ -48,7 +58,7 @@ def from_flags(config_class, holder=flags.FLAGS):
     return config_class(**values)
 
 
-def bit_width(run, flag, text):
+def bit_width(run: Run, flag: str, text: str) -> Bits:
     """The supernet of a run that a flag names: a bit width, or "mixed".
 
     Raises:
@@ -60,7 +70,7 @@ def bit_width(run, flag, text):
     return value
 
 
-def import_tensorflow():
+def import_tensorflow() -> None:
     """Imports TensorFlow without the lines on CUDA and oneDNN that it writes whatever its log level is.
 
     They come from C++ before logging is set up, so only the file descriptor can be silenced. A failing import
@@ -78,7 +88,7 @@ def import_tensorflow():
         os.close(kept)
 
 
-def run(main):
+def run(main: Callable[[list[str]], None]) -> None:
     """Runs `main(argv)`: errors that are meant for the user end with their message and exit code 1."""
     tool, name = sys.modules[main.__module__], main.__module__
     if name != "__main__":  # installed: the program is a script of two lines, which has neither text nor flags
@@ -86,16 +96,16 @@ def run(main):
         for flag in flags.FLAGS.get_key_flags_for_module(name):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
-    def parse(arguments):
+    def parse(arguments: list[str]) -> list[str]:
         before = arguments[: arguments.index("--")] if "--" in arguments else arguments
         if _HELP & set(before[1:]):
             with contextlib.suppress(BrokenPipeError):  # `--help | head`
-                print(help_text(tool.__doc__), flush=True)
+                print(help_text(tool.__doc__ or ""), flush=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
         return app.parse_flags_with_usage(arguments)
 
-    def guarded(argv):
+    def guarded(argv: list[str]) -> None:
         try:
             main(argv)
         except (UserError, OSError) as error:
@@ -109,10 +119,10 @@ def run(main):
     app.run(guarded, flags_parser=parse)
 
 
-def help_text(doc):
+def help_text(doc: str) -> str:
     """What a tool does and its flags: its own, then group by group those of settings."""
     own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-    groups = {}
+    groups: dict[str, list[flags.Flag]] = {}
     for config_class in _SETTINGS:
         for field in dataclasses.fields(config_class):
             annotated = (c for c in reversed(config_class.__mro__) if field.name in vars(c).get("__annotations__", {}))
@@ -128,7 +138,7 @@ def help_text(doc):
     return "\n\n".join(parts)
 
 
-def _flag_text(flag):
+def _flag_text(flag: flags.Flag) -> str:
     switch = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = "" if flag.default in (None, "", []) else f" (default: {flag.default_as_str.strip(chr(39))})"
     return flags.text_wrap(f"{switch}: {flag.help}{default}", 100, "      ", "  ")

@@ -1,6 +1,6 @@
 """The fronts of several runs on the same data in one picture and one table, such as mixed precision and one bit width.
 
-    python tools/compare_fronts.py --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
+python tools/compare_fronts.py --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
 """
 
 from absl import flags
@@ -12,7 +12,7 @@ COST = flags.DEFINE_string("cost", "effective_mflops", "cost to draw against: on
 OUTPUT = flags.DEFINE_string("output", "fronts.png", "PNG file to write")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     common.import_tensorflow()
     from tfqnas.comparing import Comparison
@@ -22,7 +22,7 @@ def main(argv):
     print(f"\n{comparison.figure(OUTPUT.value)}")
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

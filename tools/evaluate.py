@@ -1,17 +1,24 @@
 """Accuracy of a saved model, or of a subnet of a trained supernet, on a split of a data set.
 
-    python tools/evaluate.py --model=runs/digits/models/b2_largest.keras --dataset=digits
-    python tools/evaluate.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3
-    python tools/evaluate.py --checkpoint=runs/digits/checkpoints/largest_b4 --arch=largest
+python tools/evaluate.py --model=runs/digits/models/b2_largest.keras --dataset=digits
+python tools/evaluate.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3
+python tools/evaluate.py --checkpoint=runs/digits/checkpoints/largest_b4 --arch=largest
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas_tools import common
+
+if TYPE_CHECKING:
+    from tfqnas.supernet import Supernet
+    from tfqnas.train.run import Run
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file")
 common.define_flags(DataConfig)  # for --model; a run has its own
@@ -22,7 +29,7 @@ ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.j
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "held_out", "train"], "split to score on")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     if sum(bool(source.value) for source in (MODEL, RUN_DIR, CHECKPOINT)) != 1:
         raise UserError("expected one of --model, --run_dir and --checkpoint")
@@ -40,7 +47,7 @@ def main(argv):
         print(score_subnet(run, run.supernet(bits), supernet_stage(bits)))
 
 
-def score_model():
+def score_model() -> str:
     from tfqnas import models
     from tfqnas.data.dataset import load
     from tfqnas.data.images import EvaluationImages
@@ -60,7 +67,7 @@ def score_model():
     return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"
 
 
-def score_subnet(run, supernet, where):
+def score_subnet(run: Run, supernet: Supernet, where: str) -> str:
     from tfqnas import models
 
     arch = models.read_arch(run.space, ARCH.value)
@@ -69,7 +76,7 @@ def score_subnet(run, supernet, where):
     return f"{arch.key} in {where}: {result:.2%} of {count} {SPLIT.value} images of {run.config.dataset}, recalibrated"
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

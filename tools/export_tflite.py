@@ -12,10 +12,13 @@ the PSNR of super-resolution by more than --max_psnr_drop dB. Beside it is a mod
 metadata as well.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -25,6 +28,14 @@ from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas_tools import common, exports, super_resolution
+
+if TYPE_CHECKING:
+    import keras
+
+    from tflite_export.int_graph import IntGraph
+    from tflite_export.verify import Verification
+    from tfqnas.data.dataset import DataSet
+    from tfqnas.data.images import EvaluationImages
 
 MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
 common.define_flags(DataConfig)  # for --model; a run has its own
@@ -57,13 +68,13 @@ EXPLAINED_IMAGES = 256
 class Source:
     """What is exported: the Keras model, its data, what is known of it."""
 
-    model: object
-    dataset: object
+    model: keras.Model
+    dataset: DataSet
     crop: float
-    metadata: dict
+    metadata: dict[str, Any]
     data_name: str
 
-    def images(self, split, limit=None):
+    def images(self, split: str, limit: int | None = None) -> EvaluationImages:
         """`EvaluationImages` of a split; with a limit that many of it, chosen at random, always the same."""
         from tfqnas.data.images import EvaluationImages
 
@@ -73,7 +84,7 @@ class Source:
         return EvaluationImages(chosen, self.model.input_shape[1], self.crop, memory=0)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     if (MODEL.value is None) == (RUN_DIR.value is None):
         raise UserError("expected one of --model and --run_dir")
@@ -84,6 +95,7 @@ def main(argv):
         return
     common.import_tensorflow()
     from tflite_export import ties
+    from tflite_export.folding import NonUniformError
     from tflite_export.int_graph import with_interface, with_metadata
     from tflite_export.lower import lower
     from tflite_export.model_card import model_card
@@ -92,11 +104,14 @@ def main(argv):
     source = source_of_model() if MODEL.value else source_of_run()
     calibration = np.concatenate(list(source.images("train", CALIBRATION_IMAGES.value).batches(256)))
 
-    def lowered(storage):
+    def lowered(storage: str) -> IntGraph:
         graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata, storage=storage)
         return with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
 
-    graph = lowered(STORAGE.value)
+    try:
+        graph = lowered(STORAGE.value)
+    except NonUniformError as error:
+        raise UserError(f"{error}{exports.uniform_choices(MODEL.value)}") from None
     blob = write(graph)
     print(f"{source.model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB")
     if STORAGE.value == "packed":
@@ -114,7 +129,7 @@ def main(argv):
     print(f"written: {OUTPUT.value}, and its model card {page}")
 
 
-def export_super_resolution():
+def export_super_resolution() -> None:
     for flag in (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS):
         if flag.present:
             raise UserError(f"--{flag.name}: belongs to classification, --dataset=photos is super-resolution")
@@ -126,7 +141,7 @@ def export_super_resolution():
                             CALIBRATION_IMAGES.value, PSNR_DROP.value)  # fmt: skip
 
 
-def say_what_packing_costs(graph, blob, of_bytes):
+def say_what_packing_costs(graph: IntGraph, blob: bytes, of_bytes: bytes) -> None:
     from tflite_export.int_graph import not_packed
     from tflite_export.runtime import Runtime
 
@@ -139,7 +154,7 @@ def say_what_packing_costs(graph, blob, of_bytes):
     )
 
 
-def compare(source, graph, blob):
+def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None:
     """Prints what --explain and --verify ask for. Returns the `Verification`, or None."""
     from tflite_export import explain
     from tflite_export.int_graph import pixels_of
@@ -174,7 +189,7 @@ def compare(source, graph, blob):
     return result
 
 
-def source_of_model():
+def source_of_model() -> Source:
     from tfqnas import models
     from tfqnas.data.dataset import load
 
@@ -187,7 +202,7 @@ def source_of_model():
     return Source(model, dataset, crop, record, config.dataset)
 
 
-def source_of_run():
+def source_of_run() -> Source:
     from tfqnas import models
     from tfqnas.subnet import extract
     from tfqnas.train.run import Run
@@ -205,7 +220,7 @@ def source_of_run():
     return Source(model, run.dataset, run.config.evaluation_crop, record, run.config.dataset)
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -1,18 +1,40 @@
 """What the tools do with an extracted model besides: its integer file, run and compared."""
 
+from __future__ import annotations
+
+import pathlib
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfqnas.errors import UserError
-from tfqnas.files import write_atomically
+from tfqnas.files import read_json, write_atomically
+
+if TYPE_CHECKING:
+    import keras
+
+    from tflite_export.runtime import Runtime
+    from tfqnas.data.dataset import DataSet
+    from tfqnas.train.run import Run
 
 CALIBRATION_IMAGES = 512
 REFERENCE_IMAGES = 1000
 _LATENCY_RUNS = 50
 
 
-def export_model(run, record, model):
+def uniform_choices(model_file: str | None) -> str:
+    """What tools/quantize.py has found for those tensors of its model that could not be exported, else what to do."""
+    from tfqnas.strategy.candidates import best_uniform
+
+    record = pathlib.Path(model_file or "").with_name("strategies.json")
+    choices = read_json(record)["choices"] if model_file and record.exists() else []
+    found = [f"{c['layer']}, {c['role']}: {best_uniform(c)}" for c in choices if not c["deployable"]]
+    best = f" The best uniform choices of {record}: {'; '.join(found)}." if found else ""
+    return f".{best} tools/quantize.py --deployable searches among uniform strategies alone"
+
+
+def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[str, Any]:
     """Writes the `.tflite` file beside an extracted model and compares it with the model on the test images.
 
     Args:
@@ -60,7 +82,7 @@ def export_model(run, record, model):
     }  # fmt: skip
 
 
-def about_export(name, dataset):
+def about_export(name: str, dataset: DataSet) -> dict[str, Any]:
     """What model cards and metadata say of a data set, and of how the file was made: see `model_card`."""
     from tflite_export import model_card
 
@@ -70,7 +92,7 @@ def about_export(name, dataset):
     }
 
 
-def snap_biases(run, model):
+def snap_biases(run: Run, model: keras.Model) -> None:
     """Moves the biases of an integer-aware model to the integers of its file, see `tflite_export.biases`."""
     from tflite_export.biases import snap_biases
     from tflite_export.lower import lower
@@ -78,12 +100,12 @@ def snap_biases(run, model):
     snap_biases(model, lower(model, calibration_images(run, model)))
 
 
-def calibration_images(run, model):
+def calibration_images(run: Run, model: keras.Model) -> np.ndarray:
     """float32 (n, height, width, channels)."""
     return np.concatenate(list(run.images("train", model.input_shape[1], CALIBRATION_IMAGES).batches(256)))
 
 
-def latency_ms(runtime):
+def latency_ms(runtime: Runtime) -> float:
     """Median time of one image in milliseconds, on this machine with the runtime's threads."""
     image = np.zeros((1, *runtime.input["shape"][1:]), runtime.input["dtype"])
     times = []

@@ -1,16 +1,23 @@
 """What `latency_table.py` measures, in which order, and what is made of the numbers."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from tflite_export import pieces
+from tflite_export.int_graph import IntGraph
 from tflite_export.writer import write
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.search.latency import FURTHER, LatencyTable, Validation, correction, pieces_of
+from tfqnas.search.latency import FURTHER, LatencyTable, Piece, Validation, correction, pieces_of
+from tfqnas.spaces import SearchSpace
 
 # The name of the file that does nothing: what it takes is part of every piece, and of a whole network once.
 NOTHING = "nothing"
@@ -25,12 +32,12 @@ class Targets:
         space: `SearchSpace`. fit, validation: tuples of `Arch`, whole networks.
     """
 
-    space: object
-    fit: tuple
-    validation: tuple
+    space: SearchSpace
+    fit: tuple[Arch, ...]
+    validation: tuple[Arch, ...]
 
     @classmethod
-    def chosen(cls, space, fit, validation, seed):
+    def chosen(cls, space: SearchSpace, fit: int, validation: int, seed: int) -> Self:
         """The smallest, the largest and random subnets, all different: so many for the fit, the others to validate."""
         if space.size < fit + validation:
             raise UserError(f"--fit_models and --validation_models: expected at most the {space.size} subnets of space "
@@ -41,23 +48,23 @@ class Targets:
         return cls(space, tuple(archs)[:fit], tuple(archs)[fit : fit + validation])
 
     @property
-    def by_name(self):
+    def by_name(self) -> dict[str, Piece | Arch | None]:
         """`{name: Piece, Arch or None}`."""
         found = {piece.key: piece for piece in pieces_of(self.space)}
         return {NOTHING: None} | found | {arch.key: arch for arch in (*self.fit, *self.validation)}
 
-    def schedule(self, rounds, seed):
+    def schedule(self, rounds: int, seed: int) -> list[tuple[str, int]]:
         """`(name, round)` of all measurements: each round in an order of its own, so that drift meets all alike."""
         names = list(self.by_name)
         orders = [np.random.default_rng((seed, number)).permutation(len(names)) for number in range(rounds)]
         return [(names[i], number) for number, order in enumerate(orders) for i in order]
 
-    def table(self, medians, **about):
+    def table(self, medians: Mapping[str, float], **about: Any) -> LatencyTable:
         """The `LatencyTable` of `{name: number}`; `about`: its fields that say of what and on what device."""
         values = {piece.key: max(medians[piece.key] - medians[NOTHING], 0.0) for piece in pieces_of(self.space)}
         table = LatencyTable(self.space, values=values, **about)
 
-        def measured(archs):
+        def measured(archs: Sequence[Arch]) -> tuple[np.ndarray, list[float]]:
             return np.stack([self.space.encode(arch) for arch in archs]), [medians[arch.key] for arch in archs]
 
         codes, numbers = measured(self.fit)
@@ -65,7 +72,8 @@ class Targets:
         table = dataclasses.replace(table, factor=factor, offset=offset)
         codes, numbers = measured(self.validation)
         keys = [arch.key for arch in self.validation]
-        return dataclasses.replace(table, validation=Validation(keys, table.of_codes(codes).tolist(), numbers))
+        validation = Validation(tuple(keys), tuple(table.of_codes(codes).tolist()), tuple(numbers))
+        return dataclasses.replace(table, validation=validation)
 
 
 class Files:
@@ -75,66 +83,71 @@ class Files:
         targets: `Targets`. bits: of weights and inputs. classes, channels: of the networks.
     """
 
-    def __init__(self, targets, bits, classes, channels):
+    def __init__(self, targets: Targets, bits: int, classes: int, channels: int) -> None:
         self._targets, self._settings = targets.by_name, (bits, classes, channels)
         self._space = targets.space
-        self._graphs, self._pieces = {}, {}
+        self._graphs: dict[Arch, IntGraph] = {}
+        self._pieces: dict[Arch, dict[tuple[str, int | None], IntGraph]] = {}
 
-    def networks(self, names):
+    def networks(self, names: Iterable[str]) -> list[Arch]:
         """The architectures to be made for the targets of these names, each once."""
         wanted = (self._targets[name] for name in names)
         return list(dict.fromkeys(self._network(target) for target in wanted if target is not None))
 
-    def make(self, arch):
+    def make(self, arch: Arch) -> None:
         """Makes the network of one of `networks`: seconds."""
         self._graphs[arch] = lowered(self._space, arch, *self._settings)
 
-    def blob(self, name):
+    def blob(self, name: str) -> bytes:
         """The bytes of the `.tflite` file of a target."""
         target = self._targets[name]
         if target is None:
             return write(pieces.nothing())
         arch = self._network(target)
-        return write(self._graphs[arch] if target is arch else self._piece(arch, target))
+        return write(self._graphs[arch] if isinstance(target, Arch) else self._piece(arch, target))
 
-    def _network(self, target):
+    def _network(self, target: Piece | Arch) -> Arch:
         return target if isinstance(target, Arch) else with_choices_of(self._space, target)
 
-    def _piece(self, arch, piece):
+    def _piece(self, arch: Arch, piece: Piece) -> IntGraph:
         if arch not in self._pieces:
             self._pieces[arch] = cut(self._space, arch, self._graphs[arch])
         size = input_size(self._space, arch, piece)
         return pieces.resized(self._pieces[arch][piece.part, piece.stage], (size, size))
 
 
-def with_choices_of(space, piece):
+def with_choices_of(space: SearchSpace, piece: Piece) -> Arch:
     """The architecture that a `Piece` is cut from: its place among the choices in all stages, the smallest images.
 
     Deep enough that stages which can have further blocks have one.
     """
-    stage = None if piece.stage is None else space.stages[piece.stage]
-    places = (stage.kernels.index(piece.kernel), stage.expands.index(piece.expand)) if stage else (0, 0)
-    depths, kernels, expands = [], [], []
+    places = (0, 0)
+    if piece.stage is not None and piece.kernel is not None and piece.expand is not None:
+        own = space.stages[piece.stage]
+        places = (own.kernels.index(piece.kernel), own.expands.index(piece.expand))
+    depths: list[int] = []
+    kernels: list[int] = []
+    expands: list[float] = []
     for stage in (space.stages[s] for s in space.searched):
         depths.append(next((depth for depth in stage.depths if depth > 1), stage.depths[-1]))
-        for chosen, choices, place in zip((kernels, expands), (stage.kernels, stage.expands), places, strict=True):
-            chosen += [choices[min(place, len(choices) - 1)]] * depths[-1]
-    return Arch(space.name, space.resolutions[0], depths, kernels, expands)
+        kernels += [stage.kernels[min(places[0], len(stage.kernels) - 1)]] * depths[-1]
+        expands += [stage.expands[min(places[1], len(stage.expands) - 1)]] * depths[-1]
+    return Arch(space.name, space.resolutions[0], tuple(depths), tuple(kernels), tuple(expands))
 
 
-def cut(space, arch, graph):
+def cut(space: SearchSpace, arch: Arch, graph: IntGraph) -> dict[tuple[str, int | None], IntGraph]:
     """`{(part, stage): IntGraph}` of a whole network, of its first blocks and their first followers."""
     blocks = space.blocks(arch)
     # The network is one of `space.pruned`, in which each block is a stage.
     ends = [f"stage{i}_block1_{'add' if block.residual else 'project'}" for i, block in enumerate(blocks, 1)]
     begin, *middle, end = pieces.cut(graph, ["stem", *ends])
-    found = {("begin", None): begin, ("end", None): end}
+    found: dict[tuple[str, int | None], IntGraph] = {("begin", None): begin, ("end", None): end}
     for block, piece in zip(blocks, middle, strict=True):
         found.setdefault((FURTHER if block.index else "first", block.stage), piece)
     return found
 
 
-def input_size(space, arch, piece):
+def input_size(space: SearchSpace, arch: Arch, piece: Piece) -> int:
     """Height and width of the input of a `Piece` cut from `arch`, in pixels."""
     blocks = space.blocks(dataclasses.replace(arch, resolution=piece.resolution))
     if piece.stage is None:
@@ -142,7 +155,7 @@ def input_size(space, arch, piece):
     return next(block.size for block in blocks if (block.stage, block.index) == (piece.stage, piece.part == FURTHER))
 
 
-def lowered(space, arch, bits, classes, channels):
+def lowered(space: SearchSpace, arch: Arch, bits: int, classes: int, channels: int) -> IntGraph:
     """The `IntGraph` of a subnet with fresh weights, LSQ of `bits`."""
     import keras
 
@@ -161,7 +174,7 @@ def lowered(space, arch, bits, classes, channels):
     return lower(extract(supernet, space.largest(), statistics), images)
 
 
-def random_images(resolution, channels):
+def random_images(resolution: int, channels: int) -> np.ndarray:
     """Normalised images, float32 (8, resolution, resolution, channels), that differ in their means too, as photos."""
     rng = np.random.default_rng(0)
     shades = rng.normal(size=(_IMAGES, 1, 1, channels))
@@ -179,7 +192,7 @@ class Log:
         UserError: the file holds numbers of something else.
     """
 
-    def __init__(self, path, about):
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self._path = path
         records, about = read_jsonl(path), json.loads(json.dumps(about))
         if not records:
@@ -190,23 +203,23 @@ class Log:
                             "same, choose another --output, or remove the file")  # fmt: skip
         self._values = {(record["name"], record["round"]): record["value"] for record in records[1:]}
 
-    def __contains__(self, measurement):
+    def __contains__(self, measurement: tuple[str, int]) -> bool:
         return measurement in self._values
 
-    def add(self, name, number, value):
+    def add(self, name: str, number: int, value: float) -> None:
         """Keeps the value of a target in round `number`; in the file when this returns."""
         append_jsonl(self._path, {"name": name, "round": number, "value": value})
         self._values[name, number] = value
 
-    def medians(self, measurements):
+    def medians(self, measurements: Iterable[tuple[str, int]]) -> dict[str, float]:
         """`{name: median}` over the rounds of `(name, round)`s, which are all there."""
-        values = {}
+        values: dict[str, list[float]] = {}
         for name, number in measurements:
             values.setdefault(name, []).append(self._values[name, number])
         return {name: float(np.median(numbers)) for name, numbers in values.items()}
 
 
-def _difference(there, here):
+def _difference(there: Any, here: Mapping[str, Any]) -> str:
     if not isinstance(there, dict) or there.keys() != here.keys():
         return "its first line is none of this tool"
     name = next(name for name in here if there[name] != here[name])

@@ -11,15 +11,18 @@ begins with the phone. Uses need the same device, and networks of the same bits,
 import dataclasses
 import datetime
 import pathlib
+from collections.abc import Sequence
 
 from absl import flags
 
 from tflite_export import android, meters, npu
 from tfqnas import report, spaces
+from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
-from tfqnas.search.latency import pieces_of
+from tfqnas.search.latency import LatencyTable, pieces_of
+from tfqnas.spaces import SearchSpace
 from tfqnas_tools import common, latency_pieces
 
 SPACE = flags.DEFINE_string("space", None, "search space: a name or a JSON file")
@@ -64,8 +67,10 @@ _LIMITS = {"ms": "max_latency_ms", "cycles": "max_npu_cycles"}
 # To make a network on an idle computer, and more for each of its blocks.
 _NETWORK_SECONDS, _BLOCK_SECONDS = 1.0, 0.5
 
+Meter = meters.HostMeter | meters.AndroidMeter | meters.VelaMeter
 
-def main(argv):
+
+def main(argv: list[str]) -> None:
     del argv
     check_flags()
     meter = make_meter()
@@ -87,7 +92,7 @@ def main(argv):
     print(summary(table))
 
 
-def check_flags():
+def check_flags() -> None:
     if (SPACE.value is None) == (RUN_DIR.value is None):
         raise UserError("expected one of --space and --run_dir")
     given = {"--classes": CLASSES.value, "--channels": CHANNELS.value}
@@ -102,7 +107,7 @@ def check_flags():
                 raise UserError(f"--{name}: belongs to --device={' or '.join(devices)}, received {DEVICE.value}")
 
 
-def make_meter():
+def make_meter() -> Meter:
     if DEVICE.value == "host":
         return meters.HostMeter(THREADS.value, SECONDS.value)
     if DEVICE.value == "vela":
@@ -114,7 +119,7 @@ def make_meter():
     return meters.AndroidMeter(phone, ACCELERATOR.value, THREADS.value, PAUSE.value)
 
 
-def networks():
+def networks() -> tuple[SearchSpace, int, int, int]:
     """`(space, bits, classes, channels)`."""
     if SPACE.value:
         try:
@@ -129,7 +134,13 @@ def networks():
     return run.space.without_bits(), bits, run.dataset.num_classes, run.dataset.channels
 
 
-def measure(todo, targets, files, meter, log):
+def measure(
+    todo: Sequence[tuple[str, int]],
+    targets: latency_pieces.Targets,
+    files: latency_pieces.Files,
+    meter: Meter,
+    log: latency_pieces.Log,
+) -> None:
     """Makes the networks that are needed and works through `(name, round)`s; says before what will be done."""
     needed = files.networks(dict.fromkeys(name for name, _ in todo))
     progress = announced(todo, needed, targets, meter)
@@ -149,7 +160,9 @@ def measure(todo, targets, files, meter, log):
                 part.update(done / len(todo), f"{name}: {value:.4g} {meter.unit}")
 
 
-def announced(todo, needed, targets, meter):
+def announced(
+    todo: Sequence[tuple[str, int]], needed: Sequence[Arch], targets: latency_pieces.Targets, meter: Meter
+) -> Progress:
     """Says what will be measured and how long that takes; returns the `Progress` of it."""
     blocks = sum(len(targets.space.blocks(arch)) for arch in needed)
     making, measuring = _NETWORK_SECONDS * len(needed) + _BLOCK_SECONDS * blocks, meter.takes * len(todo)
@@ -163,21 +176,21 @@ def announced(todo, needed, targets, meter):
     return Progress([("networks", max(making, 1)), ("measurements", max(measuring, 1))])
 
 
-def measured(meter, files, name):
+def measured(meter: Meter, files: latency_pieces.Files, name: str) -> float:
     try:
         return meter.measure(files.blob(name))
     except UserError as error:
         raise UserError(f"{name}: {error}; what is measured is kept: the same command goes on from here") from None
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def summary(table):
+def summary(table: LatencyTable) -> str:
     """What is to be known of a table, as text."""
     v = table.validation
     rows = [
@@ -198,7 +211,7 @@ def summary(table):
     )
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -2,25 +2,39 @@
 
 import hashlib
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tfqnas.family import Family
+from tfqnas.progress import Part
 from tfqnas.scoring.of_run import scorer_of
-from tfqnas.search import Objectives, ParetoFront, Searcher
+from tfqnas.search import Objectives, ParetoFront, Result, Searcher
 from tfqnas.search.tuner import SearcherOracle, SubnetTuner
 from tfqnas.searching import FrontSearch
+from tfqnas.supernet import Supernet
+from tfqnas.train.run import Run
+from tfqnas.train.stages import Bits
 
 
 class ServedFamily(Family):
     """A family whose subnets are scored by workers; the chief does the rest."""
 
-    def _new_search(self, bits):
+    def _new_search(self, bits: Bits) -> FrontSearch:
         return ServedSearch(self.run, self.config, bits, self.directory(bits))
 
 
 class ServedSearch(FrontSearch):
     """A `FrontSearch` as keras-tuner's chief."""
 
-    def find(self, part, supernet, searcher, results, on_result, former=()):
+    def find(
+        self,
+        part: Part,
+        supernet: Supernet,
+        searcher: Searcher,
+        results: Sequence[Result],
+        on_result: Callable[[Result], None],
+        former: Sequence[Result] = (),
+    ) -> ParetoFront:
         """As `FrontSearch.find`, but for early stopping, which needs more than an accuracy to be sent around."""
         part.update(len(results) / self.budget, "waiting for workers")
         # What evolution proposes needs no score in particular; others are to know all of a phase before the next.
@@ -35,7 +49,7 @@ class ServedSearch(FrontSearch):
         return ParetoFront.of(oracle.results.values(), self.objectives.minimised or None)
 
 
-def work(run, bits):
+def work(run: Run, bits: Bits) -> None:
     """Scores for the chief until it has no more.
 
     A worker reads of the run directory `config.json`, `space.json` and `checkpoints/supernet_b*`, and the data set; it
@@ -48,11 +62,10 @@ def work(run, bits):
         SubnetTuner(oracle, scorer_of(run, supernet), directory).search()
 
 
-def about(run, supernet):
+def about(run: Run, supernet: Supernet) -> dict[str, Any]:
     """What chief and workers must have in common for a score to mean the same."""
     digest = hashlib.sha256()
     for variable in supernet.variables:
         digest.update(variable.numpy().tobytes())
     images = {"recalibration_images": run.config.recalibration_images, "held_out_images": len(run.dataset.held_out)}
     return {"bits": supernet.bits, "supernet": digest.hexdigest()[:16], **images}
-

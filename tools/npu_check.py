@@ -18,14 +18,15 @@ from tfqnas.progress import Progress
 from tfqnas_tools import common
 
 TARGET = flags.DEFINE_list(
-    "target", ["ethos-u85-256"],
+    "target",
+    ["ethos-u85-256"],
     f"some of {', '.join(npu.TARGETS)}; qualcomm, mediatek, or with a processor, qualcomm:SM8750",
 )
 ALLOWED = flags.DEFINE_integer("max_cpu_operators", 0, "operators that may be left to the CPU", lower_bound=0)
 TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for each compilation", lower_bound=1)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if len(argv) < 2:
         raise UserError("expected files: tools/npu_check.py MODEL.tflite [...]")
     asked = list(dict.fromkeys((path, target) for path in argv[1:] for target in TARGET.value))
@@ -45,7 +46,7 @@ def main(argv):
         )
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

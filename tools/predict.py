@@ -1,6 +1,6 @@
 """Classifies image files with a saved model.
 
-    python tools/predict.py --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
+python tools/predict.py --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
 """
 
 import sys
@@ -14,7 +14,7 @@ MODEL = flags.DEFINE_string("model", None, "a .keras file", required=True)
 TOP = flags.DEFINE_integer("top", 3, "classes to print for each image", lower_bound=1)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if len(argv) < 2:
         raise UserError("expected image files: tools/predict.py --model=MODEL.keras FILE [FILE ...]")
     common.import_tensorflow()
@@ -38,7 +38,7 @@ def main(argv):
         raise UserError(f"{failed} of {len(argv) - 1} files could not be read")
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

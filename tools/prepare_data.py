@@ -1,8 +1,8 @@
 """Downloads and prepares a data set through TensorFlow Datasets (TFDS), or says what to do.
 
-    python tools/prepare_data.py fashion_mnist
-    python tools/prepare_data.py cifar10 --data_dir=/data/tfds
-    python tools/prepare_data.py photos     # 21 and 7 photographs, for super-resolution and for calibration
+python tools/prepare_data.py fashion_mnist
+python tools/prepare_data.py cifar10 --data_dir=/data/tfds
+python tools/prepare_data.py photos     # 21 and 7 photographs, for super-resolution and for calibration
 """
 
 from absl import flags
@@ -13,7 +13,7 @@ from tfqnas_tools import common
 DATA_DIR = flags.DEFINE_string("data_dir", "", "directory of prepared TFDS data sets; by default that of TFDS")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("expected one name: tools/prepare_data.py NAME [--data_dir=DIRECTORY]")
     if argv[1] == "photos":
@@ -34,7 +34,7 @@ def main(argv):
     print(f"{argv[1]}: {splits} images in {made.data_dir}; next: tools/run.py --dataset={argv[1]} ...")
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -13,17 +13,28 @@ Writes model.keras, strategies.json, strategies.csv, strategies.svg and .png (wh
 coefficients moved) in --output.
 """
 
+from __future__ import annotations
+
 import contextlib
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
-from tfqnas.progress import Progress
+from tfqnas.progress import Part, Progress
 from tfqnas.settings import plain
-from tfqnas.strategy.config import PostTrainingSettings, QuantizeSettings, TrainingSettings, part_of
+from tfqnas.strategy.config import PostTrainingSettings, QuantizeSettings, SearchSettings, TrainingSettings, part_of
 from tfqnas_tools import common
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfqnas.strategy.directory import Directory
+    from tfqnas.strategy.result import Result
+    from tfqnas.strategy.tasks import Task
 
 MODE = flags.DEFINE_enum("mode", "ptq", ["ptq", "qat"], "post-training, or quantization-aware training")
 MODEL = flags.DEFINE_string("model", None, "a .keras file, or zoo:NAME, such as zoo:efficientnet_lite0", required=True)
@@ -33,13 +44,12 @@ common.define_flags(DataConfig)
 common.define_flags(QuantizeSettings)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if argv[1:]:
         raise UserError(f"expected flags alone, received {' '.join(argv[1:])}")
     data = common.from_flags(DataConfig)
-    config = part_of(
-        common.from_flags(QuantizeSettings), {"ptq": PostTrainingSettings, "qat": TrainingSettings}[MODE.value]
-    )
+    kinds: dict[str, type[SearchSettings]] = {"ptq": PostTrainingSettings, "qat": TrainingSettings}
+    config = part_of(common.from_flags(QuantizeSettings), kinds[MODE.value])
     config.check()
     common.import_tensorflow()
     from tfqnas.strategy import opening
@@ -56,20 +66,20 @@ def main(argv):
         from tfqnas.zoo.upscaling import score
 
         task = opening.task_of(model, data, score)
-        reference = task.outputs(model)
+        reference: Any = task.outputs(model)
         result = searched(model, task, config, directory)
         metrics = {"float": task.scores(reference), "quantized": task.evaluate(result.model, reference)}
         directory.write(result, metrics)
     show(directory, data, config)
 
 
-def fixed(config):
+def fixed(config: SearchSettings) -> dict[str, Any]:
     """The settings that the results depend on."""
     free = {"checkpoint_steps"}
     return {name: value for name, value in plain(config).items() if name not in free}
 
 
-def loaded(name):
+def loaded(name: str) -> keras.Model:
     from tfqnas import models
 
     if not name.startswith("zoo:"):
@@ -79,7 +89,7 @@ def loaded(name):
     return zoo.load(name.removeprefix("zoo:"))
 
 
-def searched(model, task, config, directory):
+def searched(model: keras.Model, task: Task, config: Any, directory: Directory) -> Result:
     """The `Result`, with progress."""
     from tfqnas.strategy.candidates import names_for
     from tfqnas.strategy.post_training import search_post_training
@@ -95,11 +105,12 @@ def searched(model, task, config, directory):
 class Shown(contextlib.ExitStack):
     """What a search calls with each step: the parts of a `Progress`, each open until the next one begins."""
 
-    def __init__(self, progress):
+    def __init__(self, progress: Progress) -> None:
         super().__init__()
-        self.progress, self.part = progress, None
+        self.progress = progress
+        self.part: Part | None = None
 
-    def __call__(self, name, share, text):
+    def __call__(self, name: str, share: float, text: str) -> None:
         if self.part is None or self.part.name != name:
             self.close()
             self.part = self.enter_context(self.progress.part(name))
@@ -108,23 +119,25 @@ class Shown(contextlib.ExitStack):
         self.part.update(share, text)
 
 
-def work(config, search):
+def work(config: Any, search: bool) -> list[tuple[str, float]]:
     """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
     if MODE.value == "qat":
-        middle = config.train_steps * config.search_share if search else 0
-        parts = {"search": 2 * middle, "train": config.train_steps - middle}
+        first = config.train_steps * config.search_share * search
+        playoff = config.train_steps * (1 + config.rivals) * config.playoff_share * bool(config.rivals) * search
+        parts = {"search": 2 * first, "playoff": 2 * playoff, "train": config.train_steps - first - playoff}
     else:
         tune = config.tune_steps
-        guard = (config.guard + 3) * (config.steps + tune) * bool(config.guard)
+        guard = (config.guard + 3) * (config.steps + tune) * bool(config.guard) // 2  # of models without mixtures
         parts = {"search": config.steps, "tune": tune, "guard": guard, "refine": 200 * config.refine,
                  "final": tune * config.refine} if search else {"tune": config.steps + tune}  # fmt: skip
     return [(name, amount) for name, amount in parts.items() if amount]
 
 
-def show(directory, data, config):
+def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None:
     """Prints the table, the figures and what to do next."""
     from tfqnas import report
     from tfqnas.report.strategies import strategies_figure
+    from tfqnas.strategy.candidates import best_uniform
 
     results = directory.results
     choices = results["choices"]
@@ -141,6 +154,8 @@ def show(directory, data, config):
     if results["kept"]:
         print(f"kept: the best single strategy, {results['kept']}, whose loss on the images for choices is lower "
               "than that of what the search found")  # fmt: skip
+    for line in left_out(results, config):
+        print(line)
     print(f"written: {directory.path}/model.keras, strategies.json, .csv, .svg, .png")
     refused = [choice for choice in choices if not choice["deployable"]]
     if refused:
@@ -154,7 +169,17 @@ def show(directory, data, config):
               "--output=MODEL.tflite")  # fmt: skip
 
 
-def replaced(choices, config):
+def left_out(results: Mapping[str, Any], config: SearchSettings) -> Iterator[str]:
+    """Lines that name the tensors which a strategy was no candidate for, since they lie below zero."""
+    from tfqnas.strategy.candidates import UNSIGNED, names_for
+
+    for name in set(UNSIGNED) & set(names_for(config, "inputs")):
+        found = [layer for layer, role, names in results["searched"] if role == "inputs" and name not in names]
+        if found:
+            yield f"{name} clips at zero, so it was no candidate for the inputs of {', '.join(found)}, which lie below"
+
+
+def replaced(choices: Sequence[Mapping[str, Any]], config: SearchSettings) -> Iterator[str]:
     """Lines that name the tensors at the ends whose one strategy does not exist at their bit width: LSQ is there."""
     from tfqnas.strategy.candidates import names_for
 
@@ -165,18 +190,7 @@ def replaced(choices, config):
                    "there")  # fmt: skip
 
 
-def best_uniform(choice):
-    """In words, the deployable candidate with the largest coefficient."""
-    from tfqnas.strategy.candidates import is_deployable
-
-    found = {name: a for name, a in choice["candidates"].items() if is_deployable(name, choice["bits"], choice["role"])}
-    if not found:
-        return "no candidate could be"
-    best = max(found, key=found.get)
-    return f"{best} (coefficient {found[best]:.2f})"
-
-
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -13,7 +13,7 @@ common.define_flags(RunConfig)
 common.define_flags(SearchConfig)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     config, search_config = common.from_flags(RunConfig), common.from_flags(SearchConfig)
     common.import_tensorflow()
@@ -30,7 +30,7 @@ def main(argv):
     print(family.summary())
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -32,7 +32,7 @@ BITS = flags.DEFINE_list("bits", [], "bit widths to search, or mixed; by default
 common.define_flags(SearchConfig)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     search_config, part = common.from_flags(SearchConfig), role()
     search_config.check()
@@ -59,7 +59,7 @@ def main(argv):
     print(family.summary())
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +14,16 @@ from tfqnas.progress import Progress
 COMPARED = 56
 
 
-def export(path, data_dir, size, output, calibration="percentile", storage="int8", count=128, max_drop=0.05):
+def export(
+    path: str,
+    data_dir: str,
+    size: tuple[int, int],
+    output: str,
+    calibration: str = "percentile",
+    storage: str = "int8",
+    count: int = 128,
+    max_drop: float = 0.05,
+) -> None:
     """Writes a `.tflite` file for images of one size, from pixels to pixels, if it computes what the model does.
 
     Args:
@@ -59,7 +69,9 @@ def export(path, data_dir, size, output, calibration="percentile", storage="int8
     print(f"written: {output}")
 
 
-def pairs(photos, scale, size, count, seed):
+def pairs(
+    photos: Sequence[np.ndarray], scale: int, size: tuple[int, int], count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Crops of small copies of photos, float32 `(x - 128) / 128`, and what they come from, uint8.
 
     Args:

@@ -11,7 +11,10 @@ and exported, with soft labels of the supernet's largest network; with --integer
 exported file will compute. The model joins the table in report.html.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -20,6 +23,11 @@ from tfqnas.search.config import SearchConfig
 from tfqnas.settings import as_flag
 from tfqnas.train.config import RunConfig
 from tfqnas_tools import common, exports
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfqnas.train.run import Run
 
 common.define_flags(RunConfig)
 common.define_flags(SearchConfig)  # not used here: one flagfile describes a whole run, for tools/run.py too
@@ -36,7 +44,7 @@ INTEGER_AWARE = flags.DEFINE_bool(
 _FREE = ("evaluation_epochs", "checkpoint_steps", "cache_gb", "distribution")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     config = common.from_flags(RunConfig)
     for flag in (FINETUNE_BITS, FINETUNE_EPOCHS, FINETUNE_RATE, INTEGER_AWARE):
@@ -55,7 +63,7 @@ def main(argv):
     print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
 
 
-def run_to_finetune(config):
+def run_to_finetune(config: RunConfig) -> Run:
     """The `Run` of `--run_dir`; settings that are given besides must be its own, or free.
 
     Raises:
@@ -73,7 +81,7 @@ def run_to_finetune(config):
     return Run(dataclasses.replace(run.config, **free)) if free else run
 
 
-def finetune(config, strategy):
+def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     from tfqnas import family, models
     from tfqnas.train.stages import finetuning
     from tfqnas.train.training import train
@@ -101,7 +109,7 @@ def finetune(config, strategy):
     print(f"{run.directory}/report.html")
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

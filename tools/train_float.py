@@ -14,7 +14,7 @@ from tfqnas_tools import common
 common.define_flags(FloatConfig)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     del argv
     config = common.from_flags(FloatConfig)
     common.import_tensorflow()
@@ -23,7 +23,7 @@ def main(argv):
     train_float(config)
 
 
-def cli():
+def cli() -> None:
     common.run(main)
 
 

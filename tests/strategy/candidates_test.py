@@ -1,11 +1,25 @@
 """From names to candidates, and what is said of names that are not right."""
 
+import keras
+import numpy as np
 import pytest
 
 from tfqnas.errors import UserError
 from tfqnas.quantizers import LSQ, Mixed
-from tfqnas.strategy.candidates import INPUTS, SINGLES, WEIGHTS, is_deployable, labels_of, mixture_for, prototype
+from tfqnas.strategy.candidates import (
+    INPUTS,
+    SINGLES,
+    WEIGHTS,
+    is_deployable,
+    labels_of,
+    mixture_for,
+    prototype,
+    refuse_unsigned,
+    signed_inputs,
+)
 from tfqnas.strategy.config import PostTrainingSettings, QuantizeSettings, TrainingSettings
+from tfqnas.strategy.post_training import quantized
+from tfqnas.strategy.result import searched_of
 
 
 def settings(**values):
@@ -55,6 +69,30 @@ def test_other_names_are_refused(values, role, expected):
 
 
 @pytest.mark.parametrize(
+    ("activation", "signed"), [("relu", []), ("linear", ["b"]), ("hard_silu", ["b"]), ("hard_sigmoid", [])]
+)
+def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
+    layers = keras.layers
+    x = images = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, name="a")(layers.ZeroPadding2D()(x))  # pixels have no quantizer
+    x = layers.MaxPooling2D()(layers.Activation(activation)(layers.BatchNormalization()(x)))
+    y = layers.Conv2D(4, 1, activation="relu", name="b")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
+    model = keras.Model(images, layers.Dense(3, name="c")(x))
+    expected = signed + ["c"] * bool(signed)  # a sum is signed where one of its tensors is
+    assert sorted(signed_inputs(model)) == expected
+    for inputs in ((), ("lsq",)):
+        refuse_unsigned(settings(inputs=inputs), expected)
+    if expected:
+        with pytest.raises(UserError, match="--inputs: pact clips at zero, but the inputs of .*b.* lie below it"):
+            refuse_unsigned(settings(inputs=("lsq", "pact")), expected)
+        found = quantized(model, settings(), np.zeros((4, 8, 8, 1), np.float32))
+        names = {layer: own for layer, role, own in searched_of(found) if role == "inputs"}
+        assert set(names) == {"b", "c"} and not any("pact" in own for own in names.values())
+        assert len({len(own) for own in names.values()}) == 1
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ({"bits": 1}, "--bits: expected a whole number from 2 to 16, received 1"),
@@ -62,7 +100,8 @@ def test_other_names_are_refused(values, role, expected):
         ({"temperature_end": 0.0}, "--temperature_end: expected a number above 0, received 0"),
         ({"steps": -1}, "--steps: expected a number from 0 on, received -1"),
         ({"search_share": 1.5}, "--search_share: expected a share from 0 to 1, received 1.5"),
-        ({"warmup_share": 0.8}, "--warmup_share: expected at most --search_share, received 0.8"),
+        ({"playoff_share": 0.4}, "--playoff_share: expected that search and playoff of 3 leave steps to train"),
+        ({"rivals": -1}, "--rivals: expected a number from 0 on, received -1"),
         ({"train_steps": 0}, "--train_steps: expected a number from 1 on, received 0"),
     ],
 )

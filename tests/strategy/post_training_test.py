@@ -89,6 +89,16 @@ def test_what_is_handed_over_has_the_smallest_loss_on_images_that_nothing_was_le
     assert ours == pytest.approx(result.losses["final"], rel=1e-3) and theirs == 0
 
 
+def test_a_single_strategy_of_the_guard_is_what_it_is_by_itself(found, trained):
+    _, result, _ = found
+    model, images, _ = trained
+    for weights, inputs in (("lsq", "lsq"), ("mse_per_channel", "mse")):
+        alone = dataclasses.replace(SETTINGS, weights=(weights,), inputs=(inputs,))
+        single = search_post_training(model, normalized(images[:64]), alone)
+        loss = result.losses[f"single: weights by {weights}, inputs by {inputs}"]
+        assert loss == single.losses["final"] and result.losses["final"] <= loss
+
+
 @pytest.mark.parametrize(
     ("count", "batch", "share", "choice"), [(512, 32, 0.25, 128), (64, 32, 0.1, 32), (40, 32, 0.5, 8)]
 )
@@ -130,8 +140,8 @@ def test_the_single_strategy_that_was_better_is_kept_and_named(trained, monkeypa
     model, images, _ = trained
     tuned = post_training._PostTraining._tuned
 
-    def worse_but_for_the_guard(self, places, values, steps, part, *within):
-        return dataclasses.replace(tuned(self, places, values, 0, part), loss=float(part != "guard"))
+    def worse_but_for_the_guard(self, learner, places, state, steps, part, *within):
+        return dataclasses.replace(tuned(self, learner, places, state, 0, part), loss=float(part != "guard"))
 
     monkeypatch.setattr(post_training._PostTraining, "_tuned", worse_but_for_the_guard)
     result = search_post_training(model, normalized(images[:32]), dataclasses.replace(SETTINGS, steps=1))

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from tfqnas.strategy.config import PostTrainingSettings
 from tfqnas.strategy.refining import ranked_pairs, refined
 
+CONFIG = PostTrainingSettings(inputs=("percentile",))
 SEARCHED = [
     ("first", "weights", ["lsq", "mse"]), ("middle", "weights", ["lsq", "dorefa", "mse"]),
     ("middle", "inputs", ["lsq", "pact"]),
@@ -17,16 +19,21 @@ def test_the_best_single_strategy_has_one_name_for_each_role():
         tried.append(tuple(places))
         return float(np.sum(np.abs(np.subtract(places, [1, 2, 1]))))
 
-    ranked = ranked_pairs(SEARCHED, loss_at)
+    ranked = ranked_pairs(SEARCHED, loss_at, CONFIG)
     assert ranked[0] == (0.0, ("mse", "pact"), [1, 2, 1])
     assert [loss for loss, _, _ in ranked] == sorted(loss for loss, _, _ in ranked) and len(ranked) == 6
     # All pairs, and at the ends, which do not have DoReFa, what is there.
     assert set(tried) == {(w, m, i) for (w, m) in ((0, 0), (0, 1), (1, 2)) for i in (0, 1)}
 
 
-def test_a_role_without_mixtures_has_no_name():
-    _, pair, places = ranked_pairs(SEARCHED[:2], lambda places: float(places[1]))[0]
-    assert pair == ("lsq", None) and places == [0, 0]
+def test_a_role_without_mixtures_has_its_one_name():
+    _, pair, places = ranked_pairs(SEARCHED[:2], lambda places: float(places[1]), CONFIG)[0]
+    assert pair == ("lsq", "percentile") and places == [0, 0]
+
+
+def test_what_clips_at_zero_is_no_strategy_of_a_network_with_signed_inputs():
+    ranked = ranked_pairs(SEARCHED, lambda places: 0.0, CONFIG, signed=["middle"])
+    assert [pair for _, pair, _ in ranked] == [("lsq", "lsq"), ("dorefa", "lsq"), ("mse", "lsq")]
 
 
 def test_the_descent_keeps_what_lowers_the_loss_and_nothing_else():

@@ -9,15 +9,15 @@ from tests.strategy.conftest import network, normalized, pictures
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.splits import Arrays
 from tfqnas.errors import TrainingDivergedError, UserError
-from tfqnas.quantizers import Mixed, quantizers_of
+from tfqnas.quantizers import ROLES, Mixed, quantizers_of
 from tfqnas.strategy.config import TrainingSettings
-from tfqnas.strategy.tasks import Classification, Unlabelled
+from tfqnas.strategy.tasks import Classification, SuperResolution, Unlabelled
 from tfqnas.strategy.training import search_training
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
     bits=4, weights=("lsq", "dorefa"), inputs=("lsq", "pact"), train_steps=20, batch_size=16, checkpoint_steps=5,
-    learning_rate=0.02, warmup_share=0.1, search_share=0.5,
+    learning_rate=0.02, search_share=0.25, playoff_share=0.1, norm_images=64,
 )  # fmt: skip
 
 
@@ -38,27 +38,67 @@ def weights_of(model):
     return {v.path: v.numpy() for v in model.weights}
 
 
-def test_weights_and_coefficients_are_learned_and_the_mixtures_become_their_best(trained, task, whole):
+def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(trained, task, whole):
     result, seen = whole
     assert not [q for q in quantizers_of(result.model) if isinstance(q, Mixed)]
     ours, before = weights_of(result.model), weights_of(trained[0])
     assert all(np.any(ours[path] != before[path]) for path in before if path.endswith("kernel"))
-    assert [name for name, _, _ in seen] == ["search"] * 10 + ["train"] * 10
-    accuracy = task.evaluate(result.model)["accuracy"]
-    assert accuracy > 0.5 and set(result.losses) == {"search", "train"}
+    assert [name for name, _, _ in seen] == ["search"] * 5 + ["playoff"] * 6 + ["train"] * 9
+    shares = {name: [share for own, share, _ in seen if own == name] for name in ("search", "playoff", "train")}
+    for own in shares.values():
+        np.testing.assert_allclose(own, np.arange(1, len(own) + 1) / len(own))
+    assert task.evaluate(result.model)["accuracy"] > 0.5
+    playoff = {name.removeprefix("playoff: "): loss for name, loss in result.losses.items() if "playoff" in name}
+    assert len(playoff) == 3 and set(result.losses) == {"search", "train", *(f"playoff: {name}" for name in playoff)}
+    winner = min(playoff, key=playoff.get)
+    assert (result.kept or "layer by layer") == winner
+    if result.kept:
+        names = {role: {c.strategy for c in result.choices if c.role == role} for role in ROLES}
+        assert result.kept == "weights by {}, inputs by {}".format(*(own.pop() for own in names.values()))
 
 
-def test_coefficients_stay_equal_in_the_warm_up(whole):
-    result, _ = whole
-    first, warm, last = (result.history[i]["coefficients"] for i in (0, 1, -1))
-    np.testing.assert_allclose(np.concatenate([*first, *warm]), 0.5)
-    assert all(max(a) > 0.5 for a in last)
+def test_coefficients_open_with_the_losses_before_training(trained, task):
+    config = dataclasses.replace(SETTINGS, train_steps=2, search_share=0.5, rivals=0)
+    equal, ours = (search_training(trained[0], task, dataclasses.replace(config, opening=opening)).history[0]
+                   for opening in (0.0, 20.0))  # fmt: skip
+    np.testing.assert_allclose(np.concatenate(equal["coefficients"]), 0.5, atol=0.03)  # one step of Adam
+    assert all(max(own) > 0.6 for own in ours["coefficients"])
+
+
+def test_what_judges_is_not_trained_on(task):
+    rest, x, y = task.held_out(300)
+    assert len(y) == 25 and len(rest.train) + 25 == len(task.train) == 256
+    kept = {image.tobytes() for image in normalized(rest.train.images)}
+    assert not kept & {image.tobytes() for image in np.float32(x)}
+    images, _ = pictures(64)
+    rest, x, y = Unlabelled(images, images).held_out(4)
+    assert x.shape == (4, 8, 8, 1) and y.shape == (4,) and len(rest.calibration(100)) == 60
+    photos = [np.full((40, 40, 3), 10 * number, np.uint8) for number in range(8)]
+    rest, low, high = SuperResolution(photos, [], 2, None, size=8).held_out(3)
+    assert low.shape == (3, 8, 8, 3) and high.shape == (3, 16, 16, 3) and len(rest.train) == 7
+    assert not {int(photo[0, 0, 0]) for photo in rest.train} & {round(128 * v + 128) for v in np.unique(high)}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["moving averages", "anew"])
+def test_batch_norm_statistics_are_estimated_anew(trained, task, training):
+    config = dataclasses.replace(SETTINGS, weights=("lsq",), inputs=("lsq",), train_steps=3, norm_images=128 * training)
+    model = search_training(trained[0], task, config).model
+    x = task.calibration(128, config.seed + 1)
+    expected = np.asarray(model.get_layer("stem")(x)).mean((0, 1, 2))
+    same = np.allclose(model.get_layer("norm").moving_mean, expected, atol=1e-3)
+    assert same == training
 
 
 @pytest.mark.parametrize(
-    "steps", [pytest.param(7, id="searching"), pytest.param(15, id="training", marks=pytest.mark.slow)]
+    ("steps", "left"),
+    [
+        pytest.param(3, 20, id="searching"),
+        pytest.param(8, 13, id="after the first contestant"),
+        pytest.param(10, 10, id="within a contestant", marks=pytest.mark.slow),
+        pytest.param(15, 5, id="training", marks=pytest.mark.slow),
+    ],
 )
-def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, tmp_path):
+def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, left, tmp_path):
     class Stop(Exception):
         pass
 
@@ -75,11 +115,12 @@ def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, tm
         search_training(trained[0], task, SETTINGS, stop, checkpoints)
     seen = []
     result = search_training(trained[0], task, SETTINGS, lambda *at: seen.append(at), checkpoints)
-    assert len(seen) == 20 - steps // 5 * 5
+    assert len(seen) == left
     expected = weights_of(whole[0].model)
     for path, value in weights_of(result.model).items():
         np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=path)
     assert [c.row for c in result.choices] == [c.row for c in whole[0].choices]
+    assert result.kept == whole[0].kept and result.losses == pytest.approx(whole[0].losses, rel=1e-4)
 
 
 def test_checkpoints_of_another_model_or_other_settings_are_refused(trained, task, tmp_path):

@@ -1,8 +1,11 @@
 """How far two scores of the same subnets rank them alike, and how sure that is."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Random halves of the images whose taus are averaged.
 _SPLITS = 20
@@ -24,7 +27,14 @@ class Agreement:
     pairs: int
 
 
-def agreement(first, second, compared=None, confidence=0.95, resamples=1000, seed=0):
+def agreement(
+    first: ArrayLike,
+    second: ArrayLike,
+    compared: np.ndarray | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Agreement:
     """Kendall's tau-b with a bootstrap percentile interval over the subnets.
 
     A resample that holds a subnet twice compares it with itself: a tie in both scores, which tau-b does not count. The
@@ -50,7 +60,7 @@ def agreement(first, second, compared=None, confidence=0.95, resamples=1000, see
     return Agreement(float(tau), float(low), float(high), len(a), int(np.triu(compared, 1).sum()))
 
 
-def of_halves(outcomes, compared=None, seed=0):
+def of_halves(outcomes: np.ndarray, compared: np.ndarray | None = None, seed: int = 0) -> float:
     """Mean tau of a score with itself: the accuracies on one random half of the images and on the other.
 
     Two perfectly agreeing supernets could hardly do better, but for the images: scores on all of them are less noisy.
@@ -66,31 +76,31 @@ def of_halves(outcomes, compared=None, seed=0):
     taus = []
     for _ in range(_SPLITS):
         order = rng.permutation(images)
-        halves = (outcomes[:, order[i::2]].mean(axis=1) for i in (0, 1))
-        taus.append(agreement(*halves, compared, resamples=0).tau)
+        first, second = (outcomes[:, order[i::2]].mean(axis=1) for i in (0, 1))
+        taus.append(agreement(first, second, compared, resamples=0).tau)
     return float(np.mean(taus))
 
 
-def mean_and_error(values):
+def mean_and_error(values: ArrayLike) -> tuple[float, float]:
     """Mean of numbers and its standard error, NaN for a single one."""
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(error)
 
 
-def in_words(found):
+def in_words(found: Mapping[str, Any]) -> str:
     """An `Agreement` as a dict, of JSON perhaps: "0.53 (0.30 to 0.71)"."""
     if found["tau"] is None or not np.isfinite(found["tau"]):
         return "not defined, since a score tells no two of them apart"
     return "{tau:.2f} ({low:.2f} to {high:.2f})".format(**found)
 
 
-def _signs(values):
+def _signs(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, np.float64)
     return np.sign(np.subtract.outer(values, values))
 
 
-def _tau(weights, forms):
+def _tau(weights: np.ndarray, forms: Sequence[np.ndarray]) -> np.ndarray:
     """Tau-b of resamples, float64 (m,): `weights` (m, n) says how often each holds a subnet."""
     both, first, second = (((weights @ form) * weights).sum(axis=1) for form in forms)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -2,27 +2,33 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from tfqnas import report
 from tfqnas.analysis.agreement import agreement, in_words
+from tfqnas.analysis.config import AnalysisConfig
 from tfqnas.analysis.ranking import common_set
+from tfqnas.analysis.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically
+from tfqnas.progress import Progress
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
 from tfqnas.train.run import Run
-from tfqnas.train.stages import MIXED, Stage, label
+from tfqnas.train.stages import MIXED, Bits, Stage, label
 from tfqnas.train.training import train
 
 NAME = "alone"
 
 
-def obstacle(supernets, config):
+def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     return None if config.alone else "--alone says how many subnets are trained alone; it is 0"
 
 
-def wants(supernets, config, bits):
+def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
     return [("held_out", _chosen(supernets, config))] if bits == _bits(supernets, config) else []
 
 
@@ -36,7 +42,7 @@ class Training:
         supernets: `Supernets`. arch: `Arch` of the run's space. bits, epochs: of the training.
     """
 
-    def __init__(self, supernets, arch, bits, epochs):
+    def __init__(self, supernets: Supernets, arch: Arch, bits: Bits, epochs: float) -> None:
         run = supernets.run
         self.arch, self._kept = arch, supernets.directory / "alone.jsonl"
         self._key = {"arch": json.loads(arch.to_json()), "bits": bits, "epochs": epochs}
@@ -59,14 +65,14 @@ class Training:
         self.run.stages = (self.stage,)
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float | None:
         """On held-out images, None before its end."""
         for record in read_jsonl(self._kept):
             if all(record[name] == value for name, value in self._key.items()):
                 return record["accuracy"]
         return None
 
-    def train(self, progress):
+    def train(self, progress: Progress) -> None:
         """Trains and scores the subnet unless that is done."""
         if self.accuracy is not None:
             progress.skip(self.stage.name)
@@ -78,7 +84,7 @@ class Training:
         append_jsonl(self._kept, {**self._key, "accuracy": accuracy, "test": test})
 
 
-def trainings(supernets, config):
+def trainings(supernets: Supernets, config: AnalysisConfig) -> list[Training]:
     """The `Training`s that the settings ask for."""
     bits, epochs = _bits(supernets, config), config.alone_epochs or supernets.run.config.largest_epochs
     if not epochs:
@@ -86,7 +92,7 @@ def trainings(supernets, config):
     return [Training(supernets, arch, bits, epochs) for arch in _chosen(supernets, config)]
 
 
-def result(supernets, config):
+def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     """Both accuracies of each subnet and how far they rank alike; JSON data."""
     bits = _bits(supernets, config)
     records = [
@@ -96,20 +102,20 @@ def result(supernets, config):
         }
         for training in trainings(supernets, config)
     ]  # fmt: skip
-    both = ([record[key] for record in records] for key in ("supernet", "alone"))
+    first, second = ([record[key] for record in records] for key in ("supernet", "alone"))
     return {
         "bits": bits, "epochs": config.alone_epochs or supernets.run.config.largest_epochs, "subnets": records,
-        "agreement": dataclasses.asdict(agreement(*both, seed=config.analysis_seed)),
+        "agreement": dataclasses.asdict(agreement(first, second, seed=config.analysis_seed)),
     }  # fmt: skip
 
 
-def draw(result, path):
+def draw(result: Mapping[str, Any], path: Path) -> None:
     points = [(record["supernet"], record["alone"], record["mmacs"]) for record in result["subnets"]]
     name = bits_label(result["bits"])
     comparisons.alone_figure(points, result["agreement"], path, f"Together and alone, {name}")
 
 
-def section(result, picture):
+def section(result: Mapping[str, Any], picture: Path) -> report.Section:
     found = result["agreement"]
     rows = [
         {**record, "key": Arch.from_json(record["arch"]).key, "more": 100 * (record["alone"] - record["supernet"])}
@@ -135,10 +141,10 @@ _TEXT = (
 )
 
 
-def _bits(supernets, config):
+def _bits(supernets: Supernets, config: AnalysisConfig) -> Bits:
     return config.alone_bits or supernets.run.bit_widths[0]
 
 
-def _chosen(supernets, config):
+def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[Arch]:
     subnets = max(config.subnets, config.alone)
     return common_set(supernets.run, dataclasses.replace(config, subnets=subnets))[: config.alone]

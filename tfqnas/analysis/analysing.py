@@ -2,18 +2,27 @@
 
 import importlib
 import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from tfqnas import report
-from tfqnas.analysis.config import NAMES
+from tfqnas.analysis.alone import Training
+from tfqnas.analysis.config import NAMES, AnalysisConfig
 from tfqnas.analysis.supernets import Supernets
+from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_json
-from tfqnas.progress import Progress
-from tfqnas.train.stages import label
+from tfqnas.progress import Part, Progress
+from tfqnas.searching import FrontSearch
+from tfqnas.supernet import Supernet
+from tfqnas.train.run import Run
+from tfqnas.train.stages import Bits, Stage, label
 from tfqnas.train.training import train
 
 
-def analyse(run, config):
+def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
     """Makes the analyses that the settings ask for; goes on where it was stopped.
 
     Every supernet is loaded once and scores what all analyses want of it.
@@ -38,9 +47,9 @@ def analyse(run, config):
     progress = _progress(supernets, config, chosen, missing, alone)
     if missing:
         train(run, progress, stages=missing)
-    if _searches_float(supernets, chosen):
+    if (search := _float_search(supernets, chosen)) is not None:
         with progress.part("search_float") as part:
-            supernets.float_search(part, run.supernet(None))
+            search(part, run.supernet(None))
     for bits in supernets.bits:
         _score(supernets, config, chosen, bits, progress)
     for training in alone:
@@ -48,7 +57,7 @@ def analyse(run, config):
     return [_write(supernets, config, name) for name in chosen]
 
 
-def transfer(run, bits, part, supernet):
+def transfer(run: Run, bits: Bits, part: Part, supernet: Supernet) -> None:
     """Scores the fronts of wider supernets in this one, for `conclude`.
 
     Args:
@@ -58,14 +67,14 @@ def transfer(run, bits, part, supernet):
     moved = dict(_module("transfer").wants(supernets, None, bits))["held_out"]
     count, done = len(supernets.missing(bits, moved)), []
 
-    def on_score(arch):
+    def on_score(arch: Arch) -> None:
         done.append(arch)
         part.update(part.fraction, f"fronts of higher bit widths at {bits} bits, {len(done)} of {count}")
 
     supernets.score_plainly(bits, moved, supernet, on_score)
 
 
-def conclude(run):
+def conclude(run: Run) -> None:
     """Writes what a search alone tells: fronts at lower bit widths and the depth along them, if there are some."""
     supernets = Supernets(run)
     if _module("transfer").result(supernets):
@@ -74,17 +83,17 @@ def conclude(run):
         _write(supernets, None, "depth")
 
 
-def sections(run):
+def sections(run: Run) -> list[report.Section]:
     """The `report.Section`s of all analyses of a run that were made, in their order."""
     found = [(name, run.directory / "analysis" / f"{name}.json") for name in NAMES]
     return [_section(run, name, read_json(path)) for name, path in found if path.exists()]
 
 
-def _module(name):
+def _module(name: str) -> ModuleType:
     return importlib.import_module(f"tfqnas.analysis.{name}")
 
 
-def _chosen(supernets, config):
+def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
     """Names of the analyses to be made, in their order."""
     chosen = []
     for name in NAMES:
@@ -98,21 +107,21 @@ def _chosen(supernets, config):
     return chosen
 
 
-def _searches_float(supernets, chosen):
-    """Whether the front of the float supernet is wanted and can be searched."""
-    return bool({"transfer", "depth"} & set(chosen)) and supernets.float_search is not None
+def _float_search(supernets: Supernets, chosen: Sequence[str]) -> FrontSearch | None:
+    """The search of the float supernet, where its front is wanted and can be searched."""
+    return supernets.float_search if {"transfer", "depth"} & set(chosen) else None
 
 
-def _wanted(supernets, config, chosen, bits):
+def _wanted(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str], bits: Bits) -> dict[str, list[Arch]]:
     """split -> architectures that the analyses want scored at a bit width."""
-    wanted = {"held_out": [], "test": []}
+    wanted: dict[str, list[Arch]] = {"held_out": [], "test": []}
     for name in chosen:
         for split, archs in _module(name).wants(supernets, config, bits):
             wanted[split] += archs
     return wanted
 
 
-def _score(supernets, config, chosen, bits, progress):
+def _score(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str], bits: Bits, progress: Progress) -> None:
     wanted = _wanted(supernets, config, chosen, bits)
     missing = {split: supernets.missing(bits, archs, split) for split, archs in wanted.items()}
     count, done = sum(map(len, missing.values())), 0
@@ -123,7 +132,7 @@ def _score(supernets, config, chosen, bits, progress):
     with progress.part(name) as part:
         part.update(0.0, "loading the supernet")
 
-        def on_score(arch):
+        def on_score(arch: Arch) -> None:
             nonlocal done
             done += 1
             if done == 1:  # it includes the traces: it says nothing of the pace
@@ -134,16 +143,22 @@ def _score(supernets, config, chosen, bits, progress):
             supernets.score(bits, archs, split, on_score)
 
 
-def _progress(supernets, config, chosen, missing, alone):
+def _progress(
+    supernets: Supernets,
+    config: AnalysisConfig,
+    chosen: Sequence[str],
+    missing: Sequence[Stage],
+    alone: Sequence[Training],
+) -> Progress:
     """A `Progress`; what the front of a float supernet will ask for is not known yet.
 
     Args:
         missing: stages to be trained first. alone: `Training`s.
     """
     parts = [(stage.name, supernets.run.work(stage)) for stage in missing]
-    if _searches_float(supernets, chosen):
+    if (search := _float_search(supernets, chosen)) is not None:
         ends = [supernets.run.space.smallest(), supernets.run.space.largest()]
-        parts.append(("search_float", supernets.float_search.budget * supernets.work(ends) / 2))
+        parts.append(("search_float", search.budget * supernets.work(ends) / 2))
     for bits in supernets.bits:
         wanted = _wanted(supernets, config, chosen, bits)
         work = sum(supernets.work(supernets.missing(bits, archs, split), split) for split, archs in wanted.items())
@@ -151,7 +166,7 @@ def _progress(supernets, config, chosen, missing, alone):
     return Progress([*parts, *((training.stage.name, training.run.work(training.stage)) for training in alone)])
 
 
-def _write(supernets, config, name):
+def _write(supernets: Supernets, config: AnalysisConfig | None, name: str) -> report.Section:
     """Result and picture of an analysis; returns its section."""
     module, path = _module(name), supernets.directory / f"{name}.json"
     write_json(path, _plain(module.result(supernets, config)))
@@ -160,15 +175,15 @@ def _write(supernets, config, name):
     return _section(supernets.run, name, found)
 
 
-def _section(run, name, found):
+def _section(run: Run, name: str, found: Any) -> report.Section:
     return _module(name).section(found, _picture(run, name))
 
 
-def _picture(run, name):
+def _picture(run: Run, name: str) -> Path:
     return run.directory / "analysis" / f"{name}.png"
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """JSON data in which numbers that are none, which JSON cannot hold, are null."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
@@ -177,7 +192,7 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def in_text(found):
+def in_text(found: Iterable[report.Section]) -> str:
     """Sections as text: headings, tables and paragraphs."""
     lines = []
     for section in found:

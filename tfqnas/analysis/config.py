@@ -1,6 +1,7 @@
 """Settings of the analyses."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from tfqnas.errors import UserError
 from tfqnas.settings import setting
@@ -26,10 +27,10 @@ class AnalysisConfig:
     float_supernet_learning_rate: float = setting(0.05, "its peak learning rate")
     analysis_seed: int = setting(0, "of the random subnets, and of the resampling behind intervals")
 
-    def check(self, bits):
+    def check(self, bits: Sequence[int | str | None]) -> None:
         """Raises UserError where a setting makes no sense; `bits`: the run's bit widths."""
 
-        def expect(ok, name, expected):
+        def expect(ok: object, name: str, expected: str) -> None:
             if not ok:
                 raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
 

@@ -1,24 +1,32 @@
 """How deep the subnets along the fronts are (OQA, figure 6)."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from tfqnas import report
 from tfqnas.analysis.agreement import mean_and_error
+from tfqnas.analysis.config import AnalysisConfig
+from tfqnas.analysis.supernets import Supernets
+from tfqnas.arch import Arch
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.train.stages import Bits
 
 NAME = "depth"
 
 
-def obstacle(supernets, config):
+def obstacle(supernets: Supernets, config: AnalysisConfig | None) -> str | None:
     if any(supernets.front(bits) for bits in supernets.run.bit_widths):
         return None
     return f"no front: run tools/search.py --run_dir={supernets.run.directory}"
 
 
-def wants(supernets, config, bits):
+def wants(supernets: Supernets, config: AnalysisConfig | None, bits: Bits) -> list[tuple[str, list[Arch]]]:
     return []
 
 
-def result(supernets, config):
+def result(supernets: Supernets, config: AnalysisConfig | None) -> dict[str, Any]:
     """Blocks of each subnet of each front, and the least and the most that the space has; JSON data."""
     space = supernets.run.space
     fronts = {bits: supernets.front(bits) for bits in supernets.bits}
@@ -32,12 +40,12 @@ def result(supernets, config):
     }  # fmt: skip
 
 
-def draw(result, path):
+def draw(result: Mapping[str, Any], path: Path) -> None:
     groups = {front["bits"]: front["depths"] for front in result["fronts"]}
     comparisons.depths_figure(groups, result["range"], path, "Depth along the fronts")
 
 
-def section(result, picture):
+def section(result: Mapping[str, Any], picture: Path) -> report.Section:
     rows = []
     for front in result["fronts"]:
         mean, error = mean_and_error(front["depths"])

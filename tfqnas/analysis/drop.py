@@ -1,19 +1,26 @@
 """What quantization costs shallow-fat and deep-slim subnets (OQA, section 4.5 and figure 4)."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from tfqnas import report
 from tfqnas.analysis.agreement import mean_and_error
+from tfqnas.analysis.config import AnalysisConfig
 from tfqnas.analysis.shapes import has_both, pairs
+from tfqnas.analysis.supernets import Supernets
+from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.train.stages import Bits
 
 NAME = "drop"
 SHAPES = ("shallow-fat", "deep-slim")
 
 
-def obstacle(supernets, config):
+def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     if len(supernets.bits) < 2:
         return "one bit width only, and no float supernet: nothing drops"
     if not has_both(supernets.run.space):
@@ -21,11 +28,11 @@ def obstacle(supernets, config):
     return None
 
 
-def wants(supernets, config, bits):
+def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
     return [("held_out", [arch for pair in _pairs(supernets, config) for arch in pair])]
 
 
-def result(supernets, config):
+def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     """The accuracies of both of each pair at all bit widths.
 
     Returns:
@@ -33,7 +40,7 @@ def result(supernets, config):
     """
     records = []
     for pair in _pairs(supernets, config):
-        record = {"resolution": pair[0].resolution}
+        record: dict[str, Any] = {"resolution": pair[0].resolution}
         for shape, arch in zip(SHAPES, pair, strict=True):
             record[shape] = {
                 "arch": json.loads(arch.to_json()), "mmacs": supernets.run.cost(arch, None)["mmacs"],
@@ -44,7 +51,7 @@ def result(supernets, config):
     return {"bits": list(supernets.bits), "pairs": records, "note": supernets.source_note}
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each bit width mean accuracies and drops of both shapes, and of the difference of each pair, in points.
 
     Returns:
@@ -62,14 +69,14 @@ def table(result):
     return rows
 
 
-def draw(result, path):
+def draw(result: Mapping[str, Any], path: Path) -> None:
     source = bits_label(result["bits"][0])
     comparisons.drops_figure(panels(result), path, f"What quantization costs, from {source}")
 
 
-def panels(result):
+def panels(result: Mapping[str, Any]) -> dict[Any, dict[str, dict[str, Any]]]:
     """What `drops_figure` shows: for each bit width and shape (cost, drop in points), its mean and standard error."""
-    found = {}
+    found: dict[Any, dict[str, dict[str, Any]]] = {}
     for row in table(result):
         if row["shape"] in SHAPES:
             subnets, place = [pair[row["shape"]] for pair in result["pairs"]], result["bits"].index(row["bits"])
@@ -79,7 +86,7 @@ def panels(result):
     return found
 
 
-def section(result, picture):
+def section(result: Mapping[str, Any], picture: Path) -> report.Section:
     rows = [{**row, "bits": bits_label(row["bits"])} for row in table(result)]
     columns = (("bits", "at"), ("shape", "shape"), ("source", bits_label(result["bits"][0]) + ", %", ".2f"),
                ("here", "accuracy there, %", ".2f"), ("drop", "drop, points", "+.2f"),
@@ -95,7 +102,7 @@ _TEXT = (
 )
 
 
-def _pairs(supernets, config):
+def _pairs(supernets: Supernets, config: AnalysisConfig) -> tuple[tuple[Arch, Arch], ...]:
     space, data = supernets.run.space, supernets.run.dataset
     found = pairs(space, config.subnets // 2, config.analysis_seed, data.num_classes, data.channels)
     if len(found) < 2:
@@ -106,10 +113,10 @@ def _pairs(supernets, config):
     return found
 
 
-def _mean(values):
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _drop(drops):
+def _drop(drops: Sequence[float]) -> dict[str, float]:
     mean, error = mean_and_error(drops)
     return {"drop": mean, "error": error, "count": len(drops)}

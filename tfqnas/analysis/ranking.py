@@ -3,16 +3,25 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfqnas import report
 from tfqnas.analysis.agreement import agreement, of_halves
+from tfqnas.analysis.config import AnalysisConfig
+from tfqnas.analysis.supernets import Supernets
+from tfqnas.arch import Arch
 from tfqnas.cost import count
 from tfqnas.errors import UserError
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
 from tfqnas.search import RandomBins
+from tfqnas.spaces import SearchSpace
+from tfqnas.train.run import Run
+from tfqnas.train.stages import Bits
 
 NAME = "ranking"
 # Bins of cost over which the subnets are spread, if they are enough.
@@ -21,22 +30,22 @@ _BINS = 6
 _ALIKE = 1.1
 
 
-def obstacle(supernets, config):
+def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     return None if len(supernets.bits) > 1 else "one bit width only, and no float supernet: there are no two rankings"
 
 
-def wants(supernets, config, bits):
+def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
     return [("held_out", common_set(supernets.run, config))]
 
 
-def common_set(run, config):
+def common_set(run: Run, config: AnalysisConfig) -> list[Arch]:
     """`config.subnets` different random architectures, as many in each bin of MACs: the first few are spread, too."""
     data = run.dataset
     return list(_spread(run.space, data.num_classes, data.channels, config.subnets, config.analysis_seed))
 
 
 @functools.lru_cache(maxsize=4)
-def _spread(space, num_classes, channels, subnets, seed):
+def _spread(space: SearchSpace, num_classes: int, channels: int, subnets: int, seed: int) -> tuple[Arch, ...]:
     bins = min(_BINS, subnets // 2)
     searcher = RandomBins(
         space, lambda arch: count(space, arch, None, num_classes, channels).macs, bins, -(-subnets // bins), seed
@@ -47,7 +56,7 @@ def _spread(space, num_classes, channels, subnets, seed):
         raise UserError(f"--subnets={subnets}: {error}") from None
 
 
-def result(supernets, config):
+def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     """Scores of the common set in all supernets and how far each two agree; JSON data."""
     archs = common_set(supernets.run, config)
     mmacs = [supernets.run.cost(arch, None)["mmacs"] for arch in archs]
@@ -70,20 +79,20 @@ def result(supernets, config):
     }  # fmt: skip
 
 
-def alike(mmacs):
+def alike(mmacs: Sequence[float]) -> np.ndarray:
     """bool (n, n): which pairs of subnets have about the same MACs, within a tenth."""
     logs = np.log(mmacs)
     return np.abs(np.subtract.outer(logs, logs)) <= np.log(_ALIKE) + 1e-12
 
 
-def draw(result, path):
+def draw(result: Mapping[str, Any], path: Path) -> None:
     scores = {record["bits"]: record["accuracies"] for record in result["supernets"]}
     halves = {record["bits"]: record["halves"] for record in result["supernets"]}
     taus = {(pair["first"], pair["second"]): pair["all"] for pair in result["pairs"]}
     comparisons.ranking_figure(scores, taus, halves, result["mmacs"], path, "The same subnets at every bit width")
 
 
-def section(result, picture):
+def section(result: Mapping[str, Any], picture: Path) -> report.Section:
     rows = []
     for pair in result["pairs"]:
         names = {key: bits_label(pair[key]) for key in ("first", "second")}

@@ -1,11 +1,14 @@
 """Shallow-fat and deep-slim architectures of like cost (OQA, section 4.5)."""
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.cost import count_codes
 from tfqnas.search.codes import canonical
+from tfqnas.spaces import SearchSpace
 
 # MACs of a pair differ at most by this share.
 LIKE = 0.02
@@ -15,7 +18,7 @@ THIRD = 1 / 3
 _DRAWS = 200
 
 
-def shape(space, codes):
+def shape(space: SearchSpace, codes: np.ndarray) -> np.ndarray:
     """How deep and how wide architectures are.
 
     Args:
@@ -34,13 +37,13 @@ def shape(space, codes):
     return np.column_stack((above[:, depth].sum(axis=1) / max((high - low)[depth].sum(), 1), wide))
 
 
-def has_both(space):
+def has_both(space: SearchSpace) -> bool:
     """Whether depth and width can be chosen."""
     elastic = {gene.kind for gene in space.genes if len(gene.choices) > 1}
     return {"depth", "expand"} <= elastic
 
 
-def draw(space, rng, count, fat):
+def draw(space: SearchSpace, rng: np.random.Generator, count: int, fat: bool) -> np.ndarray:
     """Different random codes that are shallow and fat, or deep and slim, int32 (k, n) with k up to `count`.
 
     Kernel sizes and resolutions are uniform, depths and expand ratios lean to the side that is wanted.
@@ -59,7 +62,9 @@ def draw(space, rng, count, fat):
 
 
 @functools.lru_cache(maxsize=4)
-def pairs(space, wanted, seed=0, num_classes=1000, in_channels=3):
+def pairs(
+    space: SearchSpace, wanted: int, seed: int = 0, num_classes: int = 1000, in_channels: int = 3
+) -> tuple[tuple[Arch, Arch], ...]:
     """Pairs of a shallow-fat and a deep-slim architecture of one resolution, whose MACs differ by at most 2%.
 
     Args:
@@ -77,11 +82,12 @@ def pairs(space, wanted, seed=0, num_classes=1000, in_channels=3):
         fat, slim = (some[np.argsort(own[some], kind="stable")] for some, own in zip(members, macs, strict=True))
         found += [(macs[0][fat[i]], fat[i], slim[j]) for i, j in matched(macs[0][fat], macs[1][slim])]
     found.sort()
+    places: Iterable[int]
     places = np.unique(np.linspace(0, len(found) - 1, min(wanted, len(found))).round().astype(int)) if found else []
     return tuple((space.decode(kinds[0][found[p][1]]), space.decode(kinds[1][found[p][2]])) for p in places)
 
 
-def matched(first, second, like=LIKE):
+def matched(first: np.ndarray, second: np.ndarray, like: float = LIKE) -> list[tuple[int, int]]:
     """Indices of pairs of two ascending lists whose values differ by at most a share of the larger, none twice."""
     i = j = 0
     found = []

@@ -2,20 +2,28 @@
 
 import itertools
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfqnas import report
 from tfqnas.analysis.agreement import mean_and_error
+from tfqnas.analysis.config import AnalysisConfig
+from tfqnas.analysis.supernets import Supernets
+from tfqnas.arch import Arch
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.search import ParetoFront
+from tfqnas.train.stages import Bits
 
 NAME = "transfer"
 # Dots of scored subnets in a panel.
 _DOTS = 500
 
 
-def obstacle(supernets, config):
+def obstacle(supernets: Supernets, config: AnalysisConfig | None) -> str | None:
     """Why there is nothing to compare, or None."""
     searched = [bits for bits in supernets.run.bit_widths if supernets.front(bits)]
     if len(searched) > 1 or (searched and supernets.float_search):
@@ -23,14 +31,14 @@ def obstacle(supernets, config):
     return f"fewer than two fronts: run tools/search.py --run_dir={supernets.run.directory} for all bit widths"
 
 
-def wants(supernets, config, bits):
+def wants(supernets: Supernets, config: AnalysisConfig | None, bits: Bits) -> list[tuple[str, list[Arch]]]:
     """`(split, architectures)` to be scored at a bit width: fronts of wider ones, and all of them on test images."""
-    moved = [row.arch for source in _sources(supernets, bits) for row in supernets.front(source).rows]
-    own = [row.arch for row in supernets.front(bits).rows] if moved else []
+    moved = [row.arch for source in _sources(supernets, bits) for row in _front(supernets, source).rows]
+    own = [row.arch for row in _front(supernets, bits).rows] if moved else []
     return [("held_out", moved), ("test", [*own, *moved])]
 
 
-def result(supernets, config=None):
+def result(supernets: Supernets, config: AnalysisConfig | None = None) -> list[dict[str, Any]]:
     """For each bit width its own front and those of wider supernets, scored there.
 
     Returns:
@@ -40,7 +48,7 @@ def result(supernets, config=None):
     for target in supernets.bits:
         moved = [_moved(supernets, source, target) for source in _sources(supernets, target)]
         if moved := [panel for panel in moved if panel]:
-            front = supernets.front(target)
+            front = _front(supernets, target)
             searched = supernets.searched(target)
             by = _cost(supernets, front)
             dots = searched[:: -(-len(searched) // _DOTS)]
@@ -51,11 +59,11 @@ def result(supernets, config=None):
     return panels
 
 
-def draw(result, path):
+def draw(result: Sequence[Mapping[str, Any]], path: Path) -> None:
     comparisons.moved_figure(result, path, "Searched at one bit width, used at a lower one")
 
 
-def section(result, picture):
+def section(result: Sequence[Mapping[str, Any]], picture: Path) -> report.Section:
     rows = [
         {
             "from": bits_label(moved["source"]), "at": bits_label(panel["bits"]),
@@ -86,14 +94,21 @@ _TEXT = (
 )
 
 
-def _sources(supernets, target):
+def _sources(supernets: Supernets, target: Bits) -> list[Bits]:
     """Wider supernets that have a front, if `target` has one."""
     return [source for source in supernets.above(target) if supernets.front(source)] if supernets.front(target) else []
 
 
-def _moved(supernets, source, target):
+def _front(supernets: Supernets, bits: Bits) -> ParetoFront:
+    """The front of a supernet that has one."""
+    front = supernets.front(bits)
+    assert front is not None
+    return front
+
+
+def _moved(supernets: Supernets, source: Bits, target: Bits) -> dict[str, Any] | None:
     """One front at another bit width, or None as long as it is not scored there."""
-    front, own = supernets.front(source), supernets.front(target)
+    front, own = _front(supernets, source), _front(supernets, target)
     by = _cost(supernets, own)
     rows = _rows(supernets, front, target, by, False)
     if any(row["accuracy"] is None for row in rows):
@@ -101,14 +116,16 @@ def _moved(supernets, source, target):
     ours = _rows(supernets, own, target, by, True)
     compared = budgets(*([[row[key] for row in some] for some in (ours, rows) for key in ("cost", "score")]))
     gain = {"held_out": 100 * sum(w * (ours[i]["accuracy"] - rows[j]["accuracy"]) for i, j, w in compared)}
-    tested = [[supernets.outcomes(target, row.arch, "test") for row in some.rows] for some in (own, front)]
+    tested: list[list[Any]] = [
+        [supernets.outcomes(target, row.arch, "test") for row in some.rows] for some in (own, front)
+    ]
     if all(outcomes is not None for some in tested for outcomes in some):
         lost = sum(w * (tested[0][i].astype(float) - tested[1][j].astype(float)) for i, j, w in compared)
         gain["test"], gain["test_error"] = (100 * value for value in mean_and_error(lost))
     return {"source": source, "rows": rows, "gain": gain}
 
 
-def _rows(supernets, front, target, by, own):
+def _rows(supernets: Supernets, front: ParetoFront, target: Bits, by: str, own: bool) -> list[dict[str, Any]]:
     """The subnets of a front, its own or another, at a bit width; `score`: what they were chosen by in their search."""
     return [
         {
@@ -120,13 +137,15 @@ def _rows(supernets, front, target, by, own):
     ]  # fmt: skip
 
 
-def _cost(supernets, front):
+def _cost(supernets: Supernets, front: ParetoFront) -> str:
     """The cost along which fronts are compared: the first that the search minimised, if architectures alone have it."""
     first = front.by if isinstance(front.by, str) else front.by[0]
     return first if first in supernets.run.cost(front.rows[0].arch, None) else "effective_mflops"
 
 
-def budgets(costs, scores, other_costs, other_scores):
+def budgets(
+    costs: Sequence[float], scores: Sequence[float], other_costs: Sequence[float], other_scores: Sequence[float]
+) -> list[tuple[int, int, float]]:
     """What two fronts offer for every budget that both can meet, up to the dearest of the first.
 
     Returns:
@@ -143,5 +162,5 @@ def budgets(costs, scores, other_costs, other_scores):
     ]
 
 
-def _best(costs, scores, budget):
+def _best(costs: Sequence[float], scores: Sequence[float], budget: float) -> int:
     return max((i for i, cost in enumerate(costs) if cost <= budget), key=lambda i: scores[i])

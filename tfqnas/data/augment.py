@@ -33,7 +33,7 @@ class Augmentation:
     saturation: float = 0.0
 
     @property
-    def moves(self):
+    def moves(self) -> bool:
         """Whether an affine map remains after crop and flip."""
         return bool(self.shift or self.zoom or self.rotation)
 
@@ -44,7 +44,7 @@ ATTEMPTS = 10
 CROPS, COLOURS = 1 << 40, 1 << 41
 
 
-def crop_boxes(heights, widths, augmentation, seed):
+def crop_boxes(heights: tf.Tensor, widths: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
     """The parts of images to train on.
 
     Area and logarithm of the aspect ratio are drawn uniformly, as torchvision's RandomResizedCrop draws them;
@@ -74,7 +74,9 @@ def crop_boxes(heights, widths, augmentation, seed):
     return tf.where(tf.reduce_any(fits, axis=0)[:, tf.newaxis], chosen, middle)
 
 
-def cropped_and_moved(images, boxes, resolution, augmentation, seed):
+def cropped_and_moved(
+    images: tf.Tensor, boxes: tf.Tensor, resolution: int, augmentation: Augmentation, seed: tf.Tensor
+) -> tf.Tensor:
     """Cuts, moves, turns, mirrors and scales by one affine map an image, bilinear, edges repeated.
 
     Args:
@@ -110,7 +112,7 @@ def cropped_and_moved(images, boxes, resolution, augmentation, seed):
     )
 
 
-def recoloured(images, augmentation, seed):
+def recoloured(images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
     """Brightness and saturation by one random factor each an image (torchvision's ColorJitter).
 
     Args:

@@ -21,7 +21,7 @@ class DataConfig:
         1.0, "share of the shorter side kept by the centre crop of test images; 0.875 is usual for ImageNet"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, lowest, highest in (("test_share", 0, 1), ("evaluation_crop", 0, 1.000001)):
             if not lowest < getattr(self, name) < highest:
                 raise UserError(f"--{name}: expected a share between 0 and 1, received {getattr(self, name)}")

@@ -3,10 +3,12 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.data.config import DataConfig
+from tfqnas.data.splits import Arrays, Split
 from tfqnas.errors import UserError
 
 
@@ -23,26 +25,26 @@ class DataSet:
     """
 
     name: str
-    class_names: tuple
-    image_size: tuple
-    train: Arrays | Encoded
-    held_out: Arrays | Encoded
-    test: Arrays | Encoded
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    train: Split
+    held_out: Split
+    test: Split
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         return self.train.channels
 
-    def split(self, name):
+    def split(self, name: str) -> Split:
         """The split "train", "held_out" or "test"."""
         return {"train": self.train, "held_out": self.held_out, "test": self.test}[name]
 
 
-def load(config, held_out, seed=0, say=print):
+def load(config: DataConfig, held_out: int, seed: int = 0, say: Callable[[str], None] = print) -> DataSet:
     """Loads the data set that `config` names.
 
     Args:
@@ -57,6 +59,7 @@ def load(config, held_out, seed=0, say=print):
         UserError: for a data set that is not there or cannot be used, or where no training image would be left.
     """
     name = config.dataset
+    parts: tuple[Sequence[str], Sequence[int], Split, Split]
     if name == "digits":
         parts = _digits()
     elif os.path.isdir(name) or name.startswith((".", "~", os.sep)):
@@ -78,10 +81,11 @@ def load(config, held_out, seed=0, say=print):
         )
     order = np.random.default_rng((seed, 1)).permutation(len(train))
     out, kept = order[:held_out], order[held_out:]
-    return DataSet(name, tuple(class_names), tuple(image_size), train.take(kept), train.take(out), test)
+    height, width = image_size
+    return DataSet(name, tuple(class_names), (height, width), train.take(kept), train.take(out), test)
 
 
-def _digits():
+def _digits() -> tuple[list[str], tuple[int, int], Arrays, Arrays]:
     import sklearn.datasets
     import sklearn.model_selection
 

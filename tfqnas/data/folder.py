@@ -10,12 +10,15 @@ import json
 import os
 import pathlib
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.data.config import DataConfig
 from tfqnas.data.images import decode
-from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 
@@ -27,7 +30,9 @@ IN_MEMORY = 1e9
 LISTED = 20
 
 
-def load(path, config, say):
+def load(
+    path: pathlib.Path, config: DataConfig, say: Callable[[str], None]
+) -> tuple[list[str], tuple[int, int], Split, Split]:
     """Reads the folder.
 
     Args:
@@ -58,15 +63,16 @@ def load(path, config, say):
         train, test = files["train"], files["test"]
     else:
         train, test = _split(files["train"], config.test_share, where)
-    used = [shapes[file] for file, _ in [*train, *test]]
+    used = [shape for file, _ in [*train, *test] if (shape := shapes[file])]
     channels = 3 if any(c != 1 for _, _, c in used) else 1
-    size = tuple(int(v) for v in np.median([s[:2] for s in used], axis=0))
+    height, width = np.median([s[:2] for s in used], axis=0)
+    size = int(height), int(width)
     small = len({s[:2] for s in used}) == 1 and len(used) * size[0] * size[1] * channels < IN_MEMORY
     make = _arrays if small else _encoded
     return classes, size, make(train, channels), make(test, channels)
 
 
-def _roots(path, where):
+def _roots(path: pathlib.Path, where: str) -> dict[str, pathlib.Path]:
     """The folders that hold the classes: "train" and, where there is one, "test"."""
     if not path.is_dir():
         raise UserError(f"{where}: expected a folder with one sub-folder a class, "
@@ -78,18 +84,18 @@ def _roots(path, where):
     return {"train": path}
 
 
-def _folders(path, where):
+def _folders(path: pathlib.Path, where: str) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"{where}: {path} cannot be read ({error.strerror})") from None
 
 
-def _files(root, classes, where):
+def _files(root: pathlib.Path, classes: Sequence[str], where: str) -> list[tuple[str, int]]:
     """`(path, label)` of all image files below the classes' folders, in the order of their names."""
     found = []
 
-    def refuse(error):
+    def refuse(error: OSError) -> NoReturn:
         raise UserError(f"{where}: {error.filename} cannot be read ({error.strerror})")
 
     for label, name in enumerate(classes):
@@ -103,16 +109,23 @@ def _files(root, classes, where):
     return found
 
 
-def _refuse_empty(files, classes, roots, where):
+def _refuse_empty(
+    files: Mapping[str, Sequence[tuple[str, int]]],
+    classes: Sequence[str],
+    roots: Mapping[str, pathlib.Path],
+    where: str,
+) -> None:
     for name, split in files.items():
         counts = np.bincount([label for _, label in split], minlength=len(classes))
         if not counts.all():
-            empty = [classes[i] for i in np.flatnonzero(counts == 0)]
+            empty = [classes[i] for i in np.flatnonzero(counts == 0).tolist()]
             raise UserError(f"{where}: expected images ({' '.join(READABLE)}) in every class, {roots[name]} has none "
                             f"in {', '.join(empty)}")  # fmt: skip
 
 
-def _split(files, test_share, where):
+def _split(
+    files: Sequence[tuple[str, int]], test_share: float, where: str
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     """Keeps a share of each class for testing, at least one image and never all; the same in every run."""
     labels = np.array([label for _, label in files])
     chosen = np.zeros(len(files), bool)
@@ -121,13 +134,15 @@ def _split(files, test_share, where):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"{where}: expected at least 2 images in every class, one to train and one to test on; "
-                            f"{os.path.dirname(files[members[0]][0])} has 1")  # fmt: skip
+                            f"{os.path.dirname(files[int(members[0])][0])} has 1")  # fmt: skip
         count = min(len(members) - 1, max(1, round(test_share * len(members))))
         chosen[rng.permutation(members)[:count]] = True
-    return [files[i] for i in np.flatnonzero(~chosen)], [files[i] for i in np.flatnonzero(chosen)]
+    return [files[i] for i in np.flatnonzero(~chosen).tolist()], [files[i] for i in np.flatnonzero(chosen).tolist()]
 
 
-def _checked(files, max_bad, where, say):
+def _checked(
+    files: Sequence[str], max_bad: int, where: str, say: Callable[[str], None]
+) -> dict[str, tuple[int, int, int] | None]:
     """(height, width, channels) of each file that decodes, None of one that does not.
 
     Every file is decoded once; what was found is kept in the user's cache, by name, size and time of change.
@@ -158,11 +173,11 @@ def _checked(files, max_bad, where, say):
     return {f: None if isinstance(result, str) else tuple(result) for f, result in zip(files, results, strict=True)}
 
 
-def _cache_directory():
+def _cache_directory() -> pathlib.Path:
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfqnas"
 
 
-def _check_all(files, say):
+def _check_all(files: Sequence[str], say: Callable[[str], None]) -> list[list[int] | str]:
     results, began, shown = [], time.monotonic(), time.monotonic()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for result in pool.map(_check, files):
@@ -175,7 +190,7 @@ def _check_all(files, say):
     return results
 
 
-def _check(file):
+def _check(file: str) -> list[int] | str:
     """(height, width, channels) as stored, or why the file cannot be used."""
     if file.lower().endswith(UNREADABLE):
         return f"{os.path.splitext(file)[1]} is not supported, expected one of {' '.join(READABLE)}"
@@ -183,26 +198,26 @@ def _check(file):
         with open(file, "rb") as opened:
             image = tf.io.decode_image(opened.read(), expand_animations=False)
     except OSError as error:
-        return error.strerror
+        return error.strerror or str(error)
     except tf.errors.InvalidArgumentError as error:
         return "not an image that can be decoded" + _reason(error)
     return [int(n) for n in image.shape]
 
 
-def _reason(error):
+def _reason(error: tf.errors.OpError) -> str:
     """The part of TensorFlow's message that says something, in parentheses."""
     text = (error.message or "").split("[Op:")[0].split("{{")[0].strip()
     return f" ({text.splitlines()[0][:120]})" if text else ""
 
 
-def _arrays(files, channels):
+def _arrays(files: Sequence[tuple[str, int]], channels: int) -> Arrays:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         images = list(pool.map(lambda item: decode(pathlib.Path(item[0]).read_bytes(), channels).numpy(), files))
     return Arrays(np.stack(images), np.array([label for _, label in files], np.int32))
 
 
-def _encoded(files, channels):
-    def read(number):
+def _encoded(files: Sequence[tuple[str, int]], channels: int) -> Encoded:
+    def read(number: int) -> tuple[bytes, int]:
         path, label = files[number]
         return pathlib.Path(path).read_bytes(), label
 

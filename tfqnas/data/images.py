@@ -1,11 +1,14 @@
 """Image files and evaluation images: decoding, cutting, the 8-bit grid, normalisation."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.data.splits import Arrays
+from tfqnas.data.splits import Arrays, Encoded, Split
 
 # Files read by one call into Python: fewer calls cost less, more delay the first batch.
 READ = 16
@@ -14,7 +17,7 @@ CHUNK = 256
 PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
-def read_files(split, numbers):
+def read_files(split: Encoded, numbers: tf.data.Dataset) -> tf.data.Dataset:
     """The files of an `Encoded` split and their labels, read ahead in parallel.
 
     Args:
@@ -24,19 +27,19 @@ def read_files(split, numbers):
         `tf.data.Dataset` of string and int32 scalars.
     """
 
-    def read(some):
+    def read(some: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         files, labels = tf.numpy_function(split.examples, [some], (tf.string, tf.int32))
         return tf.ensure_shape(files, (None,)), tf.ensure_shape(labels, (None,))
 
     return numbers.batch(READ).map(read, **PARALLEL).unbatch()
 
 
-def normalize(images):
+def normalize(images: tf.Tensor | np.ndarray) -> tf.Tensor:
     """`(x - 128) / 128`: the zero point is a whole number, so that it folds into an integer model exactly."""
     return (tf.cast(images, tf.float32) - 128.0) / 128.0
 
 
-def image_shape(file):
+def image_shape(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """`(height, width)`, int32 scalars, of an encoded image; only of a JPEG without decoding it."""
     shape = tf.cond(
         tf.io.is_jpeg(file),
@@ -46,13 +49,15 @@ def image_shape(file):
     return shape[0], shape[1]
 
 
-def decode(file, channels):
+def decode(file: tf.Tensor | bytes, channels: int) -> tf.Tensor:
     """uint8 (height, width, channels) of an encoded JPEG, PNG or GIF (its first frame)."""
     image = tf.io.decode_image(file, channels=channels, expand_animations=False)
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def decode_cropped(file, box_of, resolution, channels):
+def decode_cropped(
+    file: tf.Tensor | bytes, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
+) -> tf.Tensor:
     """A part of an encoded image at a resolution; of a JPEG nothing else is decoded.
 
     Args:
@@ -64,7 +69,7 @@ def decode_cropped(file, box_of, resolution, channels):
         float32 (resolution, resolution, channels), 0 to 255, resized with antialiasing.
     """
 
-    def of_jpeg():
+    def of_jpeg() -> tf.Tensor:
         shape = tf.io.extract_jpeg_shape(file)
         return tf.image.decode_and_crop_jpeg(file, box_of(shape[0], shape[1]), channels=channels)
 
@@ -72,22 +77,24 @@ def decode_cropped(file, box_of, resolution, channels):
     return _at(part, resolution, channels)
 
 
-def decode_then_crop(file, box_of, resolution, channels):
+def decode_then_crop(
+    file: tf.Tensor | bytes, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
+) -> tf.Tensor:
     """The same of the whole decoded image: what `decode_cropped` is measured against."""
     return _at(_part(decode(file, channels), box_of), resolution, channels)
 
 
-def _part(image, box_of):
+def _part(image: tf.Tensor, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
     box = box_of(*tf.unstack(tf.shape(image)[:2]))
     return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
 
 
-def _at(image, resolution, channels):
+def _at(image: tf.Tensor, resolution: int, channels: int) -> tf.Tensor:
     resized = tf.image.resize(image, (resolution, resolution), antialias=True)
     return tf.ensure_shape(resized, (resolution, resolution, channels))
 
 
-def evaluation_image(image, resolution, crop):
+def evaluation_image(image: tf.Tensor | np.ndarray, resolution: int, crop: float) -> tf.Tensor:
     """Test images as they are scored: scaled, their centre cut out, on the 8-bit grid as a camera delivers them.
 
     Args:
@@ -111,7 +118,7 @@ def evaluation_image(image, resolution, crop):
     return tf.cast(tf.clip_by_value(tf.round(cut), 0, 255), tf.uint8)
 
 
-def resized(images, resolution, crop=1.0):
+def resized(images: np.ndarray, resolution: int, crop: float = 1.0) -> tf.Tensor:
     """Evaluation images, normalised.
 
     Args:
@@ -124,7 +131,7 @@ def resized(images, resolution, crop=1.0):
     return normalize(_resized_bytes(images, resolution, crop))
 
 
-def _resized_bytes(images, resolution, crop):
+def _resized_bytes(images: np.ndarray, resolution: int, crop: float) -> np.ndarray:
     if images.shape[1:3] == (resolution, resolution) and crop == 1.0:
         return images
     chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
@@ -143,7 +150,7 @@ class EvaluationImages:
         nbytes: how much memory they take.
     """
 
-    def __init__(self, split, resolution, crop=1.0, memory=math.inf):
+    def __init__(self, split: Split, resolution: int, crop: float = 1.0, memory: float = math.inf) -> None:
         self._split, self._resolution, self._crop = split, resolution, crop
         self._pixels = None
         if isinstance(split, Arrays):
@@ -152,15 +159,15 @@ class EvaluationImages:
             self._pixels = np.concatenate(list(self._decoded()))
         self.nbytes = 0 if self._pixels is None else self._pixels.nbytes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._split)
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """int32 (n,)."""
         return self._split.labels
 
-    def batches(self, size):
+    def batches(self, size: int) -> Iterator[tf.Tensor]:
         """Normalised images, float32 (size, resolution, resolution, channels); the last batch may be smaller."""
         if self._pixels is not None:
             for i in range(0, len(self), size):
@@ -175,17 +182,19 @@ class EvaluationImages:
         if len(kept):
             yield normalize(kept)
 
-    def _decoded(self):
+    def _decoded(self) -> Iterator[np.ndarray]:
         """uint8 chunks of the split, decoded in parallel."""
+        split = self._split
+        assert isinstance(split, Encoded)
 
-        def one(file, _):
-            return evaluation_image(decode(file, self._split.channels), self._resolution, self._crop)
+        def one(file: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+            return evaluation_image(decode(file, split.channels), self._resolution, self._crop)
 
-        images = read_files(self._split, tf.data.Dataset.range(len(self))).map(one, **PARALLEL)
+        images = read_files(split, tf.data.Dataset.range(len(self))).map(one, **PARALLEL)
         return images.batch(CHUNK).prefetch(1).as_numpy_iterator()
 
 
-def batches_of(images, size):
+def batches_of(images: EvaluationImages | np.ndarray, size: int) -> Iterable[tf.Tensor | np.ndarray]:
     """Batches of normalised images: of `EvaluationImages`, or float32 (n, height, width, channels)."""
     if hasattr(images, "batches"):
         return images.batches(size)

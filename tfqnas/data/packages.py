@@ -6,7 +6,7 @@ import pathlib
 from tfqnas.errors import UserError
 
 
-def file_of(package, path):
+def file_of(package: str, path: str) -> pathlib.Path:
     """The path of a file, or of a directory, in an installed package.
 
     Raises:

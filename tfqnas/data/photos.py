@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -24,26 +26,26 @@ class Photos:
         train_names, test_names: one a photo.
     """
 
-    train: list
-    test: list
-    train_names: tuple = ()
-    test_names: tuple = ()
+    train: list[np.ndarray]
+    test: list[np.ndarray]
+    train_names: tuple[str, ...] = ()
+    test_names: tuple[str, ...] = ()
 
 
-def directory(data_dir=None):
+def directory(data_dir: str | pathlib.Path | None = None) -> pathlib.Path:
     """Where the prepared photos lie: beside the data sets of TFDS."""
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return pathlib.Path(root).expanduser() / NAME
 
 
-def index(data_dir=None):
+def index(data_dir: str | pathlib.Path | None = None) -> dict[str, Any] | None:
     """What is known of the prepared photos, `{"version", "train": [record, ...], "test": [...]}`, or None."""
     path = directory(data_dir) / "index.json"
     known = read_json(path) if path.exists() else None
     return known if known and known.get("version") == VERSION else None
 
 
-def load(data_dir=None):
+def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     """The prepared photos.
 
     Args:
@@ -61,16 +63,16 @@ def load(data_dir=None):
                         "that has them")  # fmt: skip
     splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
     names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]
-    return Photos(*splits, *names)
+    return Photos(splits[0], splits[1], names[0], names[1])
 
 
-def read_image(path):
+def read_image(path: str | pathlib.Path) -> np.ndarray:
     """uint8 (height, width, 3), RGB, of an image file."""
     with PIL.Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def _read(where, record):
+def _read(where: pathlib.Path, record: Mapping[str, Any]) -> np.ndarray:
     path, size = where / record["file"], tuple(record["size"])
     try:
         pixels = read_image(path)
@@ -82,7 +84,7 @@ def _read(where, record):
     return pixels
 
 
-def crops(photos, size, count, seed):
+def crops(photos: Photos | Sequence[np.ndarray], size: int, count: int, seed: int) -> np.ndarray:
     """Random squares of photos, scaled to one size.
 
     Each photo in turn gives a square whose side is drawn between `size` and the photo's shorter side (evenly on a

@@ -4,14 +4,26 @@ A batch is a pure function of the seed and its step: a run that continues after 
 have seen, and nothing of the input has to be saved.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from tfqnas.data.augment import crop_boxes, cropped_and_moved, recoloured
+from tfqnas.data.augment import Augmentation, crop_boxes, cropped_and_moved, recoloured
 from tfqnas.data.images import PARALLEL, READ, decode_cropped, normalize, read_files
-from tfqnas.data.splits import Arrays
+from tfqnas.data.splits import Arrays, Encoded, Split
 
 
-def training_batches(split, resolution, batch_size, seed, start, stop, augmentation, context=None, decode=None):
+def training_batches(
+    split: Split,
+    resolution: int,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    augmentation: Augmentation,
+    context: tf.distribute.InputContext | None = None,
+    decode: Callable[..., tf.Tensor] | None = None,
+) -> tf.data.Dataset:
     """Batches of the steps `start` to `stop` of an endless, seeded sequence of epochs.
 
     Args:
@@ -35,32 +47,41 @@ def training_batches(split, resolution, batch_size, seed, start, stop, augmentat
     firsts = tf.data.Dataset.range(start * local, stop * local).map(
         lambda i: (i // local) * batch_size + (worker * local + i % local) * share
     )
-    make = _from_arrays if isinstance(split, Arrays) else _from_files
-    return make(split, order, firsts, share, resolution, augmentation, decode or decode_cropped).prefetch(4)
+    of_batch = (order, firsts, share, resolution, augmentation)
+    if isinstance(split, Arrays):
+        return _from_arrays(split, *of_batch).prefetch(4)
+    return _from_files(split, *of_batch, decode or decode_cropped).prefetch(4)
 
 
 class _Order:
     """A permutation of each epoch, computed element by element: no shuffle buffer, no state."""
 
-    def __init__(self, count, seed):
+    def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, tf.constant(seed, tf.int64)
 
-    def numbers(self, positions):
+    def numbers(self, positions: tf.Tensor) -> tf.Tensor:
         """int64 (n,): which images stand at these positions of the endless sequence of epochs."""
         epoch = positions // self.count
         seeds = tf.stack([tf.fill(tf.shape(positions), self.seed), epoch, epoch], axis=1)
         # The raw operator, because its wrapper index_shuffle pads a list of seeds along the wrong axis.
         return tf.raw_ops.RandomIndexShuffle(index=positions % self.count, seed=seeds, max_index=self.count - 1)
 
-    def seed_at(self, position):
+    def seed_at(self, position: tf.Tensor) -> tf.Tensor:
         return tf.stack([self.seed, position])
 
 
-def _from_arrays(split, order, firsts, share, resolution, augmentation, _):
+def _from_arrays(
+    split: Arrays,
+    order: _Order,
+    firsts: tf.data.Dataset,
+    share: int,
+    resolution: int,
+    augmentation: Augmentation,
+) -> tf.data.Dataset:
     images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
     heights, widths = (tf.fill((share,), size) for size in split.images.shape[1:3])
 
-    def batch(first):
+    def batch(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         positions = first + tf.range(share, dtype=tf.int64)
         numbers = order.numbers(positions)
         x = tf.cast(tf.gather(images, numbers), tf.float32)
@@ -72,18 +93,26 @@ def _from_arrays(split, order, firsts, share, resolution, augmentation, _):
     return firsts.map(batch, num_parallel_calls=1, deterministic=True)
 
 
-def _from_files(split, order, firsts, share, resolution, augmentation, decode):
-    def one(example, position):
+def _from_files(
+    split: Encoded,
+    order: _Order,
+    firsts: tf.data.Dataset,
+    share: int,
+    resolution: int,
+    augmentation: Augmentation,
+    decode: Callable[..., tf.Tensor],
+) -> tf.data.Dataset:
+    def one(example: tuple[tf.Tensor, tf.Tensor], position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         file, label = example
 
-        def box_of(height, width):
+        def box_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
             return crop_boxes(height[tf.newaxis], width[tf.newaxis], augmentation, order.seed_at(position))[0]
 
         return decode(file, box_of, resolution, split.channels), label, position
 
     whole = tf.constant([[0, 0, resolution, resolution]] * share)
 
-    def batch(x, labels, positions):
+    def batch(x: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = tf.ensure_shape(x, (share, resolution, resolution, split.channels))
         seed = order.seed_at(positions[0])
         if augmentation.moves:
@@ -98,4 +127,3 @@ def _from_files(split, order, firsts, share, resolution, augmentation, decode):
     numbers = positions.batch(READ).map(order.numbers).unbatch()
     images = tf.data.Dataset.zip(read_files(split, numbers), positions).map(one, **PARALLEL)
     return images.batch(share, drop_remainder=True).map(batch, **PARALLEL)
-

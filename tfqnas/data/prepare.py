@@ -1,5 +1,7 @@
 """Preparing a data set through TFDS, and what to do where it cannot be had."""
 
+from __future__ import annotations
+
 import hashlib
 import pathlib
 import shutil
@@ -9,16 +11,21 @@ import tempfile
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfqnas.data.tfds_sets import builder, image_and_label
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
 # Seconds in which each of a data set's sites must answer: TFDS itself would try ten times.
 PATIENCE = 4.0
 
 
-def check(name, data_dir, say):
+def check(name: str, data_dir: str, say: Callable[[str], None]) -> tfds.core.DatasetBuilder:
     """Finds out, in seconds and without TensorFlow, whether a data set can be had.
 
     Args:
@@ -38,11 +45,11 @@ def check(name, data_dir, say):
     if made.is_prepared():
         say(f"{name} is prepared already: {made.data_dir}")
     elif made.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        files = {url.rsplit("/", 1)[-1] for url in made.url_infos or {}}
+        wanted = {url.rsplit("/", 1)[-1] for url in made.url_infos or {}}
         there = {path.name for path in manual.iterdir()} if manual.is_dir() else set()
-        if not (there & files if files else there):
-            missing = ", ".join(sorted(files)) or "what the instructions name"
-            raise _by_hand(made, f"not there: {missing}")
+        if not (there & wanted if wanted else there):
+            absent = ", ".join(sorted(wanted)) or "what the instructions name"
+            raise _by_hand(made, f"not there: {absent}")
     elif missing := _not_at_hand(made, manual):
         silent = _silent_sites(missing)
         if silent and made.name == "fashion_mnist":
@@ -56,7 +63,7 @@ def check(name, data_dir, say):
     return made
 
 
-def prepare(made):
+def prepare(made: tfds.core.DatasetBuilder) -> None:
     """Downloads a data set and writes it as TFDS does, with its progress bars; once only.
 
     Args:
@@ -84,31 +91,31 @@ def prepare(made):
         raise UserError(f"{made.name}: {error}") from None
 
 
-def _manual(made):
+def _manual(made: tfds.core.DatasetBuilder) -> pathlib.Path:
     """Where TFDS looks for files that were downloaded by hand."""
     return pathlib.Path(made.data_dir_root).expanduser() / "downloads" / "manual"
 
 
-def _by_hand(made, reason):
+def _by_hand(made: tfds.core.DatasetBuilder, reason: str) -> UserError:
     lines = "\n".join(f"  {line.strip()}" for line in made.MANUAL_DOWNLOAD_INSTRUCTIONS.strip().splitlines())
     return UserError(f"{made.name} has to be downloaded by hand into {_manual(made)} ({reason}). TFDS says:\n{lines}")
 
 
-def _not_at_hand(made, manual):
+def _not_at_hand(made: tfds.core.DatasetBuilder, manual: pathlib.Path) -> dict[str, Any]:
     """The files, by their address, that TFDS would download."""
     infos = made.url_infos or {}
     return {url: info for url, info in infos.items() if not (info.filename and (manual / info.filename).exists())}
 
 
-def _silent_sites(files):
+def _silent_sites(files: Iterable[str]) -> list[str]:
     """What is wrong with the sites of these addresses, a line each; all are asked at once.
 
     By daemon threads: a look-up of a name cannot be stopped, and a pool would wait for it when the process ends.
     """
     sites = {urllib.parse.urlsplit(url).netloc: url for url in files}
-    answers = dict.fromkeys(sites, "no answer")
+    answers: dict[str, str | None] = dict.fromkeys(sites, "no answer")
 
-    def ask(site, url):
+    def ask(site: str, url: str) -> None:
         answers[site] = _ask(url)
 
     threads = [threading.Thread(target=ask, args=item, daemon=True) for item in sites.items()]
@@ -120,7 +127,7 @@ def _silent_sites(files):
     return [f"{site}: {problem}" for site, problem in dict(answers).items() if problem]
 
 
-def _ask(url):
+def _ask(url: str) -> str | None:
     """What is wrong with an address, or None."""
     import requests
 
@@ -131,7 +138,7 @@ def _ask(url):
         return f"cannot be reached ({type(error).__name__})"
 
 
-def _fashion_mnist_from_debian(files, manual):
+def _fashion_mnist_from_debian(files: Mapping[str, Any], manual: pathlib.Path) -> None:
     """Puts Fashion-MNIST's four files where TFDS looks first, byte for byte those of its site.
 
     Debian has taken the name and the time out of their gzip headers; they are put back, and the checksums that
@@ -153,12 +160,12 @@ def _fashion_mnist_from_debian(files, manual):
             write_atomically(manual / info.filename, content)
 
 
-def _missing_debian():
+def _missing_debian() -> str | None:
     """The first of Debian's tools that is not there, or None."""
     return next((tool for tool in ("apt-get", "dpkg-deb") if not shutil.which(tool)), None)
 
 
-def unpack_debian(package, directory):
+def unpack_debian(package: str, directory: str | pathlib.Path) -> str:
     """Downloads a Debian package and unpacks its files into a directory, which needs no root.
 
     Returns:
@@ -175,7 +182,7 @@ def unpack_debian(package, directory):
     return file.name
 
 
-def _run(command, directory):
+def _run(command: Sequence[str], directory: str | pathlib.Path) -> None:
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -183,7 +190,7 @@ def _run(command, directory):
                         "as root it may work)")  # fmt: skip
 
 
-def _with_gzip_header(packed, filename):
+def _with_gzip_header(packed: bytes, filename: str) -> bytes:
     """The gzip file with the header that the authors' had: name and time of the original."""
     time = 1504176606 if filename.startswith("train") else 1504176627
     if packed[3] != 0:  # it has a name, or other fields, already

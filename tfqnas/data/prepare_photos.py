@@ -6,7 +6,8 @@ import os
 import pathlib
 import shutil
 import tempfile
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import PIL.Image
 
@@ -66,7 +67,7 @@ class Source(NamedTuple):
     checksum: str
 
 
-def _sources(package, pattern, files):
+def _sources(package: str, pattern: str, files: Mapping[str, str]) -> tuple[Source, ...]:
     return tuple(Source(name.partition(".")[0].lower(), package, pattern.format(name), checksum)
                  for name, checksum in files.items())  # fmt: skip
 
@@ -80,7 +81,7 @@ TRAIN = (
 TEST = (*_sources("skimage", "data/{}", _SKIMAGE), *_sources("sklearn", "datasets/images/{}", _SKLEARN))
 
 
-def prepare_photos(data_dir=None, say=print):
+def prepare_photos(data_dir: str | pathlib.Path | None = None, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Gathers the photos as PNG files with an index, once; all of them or none.
 
     Args:
@@ -108,14 +109,17 @@ def prepare_photos(data_dir=None, say=print):
             unpack_debian(package, packages)
         train = [packages / photo.path for photo in TRAIN]
         records = {"train": _store(TRAIN, train, made, "train"), "test": _store(TEST, test, made, "test")}
-        write_json(made / "index.json", {"version": VERSION, "longest_side": LONGEST_SIDE, **records})
+        known = {"version": VERSION, "longest_side": LONGEST_SIDE, **records}
+        write_json(made / "index.json", known)
         if where.exists():  # of another version, or not whole
             shutil.rmtree(where)
         os.replace(made, where)
-    return index(data_dir)
+    return known
 
 
-def _store(photos, paths, made, split):
+def _store(
+    photos: Sequence[Source], paths: Sequence[pathlib.Path], made: pathlib.Path, split: str
+) -> list[dict[str, Any]]:
     """Writes photos as PNG files; returns their records for the index."""
     (made / split).mkdir(parents=True)
     records = []
@@ -130,7 +134,7 @@ def _store(photos, paths, made, split):
     return records
 
 
-def _image(photo, path):
+def _image(photo: Source, path: pathlib.Path) -> PIL.Image.Image:
     """The RGB image of a file that is the known one."""
     content = path.read_bytes() if path.exists() else b""
     found = hashlib.sha256(content).hexdigest() if content else "no file"

@@ -5,6 +5,7 @@ import itertools
 import os
 import struct
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,16 +20,16 @@ class TFRecords:
         parts: `(path, first, count)` in order: which records of which file.
     """
 
-    def __init__(self, parts):
+    def __init__(self, parts: Iterable[tuple[str, int, int]]) -> None:
         self._parts = list(parts)
         self._ends = list(itertools.accumulate(count for _, _, count in self._parts))
-        self._offsets = {}
+        self._offsets: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> bytes:
         """The bytes of a record."""
         if not 0 <= number < len(self):
             raise IndexError(f"record {number}: expected 0 to {len(self) - 1}")
@@ -38,7 +39,7 @@ class TFRecords:
         with open(path, "rb", buffering=0) as file:
             return os.pread(file.fileno(), length, offset)
 
-    def _of(self, path):
+    def _of(self, path: str) -> np.ndarray:
         """int64 (n, 2): offset and length of each record of a file, found by jumping from header to header."""
         with self._lock:
             if path not in self._offsets:

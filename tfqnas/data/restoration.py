@@ -4,6 +4,8 @@ Images are RGB, uint8 (height, width, 3). Figures are those of the field: on the
 to 235, without a border of `scale` pixels.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import PIL.Image
 import scipy.ndimage
@@ -16,13 +18,13 @@ _LUMA, _BLACK = np.array([65.481, 128.553, 24.966]) / 255, 16.0
 _SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
 
 
-def cropped(image, scale):
+def cropped(image: np.ndarray, scale: int) -> np.ndarray:
     """The image without the last rows and columns, so that height and width are multiples of `scale`."""
     height, width = (length - length % scale for length in image.shape[:2])
     return image[:height, :width]
 
 
-def downscaled(high, scale):
+def downscaled(high: np.ndarray, scale: int) -> np.ndarray:
     """The smaller image, by bicubic interpolation with antialiasing, rounded as a camera delivers it.
 
     Args:
@@ -34,7 +36,7 @@ def downscaled(high, scale):
     return _resized(cropped(high, scale), high.shape[1] // scale, high.shape[0] // scale)
 
 
-def bicubic(low, scale):
+def bicubic(low: np.ndarray, scale: int) -> np.ndarray:
     """The larger image, by bicubic interpolation: what super-resolution is compared with.
 
     Args:
@@ -46,16 +48,16 @@ def bicubic(low, scale):
     return _resized(low, low.shape[1] * scale, low.shape[0] * scale)
 
 
-def _resized(image, width, height):
+def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BICUBIC))
 
 
-def luma(image):
+def luma(image: np.ndarray) -> np.ndarray:
     """float64 (h, w), 16 to 235, of uint8 (h, w, 3)."""
     return _BLACK + image.astype(np.float64) @ _LUMA
 
 
-def psnr_y(a, b, border):
+def psnr_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
     """Peak signal-to-noise ratio in dB, infinite for equal images.
 
     Args:
@@ -66,7 +68,7 @@ def psnr_y(a, b, border):
     return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
 
 
-def ssim_y(a, b, border):
+def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
     """Structural similarity (Wang et al., 2004): windows of 11 x 11 pixels, Gaussian with a deviation of 1.5.
 
     Args: as those of `psnr_y`. The mean goes over the windows that lie within the rest.
@@ -75,7 +77,7 @@ def ssim_y(a, b, border):
     if min(a.shape) <= 2 * _RADIUS:
         raise ValueError(f"ssim_y: expected more than {2 * _RADIUS} pixels each way without border, received {a.shape}")
 
-    def mean(x):
+    def mean(x: np.ndarray) -> np.ndarray:
         return scipy.ndimage.gaussian_filter(x, _SIGMA, radius=_RADIUS)[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
 
     mean_a, mean_b = mean(a), mean(b)
@@ -86,14 +88,16 @@ def ssim_y(a, b, border):
     return float(np.mean(similar / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))))
 
 
-def _inner(a, b, border):
+def _inner(a: np.ndarray, b: np.ndarray, border: int) -> list[np.ndarray]:
     if a.shape != b.shape or a.ndim != 3 or min(a.shape[:2]) <= 2 * border:
         raise ValueError(f"expected two images of one size with more than {2 * border} pixels each way, received "
                          f"{a.shape} and {b.shape}")  # fmt: skip
     return [luma(x[border : x.shape[0] - border, border : x.shape[1] - border]) for x in (a, b)]
 
 
-def patches(photos, scale, size, batch, seed, start=0):
+def patches(
+    photos: Sequence[np.ndarray], scale: int, size: int, batch: int, seed: int, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless batches of patches and their smaller copies, turned and mirrored at random.
 
     The photos are made smaller as a whole, and each has as many patches as its share of all pixels. A batch is a
@@ -121,14 +125,22 @@ def patches(photos, scale, size, batch, seed, start=0):
     return _batches(pairs, pixels / pixels.sum(), scale, size, batch, seed, start)
 
 
-def _batches(pairs, shares, scale, size, batch, seed, number):
+def _batches(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    shares: np.ndarray,
+    scale: int,
+    size: int,
+    batch: int,
+    seed: int,
+    number: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
         rng = np.random.default_rng((seed, number))
         lows, highs = [], []
         for photo in rng.choice(len(pairs), batch, p=shares):
             low, high = pairs[photo]
             top, left = (rng.integers(length - size + 1) for length in low.shape[:2])
-            turns, mirror = rng.integers(4), rng.integers(2)
+            turns, mirror = int(rng.integers(4)), int(rng.integers(2))
             lows.append(_turned(low[top : top + size, left : left + size], turns, mirror))
             top, left, side = top * scale, left * scale, size * scale
             highs.append(_turned(high[top : top + side, left : left + side], turns, mirror))
@@ -136,11 +148,11 @@ def _batches(pairs, shares, scale, size, batch, seed, number):
         number += 1
 
 
-def _turned(image, turns, mirror):
+def _turned(image: np.ndarray, turns: int, mirror: int) -> np.ndarray:
     image = np.rot90(image, turns)
     return image[:, ::-1] if mirror else image
 
 
-def _normalized(images):
+def _normalized(images: np.ndarray) -> np.ndarray:
     """float32 `(x - 128) / 128`, as `tfqnas.data.images.normalize`, without TensorFlow."""
     return (images.astype(np.float32) - 128.0) / 128.0

@@ -1,6 +1,9 @@
 """A split of a data set: labelled images by number, as pixels in memory or encoded as files."""
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Arrays:
@@ -10,14 +13,14 @@ class Arrays:
         images: uint8 (n, height, width, channels). labels: int32 (n,).
     """
 
-    def __init__(self, images, labels):
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images, self.labels = images, labels
         self.channels = images.shape[-1]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, numbers):
+    def take(self, numbers: np.ndarray) -> "Arrays":
         """The split of the images with these numbers, int (n,), in their order."""
         return Arrays(self.images[numbers], self.labels[numbers])
 
@@ -32,26 +35,35 @@ class Encoded:
         labels: int32 (n,), if they are known without reading.
     """
 
-    def __init__(self, read, numbers, channels, labels=None):
+    def __init__(
+        self,
+        read: Callable[[int], tuple[bytes, int]],
+        numbers: ArrayLike,
+        channels: int,
+        labels: np.ndarray | None = None,
+    ) -> None:
         self.read, self.numbers, self.channels = read, np.asarray(numbers, np.int64), channels
         self._labels = labels
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.numbers)
 
-    def take(self, numbers):
+    def take(self, numbers: np.ndarray) -> "Encoded":
         """The split of the images with these numbers, int (n,), in their order."""
         labels = None if self._labels is None else self._labels[numbers]
         return Encoded(self.read, self.numbers[numbers], self.channels, labels)
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """int32 (n,). Where they are stored beside the images all examples are read, without decoding them."""
         if self._labels is None:
             self._labels = np.array([self.read(number)[1] for number in self.numbers], np.int32)
         return self._labels
 
-    def examples(self, positions):
+    def examples(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(files, labels)` of the images at these positions: object (n,) of bytes, and int32 (n,)."""
         pairs = [self.read(number) for number in self.numbers[positions]]
         return np.array([data for data, _ in pairs], object), np.array([label for _, label in pairs], np.int32)
+
+
+Split = Arrays | Encoded

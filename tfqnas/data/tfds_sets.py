@@ -1,19 +1,28 @@
 """Data sets that TensorFlow Datasets (TFDS) has prepared."""
 
+from __future__ import annotations
+
 import difflib
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfqnas.data.config import DataConfig
 from tfqnas.data.records import TFRecords
-from tfqnas.data.splits import Arrays, Encoded
+from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
 
 # Images of one size that take less than this, in bytes, are held in memory.
 IN_MEMORY = 2e9
 
 
-def builder(name, data_dir, what="--dataset"):
+def builder(name: str, data_dir: str, what: str = "--dataset") -> tfds.core.DatasetBuilder:
     """The TFDS builder of a data set. `what`: what the name is called where it was given.
 
     Raises:
@@ -34,7 +43,7 @@ def builder(name, data_dir, what="--dataset"):
         raise UserError(f"{what}: expected {also}the name of a TFDS data set{hint}, received {name!r}") from None
 
 
-def load(name, config):
+def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], Split, Split]:
     """Loads the splits of a prepared data set.
 
     Args:
@@ -54,16 +63,16 @@ def load(name, config):
     test = config.test_split or _test_split(made, name)
     splits = [_split(made, split, image, label, name, flag)
               for split, flag in ((config.train_split, "train_split"), (test, "test_split"))]  # fmt: skip
-    if None in size:
+    if None in size and isinstance(splits[0], Encoded):
         size = _median_size(splits[0])
     return made.info.features[label].names, size[:2], *splits
 
 
-def image_and_label(features, name, what="--dataset"):
+def image_and_label(features: Mapping[str, Any], name: str, what: str = "--dataset") -> tuple[str, str]:
     """Names of the one image and the one class label of a data set; `what` as in `builder`."""
     import tensorflow_datasets as tfds
 
-    kinds = {tfds.features.Image: [], tfds.features.ClassLabel: []}
+    kinds: dict[type, list[str]] = {tfds.features.Image: [], tfds.features.ClassLabel: []}
     for key, feature in features.items():
         for kind, found in kinds.items():
             if isinstance(feature, kind):
@@ -81,7 +90,7 @@ def image_and_label(features, name, what="--dataset"):
     return images[0], labels[0]
 
 
-def _test_split(made, name):
+def _test_split(made: tfds.core.DatasetBuilder, name: str) -> str:
     splits = list(made.info.splits)
     for wanted in ("test", "validation"):
         if wanted in splits or not splits:  # TFDS' mock knows no names
@@ -92,14 +101,14 @@ def _test_split(made, name):
     )
 
 
-def _split(made, split, image, label, name, flag):
+def _split(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, name: str, flag: str) -> Split:
     import tensorflow_datasets as tfds
 
     try:
         shape = made.info.features[image].shape
         count = made.info.splits[split].num_examples if made.info.splits else 0
         if None not in shape and count * np.prod(shape) < IN_MEMORY:
-            result = _arrays(made.as_dataset(split=split), image, label)
+            result: Split = _arrays(made.as_dataset(split=split), image, label)
         else:
             result = _encoded(made, split, image, label, shape[-1])
     except AssertionError:
@@ -117,13 +126,13 @@ def _split(made, split, image, label, name, flag):
     return result
 
 
-def _arrays(dataset, image, label):
+def _arrays(dataset: tf.data.Dataset, image: str, label: str) -> Arrays:
     batches = [(b[image], b[label]) for b in dataset.batch(1024).as_numpy_iterator()]
     images, labels = zip(*batches, strict=True)
     return Arrays(np.concatenate(images), np.concatenate(labels).astype(np.int32))
 
 
-def _encoded(made, split, image, label, channels):
+def _encoded(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, channels: int) -> Encoded:
     """Examples by number, the images left encoded (TFDS' SkipDecoding)."""
     import tensorflow_datasets as tfds
 
@@ -137,7 +146,7 @@ def _encoded(made, split, image, label, channels):
             lambda record: made.info.features.deserialize_example_np(record, decoders=decoders),
         )
 
-    def read(number):
+    def read(number: int) -> tuple[bytes, int]:
         example = source[int(number)]
         return example[image], int(example[label])
 
@@ -145,17 +154,17 @@ def _encoded(made, split, image, label, channels):
 
 
 class _Deserialized:
-    def __init__(self, records, deserialize):
+    def __init__(self, records: TFRecords, deserialize: Callable[[bytes], dict[str, Any]]) -> None:
         self._records, self._deserialize = records, deserialize
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> dict[str, Any]:
         return self._deserialize(self._records[number])
 
 
-def _median_size(split):
+def _median_size(split: Encoded) -> tuple[int, ...]:
     """Of some of the images, evenly spread."""
     from tfqnas.data.images import image_shape
 

@@ -1,9 +1,16 @@
 """Convolution that keeps no quantized input for its gradient."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
+from tfqnas.quantizers.base import Again
 
-def conv2d(x, kernel, strides, padding, again=None):
+
+def conv2d(
+    x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str, again: Again | None = None
+) -> tf.Tensor:
     """`tf.nn.conv2d(x, kernel, strides, padding)`, which need not keep `x` for the gradient to the kernel.
 
     Args:
@@ -19,15 +26,13 @@ def conv2d(x, kernel, strides, padding, again=None):
         return tf.nn.conv2d(x, kernel, strides, padding)
 
     @tf.custom_gradient
-    def convolve(x, kernel):
+    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         sizes = tf.shape(x)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             arguments = {"out_backprop": upstream, "strides": (1, *strides, 1), "padding": padding}
             dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=sizes, filter=kernel, **arguments)
-            dkernel = tf.raw_ops.Conv2DBackpropFilter(
-                input=again(upstream), filter_sizes=tf.shape(kernel), **arguments
-            )
+            dkernel = tf.raw_ops.Conv2DBackpropFilter(input=again(upstream), filter_sizes=tf.shape(kernel), **arguments)
             return dx, tf.ensure_shape(dkernel, kernel.shape)
 
         return tf.nn.conv2d(x, kernel, strides, padding), gradient

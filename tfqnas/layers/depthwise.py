@@ -1,9 +1,14 @@
 """Depthwise convolution whose gradient to the filter is fast, and exact to float rounding, on CPUs."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
+from tfqnas.quantizers.base import Again
 
-def depthwise_conv2d(x, kernel, strides, again=None):
+
+def depthwise_conv2d(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], again: Again | None = None) -> tf.Tensor:
     """`tf.nn.depthwise_conv2d` with SAME padding and another gradient to the filter.
 
     oneDNN, which TensorFlow uses on CPUs, has a fast filter gradient for 3 x 3 only; for larger kernels on
@@ -22,10 +27,10 @@ def depthwise_conv2d(x, kernel, strides, again=None):
     """
 
     @tf.custom_gradient
-    def convolve(x, kernel):
+    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         sizes = tf.shape(x)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                 input_sizes=sizes, filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
             )
@@ -37,14 +42,14 @@ def depthwise_conv2d(x, kernel, strides, again=None):
     return convolve(x, kernel)
 
 
-def _filter_gradient(x, kernel, upstream, strides):
+def _filter_gradient(x: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor, strides: Sequence[int]) -> tf.Tensor:
     sizes = tf.shape(kernel)
     arguments = {"filter_sizes": sizes, "out_backprop": upstream, "strides": strides}
 
-    def onednn():
+    def onednn() -> tf.Tensor:
         return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(input=x, padding="SAME", **arguments)
 
-    def own():
+    def own() -> tf.Tensor:
         stride = strides[1]
         size, out = tf.shape(x)[1:3], tf.shape(upstream)[1:3]
         total = tf.maximum((out - 1) * stride + sizes[:2] - size, 0)

@@ -6,6 +6,9 @@ sliced and the layer is a static one. Only TensorFlow's own operators are used, 
 to know the number of channels when they are traced.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,10 +16,11 @@ import tensorflow as tf
 from tfqnas.layers.convolution import conv2d
 from tfqnas.layers.depthwise import depthwise_conv2d
 from tfqnas.layers.quantized import QuantConv2D, QuantDepthwiseConv2D
-from tfqnas.quantizers import clone
+from tfqnas.quantizers import Quantizer, clone
+from tfqnas.quantizers.base import Again
 
 
-def _channels(x, largest):
+def _channels(x: tf.Tensor, largest: int) -> tf.Tensor | int | None:
     """The number of channels of `x`, or None where they are all of `largest`."""
     static = x.shape[-1]
     if static == largest:
@@ -24,7 +28,7 @@ def _channels(x, largest):
     return tf.shape(x)[-1] if static is None else static
 
 
-def _refuse_unless(layer, **expected):
+def _refuse_unless(layer: keras.layers.Layer, **expected: Any) -> None:
     """Raises ValueError where a Keras layer has a setting that its elastic version does not compute."""
     for name, value in expected.items():
         received = getattr(layer, name)
@@ -32,16 +36,26 @@ def _refuse_unless(layer, **expected):
             raise ValueError(f"{type(layer).__name__}: {name}: expected {value!r}, received {received!r}")
 
 
-class _Elastic:
+if TYPE_CHECKING:
+    from tfqnas.layers.quantized import _Quantized
+
+    _Base = _Quantized
+else:
+    _Base = object  # it stands before the layer that it is mixed into
+
+
+class _Elastic(_Base):
     """What elastic convolutions share: kernels cut to a subnet's size, bit widths and ranges as arguments."""
 
     @property
-    def observer(self):
+    def observer(self) -> Quantizer | None:
         """The input quantizer where it observes: its statistics are then an argument of a call, else None."""
         quantizer = self.input_quantizer
         return quantizer if quantizer is not None and quantizer.observes else None
 
-    def cut_kernel(self, cut, bits, size=None):
+    def cut_kernel(
+        self, cut: Callable[[tf.Tensor], tf.Tensor], bits: tf.Tensor | None, size: tf.Tensor | int | None = None
+    ) -> tf.Tensor:
         """The quantized kernel of a subnet.
 
         Args:
@@ -54,9 +68,17 @@ class _Elastic:
         options = {} if bits is None else {"bits": bits[0]}
         return cut(self.quantized_kernel(kernel, size=size, **options))
 
-    def seen_inputs(self, x, bits, size, statistics, collect):
+    def seen_inputs(
+        self,
+        x: tf.Tensor,
+        bits: tf.Tensor | None,
+        size: tf.Tensor | int | None,
+        statistics: tf.Tensor | None,
+        collect: bool,
+    ) -> tuple[tf.Tensor, Again | None, tf.Tensor | None]:
         """`(x quantized, None or the Again that computes it anew, None or the statistics of x)`."""
-        quantizer, options = self.input_quantizer, {}
+        quantizer = self.input_quantizer
+        options: dict[str, Any] = {}
         if quantizer is None or not (quantizer.whole or quantizer.observes):
             return *self.forgettable_inputs(x), None
         if quantizer.whole:
@@ -74,17 +96,25 @@ class _Elastic:
 class ElasticConv2D(_Elastic, QuantConv2D):
     """Convolution with elastic width: the first input channels (as many as come) and the first `filters`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _refuse_unless(
             self, data_format="channels_last", dilation_rate=(1, 1), groups=1, activation=keras.activations.linear
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         self.input_spec = None  # narrower inputs are welcome
 
-    def call(self, x, filters=None, bits=None, statistics=None, collect=False, affine=None):
+    def call(
+        self,
+        x: tf.Tensor,
+        filters: tf.Tensor | int | None = None,
+        bits: tf.Tensor | None = None,
+        statistics: tf.Tensor | None = None,
+        collect: bool = False,
+        affine: tuple[tf.Tensor, tf.Tensor] | None = None,
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """Convolves the first channels.
 
         Args:
@@ -105,7 +135,7 @@ class ElasticConv2D(_Elastic, QuantConv2D):
             kernel = self.cut_kernel(lambda kernel: kernel, bits)
         else:
             kernel = self.cut_kernel(lambda kernel: kernel[:, :, :inputs, :filters], bits)
-            bias = bias[:filters] if self.use_bias else None
+            bias = None if bias is None else bias[:filters]
         x, again, seen = self.seen_inputs(x, bits, None, statistics, collect)
         if affine is not None:
             scale, offset = (v[:filters] for v in affine)
@@ -129,7 +159,14 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         kernel_transform: learn the map to the smaller kernels of `kernel_sizes`.
     """
 
-    def __init__(self, kernel_size, *args, kernel_sizes=None, kernel_transform=False, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int,
+        *args: Any,
+        kernel_sizes: Sequence[int] | None = None,
+        kernel_transform: bool = False,
+        **kwargs: Any,
+    ) -> None:
         for role in ("weight_quantizer", "input_quantizer"):
             if kernel_sizes and kwargs.get(role) is not None:
                 kwargs[role] = clone(kwargs[role]).for_kernel_sizes(tuple(kernel_sizes))
@@ -143,7 +180,7 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         if kernel_transform and not self.kernel_sizes:
             raise ValueError("kernel_transform needs kernel_sizes, the sizes between which it maps")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         self.input_spec = None
         self.transforms = {}
@@ -153,11 +190,11 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
                     name=f"transform_{size}", shape=(size**2, size**2), initializer="identity"
                 )
 
-    def _cropped(self, kernel, size):
+    def _cropped(self, kernel: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
         start = (self.kernel.shape[0] - size) // 2
         return kernel[start : start + size, start : start + size]
 
-    def _transformed(self, kernel, size):
+    def _transformed(self, kernel: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
         """The kernel of each size from the next larger one, all of them, and `size` picks: they are tiny."""
         largest, channels = self.kernel.shape[0], tf.shape(kernel)[2]
         chosen = kernel
@@ -169,7 +206,12 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
             chosen = tf.where(tf.equal(size, small), kernel, chosen)
         return chosen
 
-    def view(self, kernel_size=None, channels=None, kernel=None):
+    def view(
+        self,
+        kernel_size: tf.Tensor | int | None = None,
+        channels: tf.Tensor | int | None = None,
+        kernel: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """The kernel of a subnet, float32 (kernel_size, kernel_size, channels, 1); None: the largest.
 
         Args:
@@ -182,7 +224,15 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
             return kernel
         return self._cropped(self._transformed(kernel, kernel_size), kernel_size)
 
-    def call(self, x, kernel_size=None, bits=None, statistics=None, collect=False, affine=None):
+    def call(
+        self,
+        x: tf.Tensor,
+        kernel_size: tf.Tensor | int | None = None,
+        bits: tf.Tensor | None = None,
+        statistics: tf.Tensor | None = None,
+        collect: bool = False,
+        affine: tuple[tf.Tensor, tf.Tensor] | None = None,
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """Convolves with the centre of the kernel; the other arguments are those of `ElasticConv2D`.
 
         Returns:
@@ -198,7 +248,7 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         y = depthwise_conv2d(x, kernel, (1, *self.strides, 1), again)
         return (y, seen) if collect and seen is not None else y
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"kernel_sizes": self.kernel_sizes, "kernel_transform": self.kernel_transform}
         return {**super().get_config(), **own}
 
@@ -214,16 +264,18 @@ class ElasticBatchNorm(keras.layers.Layer):
         epsilon: added to the variance.
     """
 
-    def __init__(self, epsilon=1e-5, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
         self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
         self.built = True
 
-    def call(self, x, statistics=None, collect=False):
+    def call(
+        self, x: tf.Tensor, statistics: tf.Tensor | None = None, collect: bool = False
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """Normalises `x`, float32 (batch, height, width, channels).
 
         Args:
@@ -253,17 +305,17 @@ class ElasticBatchNorm(keras.layers.Layer):
         return y, tf.pad(statistics, ((0, 0), (0, largest - tf.shape(statistics)[1])))
 
     @property
-    def statistics_size(self):
+    def statistics_size(self) -> int:
         """The length of a row of its statistics."""
         return self.gamma.shape[0]
 
     @staticmethod
-    def pooled(statistics):
+    def pooled(statistics: np.ndarray) -> np.ndarray:
         """Mean and total variance from those of batches of one size: float32 (batches, 2, n) to (2, n)."""
         means, variances = statistics[:, 0], statistics[:, 1]
         return np.stack([means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)])
 
-    def affine(self, statistics):
+    def affine(self, statistics: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`(scale, offset)`, float32 (largest channels,): with given statistics the layer is `x * scale + offset`.
 
         Folded into the convolution before (`normalized`) they save three passes over the widest tensors, but equal an
@@ -273,11 +325,17 @@ class ElasticBatchNorm(keras.layers.Layer):
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
         return scale, self.beta - mean * scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
-def convolved(convolution, x, given=None, collected=None, **sizes):
+def convolved(
+    convolution: ElasticConv2D | ElasticDepthwiseConv2D,
+    x: tf.Tensor,
+    given: Iterator[tf.Tensor] | None = None,
+    collected: list[tf.Tensor] | None = None,
+    **sizes: Any,
+) -> tf.Tensor:
     """`convolution(x, **sizes)`, with the statistics of its `observer` if it has one.
 
     Args:
@@ -296,7 +354,15 @@ def convolved(convolution, x, given=None, collected=None, **sizes):
     return y
 
 
-def normalized(convolution, norm, x, given=None, collected=None, folded=False, **sizes):
+def normalized(
+    convolution: ElasticConv2D | ElasticDepthwiseConv2D,
+    norm: ElasticBatchNorm,
+    x: tf.Tensor,
+    given: Iterator[tf.Tensor] | None = None,
+    collected: list[tf.Tensor] | None = None,
+    folded: bool = False,
+    **sizes: Any,
+) -> tf.Tensor:
     """`norm(convolution(x, **sizes))`, `given` and `collected` as in `convolved`, of the convolution and of the norm.
 
     Args:
@@ -304,6 +370,7 @@ def normalized(convolution, norm, x, given=None, collected=None, folded=False, *
         folded: compute given statistics along with the convolution (`ElasticBatchNorm.affine`), without a gradient.
     """
     if folded:
+        assert given is not None  # what is folded are given statistics
         seen = {} if convolution.observer is None else {"statistics": next(given)}
         return convolution(x, affine=norm.affine(next(given)), **seen, **sizes)
     y = convolved(convolution, x, given, collected, **sizes)
@@ -324,24 +391,26 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         squeezed: the largest number of squeezed channels.
     """
 
-    def __init__(self, squeezed, **kwargs):
+    expand: ElasticConv2D
+
+    def __init__(self, squeezed: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.squeezed = squeezed
         self.reduce = ElasticConv2D(squeezed, 1, name="reduce")
-        self.expand = None
+        self.expand = None  # type: ignore[assignment]  # until it is built
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         self.expand = ElasticConv2D(input_shape[-1], 1, name="expand")
         self.reduce.build((None, 1, 1, input_shape[-1]))
         self.expand.build((None, 1, 1, self.squeezed))
         self.built = True
 
-    def call(self, x, squeezed=None):
+    def call(self, x: tf.Tensor, squeezed: tf.Tensor | int | None = None) -> tf.Tensor:
         """`x`: float32 (batch, height, width, channels), weighted by a gate of each channel."""
         gate = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
         gate = tf.nn.relu(self.reduce(gate, filters=squeezed))
         gate = self.expand(gate, filters=_channels(x, self.expand.filters))
         return x * keras.activations.hard_sigmoid(gate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "squeezed": self.squeezed}

@@ -1,5 +1,8 @@
 """The inverted residual block (MobileNetV2 and V3) with elastic kernel size and width."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -10,12 +13,12 @@ from tfqnas.layers.elastic import (
     ElasticSqueezeExcite,
     normalized,
 )
-from tfqnas.quantizers import clone
+from tfqnas.quantizers import Quantizer, clone
 
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hard_silu"}
 
 
-def keras_activation(name):
+def keras_activation(name: str) -> str:
     """The Keras name of an activation that a search space names "relu", "relu6" or "hswish"."""
     return _ACTIVATIONS[name]
 
@@ -39,12 +42,25 @@ class ElasticMBConv(keras.layers.Layer):
             quantizers with parameters of their own for each size need to know.
     """
 
-    def __init__(self, hidden, out_channels, kernel_sizes, stride=1, has_expansion=True, se_channels=0,
-                 activation="relu", residual=False, weight_quantizer=None, input_quantizer=None,
-                 kernel_transform=False, hidden_sizes=None, **kwargs):  # fmt: skip
+    def __init__(
+        self,
+        hidden: int,
+        out_channels: int,
+        kernel_sizes: Sequence[int],
+        stride: int = 1,
+        has_expansion: bool = True,
+        se_channels: int = 0,
+        activation: str = "relu",
+        residual: bool = False,
+        weight_quantizer: Quantizer | dict[str, Any] | None = None,
+        input_quantizer: Quantizer | dict[str, Any] | None = None,
+        kernel_transform: bool = False,
+        hidden_sizes: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         widths = tuple(hidden_sizes or (hidden,))
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "hidden": hidden, "out_channels": out_channels, "kernel_sizes": tuple(kernel_sizes),
             "stride": stride, "has_expansion": has_expansion, "se_channels": se_channels,
             "activation": activation, "residual": residual, "kernel_transform": kernel_transform,
@@ -54,7 +70,9 @@ class ElasticMBConv(keras.layers.Layer):
         self.activation = keras.activations.get(keras_activation(activation))
         common = {"padding": "same", "use_bias": False}
         pointwise = {"kernel_size": 1, "kernel_initializer": "he_normal", **common}
-        self.expand = self.expand_norm = self.squeeze_excite = None
+        self.expand: ElasticConv2D | None = None
+        self.expand_norm: ElasticBatchNorm | None = None
+        self.squeeze_excite: ElasticSqueezeExcite | None = None
         if has_expansion:
             self.expand = ElasticConv2D(hidden, name="expand", **pointwise, **self._quantizers({3: widths}, {}))
             self.expand_norm = ElasticBatchNorm(name="expand_norm")
@@ -85,22 +103,24 @@ class ElasticMBConv(keras.layers.Layer):
         self.observers_of_halves = tuple(of_halves)
         self.observers = [*of_halves[0], *of_halves[1]]
 
-    def _quantizers(self, weight_sizes, input_sizes):
+    def _quantizers(
+        self, weight_sizes: Mapping[int, tuple[int, ...]], input_sizes: Mapping[int, tuple[int, ...]]
+    ) -> dict[str, Quantizer | None]:
         """Prototypes for a convolution whose kernel and input may have these sizes along these axes."""
         sizes = {"weight_quantizer": weight_sizes, "input_quantizer": input_sizes}
         prototypes = {role: clone(prototype) for role, prototype in self.prototypes.items()}
         return {role: p if p is None else p.for_sizes(sizes[role]) for role, p in prototypes.items()}
 
     @property
-    def quantizers(self):
+    def quantizers(self) -> list[Quantizer]:
         """The quantizers of the convolutions, in order."""
         return [q for layer in self.convolutions for q in layer.quantizers]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """`input_shape`: (batch, height, width, channels); only the channels need to be known."""
         hidden = (*input_shape[:3], self.settings["hidden"])
         out = (*input_shape[:3], self.settings["out_channels"])
-        if self.expand is not None:
+        if self.expand is not None and self.expand_norm is not None:
             self.expand.build(input_shape)
             self.expand_norm.build(hidden)
         self.depthwise.build(hidden)
@@ -111,7 +131,16 @@ class ElasticMBConv(keras.layers.Layer):
         self.project_norm.build(out)
         self.built = True
 
-    def call(self, x, kernel_size=None, hidden=None, se_channels=None, bits=None, statistics=None, collect=False):
+    def call(
+        self,
+        x: tf.Tensor,
+        kernel_size: tf.Tensor | int | None = None,
+        hidden: tf.Tensor | int | None = None,
+        se_channels: tf.Tensor | int | None = None,
+        bits: tf.Tensor | None = None,
+        statistics: Sequence[tf.Tensor] | None = None,
+        collect: bool = False,
+    ) -> tf.Tensor | tuple[tf.Tensor, list[tf.Tensor]]:
         """Computes the block with `kernel_size` and `hidden` channels (None: the largest).
 
         Args:
@@ -125,7 +154,7 @@ class ElasticMBConv(keras.layers.Layer):
             `y`, or `(y, statistics)` with a list in the order of `observers`.
         """
         given = iter(statistics) if statistics is not None else None
-        collected = [] if collect else None
+        collected: list[tf.Tensor] | None = [] if collect else None
         y = self.expanded(x, hidden, bits, given, collected)
         y = self.finished(x, y, kernel_size, se_channels, bits, given, collected)
         return (y, collected) if collect else y
@@ -133,16 +162,32 @@ class ElasticMBConv(keras.layers.Layer):
     # The two halves of a call, for whoever computes a common beginning once (`tfqnas.scoring`): the first one does not
     # depend on the kernel size. `given`, `collected` and `folded` are those of `normalized`.
 
-    def expanded(self, x, hidden=None, bits=None, given=None, collected=None, folded=False):
+    def expanded(
+        self,
+        x: tf.Tensor,
+        hidden: tf.Tensor | int | None = None,
+        bits: tf.Tensor | None = None,
+        given: Iterator[tf.Tensor] | None = None,
+        collected: list[tf.Tensor] | None = None,
+        folded: bool = False,
+    ) -> tf.Tensor:
         """The expansion: float32 (batch, height, width, hidden); `x` itself in a block without one."""
-        if self.expand is None:
+        if self.expand is None or self.expand_norm is None:
             return x
         options = {"folded": folded, "filters": hidden, **self._bits(self.expand, bits)}
         return self.activation(normalized(self.expand, self.expand_norm, x, given, collected, **options))
 
     def finished(
-        self, x, y, kernel_size=None, se_channels=None, bits=None, given=None, collected=None, folded=False
-    ):  # fmt: skip
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        kernel_size: tf.Tensor | int | None = None,
+        se_channels: tf.Tensor | int | None = None,
+        bits: tf.Tensor | None = None,
+        given: Iterator[tf.Tensor] | None = None,
+        collected: list[tf.Tensor] | None = None,
+        folded: bool = False,
+    ) -> tf.Tensor:
         """What follows the expansion `y` of `x`: float32 (batch, height, width, out_channels)."""
         options = {"folded": folded, "kernel_size": kernel_size, **self._bits(self.depthwise, bits)}
         y = self.activation(normalized(self.depthwise, self.depthwise_norm, y, given, collected, **options))
@@ -154,11 +199,11 @@ class ElasticMBConv(keras.layers.Layer):
             y = tf.add_n([x, y])  # x + y can fail inside tf.cond after graph optimisation
         return y
 
-    def _bits(self, convolution, bits):
+    def _bits(self, convolution: keras.layers.Layer, bits: tf.Tensor | None) -> dict[str, tf.Tensor]:
         place = next(i for i, layer in enumerate(self.convolutions) if layer is convolution)
         return {} if bits is None else {"bits": bits[place]}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         prototypes = {name: serialize(quantizer) for name, quantizer in self.prototypes.items()}
         return {**super().get_config(), **self.settings, **prototypes}

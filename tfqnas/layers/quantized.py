@@ -1,13 +1,22 @@
 """Static quantized layers: with no quantizers they are the plain Keras layers."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from tfqnas.layers.depthwise import depthwise_conv2d
-from tfqnas.quantizers import clone
+from tfqnas.quantizers import Quantizer, clone
+from tfqnas.quantizers.base import Again
+
+if TYPE_CHECKING:
+    from keras.layers import Layer as _Base
+else:
+    _Base = object  # it stands before the layer that it is mixed into
 
 
-class _Quantized:
+class _Quantized(_Base):
     """What the quantized layers share: two quantizers and their place in the configuration.
 
     Args:
@@ -15,48 +24,54 @@ class _Quantized:
         input_quantizer: prototype `Quantizer` of the input, or None.
     """
 
-    def __init__(self, *args, weight_quantizer=None, input_quantizer=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        weight_quantizer: Quantizer | dict[str, Any] | None = None,
+        input_quantizer: Quantizer | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.weight_quantizer = clone(weight_quantizer, "weight_quantizer")
         self.input_quantizer = clone(input_quantizer, "input_quantizer")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         for quantizer in self.quantizers:
             quantizer.build()
 
-    def compute_output_spec(self, x, **sizes):
+    def compute_output_spec(self, x: keras.KerasTensor, **sizes: Any) -> keras.KerasTensor:
         """Without a trace, which would cost a tenth of a second a layer and ask of quantizers that they are set."""
         if sizes:
             return super().compute_output_spec(x, **sizes)
         return keras.KerasTensor(self.compute_output_shape(x.shape), dtype=self.compute_dtype)
 
     @property
-    def quantizers(self):
+    def quantizers(self) -> list[Quantizer]:
         return [q for q in (self.weight_quantizer, self.input_quantizer) if q is not None]
 
-    def quantized_inputs(self, x):
+    def quantized_inputs(self, x: tf.Tensor) -> tf.Tensor:
         return x if self.input_quantizer is None else self.input_quantizer(x, batched=True)
 
-    def forgettable_inputs(self, x):
+    def forgettable_inputs(self, x: tf.Tensor) -> tuple[tf.Tensor, Again | None]:
         """`x` quantized, and the `Again` (or None) that a convolution must take which does not keep it."""
         if self.input_quantizer is None:
             return x, None
         again = self.input_quantizer.again(x)
         return self.input_quantizer(x, batched=True, again=again), again
 
-    def quantized_kernel(self, kernel, **options):
+    def quantized_kernel(self, kernel: tf.Tensor | keras.Variable, **options: Any) -> tf.Tensor:
         kernel = tf.convert_to_tensor(kernel)
         return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel, **options)
 
-    def finish(self, y):
+    def finish(self, y: tf.Tensor) -> tf.Tensor:
         """Bias and activation, as in the plain layer."""
         if self.use_bias:
             first = getattr(self, "data_format", None) == "channels_first"
             y = y + (keras.ops.reshape(self.bias, (1, -1, 1, 1)) if first else self.bias)
         return y if self.activation is None else self.activation(y)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -69,7 +84,7 @@ class _Quantized:
 class QuantConv2D(_Quantized, keras.layers.Conv2D):
     """`keras.layers.Conv2D` of the quantized input with the quantized kernel (OQA, equation 2)."""
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         x = self.quantized_inputs(x)
         return self.finish(self.convolution_op(x, self.quantized_kernel(self.kernel)))
 
@@ -78,7 +93,7 @@ class QuantConv2D(_Quantized, keras.layers.Conv2D):
 class QuantDepthwiseConv2D(_Quantized, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` of the quantized input with the quantized kernel."""
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         kernel = self.quantized_kernel(self.kernel)
         if self._has_fast_gradient:
             x, again = self.forgettable_inputs(x)
@@ -94,7 +109,7 @@ class QuantDepthwiseConv2D(_Quantized, keras.layers.DepthwiseConv2D):
         return self.finish(y)
 
     @property
-    def _has_fast_gradient(self):
+    def _has_fast_gradient(self) -> bool:
         return (
             self.padding == "same"
             and self.data_format == "channels_last"
@@ -107,6 +122,6 @@ class QuantDepthwiseConv2D(_Quantized, keras.layers.DepthwiseConv2D):
 class QuantDense(_Quantized, keras.layers.Dense):
     """`keras.layers.Dense` of the quantized input with the quantized kernel."""
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         x = self.quantized_inputs(x)
         return self.finish(keras.ops.matmul(x, self.quantized_kernel(self.kernel)))

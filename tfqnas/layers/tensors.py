@@ -1,9 +1,12 @@
 """Layers that only change tensors: quantized for several readers, or with their values in other places."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from tfqnas.quantizers import clone
+from tfqnas.quantizers import Quantizer, clone
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -17,28 +20,28 @@ class Quantize(keras.layers.Layer):
         quantizer: prototype `Quantizer`.
     """
 
-    def __init__(self, quantizer, **kwargs):
+    def __init__(self, quantizer: Quantizer | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.quantizer = clone(quantizer, "quantizer")
         if self.quantizer is None:
             raise TypeError("quantizer: expected a tfqnas Quantizer, received None")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         self.quantizer.build()
         self.built = True
 
     @property
-    def quantizers(self):
+    def quantizers(self) -> list[Quantizer]:
         return [self.quantizer]
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """`x`: float32 of any shape, the first axis counting examples. Returns it on the quantizer's grid."""
         return self.quantizer(x, batched=True)
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "quantizer": keras.saving.serialize_keras_object(self.quantizer)}
 
 
@@ -50,27 +53,26 @@ class DepthToSpace(keras.layers.Layer):
         block_size: by how much height and width grow; the channels become that squared times fewer.
     """
 
-    def __init__(self, block_size, **kwargs):
+    def __init__(self, block_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(block_size, int) or block_size < 2:
             raise ValueError(f"block_size: expected a whole number from 2 on, received {block_size!r}")
         self.block_size = block_size
 
-    def build(self, input_shape):
-        if input_shape[-1] % self.block_size**2:
-            raise ValueError(
-                f"{self.name}: expected a multiple of {self.block_size**2} channels, received {input_shape[-1]}"
-            )
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        channels = input_shape[-1]
+        if channels is None or channels % self.block_size**2:
+            raise ValueError(f"{self.name}: expected a multiple of {self.block_size**2} channels, received {channels}")
         self.built = True
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """`x`: float32 (batch, height, width, channels)."""
         return tf.nn.depth_to_space(x, self.block_size)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, channels = input_shape
         size = self.block_size
-        return batch, height and height * size, width and width * size, channels // size**2
+        return batch, height and height * size, width and width * size, channels and channels // size**2
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block_size": self.block_size}

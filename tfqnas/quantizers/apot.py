@@ -2,7 +2,9 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -24,7 +26,7 @@ _POWERS = {
 
 
 @functools.cache
-def levels(bits, signed):
+def levels(bits: int, signed: bool) -> np.ndarray:
     """float64, ascending: the levels for an end of 1. Signed ones have a bit for the sign, and no second zero."""
     lists = [(0.0, *(2.0**-power for power in powers)) for powers in _POWERS[bits - int(signed)]]
     sums = np.unique([sum(terms) for terms in itertools.product(*lists)])
@@ -32,7 +34,7 @@ def levels(bits, signed):
     return np.concatenate([-sums[:0:-1], sums]) if signed else sums
 
 
-def projected(x, alpha, bits, signed):
+def projected(x: tf.Tensor, alpha: tf.Tensor, bits: int, signed: bool) -> tf.Tensor:
     """The nearest of the levels between `-alpha` or 0 and `alpha`; in the middle of two the upper one.
 
     Gradients: to `x` 1 inside, else 0; to `alpha` `(y - x) / alpha` inside, 1 above and -1 below where that is the end
@@ -45,11 +47,11 @@ def projected(x, alpha, bits, signed):
     middles = ((ends[1:] + ends[:-1]) / 2).tolist()
 
     @tf.custom_gradient
-    def forward(x, alpha):
+    def forward(x: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         places = tf.raw_ops.Bucketize(input=x / alpha, boundaries=middles)
         y = tf.gather(tf.constant(ends, tf.float32) * alpha, places)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             low = -alpha if signed else tf.zeros_like(alpha)
             inside = tf.logical_and(x >= low, x <= alpha)
             to_x = tf.where(inside, upstream, 0.0)
@@ -77,20 +79,20 @@ class APoT(OfRole, Quantizer):
     BITS = MappingProxyType({"weights": range(3, 8), "inputs": range(2, 7)})
     UNIFORM = False
 
-    def __init__(self, bits, role="weights", initial=6.0, **kwargs):
+    def __init__(self, bits: int, role: str = "weights", initial: float = 6.0, **kwargs: Any) -> None:
         super().__init__(bits, role, **kwargs)
         if self.narrow_range:
             raise ValueError("narrow_range: expected False, the levels are symmetric, received True")
         self.initial = initial
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.alpha = self.add_weight(
             name="alpha", shape=(), initializer=keras.initializers.Constant(float("nan")), constraint=MinimumStep(),
             aggregation="mean",
         )  # fmt: skip
         self.built = True
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         if not np.isfinite(x).all():
             raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
         if self.role == "weights":
@@ -100,19 +102,19 @@ class APoT(OfRole, Quantizer):
             end = min(self.initial, largest) if largest > 0 else self.initial
         self.alpha.assign(max(end, MIN_STEP))
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         alpha = tf.maximum(tf.convert_to_tensor(self.alpha), MIN_STEP)
-        return projected(x, alpha, self.bits, self.signed)
+        return projected(x, alpha, self.bits, bool(self.signed))
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> NoReturn:
         raise NoIntegersError("levels are sums of powers of two, no integers times one step")
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         if not self.is_set:
             return super().problem
         alpha = float(self.alpha.numpy())
         return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial": self.initial}

@@ -1,16 +1,22 @@
 """What every quantizer is: a float tensor in, its fake-quantized version out."""
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
 import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_INITIALIZING = contextvars.ContextVar("tfqnas_initializing", default=None)
+if TYPE_CHECKING:
+    from tfqnas.quantizers.uniform import Grid
+
+_INITIALIZING: contextvars.ContextVar[_Pass | None] = contextvars.ContextVar("tfqnas_initializing", default=None)
 
 # What a quantizer may be used for, and the arguments of layers that use it so.
 ROLES = ("weights", "inputs")
@@ -25,7 +31,7 @@ class _Pass:
 
 
 @contextlib.contextmanager
-def initializing(missing_only=False):
+def initializing(missing_only: bool = False) -> Iterator[None]:
     """While open, every quantizer that is called sets its parameters from the tensor it is given.
 
     An explicit, eager pass and not a flag in a graph: a flag that starts with the wrong value is an
@@ -41,7 +47,7 @@ def initializing(missing_only=False):
         _INITIALIZING.reset(token)
 
 
-def integer_range(bits, signed, narrow_range=False):
+def integer_range(bits: int, signed: bool, narrow_range: bool = False) -> tuple[int, int]:
     """Returns `(Qn, Qp)`: `[-2^(b-1), 2^(b-1)-1]` signed, `[0, 2^b-1]` unsigned (OQA, section 3.2).
 
     `narrow_range` drops the lowest signed code, so that the range is symmetric: a BatchNorm with a
@@ -61,9 +67,9 @@ def integer_range(bits, signed, narrow_range=False):
 class Codes(NamedTuple):
     """An integer range: numbers, or, where a bit width is given at call time, tensors: int32 `bits`, float32 ends."""
 
-    bits: object
-    qn: object
-    qp: object
+    bits: tf.Tensor | int
+    qn: tf.Tensor | int
+    qp: tf.Tensor | int
     signed: bool
     narrow: bool
 
@@ -79,11 +85,11 @@ class Again:
         compute: function of nothing that returns the tensor, of tensors of the forward pass.
     """
 
-    def __init__(self, compute):
+    def __init__(self, compute: Callable[[], tf.Tensor]) -> None:
         self._compute = compute
         self._value = None
 
-    def __call__(self, upstream):
+    def __call__(self, upstream: tf.Tensor) -> tf.Tensor:
         """The tensor, computed when the gradient `upstream` is there."""
         value, self._value = self._value, None
         if value is not None and (tf.executing_eagerly() or value.graph is upstream.graph):
@@ -116,32 +122,32 @@ class Quantizer(keras.layers.Layer):
     UNIFORM = True
     RESCALED = False
 
-    def __init__(self, bits, signed=True, narrow_range=False, **kwargs):
+    def __init__(self, bits: int, signed: bool | None = True, narrow_range: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         # While the sign is open, the signed range stands in; the parameters are not set, so the output is NaN.
         self.qn, self.qp = integer_range(bits, True if signed is None else signed, narrow_range)
         self.bits = bits
         self.signed = signed
         self.narrow_range = narrow_range
-        self._last_pass = None
+        self._last_pass: _Pass | None = None
 
-    def _decide(self, signed):
+    def _decide(self, signed: bool) -> None:
         self.narrow_range = self.narrow_range and signed
         self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
         self.signed = signed
 
     @classmethod
-    def supports(cls, bits, role):
+    def supports(cls, bits: int, role: str) -> bool:
         """Whether the method exists with `bits` bits for a role, "weights" or "inputs"."""
         return bits in cls.BITS.get(role, ())
 
     @classmethod
-    def deployable(cls, bits, role):
+    def deployable(cls, bits: int, role: str) -> bool:
         """Whether an 8-bit integer model computes exactly what it does with `bits` bits for a role."""
         return cls.UNIFORM and cls.supports(bits, role) and bits <= 8
 
     @classmethod
-    def check_use(cls, bits, role):
+    def check_use(cls, bits: int, role: str) -> None:
         """Raises ValueError where `supports` says no."""
         if role not in cls.BITS:
             only = " or ".join(f'"{known}"' for known in cls.BITS)
@@ -153,45 +159,54 @@ class Quantizer(keras.layers.Layer):
             )
 
     @property
-    def roles(self):
+    def roles(self) -> tuple[str, ...]:
         """The roles that this one can have."""
         return tuple(type(self).BITS)
 
     @property
-    def storage_bits(self):
+    def storage_bits(self) -> int:
         """Bit width of a signed or unsigned integer that holds the codes of `to_integers`."""
         return self.bits
 
     @classmethod
-    def parameters(cls):
+    def parameters(cls) -> dict[str, dict[str, Any]]:
         """Names of what is learned, each with the keyword arguments of its `add_weight`."""
         return {}
 
-    def add_parameters(self, shape=()):
+    def add_parameters(self, shape: tuple[int, ...] = ()) -> None:
         """Makes a variable of this shape for each of `parameters`, as an attribute of its name."""
         for name, settings in type(self).parameters().items():
             # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
             setattr(self, name, self.add_weight(name=name, shape=shape, aggregation="mean", **settings))
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.built = True
 
     @property
-    def codes(self):
+    def codes(self) -> Codes:
         """The integer range, `Codes` of numbers."""
         return Codes(self.bits, self.qn, self.qp, self.qn < 0, self.narrow_range)
 
     @property
-    def observes(self):
+    def observes(self) -> bool:
         """Whether its range follows from statistics of batches, which a supernet gets as arguments."""
         return False
 
     @property
-    def whole(self):
+    def whole(self) -> bool:
         """Whether an elastic layer quantizes its whole kernel before it cuts a subnet's out."""
         return False
 
-    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None):
+    def call(
+        self,
+        x: tf.Tensor,
+        batched: bool = False,
+        again: Again | None = None,
+        bits: tf.Tensor | int | None = None,
+        size: tf.Tensor | int | None = None,
+        statistics: tf.Tensor | None = None,
+        snap: bool | None = None,
+    ) -> tf.Tensor:
         """Fake-quantizes `x` (float32, any shape).
 
         Args:
@@ -209,7 +224,7 @@ class Quantizer(keras.layers.Layer):
         options = {"again": again, "bits": bits, "size": size, "statistics": statistics, "snap": snap}
         return self.fake_quantize(x, batched, **{name: v for name, v in options.items() if v is not None})
 
-    def _initialize(self, x, initializing):
+    def _initialize(self, x: tf.Tensor, initializing: _Pass) -> None:
         again = self._last_pass is initializing
         if initializing.missing_only and self.is_set and not again:
             return
@@ -221,12 +236,12 @@ class Quantizer(keras.layers.Layer):
         else:
             self.set_from(x)
 
-    def _better_sign(self, x):
+    def _better_sign(self, x: tf.Tensor) -> bool:
         """Signed unless nothing lies below zero, or so little that finer steps are worth more (h-swish)."""
         if tf.reduce_min(x) >= 0:
             return False
 
-        def error(signed):
+        def error(signed: bool) -> float:
             trial = type(self).from_config({**self.get_config(), "signed": signed, "narrow_range": False})
             trial.build()
             trial.set_from(x)
@@ -235,49 +250,49 @@ class Quantizer(keras.layers.Layer):
         return error(True) < error(False)
 
     @property
-    def elementwise(self):
+    def elementwise(self) -> bool:
         """Whether a part of a quantized tensor is the quantized part: each value for itself, one set of parameters."""
         return False
 
     @property
-    def below_zero(self):
+    def below_zero(self) -> bool:
         """Whether some of its codes stand for values below zero, as far as that is known."""
         return self.signed is not False
 
     @property
-    def is_set(self):
+    def is_set(self) -> bool:
         """Whether it has been initialised, or loaded from what was."""
         return self.signed is not None and not any(np.isnan(v.numpy()).any() for v in self.variables)
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         """Sets the parameters from the tensor `x` that is to be quantized."""
         raise NotImplementedError
 
-    def widen(self, x):
+    def widen(self, x: tf.Tensor) -> None:
         """Takes account of a second tensor that the same pass of initialisation brings."""
         self.set_from(x)
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
         raise NotImplementedError
 
-    def grid(self, x, batched, training=None):
+    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
         """None, or the `Grid` (uniform.py) whose `rounded` is `fake_quantize(x)`: what a mixture can share work by."""
         return None
 
     @staticmethod
-    def compute(x, parameters, codes, batched):
+    def compute(x: tf.Tensor, parameters: Mapping[str, tf.Tensor], codes: Codes, batched: bool) -> tf.Tensor:
         """`fake_quantize` as a function of the parameters, a dict of tensors by name, and of the `Codes`."""
         raise NotImplementedError
 
-    def again(self, x):
+    def again(self, x: tf.Tensor) -> Again | None:
         """None, or the `Again` that computes what a call with `x` returns; its `fake_quantize` then takes it.
 
         Variables are read here and not when it computes: gradients may read none under `tf.cond`.
         """
         return None
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         """Returns `(q, scale, zero_point)`: int32 codes with `fake_quantize(x) = (q - zero_point) * scale`.
 
         Raises:
@@ -285,7 +300,7 @@ class Quantizer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def halved(self):
+    def halved(self) -> Quantizer:
         """The quantizer of one bit less that inherits this one's parameters (bit inheritance): here the same range."""
         quantizer = self.with_bits(self.bits - 1)
         if self.built:
@@ -294,13 +309,13 @@ class Quantizer(keras.layers.Layer):
                 target.assign(source)
         return quantizer
 
-    def with_bits(self, bits):
+    def with_bits(self, bits: int) -> Quantizer:
         """The prototype with another bit width and nothing else changed."""
         if not any(self.supports(bits, role) for role in self.roles):
             self.check_use(bits, self.roles[0])
         return type(self).from_config({**self.get_config(), "bits": bits})
 
-    def for_sizes(self, sizes):
+    def for_sizes(self, sizes: Mapping[int, tuple[int, ...]]) -> Quantizer:
         """The prototype for a tensor of an elastic layer.
 
         Args:
@@ -309,36 +324,44 @@ class Quantizer(keras.layers.Layer):
         """
         return self
 
-    def for_kernel_sizes(self, sizes):
+    def for_kernel_sizes(self, sizes: tuple[int, ...]) -> Quantizer:
         """The prototype for a depthwise layer with these kernel sizes: itself, where they share the parameters."""
         return self
 
-    def along(self, axis):
+    def along(self, axis: int) -> Quantizer:
         """The prototype for kernels whose output channels lie along `axis`: itself, where it has one scale."""
         if getattr(self, "axis", None) in (None, axis):
             return self
         return type(self).from_config({**self.get_config(), "axis": axis})
 
-    def values_for(self, shape):
+    def values_for(self, shape: Sequence[int | None]) -> list[np.ndarray]:
         """The values of `variables` that quantize a tensor of this shape, in their order."""
         return [variable.numpy() for variable in self.variables]
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         """None, or what is wrong with the parameters in words (not initialised, collapsed)."""
         if not self.is_set:
             return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
         return None
 
-    def compute_output_shape(self, input_shape, *args, **kwargs):
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], *args: Any, **kwargs: Any
+    ) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {**config, "bits": self.bits, "signed": self.signed, "narrow_range": self.narrow_range}
 
 
-def clone(quantizer, name=None):
+@overload
+def clone(quantizer: None, name: str | None = None) -> None: ...
+@overload
+def clone(quantizer: Quantizer | dict[str, Any], name: str | None = None) -> Quantizer: ...
+@overload
+def clone(quantizer: Quantizer | dict[str, Any] | None, name: str | None = None) -> Quantizer | None: ...
+def clone(quantizer: Quantizer | dict[str, Any] | None, name: str | None = None) -> Quantizer | None:
     """Returns a new, unbuilt quantizer with the same configuration; None stays None (no quantization).
 
     Raises:
@@ -350,13 +373,13 @@ def clone(quantizer, name=None):
         quantizer = keras.saving.deserialize_keras_object(quantizer)
     if not isinstance(quantizer, Quantizer):
         raise TypeError(f"expected a tfqnas Quantizer or None, received {type(quantizer).__name__}")
-    role = _ROLE_OF_ARGUMENT.get(name)
+    role = _ROLE_OF_ARGUMENT.get(name or "")
     if role and role not in quantizer.roles:
         raise ValueError(f"{name}: expected a quantizer of {role}, received {type(quantizer).__name__} of "
                          f"{' and '.join(quantizer.roles)}")  # fmt: skip
     return type(quantizer).from_config({**quantizer.get_config(), "name": name or quantizer.name})
 
 
-def quantizers_of(model):
+def quantizers_of(model: keras.Model) -> list[Quantizer]:
     """All quantizers of a Keras model, in the order of its layers."""
     return [quantizer for layer in model.layers for quantizer in getattr(layer, "quantizers", ())]

@@ -1,17 +1,20 @@
 """BatchQuant: affine quantization over the range of the batch, with learned gain and offset (Bai et al., 2021)."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Codes, Quantizer
+from tfqnas.quantizers.base import Again, Codes, Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
 
 # A step below this is that of a tensor of zeros.
 _MIN_STEP = 1e-6
 
 
-def batch_range(x):
+def batch_range(x: tf.Tensor) -> tf.Tensor:
     """The range of a batch, float32 (2, 1): the means over the channels of their lowest and of their highest values.
 
     Zero always lies in it. No gradient flows through it.
@@ -26,7 +29,14 @@ def batch_range(x):
     return tf.stack([low, high])[:, tf.newaxis]
 
 
-def affine(x, step, zero, bits, top, gradient_scale=1.0):
+def affine(
+    x: tf.Tensor,
+    step: tf.Tensor,
+    zero: tf.Tensor,
+    bits: tf.Tensor | int,
+    top: tf.Tensor | float,
+    gradient_scale: float = 1.0,
+) -> tf.Tensor:
     """`(round(clip(x / step + zero, 0, top)) - zero) * step`, with a zero point that need not be whole.
 
     Gradients are straight-through for the rounding alone: to `x` 1 inside of the range; to `step` `q - u` inside, with
@@ -39,12 +49,12 @@ def affine(x, step, zero, bits, top, gradient_scale=1.0):
     """
 
     @tf.custom_gradient
-    def forward(x, step, zero):
+    def forward(x: tf.Tensor, step: tf.Tensor, zero: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         high = top * step
         shift = zero * step
         y = on_grid(x + shift, 0.0 * high, high, bits, signed=False) - shift
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             dx, below, above = passed(upstream, x + shift, 0.0 * high, high, bits)
             d_step = tf.reduce_sum(dx * (y - x)) / step - below * zero + above * (top - zero)
             return dx, d_step * gradient_scale, -step * (below + above) * gradient_scale
@@ -73,17 +83,25 @@ class BatchQuant(Quantizer):
         snapped: round the zero point in evaluation.
     """
 
-    def __init__(self, bits, signed=False, narrow_range=False, momentum=0.9, snapped=True, **kwargs):
+    def __init__(
+        self,
+        bits: int,
+        signed: bool = False,
+        narrow_range: bool = False,
+        momentum: float = 0.9,
+        snapped: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(bits, signed, narrow_range, **kwargs)
         if narrow_range:
             raise ValueError("narrow_range: expected False, the range is affine, received True")
         self.momentum, self.snapped = momentum, snapped
 
     @classmethod
-    def parameters(cls):
+    def parameters(cls) -> dict[str, dict[str, Any]]:
         return {name: {"initializer": "zeros"} for name in ("theta", "offset")}
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.add_parameters()
         self.low, self.high = (
             self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(float("nan")), trainable=False)
@@ -92,18 +110,28 @@ class BatchQuant(Quantizer):
         self.built = True
 
     @property
-    def observes(self):
+    def observes(self) -> bool:
         return True
 
     @staticmethod
-    def pooled(statistics):
+    def pooled(statistics: np.ndarray) -> np.ndarray:
         """The range from those of batches: float32 (batches, 2, 1) to (2, 1), their mean."""
         return np.mean(statistics, axis=0)
 
     statistics_size = 1
     observe = staticmethod(batch_range)
 
-    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None, training=None):
+    def call(
+        self,
+        x: tf.Tensor,
+        batched: bool = False,
+        again: Again | None = None,
+        bits: tf.Tensor | int | None = None,
+        size: tf.Tensor | int | None = None,
+        statistics: tf.Tensor | None = None,
+        snap: bool | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Fake-quantizes `x`; in training over its own range, of which the moving averages take account."""
         if training and statistics is None:
             statistics, snap = batch_range(x), False
@@ -111,57 +139,68 @@ class BatchQuant(Quantizer):
                 kept.assign(self.momentum * kept + (1.0 - self.momentum) * new)
         return super().call(x, batched, again, bits, size, statistics, snap)
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         low, high = batch_range(x).numpy()[:, 0]
         if not np.isfinite([low, high]).all():
             raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
         for variable, value in ((self.theta, 0.0), (self.offset, 0.0), (self.low, low), (self.high, high)):
             variable.assign(value)
 
-    def widen(self, x):
+    def widen(self, x: tf.Tensor) -> None:
         low, high = self.low.numpy(), self.high.numpy()
         self.set_from(x)
         self.low.assign(min(low, self.low.numpy()))
         self.high.assign(max(high, self.high.numpy()))
 
-    def fake_quantize(self, x, batched, statistics=None, snap=None):
+    def fake_quantize(
+        self, x: tf.Tensor, batched: bool, statistics: tf.Tensor | None = None, snap: bool | None = None
+    ) -> tf.Tensor:
         statistics = self._statistics() if statistics is None else statistics
         snap = self.snapped if snap is None else snap
         return self.compute(x, self._values(), self.codes, batched, statistics, snap)
 
-    def _values(self):
+    def _values(self) -> dict[str, tf.Tensor]:
         return {"theta": tf.convert_to_tensor(self.theta), "offset": tf.convert_to_tensor(self.offset)}
 
-    def _statistics(self):
+    def _statistics(self) -> tf.Tensor:
         return tf.stack([tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)])[:, tf.newaxis]
 
     @staticmethod
-    def compute(x, parameters, codes, batched, statistics, snap):
+    def compute(  # type: ignore[override]  # ByBits gives what a quantizer that observes takes besides
+        x: tf.Tensor,
+        parameters: Mapping[str, tf.Tensor],
+        codes: Codes,
+        batched: bool,
+        statistics: tf.Tensor,
+        snap: bool,
+    ) -> tf.Tensor:
         """`statistics`: float32 (2, 1), `m` and `M`. `snap`: whether the zero point is rounded."""
         step, zero = _grid(parameters, codes, statistics, snap)
         return affine(x, step, zero, codes.bits, codes.qp - codes.qn)
 
-    def with_statistics(self, values, statistics):
+    def with_statistics(self, values: Sequence[np.ndarray], statistics: np.ndarray) -> list[np.ndarray]:
         """`values` of `variables` with another range, float32 (2, 1)."""
         named = dict(zip([v.name for v in self.variables], values, strict=True))
         named |= {"low": statistics[0, 0], "high": statistics[1, 0]}
         return [named[v.name] for v in self.variables]
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         step, zero = _grid(self._values(), self.codes, self._statistics(), snap=True)
         y = self.fake_quantize(tf.convert_to_tensor(x), batched=False, snap=True)
         codes = tf.round(y / step + zero) + self.qn
         return tf.cast(codes, tf.int32), step, int(zero) + self.qn
 
     @property
-    def below_zero(self):
+    def below_zero(self) -> bool:
         return not self.is_set or bool(_grid(self._values(), self.codes, self._statistics(), snap=True)[1] > 0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum, "snapped": self.snapped}
 
 
-def _grid(parameters, codes: Codes, statistics, snap):
+def _grid(
+    parameters: Mapping[str, tf.Tensor], codes: Codes, statistics: tf.Tensor, snap: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`(step, zero point counted from the lowest code)`, float32 scalars."""
     low, high = statistics[0, 0], statistics[1, 0]
     top = tf.cast(codes.qp - codes.qn, tf.float32)

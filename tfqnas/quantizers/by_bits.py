@@ -1,5 +1,8 @@
 """A quantizer for each bit width, one of which is chosen at call time by a tensor."""
 
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,7 +28,9 @@ class ByBits(Quantizer):
         sizes: kernel sizes that have parameters of their own, as `for_kernel_sizes` sets them; none: they share them.
     """
 
-    def __init__(self, prototype, choices=(2, 3, 4), sizes=(), **kwargs):
+    def __init__(
+        self, prototype: Quantizer, choices: Iterable[int] = (2, 3, 4), sizes: Iterable[int] = (), **kwargs: Any
+    ) -> None:
         prototype = clone(prototype)
         choices = tuple(choices)
         if not type(prototype).parameters():
@@ -39,43 +44,43 @@ class ByBits(Quantizer):
             kwargs.pop(name, None)  # follow from the others
         super().__init__(quantized[-1], prototype.signed, prototype.narrow_range, **kwargs)
         self.prototype, self.choices, self.sizes = prototype, choices, tuple(sizes)
-        ranges = [integer_range(b, self.signed, self.narrow_range) for b in quantized]
+        ranges = [integer_range(b, prototype.signed, self.narrow_range) for b in quantized]
         self._quantized, self._ranges = quantized, np.array(ranges, np.float32)
 
     @property
-    def observes(self):
+    def observes(self) -> bool:
         return self.prototype.observes
 
     @property
-    def whole(self):
+    def whole(self) -> bool:
         return True
 
     @property
-    def snapped(self):
+    def snapped(self) -> bool:
         return self.prototype.snapped
 
     @property
-    def statistics_size(self):
+    def statistics_size(self) -> int:
         return self.prototype.statistics_size
 
-    def observe(self, x):
+    def observe(self, x: tf.Tensor) -> tf.Tensor:
         return self.prototype.observe(x)
 
-    def pooled(self, statistics):
+    def pooled(self, statistics: np.ndarray) -> np.ndarray:
         return self.prototype.pooled(statistics)
 
-    def for_kernel_sizes(self, sizes):
+    def for_kernel_sizes(self, sizes: tuple[int, ...]) -> "ByBits":
         if len(sizes) < 2:
             return self
         return type(self)(self.prototype, self.choices, sizes, name=self.name)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         shape = (len(self._quantized), *([len(self.sizes)] if self.sizes else []))
         for name, settings in type(self.prototype).parameters().items():
             setattr(self, name, self.add_weight(name=name, shape=shape, aggregation="mean", **settings))
         self.built = True
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         for place, bits in enumerate(self._quantized):
             one = self.prototype.with_bits(bits)
             one.build()
@@ -86,7 +91,14 @@ class ByBits(Quantizer):
                 rows[place] = value
                 stacked.assign(rows)
 
-    def fake_quantize(self, x, batched, bits=None, size=None, **options):
+    def fake_quantize(
+        self,
+        x: tf.Tensor,
+        batched: bool,
+        bits: tf.Tensor | int | None = None,
+        size: tf.Tensor | int | None = None,
+        **options: Any,
+    ) -> tf.Tensor:
         """Quantizes with one of the bit widths.
 
         Args:
@@ -105,7 +117,7 @@ class ByBits(Quantizer):
         if FLOAT not in self.choices or (isinstance(bits, int) and bits != FLOAT):
             return self.prototype.compute(x, parameters, codes, batched, **options)
 
-        def quantized():
+        def quantized() -> tf.Tensor:
             # Copies inside of the branch: a conditional in a conditional has no gradient to what lies further out.
             outer = parameters, codes, options
             inner = tf.nest.map_structure(lambda v: tf.identity(v) if tf.is_tensor(v) else v, outer)
@@ -113,7 +125,7 @@ class ByBits(Quantizer):
 
         return tf.cond(tf.equal(bits, FLOAT), lambda: tf.identity(x), quantized)
 
-    def _chosen(self, bits, size):
+    def _chosen(self, bits: tf.Tensor | int, size: tf.Tensor | int | None) -> tuple[dict[str, tf.Tensor], Codes]:
         """`(parameters, Codes)` of a bit width: sums with a mask, since a gather would have a sparse gradient."""
         mask = tf.cast(tf.equal(self._quantized, bits), tf.float32)
         qn, qp = tf.unstack(tf.linalg.matvec(self._ranges, mask, transpose_a=True))
@@ -124,9 +136,9 @@ class ByBits(Quantizer):
         names = type(self.prototype).parameters()
         # A bit width's parameters that are not set (NaN) must not spoil the others' sums: `where`, not a product.
         chosen = {n: tf.reduce_sum(tf.where(weights > 0, tf.convert_to_tensor(getattr(self, n)), 0.0)) for n in names}
-        return chosen, Codes(tf.cast(bits, tf.int32), qn, qp, self.signed, self.narrow_range)
+        return chosen, Codes(tf.cast(bits, tf.int32), qn, qp, bool(self.signed), self.narrow_range)
 
-    def static(self, bits, size=None, statistics=None):
+    def static(self, bits: int, size: tf.Tensor | int | None = None, statistics: np.ndarray | None = None) -> Quantizer:
         """The quantizer of one bit width by itself, with its parameters.
 
         Args:
@@ -144,20 +156,20 @@ class ByBits(Quantizer):
                 variable.assign(value)
         return one
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> NoReturn:
         raise NoIntegersError(f"{self.name}: integers are those of one of its bit widths, see `static`")
 
-    def halved(self):
+    def halved(self) -> NoReturn:
         raise TypeError(f"{self.name}: bits are no longer inherited where a supernet has several bit widths")
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         names = type(self.prototype).parameters()
         if any(np.isnan(getattr(self, name).numpy()).any() for name in names):
             return "parameters of a bit width are not set: call tfqnas.initialize(model, images) after loading weights"
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for name in ("bits", "signed", "narrow_range"):
             config.pop(name)

@@ -1,6 +1,7 @@
 """Affine quantization with a range that images have set and training does not move."""
 
 from types import MappingProxyType
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -26,8 +27,16 @@ class Calibrated(Quantizer):
 
     BITS = MappingProxyType({"inputs": range(2, 9)})
 
-    def __init__(self, bits=8, signed=False, narrow_range=False, method="percentile", bounds=(None, None), fixed=None,
-                 **kwargs):  # fmt: skip
+    def __init__(
+        self,
+        bits: int = 8,
+        signed: bool = False,
+        narrow_range: bool = False,
+        method: str = "percentile",
+        bounds: tuple[float | None, float | None] = (None, None),
+        fixed: tuple[float, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(bits, signed, narrow_range, **kwargs)
         if signed is not False or bits > 8:
             raise ValueError(f"expected unsigned codes of 2 to 8 bits and a zero point, received {signed=} {bits=}")
@@ -37,7 +46,7 @@ class Calibrated(Quantizer):
         self.bounds = tuple(bounds)
         self.fixed = None if fixed is None else tuple(fixed)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         low, high = self.fixed or (float("nan"), float("nan"))
         self.low, self.high = (
             self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
@@ -45,45 +54,45 @@ class Calibrated(Quantizer):
         )
         self.built = True
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         if self.fixed is None:
             self._assign(*self._range(x))
 
-    def widen(self, x):
+    def widen(self, x: tf.Tensor) -> None:
         if self.fixed is None:
             low, high = self._range(x)
             self._assign(min(low, self.low.numpy()), max(high, self.high.numpy()))
 
-    def _range(self, x):
+    def _range(self, x: tf.Tensor) -> tuple[float, float]:
         return finite_range(x, self.method, self.qp, self.path)
 
-    def _assign(self, low, high):
+    def _assign(self, low: float, high: float) -> None:
         lowest, highest = self.bounds
         low = low if lowest is None else max(low, lowest)
         high = high if highest is None else min(high, highest)
         self.low.assign(low)
         self.high.assign(high if high > low else low + 1.0)  # a tensor of zeros needs no finer step
 
-    def _grid(self):
+    def _grid(self) -> tuple[tf.Tensor, tf.Tensor]:
         """`(scale, zero point)`, float32 scalars."""
         low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
         scale = (high - low) / self.qp
         return scale, tf.clip_by_value(tf.round(-low / scale), 0.0, float(self.qp))
 
-    def grid(self, x, batched, training=None):
+    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid:
         scale, zero = self._grid()
         low, high = -zero * scale, (self.qp - zero) * scale
         return Grid(self.bits, low, high, signed=False, whole=True, learned=False)
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         scale, zero = self._grid()
         return tf.quantization.fake_quant_with_min_max_vars(x, -zero * scale, (self.qp - zero) * scale, self.bits)
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         scale, zero = self._grid()
         codes = tf.round(self.fake_quantize(x, batched=False) / scale) + zero
         return tf.cast(codes, tf.int32), scale, int(zero)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"method": self.method, "bounds": list(self.bounds), "fixed": self.fixed and list(self.fixed)}
         return {**super().get_config(), **own}

@@ -1,6 +1,8 @@
 """Symmetric quantization of weights over a range that initialisation has found, of all or of each channel."""
 
+from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from tfqnas.quantizers.uniform import Grid, rounded
 class _Ends(keras.layers.Layer):
     """The ends of the ranges, a variable whose size is known only when there are weights."""
 
-    def build(self, shape):
+    def build(self, shape: tuple[int, ...]) -> None:
         start = keras.initializers.Constant(float("nan"))
         self.high = self.add_weight(name="high", shape=shape, initializer=start, trainable=False)
         self.built = True
@@ -36,7 +38,16 @@ class CalibratedWeights(Quantizer):
 
     BITS = MappingProxyType({"weights": range(2, 17)})
 
-    def __init__(self, bits=8, signed=True, narrow_range=True, method="mse", axis=None, channels=None, **kwargs):
+    def __init__(
+        self,
+        bits: int = 8,
+        signed: bool = True,
+        narrow_range: bool = True,
+        method: str = "mse",
+        axis: int | None = None,
+        channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(bits, signed, narrow_range, **kwargs)
         if not (signed and narrow_range):
             raise ValueError(f"expected a symmetric range, received {signed=}, {narrow_range=}")
@@ -45,17 +56,19 @@ class CalibratedWeights(Quantizer):
         self.method, self.axis, self.channels = method, axis, channels
         self.ends = _Ends(name="ends")
 
-    def build(self, input_shape=None):
-        if self.axis is None or self.channels is not None:
-            self.ends.build(() if self.axis is None else (self.channels,))
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+        if self.axis is None:
+            self.ends.build(())
+        elif self.channels is not None:
+            self.ends.build((self.channels,))
         self.built = True
 
-    def along(self, axis):
+    def along(self, axis: int) -> Quantizer:
         if self.axis in (None, axis):
             return self
         return type(self).from_config({**self.get_config(), "axis": axis, "channels": None})
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         x = np.asarray(x, np.float32)
         rows = x.reshape(1, -1) if self.axis is None else np.moveaxis(x, self.axis, 0).reshape(x.shape[self.axis], -1)
         if self.axis is not None and self.channels is None:
@@ -67,12 +80,12 @@ class CalibratedWeights(Quantizer):
         highs = np.where(highs > 0, highs, max(highs.max(), 1e-6))  # a channel of zeros is one at any scale
         self.ends.high.assign(highs[0] if self.axis is None else highs)
 
-    def _end(self, row):
+    def _end(self, row: np.ndarray) -> float:
         # Of values and their negatives both ends are alike, as the codes are.
         _, high = finite_range(np.concatenate([row, -row]), self.method, 2 * self.qp, self.path)
         return high
 
-    def _highs(self, x):
+    def _highs(self, x: tf.Tensor) -> tf.Tensor:
         """Of the shape of `x`, with 1 along all axes but the channels', or a scalar."""
         high = tf.convert_to_tensor(self.ends.high)
         if self.axis is None:
@@ -80,35 +93,35 @@ class CalibratedWeights(Quantizer):
         rank = len(x.shape)
         return tf.reshape(high, [-1 if i == self.axis % rank else 1 for i in range(rank)])
 
-    def grid(self, x, batched, training=None):
+    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
         if self.axis is not None:
             return None
         high = tf.convert_to_tensor(self.ends.high)
         return Grid(self.bits, -high, high, signed=True, narrow=True, learned=False)
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         if not self.ends.built:
             return tf.fill(tf.shape(x), float("nan"))
         grid = self.grid(x, batched)
         return _by_channel(x, self._highs(x), self.qp) if grid is None else rounded(x, grid)
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         """The scale is an array (channels,) where there is an axis."""
         x = tf.convert_to_tensor(x)
         codes = tf.round(self.fake_quantize(x, batched=False) / (self._highs(x) / self.qp))
         return tf.cast(codes, tf.int32), tf.convert_to_tensor(self.ends.high) / self.qp, 0
 
     @property
-    def is_set(self):
+    def is_set(self) -> bool:
         return self.ends.built and super().is_set
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "method": self.method, "axis": self.axis, "channels": self.channels}
 
 
-def _by_channel(x, high, top):
+def _by_channel(x: tf.Tensor, high: tf.Tensor, top: int) -> tf.Tensor:
     @tf.custom_gradient
-    def forward(x):
+    def forward(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         step = high / top
         y = tf.round(tf.clip_by_value(x, -high, high) / step) * step
         return y, lambda upstream: tf.where(tf.abs(x) <= high, upstream, 0.0)

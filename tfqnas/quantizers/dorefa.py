@@ -1,5 +1,8 @@
 """DoReFa-Net (Zhou et al., 2016), on the scale of the tensor that it quantizes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -11,7 +14,7 @@ from tfqnas.quantizers.roles import OfRole
 from tfqnas.quantizers.uniform import Grid, rounded
 
 
-def squashed(w, bits, rescaled=True):
+def squashed(w: tf.Tensor, bits: int, rescaled: bool = True) -> tf.Tensor:
     """`M * (2 * q(tanh(w) / (2 * m) + 1 / 2) - 1)`, `m = max(abs(tanh(w)))`, `q(x) = round((2^b-1) x) / (2^b-1)`.
 
     The gradient is that without `q`, `M * (1 - tanh(w)^2) / m`, with the maxima as constants.
@@ -21,7 +24,7 @@ def squashed(w, bits, rescaled=True):
     """
 
     @tf.custom_gradient
-    def forward(w):
+    def forward(w: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         t = tf.tanh(w)
         largest = tf.reduce_max(tf.abs(w))
         size = largest if rescaled else tf.ones_like(largest)
@@ -53,42 +56,43 @@ class DoReFa(OfRole, Quantizer):
     RESCALED = True
 
     @classmethod
-    def deployable(cls, bits, role):
+    def deployable(cls, bits: int, role: str) -> bool:
         return super().deployable(bits + (role == "weights"), role)
 
-    def __init__(self, bits, role="weights", rescaled=True, method="percentile", **kwargs):
+    def __init__(
+        self, bits: int, role: str = "weights", rescaled: bool = True, method: str = "percentile", **kwargs: Any
+    ) -> None:
         super().__init__(bits, role, **kwargs)
         if self.narrow_range:
             raise ValueError("narrow_range: expected False, the levels are symmetric, received True")
         self.rescaled, self.method = rescaled, method
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         if self.role == "inputs":
             start = keras.initializers.Constant(float("nan") if self.rescaled else 1.0)
             self.high = self.add_weight(name="high", shape=(), initializer=start, trainable=False)
         self.built = True
 
     @property
-    def storage_bits(self):
+    def storage_bits(self) -> int:
         return self.bits + int(self.role == "weights")
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         if self.role == "inputs" and self.rescaled:
             _, high = finite_range(x, self.method, self.qp, self.path)
             self.high.assign(high if high > 0 else 1.0)
 
-    def grid(self, x, batched, training=None):
+    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
         if self.role == "weights":
             return None
         high = tf.convert_to_tensor(self.high)
         return Grid(self.bits, 0.0 * high, high, signed=False, learned=False)
 
-    def fake_quantize(self, x, batched):
-        if self.role == "weights":
-            return squashed(x, self.bits, self.rescaled)
-        return rounded(x, self.grid(x, batched))
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
+        grid = self.grid(x, batched)
+        return squashed(x, self.bits, self.rescaled) if grid is None else rounded(x, grid)
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         y = self.fake_quantize(x, batched=False)
         if self.role == "inputs":
             scale = tf.convert_to_tensor(self.high) / self.qp
@@ -99,5 +103,5 @@ class DoReFa(OfRole, Quantizer):
         scale = tf.maximum(tf.reduce_max(tf.abs(x)), 1e-12) / steps if self.rescaled else tf.constant(1.0 / steps)
         return 2 * tf.cast(tf.round((y / scale + steps) / 2), tf.int32) - steps, scale, 0
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rescaled": self.rescaled, "method": self.method}

@@ -1,6 +1,8 @@
 """DSQ, differentiable soft quantization (Gong et al., 2019)."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,7 +16,7 @@ from tfqnas.quantizers.roles import OfRole
 _DEVIATIONS = 2.6
 
 
-def soft_slope(u, sharpness):
+def soft_slope(u: tf.Tensor, sharpness: float) -> tf.Tensor:
     """The slope of `floor(u) + 1/2 + S/2 * tanh(k * (u - floor(u) - 1/2))`, `S = 1/(1-a)`, `k = ln(2/a - 1)`.
 
     Args:
@@ -25,7 +27,16 @@ def soft_slope(u, sharpness):
     return 0.5 * k / (1 - sharpness) * (1.0 - tanh * tanh)
 
 
-def soft(x, low, high, step, bits, signed, sharpness, narrow=False):
+def soft(
+    x: tf.Tensor,
+    low: tf.Tensor,
+    high: tf.Tensor,
+    step: tf.Tensor,
+    bits: int,
+    signed: bool,
+    sharpness: float,
+    narrow: bool = False,
+) -> tf.Tensor:
     """`x` rounded to multiples of `step` from `low` to `high`, whose gradient is that of the soft staircase.
 
     Args:
@@ -34,8 +45,8 @@ def soft(x, low, high, step, bits, signed, sharpness, narrow=False):
     """
 
     @tf.custom_gradient
-    def forward(x):
-        def gradient(upstream):
+    def forward(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
             to_x, _, _ = passed(upstream * soft_slope(x / step, sharpness), x, low, high, bits, narrow)
             return to_x
 
@@ -60,13 +71,21 @@ class DSQ(OfRole, Quantizer):
         sharpness: `a`, in (0, 1). method: by which the range of inputs is found, see `range_of`.
     """
 
-    def __init__(self, bits, role="weights", narrow_range=False, sharpness=0.4, method="percentile", **kwargs):
+    def __init__(
+        self,
+        bits: int,
+        role: str = "weights",
+        narrow_range: bool = False,
+        sharpness: float = 0.4,
+        method: str = "percentile",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(bits, role, narrow_range, **kwargs)
         if not 0 < sharpness < 1:
             raise ValueError(f"sharpness: expected a number between 0 and 1, received {sharpness!r}")
         self.sharpness, self.method = sharpness, method
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         if self.role == "inputs":
             self.low, self.high = (
                 self.add_weight(
@@ -76,15 +95,15 @@ class DSQ(OfRole, Quantizer):
             )
         self.built = True
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         if self.role == "inputs":
             low, high = finite_range(x, self.method, self.qp, self.path)
             self.low.assign(low)
             self.high.assign(high if high > low else low + 1.0)
 
-    def _grid(self, x):
+    def _grid(self, x: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """`(step, zero point)`, float32 scalars."""
-        if self.role == "weights":
+        if self.role == "weights" and x is not None:
             mean, variance = tf.nn.moments(tf.stop_gradient(x), list(range(len(x.shape))))
             end = tf.abs(mean) + _DEVIATIONS * tf.sqrt(variance)
             return tf.maximum(end, 1e-12) / ((self.qp - self.qn) / 2), tf.zeros(())
@@ -92,20 +111,20 @@ class DSQ(OfRole, Quantizer):
         step = (high - low) / self.qp
         return step, tf.clip_by_value(tf.round(-low / step), 0.0, float(self.qp))
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         step, zero = self._grid(x)
         bits, qn, qp, signed, narrow = self.codes
         return soft(x, (qn - zero) * step, (qp - zero) * step, step, bits, signed, self.sharpness, narrow)
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         x = tf.convert_to_tensor(x)
         step, zero = self._grid(x)
         codes = tf.round(self.fake_quantize(x, batched=False) / step) + zero
         return tf.cast(codes, tf.int32), step, int(zero)
 
     @property
-    def below_zero(self):
+    def below_zero(self) -> bool:
         return self.role == "weights" or not self.is_set or bool(self._grid(None)[1] > 0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "sharpness": self.sharpness, "method": self.method}

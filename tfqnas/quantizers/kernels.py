@@ -7,7 +7,9 @@ import tensorflow as tf
 _COMMON_GRID = 12
 
 
-def on_grid(x, low, high, bits, signed, narrow=False):
+def on_grid(
+    x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: tf.Tensor | int, signed: bool, narrow: bool = False
+) -> tf.Tensor:
     """`x` clipped to [`low`, `high`] and rounded to the grid between them that holds zero; ties to even.
 
     Args:
@@ -24,7 +26,9 @@ def on_grid(x, low, high, bits, signed, narrow=False):
     )  # fmt: skip
 
 
-def passed(upstream, x, low, high, bits, narrow=False):
+def passed(
+    upstream: tf.Tensor, x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: tf.Tensor | int, narrow: bool = False
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What of a gradient passes `clip(x, low, high)`: `(upstream inside, its sum below, its sum above)`.
 
     The ends belong to the inside. Where `bits` is a tensor they are exact for unsigned ranges and for 2, 3, 4 and 6

@@ -1,16 +1,30 @@
 """LSQ, learned step size quantization (Esser et al., 2019; OQA, equation 1)."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Again, Quantizer
+from tfqnas.quantizers.base import Again, Codes, Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
 
 # A step below this is no step: all of a layer's values would be clipped to nothing.
 MIN_STEP = 1e-6
 
 
-def lsq(v, step, bits, qn, qp, gradient_scale, again=None, signed=True, narrow=False):
+def lsq(
+    v: tf.Tensor,
+    step: tf.Tensor,
+    bits: tf.Tensor | int,
+    qn: tf.Tensor | int,
+    qp: tf.Tensor | int,
+    gradient_scale: tf.Tensor | float,
+    again: Again | None = None,
+    signed: bool = True,
+    narrow: bool = False,
+) -> tf.Tensor:
     """`round(clip(v / s, qn, qp)) * s` with the gradients of LSQ, for a positive step `s`; ties to even.
 
     Gradient to `v`: 1 inside the range, else 0 (straight-through). Gradient to `s`: `round(v/s) - v/s`
@@ -37,11 +51,11 @@ def lsq(v, step, bits, qn, qp, gradient_scale, again=None, signed=True, narrow=F
         signed, narrow = qn < 0, qp - qn == 2**bits - 2
 
     @tf.custom_gradient
-    def forward(v, step):
+    def forward(v: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         low, high = qn * step, qp * step
         q = on_grid(v, low, high, bits, signed, narrow)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             dv, below, above = passed(upstream, v, low, high, bits, narrow)
             # `dv` is the upstream gradient inside the range and 0 outside, where `below` and `above` hold
             # its sums. The shorter sum(upstream * q) - sum(dv * v) cancels: errors to 5e-3 at 8 bits.
@@ -54,7 +68,12 @@ def lsq(v, step, bits, qn, qp, gradient_scale, again=None, signed=True, narrow=F
     return forward(v, step)
 
 
-def _positive(step):
+def initial_step(v: tf.Tensor, qp: tf.Tensor | float) -> tf.Tensor:
+    """`2 * mean(abs(v)) / sqrt(qp)` (LSQ, section 2.1), float32 scalar; not finite where `v` is not."""
+    return tf.maximum(2.0 * tf.reduce_mean(tf.abs(v)) / qp**0.5, MIN_STEP)
+
+
+def _positive(step: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.abs(step), MIN_STEP)
 
 
@@ -62,7 +81,7 @@ def _positive(step):
 class MinimumStep(keras.constraints.Constraint):
     """Keeps a learned step from reaching zero or changing its sign, whatever the size of an update."""
 
-    def __call__(self, w):
+    def __call__(self, w: tf.Tensor | keras.Variable) -> tf.Tensor:
         return tf.maximum(w, MIN_STEP)
 
 
@@ -84,69 +103,79 @@ class LSQ(Quantizer):
         sizes: pairs of an axis and its sizes, as `for_sizes` sets them; none: a single step.
     """
 
-    def __init__(self, bits, signed=True, narrow_range=False, shared=True, sizes=(), **kwargs):
+    def __init__(
+        self,
+        bits: int,
+        signed: bool | None = True,
+        narrow_range: bool = False,
+        shared: bool = True,
+        sizes: Iterable[tuple[int, Sequence[int]]] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(bits, signed, narrow_range, **kwargs)
         self.shared = shared
         self.sizes = tuple((axis, tuple(values)) for axis, values in sizes)
 
     @property
-    def elementwise(self):
+    def elementwise(self) -> bool:
         return self.shared
 
-    def for_sizes(self, sizes):
+    def for_sizes(self, sizes: Mapping[int, tuple[int, ...]]) -> Quantizer:
         several = [(axis, values) for axis, values in sorted(sizes.items()) if len(values) > 1]
         if self.shared or not several:
             return self
         return type(self).from_config({**self.get_config(), "sizes": several})
 
     @classmethod
-    def parameters(cls):
+    def parameters(cls) -> dict[str, dict[str, Any]]:
         return {"step": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.add_parameters(tuple(len(values) for _, values in self.sizes))
         self.built = True
 
-    def _positive_step(self, shape):
+    def _positive_step(self, shape: tf.Tensor | Sequence[int | None]) -> tf.Tensor:
         """The step of a tensor of this shape, a float32 scalar."""
         return _positive(self._of(tf.convert_to_tensor(self.step), shape))
 
-    def _of(self, steps, shape):
+    def _of(self, steps: tf.Tensor, shape: tf.Tensor | Sequence[int | None]) -> tf.Tensor:
         """The one of the steps, as a sum with a mask: a gather would have a sparse gradient."""
         for axis, values in reversed(self.sizes):
             steps = tf.reduce_sum(steps * tf.cast(tf.equal(values, shape[axis]), tf.float32), axis=-1)
         return steps
 
-    def values_for(self, shape):
+    def values_for(self, shape: tf.Tensor | Sequence[int | None]) -> list[np.ndarray]:
         return [self._of(tf.convert_to_tensor(self.step), shape).numpy()]
 
-    def set_from(self, x):
-        """`s = 2 * mean(abs(x)) / sqrt(Qp)` (LSQ, section 2.1)."""
-        step = 2.0 * tf.reduce_mean(tf.abs(x)) / self.qp**0.5
+    def set_from(self, x: tf.Tensor) -> None:
+        """`initial_step` of the tensor."""
+        step = initial_step(x, self.qp)
         if not tf.math.is_finite(step):
             raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
-        self.step.assign(tf.fill(self.step.shape, tf.maximum(step, MIN_STEP)))
+        self.step.assign(tf.fill(self.step.shape, step))
 
-    def fake_quantize(self, x, batched, again=None):
+    def fake_quantize(self, x: tf.Tensor, batched: bool, again: Again | None = None) -> tf.Tensor:
         step = self._of(tf.convert_to_tensor(self.step), tf.shape(x))
         return self.compute(x, {"step": step}, self.codes, batched, again=again)
 
     @staticmethod
-    def compute(x, parameters, codes, batched, again=None):
+    def compute(
+        x: tf.Tensor, parameters: Mapping[str, tf.Tensor], codes: Codes, batched: bool, again: Again | None = None
+    ) -> tf.Tensor:
         elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
         scale = tf.math.rsqrt(elements * codes.qp)
         return lsq(x, _positive(parameters["step"]), *codes[:3], scale, again, *codes[3:])
 
-    def again(self, x):
+    def again(self, x: tf.Tensor) -> Again:
         step, codes = self._positive_step(tf.shape(x)), self.codes
         return Again(lambda: on_grid(x, codes.qn * step, codes.qp * step, codes.bits, codes.signed, codes.narrow))
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         scale = self._positive_step(x.shape)
         # From the forward pass, so that ties too become the codes that were trained.
         return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
-    def halved(self):
+    def halved(self) -> Quantizer:
         """One bit less and the step doubled (OQA, section 3.4): no value moves by more than the old step."""
         quantizer = type(self).from_config({**self.get_config(), "bits": self.bits - 1})
         if self.built:
@@ -154,12 +183,12 @@ class LSQ(Quantizer):
             quantizer.step.assign(2.0 * self.step)
         return quantizer
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         sizes = [[axis, list(values)] for axis, values in self.sizes]
         return {**super().get_config(), "shared": self.shared, "sizes": sizes}
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         step = float(self.step.numpy().min())  # NaN if one of them is
         if step != step:
             return "the step size is not set: call tfqnas.initialize(model, images) after loading weights"

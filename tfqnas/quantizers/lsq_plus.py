@@ -1,10 +1,12 @@
 """LSQ+: LSQ with a learned offset for inputs and another initialisation (Bhalgat et al., 2020)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.base import Again, Quantizer
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
 from tfqnas.quantizers.ranges import finite_range
 from tfqnas.quantizers.roles import OfRole
@@ -27,11 +29,13 @@ class LSQPlus(OfRole, Quantizer):
         snapped: round the zero point in evaluation.
     """
 
-    def __init__(self, bits, role="inputs", narrow_range=False, snapped=True, **kwargs):
+    def __init__(
+        self, bits: int, role: str = "inputs", narrow_range: bool = False, snapped: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(bits, role, narrow_range, **kwargs)
         self.snapped = snapped
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         unset = keras.initializers.Constant(float("nan"))
         # As in `add_parameters`: constraints need an aggregation under tf.distribute.
         self.step = self.add_weight(
@@ -42,10 +46,20 @@ class LSQPlus(OfRole, Quantizer):
             self.beta = self.add_weight(name="beta", shape=(), initializer=unset, aggregation="mean")
         self.built = True
 
-    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None, training=None):
+    def call(
+        self,
+        x: tf.Tensor,
+        batched: bool = False,
+        again: Again | None = None,
+        bits: tf.Tensor | int | None = None,
+        size: tf.Tensor | int | None = None,
+        statistics: tf.Tensor | None = None,
+        snap: bool | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         return super().call(x, batched, again, bits, size, statistics, False if training else snap)
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         if self.role == "weights":
             mean, deviation = np.mean(x, dtype=np.float64), np.std(x, dtype=np.float64)
             step = max(abs(mean - 3 * deviation), abs(mean + 3 * deviation)) / 2 ** (self.bits - 1)
@@ -54,13 +68,14 @@ class LSQPlus(OfRole, Quantizer):
         else:
             low, high = finite_range(x, "mse", self.qp, self.path)
             step = (high - low) / self.qp
-            self.beta.assign(low)
+            if self.beta is not None:
+                self.beta.assign(low)
         self.step.assign(max(step, MIN_STEP))
 
-    def fake_quantize(self, x, batched, snap=None):
+    def fake_quantize(self, x: tf.Tensor, batched: bool, snap: bool | None = None) -> tf.Tensor:
         return rounded(x, self.grid(x, batched, training=None if snap is None else not snap))
 
-    def grid(self, x, batched, training=None):
+    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid:
         elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
         scale = tf.math.rsqrt(elements * self.qp)
         step = gradient_times(self._step(), scale)
@@ -72,23 +87,23 @@ class LSQPlus(OfRole, Quantizer):
             shift += tf.stop_gradient(self._zero() * self._step() - shift)
         return Grid(self.bits, 0.0 * tf.stop_gradient(high), high, False, step=step, shift=shift)
 
-    def _step(self):
+    def _step(self) -> tf.Tensor:
         return tf.maximum(tf.abs(tf.convert_to_tensor(self.step)), MIN_STEP)
 
-    def _zero(self):
+    def _zero(self) -> tf.Tensor:
         """The code of zero, a whole number as float32."""
         return tf.clip_by_value(tf.round(-tf.convert_to_tensor(self.beta) / self._step()), 0.0, float(self.qp))
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         step, zero = self._step(), 0 if self.beta is None else self._zero()
         codes = tf.round(self.fake_quantize(tf.convert_to_tensor(x), batched=False, snap=True) / step) + zero
         return tf.cast(codes, tf.int32), step, int(zero)
 
     @property
-    def below_zero(self):
+    def below_zero(self) -> bool:
         return self.beta is None or not self.is_set or bool(self._zero() > 0)
 
-    def halved(self):
+    def halved(self) -> Quantizer:
         """One bit less, the step doubled and the zero point halved, downwards: no value moves by more than a step."""
         quantizer = self.with_bits(self.bits - 1)
         if self.built:
@@ -99,11 +114,11 @@ class LSQPlus(OfRole, Quantizer):
         return quantizer
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         if not self.is_set:
             return "step size and offset are not set: call tfqnas.initialize(model, images) after loading weights"
         step = float(self.step.numpy())
         return f"the step size has collapsed to {step:g}" if step <= MIN_STEP * (1 + 1e-6) else None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "snapped": self.snapped}

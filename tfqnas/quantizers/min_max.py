@@ -1,5 +1,7 @@
 """Symmetric quantization over the whole range of a tensor or of each of its channels."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -18,16 +20,18 @@ class MinMax(Quantizer):
         axis: of the channels that have a scale each, or None.
     """
 
-    def __init__(self, bits=8, signed=True, narrow_range=True, axis=None, **kwargs):
+    def __init__(
+        self, bits: int = 8, signed: bool = True, narrow_range: bool = True, axis: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(bits, signed, narrow_range, **kwargs)
         if not (signed and narrow_range):
             raise ValueError(f"expected a symmetric range, received {signed=}, {narrow_range=}")
         self.axis = axis
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         pass  # the tensor of each call says it all
 
-    def _scale(self, x):
+    def _scale(self, x: tf.Tensor) -> tf.Tensor:
         """Of the shape of `x`, with 1 along all axes but the channels'."""
         rank = len(x.shape)
         others = [i for i in range(rank) if self.axis is None or i != self.axis % rank]
@@ -36,18 +40,18 @@ class MinMax(Quantizer):
         largest = tf.where(largest > 0, largest, tf.maximum(tf.reduce_max(largest), 1e-6))
         return largest / self.qp
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         scale = self._scale(x)
         return x + tf.stop_gradient(tf.round(x / scale) * scale - x)
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         """The scale is an array (channels,) where there is an axis."""
         scale = self._scale(x)
         codes = tf.cast(tf.round(x / scale), tf.int32)
         return codes, tf.reshape(scale, () if self.axis is None else (-1,)), 0
 
-    def halved(self):
+    def halved(self) -> Quantizer:
         return self.with_bits(self.bits - 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "axis": self.axis}

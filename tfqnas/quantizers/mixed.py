@@ -1,10 +1,13 @@
 """A mixture of quantizers of the same tensor, whose coefficients are learned (DQSS)."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
 import keras
 import tensorflow as tf
 
 from tfqnas.errors import NoIntegersError
-from tfqnas.quantizers.base import _INITIALIZING, Quantizer, clone
+from tfqnas.quantizers.base import _INITIALIZING, Again, Quantizer, clone
 from tfqnas.quantizers.by_bits import ByBits
 from tfqnas.quantizers.names import name_of
 from tfqnas.quantizers.uniform import grid_of, mixture
@@ -26,34 +29,36 @@ class Mixed(Quantizer):
             approach its best candidate.
     """
 
-    def __init__(self, candidates, temperature=1.0, **kwargs):
-        candidates = [clone(candidate) for candidate in candidates]
-        _check(candidates, temperature)
+    def __init__(
+        self, candidates: Iterable[Quantizer | dict[str, Any]], temperature: float = 1.0, **kwargs: Any
+    ) -> None:
+        prototypes = [clone(candidate) for candidate in candidates]
+        _check(prototypes, temperature)
         for name in ("bits", "signed", "narrow_range"):
             kwargs.pop(name, None)  # follow from the candidates
-        super().__init__(candidates[0].bits, **kwargs)
-        names = [f"{place}_{name_of(candidate).lower()}" for place, candidate in enumerate(candidates)]
-        self.candidates = [clone(candidate, name) for candidate, name in zip(candidates, names, strict=True)]
+        super().__init__(prototypes[0].bits, **kwargs)
+        names = [f"{place}_{name_of(candidate).lower()}" for place, candidate in enumerate(prototypes)]
+        self.candidates = [clone(candidate, name) for candidate, name in zip(prototypes, names, strict=True)]
         self.start = float(temperature)
 
     @property
-    def roles(self):
+    def roles(self) -> tuple[str, ...]:
         return _common_roles(self.candidates)
 
     @property
-    def elementwise(self):
+    def elementwise(self) -> bool:
         return all(candidate.elementwise for candidate in self.candidates)
 
     @property
-    def below_zero(self):
+    def below_zero(self) -> bool:
         return any(candidate.below_zero for candidate in self.candidates)
 
     @property
-    def strategies(self):
+    def strategies(self) -> list[str]:
         """The names of the candidates' methods."""
         return [name_of(candidate) for candidate in self.candidates]
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         for candidate in self.candidates:
             candidate.build()
         # Named otherwise than what candidates learn: a frozen one stands at the path of its mixture. The aggregation is
@@ -67,16 +72,26 @@ class Mixed(Quantizer):
         self.built = True
 
     @property
-    def coefficients(self):
+    def coefficients(self) -> tf.Tensor:
         """float32 (candidates,), positive, their sum 1."""
         return tf.nn.softmax(tf.convert_to_tensor(self.alpha) / tf.convert_to_tensor(self.temperature))
 
     @property
-    def best(self):
+    def best(self) -> int:
         """The place of the candidate with the largest coefficient."""
         return int(self.alpha.numpy().argmax())
 
-    def call(self, x, batched=False, again=None, bits=None, size=None, statistics=None, snap=None, training=None):
+    def call(
+        self,
+        x: tf.Tensor,
+        batched: bool = False,
+        again: Again | None = None,
+        bits: tf.Tensor | int | None = None,
+        size: tf.Tensor | int | None = None,
+        statistics: tf.Tensor | None = None,
+        snap: bool | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         initializing = _INITIALIZING.get()
         if not tf.executing_eagerly() and (initializing or any(c.signed is None for c in self.candidates)):
             raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
@@ -89,7 +104,7 @@ class Mixed(Quantizer):
         finally:
             _INITIALIZING.reset(token)
 
-    def fake_quantize(self, x, batched, training=None):
+    def fake_quantize(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         coefficients = tf.unstack(self.coefficients)
         grids = [grid_of(candidate, x, batched, training) for candidate in self.candidates]
@@ -100,10 +115,11 @@ class Mixed(Quantizer):
         ]
         shared = [(grid, a) for a, grid in zip(coefficients, grids, strict=True) if grid is not None]
         if shared:
-            others.append(mixture(x, *zip(*shared, strict=True), constant=bool(others)))
+            alike, shares = zip(*shared, strict=True)
+            others.append(mixture(x, alike, shares, constant=bool(others)))
         return others[0] if len(others) == 1 else tf.add_n(others)
 
-    def frozen(self, best=None):
+    def frozen(self, best: int | None = None) -> Quantizer:
         """One candidate with its parameters, a static quantizer of its own.
 
         Args:
@@ -119,7 +135,7 @@ class Mixed(Quantizer):
             target.assign(source)
         return one
 
-    def with_bits(self, bits):
+    def with_bits(self, bits: int) -> Quantizer:
         """The prototype with another bit width, of those candidates that exist there.
 
         What integer models compute they shall do so at the other bit width: candidates that would not are left out,
@@ -134,27 +150,27 @@ class Mixed(Quantizer):
             return kept[0].with_bits(bits)
         return type(self)([candidate.with_bits(bits) for candidate in kept], self.start, name=self.name)
 
-    def along(self, axis):
+    def along(self, axis: int) -> "Mixed":
         return type(self)([candidate.along(axis) for candidate in self.candidates], self.start, name=self.name)
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> NoReturn:
         raise NoIntegersError("a mixture of quantizers: tfqnas.strategy.freeze(model) leaves the best of them")
 
-    def halved(self):
+    def halved(self) -> NoReturn:
         raise TypeError(f"{self.name}: bits are inherited by one quantizer, not by a mixture: freeze(model) first")
 
     @property
-    def is_set(self):
+    def is_set(self) -> bool:
         return all(candidate.is_set for candidate in self.candidates)
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         for candidate, name in zip(self.candidates, self.strategies, strict=True):
             if candidate.problem:
                 return f"candidate {name}: {candidate.problem}"
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for name in ("bits", "signed", "narrow_range"):
             config.pop(name)
@@ -164,11 +180,11 @@ class Mixed(Quantizer):
         return {**config, "candidates": candidates, "temperature": self.start}
 
 
-def _common_roles(candidates):
+def _common_roles(candidates: Sequence[Quantizer]) -> tuple[str, ...]:
     return tuple(role for role in candidates[0].roles if all(role in candidate.roles for candidate in candidates))
 
 
-def _check(candidates, temperature):
+def _check(candidates: Sequence[Quantizer], temperature: float) -> None:
     if len(candidates) < 2 or None in candidates:
         raise ValueError(f"candidates: expected at least two quantizers, received {len(candidates)}")
     for candidate in candidates:

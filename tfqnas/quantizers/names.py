@@ -1,9 +1,10 @@
 """Quantizers by name, for settings and tools."""
 
 import difflib
+from typing import Any
 
 from tfqnas.quantizers.apot import APoT
-from tfqnas.quantizers.base import ROLES
+from tfqnas.quantizers.base import ROLES, Quantizer
 from tfqnas.quantizers.batch_quant import BatchQuant
 from tfqnas.quantizers.calibrated import Calibrated
 from tfqnas.quantizers.calibrated_weights import CalibratedWeights
@@ -15,16 +16,16 @@ from tfqnas.quantizers.min_max import MinMax
 from tfqnas.quantizers.pact import PACT
 
 
-def _both(cls):
+def _both(cls: type[Quantizer]) -> dict[str, tuple[type[Quantizer], dict[str, Any]]]:
     return {role: (cls, {"role": role}) for role in ROLES}
 
 
-def _calibrated(method):
+def _calibrated(method: str) -> dict[str, tuple[type[Quantizer], dict[str, Any]]]:
     return {"weights": (CalibratedWeights, {"method": method}), "inputs": (Calibrated, {"method": method})}
 
 
 # {name: {role: (class, arguments)}}
-_NAMED = {
+_NAMED: dict[str, dict[str, tuple[type[Quantizer], dict[str, Any]]]] = {
     "lsq": {"weights": (LSQ, {}), "inputs": (LSQ, {"signed": None})},
     "lsq_plus": _both(LSQPlus),
     "pact": {"inputs": (PACT, {})},
@@ -40,7 +41,7 @@ _NAMED = {
 NAMES = tuple(_NAMED)
 
 
-def get(name, bits, role, **settings):
+def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
     """The prototype quantizer of a method.
 
     Args:
@@ -56,7 +57,7 @@ def get(name, bits, role, **settings):
     return cls(bits=bits, **{**arguments, **settings})
 
 
-def supports(name, bits, role):
+def supports(name: str, bits: int, role: str) -> bool:
     """Whether `get` has a quantizer for this use."""
     try:
         return _entry(name, role)[0].supports(bits, role)
@@ -64,12 +65,12 @@ def supports(name, bits, role):
         return False
 
 
-def deployable(name, bits, role):
+def deployable(name: str, bits: int, role: str) -> bool:
     """Whether `get` has a quantizer for this use that 8-bit integer models compute exactly."""
     return supports(name, bits, role) and _entry(name, role)[0].deployable(bits, role)
 
 
-def _entry(name, role):
+def _entry(name: str, role: str) -> tuple[type[Quantizer], dict[str, Any]]:
     if name not in _NAMED:
         near = difflib.get_close_matches(str(name).lower().replace("-", "_"), NAMES, n=1, cutoff=0.4)
         hint = f", did you mean {near[0]!r}?" if near else ""
@@ -81,7 +82,7 @@ def _entry(name, role):
     return _NAMED[name][role]
 
 
-def name_of(quantizer):
+def name_of(quantizer: Quantizer) -> str:
     """The name by which `get` knows a quantizer's method; of other classes the name of the class."""
     if isinstance(quantizer, MinMax):
         return "min_max"

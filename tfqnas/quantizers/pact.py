@@ -1,12 +1,14 @@
 """PACT, parameterized clipping activation (Choi et al., 2018)."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.base import Codes, Quantizer
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
 from tfqnas.quantizers.uniform import Grid, rounded
 
@@ -26,7 +28,9 @@ class PACT(Quantizer):
 
     BITS = MappingProxyType({"inputs": range(2, 17)})
 
-    def __init__(self, bits, signed=False, narrow_range=False, initial=6.0, **kwargs):
+    def __init__(
+        self, bits: int, signed: bool = False, narrow_range: bool = False, initial: float = 6.0, **kwargs: Any
+    ) -> None:
         super().__init__(bits, signed, narrow_range, **kwargs)
         if signed is not False:
             raise ValueError(f"PACT clips at zero: signed: expected False, received {signed!r}")
@@ -35,44 +39,44 @@ class PACT(Quantizer):
         self.initial = initial
 
     @classmethod
-    def parameters(cls):
+    def parameters(cls) -> dict[str, dict[str, Any]]:
         return {"alpha": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.add_parameters()
         self.built = True
 
-    def set_from(self, x):
+    def set_from(self, x: tf.Tensor) -> None:
         largest = float(np.max(x))
         if not np.isfinite(x).all():
             raise ValueError(f"{self.path}: cannot set a range from values that are not finite")
         self.alpha.assign(min(self.initial, largest) if largest > 0 else self.initial)
 
-    def fake_quantize(self, x, batched):
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         return self.compute(x, {"alpha": tf.convert_to_tensor(self.alpha)}, self.codes, batched)
 
-    def grid(self, x, batched, training=None):
+    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid:
         return _grid({"alpha": tf.convert_to_tensor(self.alpha)}, self.codes)
 
     @staticmethod
-    def compute(x, parameters, codes, batched):
+    def compute(x: tf.Tensor, parameters: Mapping[str, tf.Tensor], codes: Codes, batched: bool) -> tf.Tensor:
         return rounded(x, _grid(parameters, codes))
 
-    def to_integers(self, x):
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         scale = tf.maximum(tf.convert_to_tensor(self.alpha), MIN_STEP) / self.qp
         return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         if not self.is_set:
             return super().problem
         alpha = float(self.alpha.numpy())
         return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial": self.initial}
 
 
-def _grid(parameters, codes):
+def _grid(parameters: Mapping[str, tf.Tensor], codes: Codes) -> Grid:
     alpha = tf.maximum(parameters["alpha"], MIN_STEP)
     return Grid(codes.bits, 0.0 * tf.stop_gradient(alpha), alpha, signed=False)

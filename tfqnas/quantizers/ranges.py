@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 METHODS = ("min_max", "percentile", "mse", "kl")
 _PERCENTILE = 99.99
@@ -12,7 +13,7 @@ _BINS, _TRIED, _EMPTY = 2048, 96, 1e-4
 _ENOUGH = 1 << 18
 
 
-def sample_of(x):
+def sample_of(x: ArrayLike) -> np.ndarray:
     """float32 (n,): the values of a tensor, of a large one every so many-th."""
     x = np.asarray(x, np.float32)
     stride = max(1, x.size // _ENOUGH)
@@ -21,7 +22,7 @@ def sample_of(x):
     return x.ravel()[::stride]
 
 
-def finite_range(x, method, steps, where):
+def finite_range(x: ArrayLike, method: str, steps: int, where: str) -> tuple[float, float]:
     """`range_of` the values of a tensor.
 
     Raises:
@@ -33,7 +34,7 @@ def finite_range(x, method, steps, where):
     return range_of(sample_of(x), min(float(x.min()), 0.0), max(float(x.max()), 0.0), method, steps)
 
 
-def range_of(sample, low, high, method, steps=255):
+def range_of(sample: np.ndarray, low: float, high: float, method: str, steps: int = 255) -> tuple[float, float]:
     """`(low, high)`, the range around zero that `steps` steps shall cover.
 
     Args:
@@ -53,7 +54,7 @@ def range_of(sample, low, high, method, steps=255):
     if method != "mse":
         raise ValueError(f"calibration: expected one of {METHODS}, received {method!r}")
 
-    def error(share):
+    def error(share: float) -> float:
         scale = share * (high - low) / steps or 1.0
         first = np.rint(share * low / scale)
         return np.mean((np.clip(np.rint(sample / scale), first, first + steps) * scale - sample) ** 2)
@@ -62,7 +63,7 @@ def range_of(sample, low, high, method, steps=255):
     return share * low, share * high
 
 
-def _least_divergence(sample, low, high, steps):
+def _least_divergence(sample: np.ndarray, low: float, high: float, steps: int) -> tuple[float, float]:
     """The share of a range with the least Kullback-Leibler divergence (Migacz, 2017, slides 32 to 38).
 
     `P`: the histogram within the range, with what lies outside in its first and its last bin. `Q`: the histogram
@@ -74,7 +75,7 @@ def _least_divergence(sample, low, high, steps):
     counts, edges = np.histogram(sample, _BINS, (low, high))
     centres, counts = (edges[:-1] + edges[1:]) / 2, counts.astype(np.float64)
 
-    def divergence(share):
+    def divergence(share: float) -> float:
         first, last = np.searchsorted(centres, [share * low, share * high])
         inside = counts[first:last]
         clipped = inside.copy()

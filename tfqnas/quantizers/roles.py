@@ -1,7 +1,16 @@
 """What quantizers share that quantize weights in one way and inputs in another."""
 
+from typing import TYPE_CHECKING, Any
 
-class OfRole:
+if TYPE_CHECKING:
+    from tfqnas.quantizers.base import Quantizer
+
+    _Base = Quantizer
+else:
+    _Base = object  # it stands before the quantizer that it is mixed into
+
+
+class OfRole(_Base):
     """Puts before `Quantizer` an argument `role`, from which the sign of the codes follows.
 
     Args:
@@ -10,17 +19,17 @@ class OfRole:
         narrow_range: of weights: drop the lowest code.
     """
 
-    def __init__(self, bits, role, narrow_range=False, **kwargs):
+    def __init__(self, bits: int, role: str, narrow_range: bool = False, **kwargs: Any) -> None:
         self.check_use(bits, role)
         kwargs.pop("signed", None)  # follows from the role
         super().__init__(bits, role == "weights", narrow_range, **kwargs)
         self.role = role
 
     @property
-    def roles(self):
+    def roles(self) -> tuple[str, ...]:
         return (self.role,)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("signed")
         return {**config, "role": self.role}

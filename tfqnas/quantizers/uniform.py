@@ -1,9 +1,13 @@
 """Uniform quantization by scalars alone: of one quantizer, and of a mixture of many in one pass each."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
 from tfqnas.quantizers.lsq import LSQ
 
@@ -25,23 +29,23 @@ class Grid(NamedTuple):
     """
 
     bits: int
-    low: object
-    high: object
+    low: tf.Tensor
+    high: tf.Tensor
     signed: bool
     narrow: bool = False
-    step: object = None
-    shift: object = None
+    step: tf.Tensor | None = None
+    shift: tf.Tensor | None = None
     whole: bool = False
     learned: bool = True
 
     @property
-    def scalars(self):
+    def scalars(self) -> dict[str, tf.Tensor]:
         """Those that have gradients, by name."""
         named = {name: getattr(self, name) for name in ("low", "high", "step", "shift")} if self.learned else {}
         return {name: value for name, value in named.items() if value is not None}
 
 
-def grid_of(quantizer, x, batched, training=None):
+def grid_of(quantizer: Quantizer, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
     """The `Grid` of a quantizer, or None where what it computes of `x` is something else."""
     if not isinstance(quantizer, LSQ):
         return quantizer.grid(x, batched, training)
@@ -54,21 +58,21 @@ def grid_of(quantizer, x, batched, training=None):
 
 
 @tf.custom_gradient
-def gradient_times(value, factor):
+def gradient_times(value: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
     """`value`, whose gradient is multiplied by `factor`."""
     return tf.identity(value), lambda upstream: (upstream * factor, None)
 
 
-def rounded(x, grid):
+def rounded(x: tf.Tensor, grid: Grid) -> tf.Tensor:
     """`x` on a `Grid`, float32 of its shape, with the gradients that are described there."""
 
     @tf.custom_gradient
-    def forward(x, *_):
+    def forward(x: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         moved = _moved(x, grid)
         y = _levels(moved, grid)
         y = y if grid.shift is None else y - grid.shift
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> Any:
             moved = _moved(x, grid)
             dx, below, above = _passed(upstream, moved, grid)
             if not grid.learned:
@@ -80,7 +84,9 @@ def rounded(x, grid):
     return forward(x, *grid.scalars.values())
 
 
-def mixture(x, grids, coefficients, constant=False):
+def mixture(
+    x: tf.Tensor, grids: Sequence[Grid], coefficients: Sequence[tf.Tensor], constant: bool = False
+) -> tf.Tensor:
     """`sum_i a_i * rounded(x, grid_i)` as one function: nothing but `x` is kept for its gradients.
 
     Gradients need every result again. Kept, they would take as many times the memory of training as there are grids.
@@ -94,11 +100,11 @@ def mixture(x, grids, coefficients, constant=False):
     scalars = [value for grid in grids for value in grid.scalars.values()]
 
     @tf.custom_gradient
-    def forward(x, *_):
+    def forward(x: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         y = _sum([a * _levels(_moved(x, grid), grid) for a, grid in zip(coefficients, grids, strict=True)])
         shifts = [a * grid.shift for a, grid in zip(coefficients, grids, strict=True) if grid.shift is not None]
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # Without the dependency graph optimisation would merge these results with the forward pass, and keep them.
             with tf.control_dependencies([upstream]):
                 kept = tf.identity(x)
@@ -119,21 +125,21 @@ def mixture(x, grids, coefficients, constant=False):
     return forward(x, *coefficients, *scalars)
 
 
-def _sum(tensors):
+def _sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)
 
 
-def _moved(x, grid):
+def _moved(x: tf.Tensor, grid: Grid) -> tf.Tensor:
     return x if grid.shift is None else x + grid.shift
 
 
-def _levels(moved, grid):
+def _levels(moved: tf.Tensor, grid: Grid) -> tf.Tensor:
     if grid.whole:
         return tf.quantization.fake_quant_with_min_max_vars(moved, grid.low, grid.high, grid.bits)
     return on_grid(moved, grid.low, grid.high, grid.bits, grid.signed, grid.narrow)
 
 
-def _passed(upstream, moved, grid):
+def _passed(upstream: tf.Tensor, moved: tf.Tensor, grid: Grid) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
     """`passed`, the sums only where they are needed."""
     if grid.learned:
         return passed(upstream, moved, grid.low, grid.high, grid.bits, grid.narrow)
@@ -143,7 +149,7 @@ def _passed(upstream, moved, grid):
     return to_x, None, None
 
 
-def _to_scalars(grid, dx, error, below, above):
+def _to_scalars(grid: Grid, dx: tf.Tensor, error: tf.Tensor, below: tf.Tensor, above: tf.Tensor) -> list[tf.Tensor]:
     """The gradients to `grid.scalars`. `error`: the result less `x`."""
     slopes = {"low": lambda: below, "high": lambda: above, "shift": lambda: -(below + above)}
     slopes["step"] = lambda: tf.reduce_sum(dx * error) / grid.step

@@ -1,14 +1,21 @@
 """What all figures share: a canvas, its axes, and how a file is written. matplotlib is loaded on use only."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfqnas.files import write_atomically
-from tfqnas.report.style import GREY, GRID, INK, STYLES, accuracy_limits
+from tfqnas.report.style import GREY, GRID, INK, STYLES, Label, accuracy_limits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> Figure:
     """A figure that knows no window system and leaves matplotlib's global state alone; inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -18,7 +25,7 @@ def new_figure(width: float, height: float):
     return figure
 
 
-def save(figure, path, grid: str = "both") -> Path:
+def save(figure: Figure, path: str | Path, grid: Literal["x", "y", "both"] = "both") -> Path:
     """Writes a PNG atomically, all axes in one style; `grid`: "x", "y" or "both"."""
     for axes in figure.axes:
         axes.set_axisbelow(True)
@@ -34,7 +41,7 @@ def save(figure, path, grid: str = "both") -> Path:
     return write_atomically(path, buffer.getvalue())
 
 
-def cost_axis(axes, costs: Sequence) -> None:
+def cost_axis(axes: Axes, costs: Sequence[float]) -> None:
     """Limits of an axis of costs, logarithmic where they differ more than tenfold; room for labels on the right."""
     low, high = min(costs), max(costs)
     if high > 10 * low:
@@ -49,7 +56,7 @@ def cost_axis(axes, costs: Sequence) -> None:
         axes.set_xlim(low - 0.05 * span, high + 0.13 * span)
 
 
-def set_axes(axes, every: Sequence, front: Sequence) -> int:
+def set_axes(axes: Axes, every: Sequence[tuple[Any, ...]], front: Sequence[tuple[Any, ...]]) -> int:
     """Scales and limits of cost and accuracy in per cent; returns how many points lie below (`accuracy_limits`)."""
     ys = [point[1] for point in every]
     cost_axis(axes, [point[0] for point in every])
@@ -57,12 +64,12 @@ def set_axes(axes, every: Sequence, front: Sequence) -> int:
     return sum(y < axes.get_ylim()[0] for y in ys)
 
 
-def columns(points: Sequence) -> tuple:
+def columns(points: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
     return tuple(zip(*points, strict=True)) or ((), ())
 
 
-def looks(labels: Sequence) -> dict:
+def looks(labels: Sequence[Label]) -> dict[Label, tuple[str, str]]:
     """Colour and marker of each supernet: bit widths as in every figure of a run, floating point (None) in black."""
     bits = [label for label in labels if label is not None]
-    found = {label: STYLES[i % len(STYLES)] for i, label in enumerate(bits)}
+    found: dict[Label, tuple[str, str]] = {label: STYLES[i % len(STYLES)] for i, label in enumerate(bits)}
     return {**found, None: (INK, "X")}

@@ -3,16 +3,26 @@
 Labels are bit widths, None for floating point. Accuracies come as fractions, 0 to 1, unless something else is said.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfqnas.report.canvas import columns, cost_axis, looks, new_figure, save, set_axes
-from tfqnas.report.style import COLOURS, GREY, INK, STYLES, bits_label, cost_label
+from tfqnas.report.page import Record
+from tfqnas.report.style import COLOURS, GREY, INK, STYLES, Label, bits_label, cost_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
 
 ACCURACY = "accuracy on held-out images, %"
 
 
-def moved_figure(panels: Sequence[Mapping], path, title: str) -> Path:
+def moved_figure(panels: Sequence[Record], path: str | Path, title: str) -> Path:
     """Fronts of wider supernets scored at lower bit widths, beside the fronts found there (OQA, figures 2b and 5).
 
     Args:
@@ -53,7 +63,7 @@ def moved_figure(panels: Sequence[Mapping], path, title: str) -> Path:
     return save(figure, path, "y")
 
 
-def drops_figure(panels: Mapping, path, title: str) -> Path:
+def drops_figure(panels: Mapping[Label, Mapping[str, Record]], path: str | Path, title: str) -> Path:
     """How much accuracy subnets of two shapes lose (OQA, figure 4).
 
     Args:
@@ -82,7 +92,7 @@ def drops_figure(panels: Mapping, path, title: str) -> Path:
     return save(figure, path, "y")
 
 
-def depths_figure(groups: Mapping, limits: Sequence, path, title: str) -> Path:
+def depths_figure(groups: Mapping[Label, Sequence[int]], limits: Sequence[int], path: str | Path, title: str) -> Path:
     """The share of a front's subnets with each total depth, a row a bit width (OQA, figure 6).
 
     Args:
@@ -107,7 +117,14 @@ def depths_figure(groups: Mapping, limits: Sequence, path, title: str) -> Path:
     return save(figure, path, "y")
 
 
-def ranking_figure(scores: Mapping, taus: Mapping, halves: Mapping, mmacs: Sequence, path, title: str) -> Path:
+def ranking_figure(
+    scores: Mapping[Label, Sequence[float]],
+    taus: Mapping[tuple[Label, Label], Record],
+    halves: Mapping[Label, float],
+    mmacs: Sequence[float],
+    path: str | Path,
+    title: str,
+) -> Path:
     """Scores of the same subnets at all bit widths, each against each, and how far they rank alike.
 
     Args:
@@ -140,7 +157,7 @@ def ranking_figure(scores: Mapping, taus: Mapping, halves: Mapping, mmacs: Seque
     return save(figure, path)
 
 
-def alone_figure(points: Sequence, found: Mapping, path, title: str) -> Path:
+def alone_figure(points: Sequence[tuple[float, float, float]], found: Record, path: str | Path, title: str) -> Path:
     """Accuracies of subnets trained alone against those in the supernet, with Kendall's tau.
 
     Args:
@@ -161,15 +178,15 @@ def alone_figure(points: Sequence, found: Mapping, path, title: str) -> Path:
     return save(figure, path)
 
 
-def _points(rows: Sequence[Mapping]) -> list:
+def _points(rows: Sequence[Record]) -> list[tuple[float, float]]:
     return sorted((row["cost"], 100 * row["accuracy"]) for row in rows)
 
 
-def _searched(label) -> str:
+def _searched(label: Label) -> str:
     return "searched in floating point" if label is None else f"searched at {bits_label(label)}"
 
 
-def _lost(gain: Mapping) -> str:
+def _lost(gain: Record) -> str:
     """Points of accuracy, as a change."""
     if "test" in gain:
         return f"{_change(-gain['test'])} ± {_figure(gain['test_error'])} test points"
@@ -180,32 +197,35 @@ def _change(points: float) -> str:
     return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}").replace("\N{MINUS SIGN}0.00", "0.00")
 
 
-def _scatter(axes, first: Sequence, second: Sequence, mmacs: Sequence, size: float = 16):
+def _scatter(
+    axes: Axes, first: Sequence[float], second: Sequence[float], mmacs: Sequence[float], size: float = 16
+) -> PathCollection:
     """Dots in per cent, darker where the subnet is dearer."""
     axes.margins(0.08)
     x, y = ([100 * value for value in values] for values in (first, second))
     return axes.scatter(x, y, s=size, c=mmacs, cmap=_shades(), linewidths=0.4, edgecolors="white", zorder=3)
 
 
-def _shades():
+def _shades() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("cost", ("#9ecae1", COLOURS[0], "#08264a"))
 
 
-def _cell(axes, large: str, small: str, background, colour) -> None:
+def _cell(axes: Axes, large: str, small: str, background: str | tuple[float, float, float, float], colour: str) -> None:
     axes.set_facecolor(background)
     axes.text(0.5, 0.58, large, transform=axes.transAxes, ha="center", va="center", fontsize=17, color=colour)
     axes.text(0.5, 0.36, small, transform=axes.transAxes, ha="center", va="center", fontsize=8.5, color=INK)
 
 
-def _rgb(colour: str) -> tuple:
-    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
 
 
-def _figure(value) -> str:
+def _figure(value: float | None) -> str:
     return "?" if value is None or value != value else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _heading(figure, text: str) -> None:
+def _heading(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)

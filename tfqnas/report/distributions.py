@@ -2,19 +2,23 @@
 
 import html
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from operator import itemgetter
+from typing import Any
 
-from tfqnas.report.page import Html
-from tfqnas.report.style import COLOURS, bits_label, cost_label
+from tfqnas.report.page import Html, Record
+from tfqnas.report.shown import Space
+from tfqnas.report.style import COLOURS, Label, bits_label, cost_label
 from tfqnas.report.svg import number, percent, stretched, tag, text
 
 _ROW, _HIGHEST = 20, 132  # pixels: of a choice; of a panel, where there are many
 _MOST = 12  # columns
 
 
-def distributions(space, fronts: Mapping, by: str = "effective_mflops", caption: str = "") -> Html:
+def distributions(
+    space: Space, fronts: Mapping[Any, Sequence[Record]], by: str = "effective_mflops", caption: str = ""
+) -> Html:
     """Resolution, depth, expand ratio and kernel size along the front of each bit width.
 
     A column is a subnet of the front, or a few neighbours, the cheapest on the left. The darker a cell, the larger
@@ -32,7 +36,7 @@ def distributions(space, fronts: Mapping, by: str = "effective_mflops", caption:
     fronts = {label: rows for label, rows in fronts.items() if rows}
     if not fronts:
         raise ValueError("distributions: there are no fronts")
-    rows = "".join(_row(*dimension, fronts) for dimension in _dimensions(space))
+    rows = "".join(_row(name, values, choices, fronts) for name, values, choices in _dimensions(space))
     heads = "".join(f'<div class="head">{html.escape(bits_label(label))}</div>' for label in fronts)
     feet = "".join(f'<div class="foot">{_ends(records, by)}</div>' for records in fronts.values())
     axis = f'<div class="axis">{html.escape(cost_label(by))}</div>'
@@ -47,7 +51,9 @@ _CAPTION = (
 )
 
 
-def _row(name: str, values, choices: tuple, fronts: Mapping) -> str:
+def _row(
+    name: str, values: Callable[[Any], Any], choices: tuple[Any, ...], fronts: Mapping[Any, Sequence[Record]]
+) -> str:
     """The panels of all fronts for one dimension; `values`: function of an architecture's fields."""
     panels = "".join(
         _panel(name, label, choices, [_list(values(record["arch"])) for record in records], colour)
@@ -56,18 +62,18 @@ def _row(name: str, values, choices: tuple, fronts: Mapping) -> str:
     return f'<div class="name"><span>{html.escape(name)}</span>{_choices(choices)}</div>{panels}'
 
 
-def _list(value) -> list:
+def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _dimensions(space) -> list[tuple]:
+def _dimensions(space: Space) -> list[tuple[str, Callable[[Any], Any], tuple[Any, ...]]]:
     """(name, function of the fields of an Arch, choices that some stage has) of what can be chosen."""
     stages = [space.stages[s] for s in space.searched]
 
-    def union(field: str) -> tuple:
+    def union(field: str) -> tuple[Any, ...]:
         return tuple(sorted({choice for stage in stages for choice in getattr(stage, field)}))
 
-    dimensions = [
+    dimensions: list[tuple[str, Callable[[Any], Any], tuple[Any, ...]]] = [
         ("resolution", itemgetter("resolution"), tuple(space.resolutions)),
         ("depth of a stage", itemgetter("depths"), union("depths")),
         ("expand ratio", itemgetter("expands"), union("expands")),
@@ -81,16 +87,16 @@ def _dimensions(space) -> list[tuple]:
     return dimensions
 
 
-def _height(choices: Sequence) -> int:
+def _height(choices: Sequence[Any]) -> int:
     return min(_HIGHEST, _ROW * len(choices))
 
 
-def _middle(i: float, choices: Sequence) -> float:
+def _middle(i: float, choices: Sequence[Any]) -> float:
     """How far below the upper edge the row of a choice is, as a share; the largest is on top."""
     return 1 - (i + 0.5) / len(choices)
 
 
-def _choices(choices: Sequence) -> str:
+def _choices(choices: Sequence[Any]) -> str:
     """Labels of the rows, as many as there is room for."""
     stride = -(-len(choices) * 13 // _height(choices))
     labels = "".join(
@@ -101,7 +107,7 @@ def _choices(choices: Sequence) -> str:
     return tag("svg", labels, width=32, height=_height(choices), aria_hidden="true")
 
 
-def _panel(name: str, label, choices: Sequence, subnets: Sequence, colour: str) -> str:
+def _panel(name: str, label: Label, choices: Sequence[Any], subnets: Sequence[Sequence[Any]], colour: str) -> str:
     """Args: subnets: for each subnet of a front the values of its blocks, or its one value."""
     columns = _columns(subnets)
     cells, means = [], []
@@ -121,18 +127,18 @@ def _panel(name: str, label, choices: Sequence, subnets: Sequence, colour: str) 
     return tag("svg", content, class_="strip", width="100%", height=_height(choices), role="img", aria_label=words)
 
 
-def _columns(subnets: Sequence) -> list[list]:
+def _columns(subnets: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """The values of neighbours together, so that there are at most as many columns as one can tell apart."""
     count = min(len(subnets), _MOST)
     ends = [round(i * len(subnets) / count) for i in range(count + 1)]
     return [list(itertools.chain(*subnets[first:last])) for first, last in itertools.pairwise(ends)]
 
 
-def _summary(subnets: Sequence) -> str:
+def _summary(subnets: Sequence[Sequence[Any]]) -> str:
     first, last = (sum(values) / len(values) for values in (subnets[0], subnets[-1]))
     return f"{first:.4g} on average in the cheapest subnet, {last:.4g} in the dearest"
 
 
-def _ends(rows: Sequence[Mapping], by: str) -> str:
+def _ends(rows: Sequence[Record], by: str) -> str:
     first, last = (number(float(f"{rows[i]['costs'][by]:.2g}")) for i in (0, -1))
     return f"<span>{first}</span><span>{last if len(rows) > 1 else ''}</span>"

@@ -4,6 +4,7 @@ import html
 from collections.abc import Mapping
 
 from tfqnas.report.page import Html
+from tfqnas.report.shown import Arch, Block, Space
 from tfqnas.report.style import space_kernel_colours
 from tfqnas.report.svg import tag, text
 
@@ -11,8 +12,11 @@ _SLOT, _BAR, _GAP, _NARROWEST = 38, 30, 16, 76  # pixels: a block's place, its b
 _TITLE, _HEAD, _HEIGHT, _FOOT = 26, 36, 84, 58  # of a row: its title, stage titles, the widest block, block labels
 _BITS = 28  # more of a row where blocks have bit widths of their own
 
+# Of a stage: each with its expand ratio.
+Blocks = list[tuple[Block, float]]
 
-def architecture_drawing(space, archs: Mapping, caption: str = "") -> Html:
+
+def architecture_drawing(space: Space, archs: Mapping[str, Arch], caption: str = "") -> Html:
     """Each block a bar, as high as its hidden width, in the colour of its kernel size.
 
     Args:
@@ -46,17 +50,17 @@ def architecture_drawing(space, archs: Mapping, caption: str = "") -> Html:
     return Html(f'<figure class="archs">{_legend(space)}{scroll}<figcaption>{words}</figcaption></figure>')
 
 
-def _stages(space, arch) -> list:
+def _stages(space: Space, arch: Arch) -> list[Blocks]:
     """For each stage its blocks, as (`Block`, expand ratio)."""
     expands = iter(arch.expands)
-    stages: list = [[] for _ in space.stages]
+    stages: list[Blocks] = [[] for _ in space.stages]
     for block in space.blocks(arch):
         stage = space.stages[block.stage]
         stages[block.stage].append((block, stage.expands[0] if stage.fixed else next(expands)))
     return stages
 
 
-def _row(space, label: str, arch, stages: list, widths: list, widest: int) -> str:
+def _row(space: Space, label: str, arch: Arch, stages: list[Blocks], widths: list[int], widest: int) -> str:
     marks = [text(label, x=0, y=15, class_="label")]
     x = 0
     for s, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
@@ -67,7 +71,7 @@ def _row(space, label: str, arch, stages: list, widths: list, widest: int) -> st
     return "".join(marks)
 
 
-def _stage(space, number: int, blocks: list, x: int, width: int) -> str:
+def _stage(space: Space, number: int, blocks: Blocks, x: int, width: int) -> str:
     """Title and base line of a stage: height, width and channels of what it puts out."""
     last = blocks[-1][0]
     size = -(-last.size // last.stride)
@@ -78,7 +82,7 @@ def _stage(space, number: int, blocks: list, x: int, width: int) -> str:
     )
 
 
-def _block(block, expand, x: int, widest: int, colours: Mapping) -> str:
+def _block(block: Block, expand: float, x: int, widest: int, colours: Mapping[int, str]) -> str:
     base = _TITLE + _HEAD + _HEIGHT
     high = max(2.0, (_HEIGHT - 14) * block.hidden / widest)
     middle = {"x": x + _BAR / 2, "text_anchor": "middle"}
@@ -93,13 +97,13 @@ def _block(block, expand, x: int, widest: int, colours: Mapping) -> str:
     )
 
 
-def _bits(block) -> list:
+def _bits(block: Block) -> list[str]:
     """Such as "w432" and "a334": of weights and inputs of its convolutions in order; nothing in other spaces."""
     columns = zip(*(block.bits or ()), strict=True)
     return [letter + "".join(map(str, widths)) for letter, widths in zip("wa", columns, strict=False)]
 
 
-def _legend(space) -> str:
+def _legend(space: Space) -> str:
     swatches = "".join(
         f'<span><i style="background:{colour}"></i>{kernel}×{kernel}</span>'
         for kernel, colour in space_kernel_colours(space).items()
@@ -114,7 +118,7 @@ def _legend(space) -> str:
     )
 
 
-def _outside(space) -> str:
+def _outside(space: Space) -> str:
     """What all subnets have alike."""
     mix = f", feature mix ({space.mix_channels})" if space.mix_channels else ""
     return (

@@ -1,15 +1,24 @@
 """Figures of a run as PNG files, drawn with matplotlib, which is loaded on use only."""
 
+from __future__ import annotations
+
 import numbers
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfqnas.report.canvas import columns, new_figure, save, set_axes
-from tfqnas.report.style import COLOURS, GREY, INK, STYLES, bits_label, cost_label
+from tfqnas.report.page import Record
+from tfqnas.report.style import COLOURS, GREY, INK, STYLES, Label, bits_label, cost_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def pareto_figure(scored: Mapping, path, title: str, dataset: str, cost: str = "effective_mflops") -> Path:
+def pareto_figure(
+    scored: Mapping[Any, Sequence[Record]], path: str | Path, title: str, dataset: str, cost: str = "effective_mflops"
+) -> Path:
     """All scored subnets as pale dots, the Pareto front of each bit width as a line; a PNG.
 
     Args:
@@ -59,7 +68,7 @@ def pareto_figure(scored: Mapping, path, title: str, dataset: str, cost: str = "
     return save(figure, path, grid="y")
 
 
-def training_figure(records: Sequence[Mapping], path, title: str = "Training") -> Path:
+def training_figure(records: Sequence[Record], path: str | Path, title: str = "Training") -> Path:
     """Loss, accuracy and learning rate over the steps of all stages; a PNG.
 
     `records` are those of `log.jsonl`: `stage`, `step` and any of `loss`, `accuracy` (a fraction),
@@ -104,7 +113,9 @@ def training_figure(records: Sequence[Mapping], path, title: str = "Training") -
     return save(figure, path)
 
 
-def dots_figure(panels: Mapping, path, title: str, axis: str) -> Path:
+def dots_figure(
+    panels: Mapping[str, Sequence[tuple[str, Sequence[float], bool]]], path: str | Path, title: str, axis: str
+) -> Path:
     """Values side by side, a dot each and their mean in figures, one panel a group; a PNG.
 
     Args:
@@ -140,7 +151,7 @@ _CURVES = (  # key, axis title, factor, relative height
 )
 
 
-def _label_fronts(axes, ends: Mapping) -> None:
+def _label_fronts(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Names each line at its right end, (x, y, colour); labels that would overlap are moved apart."""
     from matplotlib.patheffects import withStroke
 
@@ -160,21 +171,22 @@ def _label_fronts(axes, ends: Mapping) -> None:
         )  # fmt: skip
 
 
-def _point(label, record: Mapping, cost: str) -> tuple[float, float, bool]:
+def _point(label: Label, record: Record, cost: str) -> tuple[float, float, bool]:
     accuracy = float(record["accuracy"])
     if not 0.0 <= accuracy <= 1.0:
         raise ValueError(f"pareto_figure: {label}: accuracy is {accuracy}, expected a fraction from 0 to 1")
     return float(record[cost]), 100.0 * accuracy, bool(record["on_front"])
 
 
-def _stages(records: Sequence[Mapping]) -> list:
+def _stages(records: Sequence[Record]) -> list[tuple[str, list[tuple[int, Record]]]]:
     """[(stage, [(step counted through the run, record), ...])] in the order of appearance."""
-    by_stage: dict = {}
+    by_stage: dict[str, dict[int, dict[str, Any]]] = {}
     for record in records:
         if "stage" in record and "step" in record and ("loss" in record or "accuracy" in record):
             steps = by_stage.setdefault(record["stage"], {})
             steps[record["step"]] = {**steps.get(record["step"], {}), **record}
-    stages, end = [], 0
+    stages: list[tuple[str, list[tuple[int, Record]]]] = []
+    end = 0
     for stage, steps in by_stage.items():
         offset = end if min(steps) < end else 0
         stages.append((stage, [(offset + step, steps[step]) for step in sorted(steps)]))

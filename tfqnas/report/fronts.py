@@ -1,19 +1,29 @@
 """Accuracy against each cost, a front for each bit width: a plot whose points tell what they are."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any, Self
 
-from tfqnas.report.page import Html, data_script
+from tfqnas.report.page import Html, Record, data_script
+from tfqnas.report.shown import Space
 from tfqnas.report.style import STYLES, accuracy_limits, bits_label, cost_label, space_kernel_colours
 from tfqnas.report.svg import MARKERS, Scale, percent, stretched, tag, x_axis, y_axis
 
+# (costs, accuracies) -> indices of the front in ascending cost.
+Front = Callable[[Sequence[float], Sequence[float]], Iterable[int]]
+
 
 def fronts_plot(
-    space, records: Sequence[Mapping], front: Callable, caption: str = "", name: str = "fronts",
-    accuracy: str = "accuracy on held-out training images", limit: int = 1000,
-) -> Html:  # fmt: skip
+    space: Space,
+    records: Sequence[Record],
+    front: Front,
+    caption: str = "",
+    name: str = "fronts",
+    accuracy: str = "accuracy on held-out training images",
+    limit: int = 1000,
+) -> Html:
     """The scored subnets of all bit widths as pale dots, the front of each as a line; the cost can be chosen.
 
     A front is made for each bit width and cost, of the subnets that were scored on the most images there: a score
@@ -50,7 +60,7 @@ def fronts_plot(
     return Html(f'<figure class="fronts" id="{html.escape(name)}">{body}</figure>', ("fronts.js",))
 
 
-def _common_costs(records: Sequence[Mapping]) -> list[str]:
+def _common_costs(records: Sequence[Record]) -> list[str]:
     """Names of the costs that all records have, in the order of the first one."""
     if not records:
         raise ValueError("fronts_plot: there are no scored subnets")
@@ -63,9 +73,9 @@ def _common_costs(records: Sequence[Mapping]) -> list[str]:
     return costs
 
 
-def _fronts(records: Sequence[Mapping], costs: Sequence[str], front: Callable) -> dict:
+def _fronts(records: Sequence[Record], costs: Sequence[str], front: Front) -> dict[str, list[list[int]]]:
     """cost -> for each bit width in the order of appearance: indices of the records on its front, ascending."""
-    by_bits: dict = {}
+    by_bits: dict[Any, list[int]] = {}
     for i, record in enumerate(records):
         by_bits.setdefault(record["bits"], []).append(i)
     whole = []
@@ -80,11 +90,11 @@ def _fronts(records: Sequence[Mapping], costs: Sequence[str], front: Callable) -
     return {cost: [line(members, cost) for members in whole] for cost in costs}
 
 
-def _thinned(records: Sequence[Mapping], costs: Sequence[str], front: Callable, limit: int) -> list:
+def _thinned(records: Sequence[Record], costs: Sequence[str], front: Front, limit: int) -> list[Record]:
     """The records without some of those on no front, where a bit width has more than `limit` of them."""
     kept = {i for lines in _fronts(records, costs, front).values() for line in lines for i in line}
     kept |= {i for i, record in enumerate(records) if record.get("on_front")}
-    others: dict = {}
+    others: dict[Any, list[int]] = {}
     for i, record in enumerate(records):
         if i not in kept:
             others.setdefault(record["bits"], []).append(i)
@@ -116,14 +126,14 @@ class _Plot:
     """
 
     name: str
-    points: list
-    groups: list
-    fronts: dict
-    x: dict
+    points: list[dict[str, Any]]
+    groups: list[_Group]
+    fronts: dict[str, list[list[int]]]
+    x: dict[str, Scale]
     y: Scale
 
     @classmethod
-    def of(cls, name: str, records: Sequence[Mapping], costs: Sequence[str], front: Callable):
+    def of(cls, name: str, records: Sequence[Record], costs: Sequence[str], front: Front) -> Self:
         labels = list(dict.fromkeys(bits_label(record["bits"]) for record in records))
         looks = zip(enumerate(labels), cycle(STYLES), strict=False)
         groups = [_Group(number, label, colour, shape) for (number, label), (colour, shape) in looks]
@@ -134,7 +144,7 @@ class _Plot:
         limits = accuracy_limits(ys, [ys[i] for lines in fronts.values() for line in lines for i in line])
         return cls(name, points, groups, fronts, x, Scale(*limits))
 
-    def below(self, point: Mapping) -> bool:
+    def below(self, point: Record) -> bool:
         return 100 * point["accuracy"] < self.y.low
 
     def svg(self) -> str:
@@ -176,19 +186,19 @@ class _Plot:
             data_group=group.number, data_cost=cost, hidden="" if hidden else None,
         )  # fmt: skip
 
-    def _place(self, point: Mapping, cost: str) -> tuple[float, float]:
+    def _place(self, point: Record, cost: str) -> tuple[float, float]:
         """Shares of the width and the height, from the upper left corner; what is below the axis is on it."""
         return self.x[cost].share(point["costs"][cost]), min(1.0, 1 - self.y.share(100 * point["accuracy"]))
 
 
-def _staircase(places: Sequence, reach: float) -> str:
+def _staircase(places: Sequence[tuple[float, float]], reach: float) -> str:
     """Between two subnets of a front, and beyond the last, nothing better is known: so the line is a staircase."""
     (left, top), *rest = [(1000 * x, 1000 * y) for x, y in places]
     steps = "".join(f"H{x:.2f}V{y:.2f}" for x, y in rest)
     return stretched(f"M{left:.2f} {top:.2f}{steps}H{1000 * reach:.2f}", class_="line")
 
 
-def _marker(name: str, group: _Group, **attributes) -> str:
+def _marker(name: str, group: _Group, **attributes: Any) -> str:
     return tag("use", href=f"#{name}-mark{group.number}", **attributes)
 
 

@@ -8,11 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from tfqnas.files import write_atomically
 
+# A row of a table, or what a figure shows of one thing.
+Record = Mapping[str, Any]
+# Of a table: see there.
+Column = str | tuple[str, ...]
 
-def table(rows: Sequence[Mapping], columns: Sequence) -> str:
+
+def table(rows: Sequence[Record], columns: Sequence[Column]) -> str:
     """Rows as aligned text, numbers to the right.
 
     Args:
@@ -35,8 +41,8 @@ def table(rows: Sequence[Mapping], columns: Sequence) -> str:
 class Table:
     """A table in a page; rows and columns as of `table`."""
 
-    rows: Sequence[Mapping]
-    columns: Sequence
+    rows: Sequence[Record]
+    columns: Sequence[Column]
     caption: str = ""
 
 
@@ -68,10 +74,10 @@ class Section:
     """A heading and what stands under it: paragraphs (str), `Table`, `Picture`, `Code`, `Html`."""
 
     heading: str
-    items: Sequence = ()
+    items: Sequence[Any] = ()
 
 
-def write_html(path, title: str, sections: Sequence) -> Path:
+def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Path:
     """One self-contained page of `Section`s, written atomically: pictures embedded, all text escaped."""
     body = "\n".join(_section(section) for section in sections)
     items = [item for section in sections for item in section.items]
@@ -81,7 +87,7 @@ def write_html(path, title: str, sections: Sequence) -> Path:
     return write_atomically(path, Template(_PAGE).substitute(fields, policy=_POLICY))
 
 
-def data_script(name: str, value) -> str:
+def data_script(name: str, value: Any) -> str:
     """A value as JSON in the page, for a script to read: `document.getElementById(name).textContent`.
 
     Raises:
@@ -96,7 +102,7 @@ def _file(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def _cells(rows: Sequence[Mapping], columns: Sequence) -> tuple[list, list, list]:
+def _cells(rows: Sequence[Record], columns: Sequence[Column]) -> tuple[list[str], list[list[str]], list[bool]]:
     """Headings, formatted cells, and for each column whether it holds numbers."""
     full = [(c, c, "") if isinstance(c, str) else (*c, "")[:3] for c in columns]
     cells = [[_cell(row.get(key), spec) for key, _, spec in full] for row in rows]
@@ -107,7 +113,7 @@ def _cells(rows: Sequence[Mapping], columns: Sequence) -> tuple[list, list, list
     return [heading for _, heading, _ in full], cells, right
 
 
-def _cell(value, spec: str) -> str:
+def _cell(value: Any, spec: str) -> str:
     if value is None:
         return "-"
     return format(value, spec) if spec and isinstance(value, numbers.Real) else str(value)
@@ -118,7 +124,7 @@ def _section(section: Section) -> str:
     return f"<section>\n<h2>{html.escape(section.heading)}</h2>\n{items}\n</section>"
 
 
-def _item(item) -> str:
+def _item(item: Any) -> str:
     match item:
         case str():
             return f"<p>{html.escape(item)}</p>"
@@ -136,7 +142,7 @@ def _item(item) -> str:
     raise TypeError(f"a section holds str, Table, Picture, Code and Html, not {type(item).__name__}")
 
 
-def _html_table(rows: Sequence[Mapping], columns: Sequence, caption: str) -> str:
+def _html_table(rows: Sequence[Record], columns: Sequence[Column], caption: str) -> str:
     headings, cells, right = _cells(rows, columns)
 
     def line(tag: str, values: Sequence[str]) -> str:

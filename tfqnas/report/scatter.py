@@ -9,9 +9,14 @@ from tfqnas.report.svg import Scale, percent, tag, x_axis, y_axis
 
 
 def scatter(
-    pairs: Sequence, x_label: str, y_label: str, tau: float | None = None, error: float | None = None,
-    caption: str = "", same: bool = True,
-) -> Html:  # fmt: skip
+    pairs: Sequence[tuple[float, float]],
+    x_label: str,
+    y_label: str,
+    tau: float | None = None,
+    error: float | None = None,
+    caption: str = "",
+    same: bool = True,
+) -> Html:
     """A dot a subnet, with how far the two scores agree below it.
 
     Args:

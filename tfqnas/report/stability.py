@@ -1,17 +1,18 @@
 """How stably several supernets were trained: curves and distributions side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tfqnas.report.canvas import new_figure, save
+from tfqnas.report.page import Record
 from tfqnas.report.style import COLOURS, INK
 
 _LINES = ("-", "--", ":", "-.")
 
 
-def stability_figure(series: Sequence[Mapping], path, title: str) -> Path:
+def stability_figure(series: Sequence[Record], path: str | Path, title: str) -> Path:
     """Training curves of supernets, smoothed, and the distribution of their subnets' accuracies; a PNG.
 
     Args:
@@ -48,7 +49,7 @@ def stability_figure(series: Sequence[Mapping], path, title: str) -> Path:
     return save(figure, path)
 
 
-def _smooth(values, window=9):
+def _smooth(values: Sequence[float], window: int = 9) -> list[float]:
     """Medians of windows, so that single steps do not hide the course."""
-    values = np.asarray(values)
-    return [np.median(values[max(0, i - window) : i + window + 1]) for i in range(len(values))]
+    every = np.asarray(values)
+    return [np.median(every[max(0, i - window) : i + window + 1]).item() for i in range(len(every))]

@@ -1,19 +1,27 @@
 """Which quantization strategy each layer has, and how the coefficients of the candidates moved."""
 
+from __future__ import annotations
+
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfqnas.files import write_atomically
 from tfqnas.report.canvas import new_figure
+from tfqnas.report.page import Record
 from tfqnas.report.style import COLOURS, GREY, INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Inches: a row of the heat map, at most, and what stands around them.
 _ROW, _CURVES, _AROUND = 0.19, 2.6, 1.6
 _STYLES = ("-", "--", ":")
 
 
-def strategies_figure(record: Mapping, path, title: str) -> list[Path]:
+def strategies_figure(record: Record, path: str | Path, title: str) -> list[Path]:
     """A heat map of the coefficients, layers by candidates, and curves of their means over the search; SVG and PNG.
 
     Args:
@@ -38,12 +46,12 @@ def strategies_figure(record: Mapping, path, title: str) -> list[Path]:
     return [_written(figure, path, suffix) for suffix in ("svg", "png")]
 
 
-def _names(choices) -> list[str]:
+def _names(choices: Sequence[Record]) -> list[str]:
     """The candidates of a role, in the order in which the search has them."""
     return list(dict.fromkeys(name for choice in choices for name in choice["candidates"]))
 
 
-def _heat_map(axes, role: str, choices: list, names: list) -> None:
+def _heat_map(axes: Axes, role: str, choices: list[Record], names: list[str]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     shades = LinearSegmentedColormap.from_list("coefficients", ["#f4f6f8", COLOURS[0]]).with_extremes(bad="white")
@@ -66,7 +74,7 @@ def _heat_map(axes, role: str, choices: list, names: list) -> None:
     axes.set_title(f"{role}: layer · bits; dot: chosen", loc="left", fontsize=10, color=INK, fontweight="bold")
 
 
-def _curves(axes, role: str, record: Mapping, names: list) -> None:
+def _curves(axes: Axes, role: str, record: Record, names: list[str]) -> None:
     """A line a candidate: the mean of its coefficients over its tensors, with their middle half as a band."""
     places = [(number, own) for number, (_, of, own) in enumerate(record["searched"]) if of == role]
     steps = [r["step"] for r in record["history"]]
@@ -92,7 +100,7 @@ def _curves(axes, role: str, record: Mapping, names: list) -> None:
     axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
 
 
-def _written(figure, path, suffix: str) -> Path:
+def _written(figure: Figure, path: str | Path, suffix: str) -> Path:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
     return write_atomically(Path(f"{path}.{suffix}"), buffer.getvalue())

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from tfqnas.report.shown import Space
+
 # Okabe and Ito's colours, told apart with every kind of colour vision; markers differ too, for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = tuple(zip(COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
@@ -22,7 +24,11 @@ COSTS = {
 }
 
 
-def bits_label(label) -> str:
+# Of a supernet: its bit width, words, or None for floating point.
+Label = int | str | None
+
+
+def bits_label(label: Label) -> str:
     """ "4 bits" of 4, "float" of None, and text as it is."""
     if label is None:
         return "float"
@@ -33,17 +39,17 @@ def cost_label(name: str) -> str:
     return COSTS.get(name, name)
 
 
-def kernel_colours(kernels: Sequence) -> dict:
+def kernel_colours(kernels: Sequence[int]) -> dict[int, str]:
     """A colour for each kernel size, in ascending order, as in every drawing of one space."""
     return {k: _KERNEL_COLOURS[i % len(_KERNEL_COLOURS)] for i, k in enumerate(sorted(set(kernels)))}
 
 
-def space_kernel_colours(space) -> dict:
+def space_kernel_colours(space: Space) -> dict[int, str]:
     """`kernel_colours` of all kernel sizes in a search space."""
     return kernel_colours([kernel for stage in space.stages for kernel in stage.kernels])
 
 
-def accuracy_limits(every: Sequence, front: Sequence) -> tuple[float, float]:
+def accuracy_limits(every: Sequence[float], front: Sequence[float]) -> tuple[float, float]:
     """Lower and upper end of an axis of accuracies in per cent.
 
     The fronts get at least half of the height. The worst 2% of the subnets may fall out: they would squeeze

@@ -8,6 +8,7 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 # The shapes of matplotlib's markers of the same names, about 9 pixels wide.
 MARKERS = {
@@ -20,7 +21,7 @@ MARKERS = {
 }
 
 
-def tag(name: str, content: str = "", /, **attributes) -> str:
+def tag(name: str, content: str = "", /, **attributes: Any) -> str:
     """An element; `content` is markup. Of an attribute's name a "_" at the end is dropped, others become "-".
 
     Raises:
@@ -30,7 +31,7 @@ def tag(name: str, content: str = "", /, **attributes) -> str:
     return f"<{' '.join(words)}>{content}</{name}>"
 
 
-def text(words, /, **attributes) -> str:
+def text(words: object, /, **attributes: Any) -> str:
     """A text element."""
     return tag("text", html.escape(str(words)), **attributes)
 
@@ -40,7 +41,7 @@ def percent(share: float) -> str:
     return f"{_value('share', 100 * share)}%"
 
 
-def stretched(path: str, **attributes) -> str:
+def stretched(path: str, **attributes: Any) -> str:
     """A line over the whole plot: a path has no percentages, so it is drawn on 1000 by 1000 and stretched."""
     line = tag("path", d=path, vector_effect="non-scaling-stroke", fill="none")
     box = {"viewBox": "0 0 1000 1000", "preserveAspectRatio": "none", "width": "100%", "height": "100%"}
@@ -51,7 +52,7 @@ def _name(key: str) -> str:
     return key.rstrip("_").replace("_", "-")
 
 
-def _value(key: str, value) -> str:
+def _value(key: str, value: object) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{key}: expected a finite number, received {value}")
@@ -68,7 +69,7 @@ class Scale:
     log: bool = False
 
     @classmethod
-    def over(cls, values: Sequence, margin: float = 0.04):
+    def over(cls, values: Sequence[float], margin: float = 0.04) -> Self:
         """A scale of all values with a margin on both sides, logarithmic where they span more than 1 to 10."""
         low, high = min(values), max(values)
         if 0 < 10 * low < high:
@@ -113,7 +114,7 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
-def x_axis(scale: Scale, label: str, **attributes) -> str:
+def x_axis(scale: Scale, label: str, **attributes: Any) -> str:
     """Ticks and title below the plot. Every other label is thin: left out where the screen is narrow."""
     marks = [tag("line", x1=0, x2="100%", y1="100%", y2="100%", class_="base")]
     ticks = scale.ticks()

@@ -5,12 +5,13 @@ images on which they differ, a small part of what two independent accuracies wou
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Standard errors. With two looks and thousands of subnets a handful are given up wrongly, each close to its rival.
 CONFIDENCE = 3.0
 
 
-def is_behind(outcomes, rival, confidence=CONFIDENCE):
+def is_behind(outcomes: np.ndarray, rival: np.ndarray, confidence: float = CONFIDENCE) -> bool:
     """Whether the accuracy on all images will be below the rival's.
 
     Args:
@@ -24,12 +25,12 @@ def is_behind(outcomes, rival, confidence=CONFIDENCE):
     return difference.mean() < -confidence * np.sqrt(difference.var() * left / shown)
 
 
-def estimate(outcomes, rival):
+def estimate(outcomes: np.ndarray, rival: np.ndarray) -> float:
     """The accuracy on all images, float: the rival's and the difference so far."""
     return float(rival.mean() + outcomes.mean() - rival[: len(outcomes)].mean())
 
 
-def rivals_of(costs, front):
+def rivals_of(costs: ArrayLike, front: ArrayLike) -> list[int | None]:
     """For each subnet the place in a front of the one that it has to beat: the most accurate that costs no more.
 
     Args:
@@ -38,9 +39,9 @@ def rivals_of(costs, front):
     Returns:
         list of n places in the front, None where all of it costs more in something.
     """
-    costs, front = np.asarray(costs, np.float64), np.asarray(front, np.float64)
-    if not len(front):
-        return [None] * len(costs)
-    cheaper = (front[np.newaxis, :, 1:] <= costs[:, np.newaxis]).all(axis=2)
-    best = np.where(cheaper, front[:, 0], -np.inf).argmax(axis=1)
+    own, rivals = np.asarray(costs, np.float64), np.asarray(front, np.float64)
+    if not len(rivals):
+        return [None] * len(own)
+    cheaper = np.all(rivals[np.newaxis, :, 1:] <= own[:, np.newaxis], axis=2)
+    best = np.where(cheaper, rivals[:, 0], -np.inf).argmax(axis=1)
     return [int(place) if found else None for place, found in zip(best, cheaper.any(axis=1), strict=True)]

@@ -1,8 +1,20 @@
 """What a search asks for a score: it knows whom each subnet has to beat."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.scoring.dominated import rivals_of
+from tfqnas.search import Result
+
+if TYPE_CHECKING:
+    from tfqnas.scoring.pool import Pool
+    from tfqnas.scoring.score import Score
+    from tfqnas.scoring.scorer import Scorer
 
 
 class Judge:
@@ -14,11 +26,15 @@ class Judge:
         early: give up subnets that are behind: their accuracy is an estimate, and fronts do without them.
     """
 
-    def __init__(self, scorer, costs, early=True):
+    def __init__(
+        self, scorer: Scorer | Pool, costs: Callable[[Sequence[Arch]], np.ndarray], early: bool = True
+    ) -> None:
         self._scorer, self._costs, self._early = scorer, costs, early
-        self._outcomes = {}  # of subnets that were shown all images, eight to a byte
+        self._outcomes: dict[
+            Arch, tuple[np.ndarray, int]
+        ] = {}  # of subnets that were shown all images, eight to a byte
 
-    def many(self, archs, front):
+    def many(self, archs: Sequence[Arch], front: Sequence[Result]) -> Iterator[tuple[int, float, dict[str, Any]]]:
         """Scores `archs`, each against `front` as it stands now.
 
         Args:
@@ -28,14 +44,14 @@ class Judge:
             `(index in archs, accuracy, extras of the Result)`.
         """
         for index, score in self._scorer.score(archs, self._rivals(archs, front) if self._early else None):
-            extra = {"images": score.images}
+            extra: dict[str, Any] = {"images": score.images}
             if score.outcomes is None:
                 extra["estimated"] = True
             else:
                 self._keep(archs[index], score)
             yield index, score.accuracy, extra
 
-    def _rivals(self, archs, front):
+    def _rivals(self, archs: Sequence[Arch], front: Sequence[Result]) -> list[np.ndarray | None]:
         """The outcomes of each subnet's rival, None for those that have none."""
         if not front:
             return [None] * len(archs)
@@ -48,9 +64,10 @@ class Judge:
             self._keep(missing[index], score)
         return [None if rival is None else self._unpacked(rival) for rival in rivals]
 
-    def _keep(self, arch, score):
+    def _keep(self, arch: Arch, score: Score) -> None:
+        assert score.outcomes is not None  # it was shown all images
         self._outcomes[arch] = np.packbits(score.outcomes), score.images
 
-    def _unpacked(self, arch):
+    def _unpacked(self, arch: Arch) -> np.ndarray:
         bits, images = self._outcomes[arch]
         return np.unpackbits(bits, count=images).astype(bool)

@@ -1,14 +1,25 @@
 """The scorers of a run's supernets."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
+from typing import TYPE_CHECKING
 
 from tfqnas.scoring.pool import Pool
 from tfqnas.scoring.scorer import Scorer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-def scorer_of(run, supernet):
+    from tfqnas.supernet import Supernet
+    from tfqnas.train.run import Run
+    from tfqnas.train.stages import Bits
+
+
+def scorer_of(run: Run, supernet: Supernet) -> Scorer:
     """A `Scorer` with the run's images: recalibration on training images, accuracy on those held out for it."""
     limit = run.config.recalibration_images
     return Scorer(
@@ -17,7 +28,7 @@ def scorer_of(run, supernet):
     )  # fmt: skip
 
 
-def open_scorer(run_dir, bits, threads):
+def open_scorer(run_dir: str, bits: Bits, threads: int) -> Scorer:
     """The same in a process of its own, which computes with so many threads."""
     import tensorflow as tf
 
@@ -29,7 +40,9 @@ def open_scorer(run_dir, bits, threads):
     return scorer_of(run, run.supernet(bits))
 
 
-def scoring(run, bits, supernet, workers, say=print):
+def scoring(
+    run: Run, bits: Bits, supernet: Supernet, workers: int, say: Callable[[str], None] = print
+) -> AbstractContextManager[Scorer | Pool]:
     """A context in which there is a scorer: in this process, or several that have shares of the processor's cores."""
     if workers == 1:
         return contextlib.nullcontext(scorer_of(run, supernet))

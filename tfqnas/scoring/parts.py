@@ -1,8 +1,13 @@
 """A supernet in pieces, each traced once for every architecture."""
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import tensorflow as tf
+
+from tfqnas.supernet import Supernet
 
 
 class Parts:
@@ -18,25 +23,25 @@ class Parts:
         supernet: `Supernet`.
     """
 
-    def __init__(self, supernet):
+    def __init__(self, supernet: Supernet) -> None:
         self._net = supernet
         self._index = tf.TensorSpec((), tf.int32)
         self.pieces = 2 * len(supernet.blocks)
         self.begin_observers, self.end_observers = [supernet.stem_norm], supernet.end_observers
 
-    def observers_of(self, place):
+    def observers_of(self, place: int) -> list[Any]:
         """Those of a piece, in the order of its statistics."""
         return self._net.blocks[place // 2].observers_of_halves[place % 2]
 
     @functools.cache  # noqa: B019  as long as the pieces live, so do their traces
-    def begin(self, collect):
+    def begin(self, collect: bool) -> Callable[..., Any]:
         """`((images,)[, statistics])` -> the first block's state."""
         net = self._net
         x = tf.TensorSpec((None, None, None, net.settings["channels"]))
         compute = lambda x, given, collected: net.begin(x, given, collected, not collect)  # noqa: E731
         return functools.partial(_call, _piece(compute, (x,), self.begin_observers, collect), [], False)
 
-    def piece(self, place, choice, collect):
+    def piece(self, place: int, choice: tuple[int, ...], collect: bool) -> Callable[..., Any]:
         """`(state[, statistics])` -> the next state, a tuple of tensors (and the statistics, with `collect`).
 
         Args:
@@ -47,51 +52,49 @@ class Parts:
             rest = self._rest(place, collect)
             return functools.partial(_call, rest, [_scalar(kernel), _scalar(expand), *_pairs(tuple(bits))], False)
         expand, *bits = choice
-        return functools.partial(
-            _call, self._expansion(place, collect), [_scalar(expand), *_pairs(tuple(bits))], True
-        )
+        return functools.partial(_call, self._expansion(place, collect), [_scalar(expand), *_pairs(tuple(bits))], True)
 
-    def _x(self, layer):
+    def _x(self, layer: keras.layers.Layer) -> tf.TensorSpec:
         return tf.TensorSpec((None, None, None, layer.convolutions[0].kernel.shape[2]))
 
     @functools.cache  # noqa: B019
-    def _expansion(self, place, collect):
+    def _expansion(self, place: int, collect: bool) -> Callable[..., Any]:
         net, number, layer = self._net, place // 2, self._net.blocks[place // 2]
         bits = _pairs_spec(net, layer.convolutions[:1])
 
-        def compute(x, expand, *others):
+        def compute(x: tf.Tensor, expand: tf.Tensor, *others: Any) -> tf.Tensor:
             *bits, given, collected = others
             return net.expansion(number, x, expand, bits[0] if bits else None, given, collected, not collect)
 
         return _piece(compute, (self._x(layer), self._index, *bits), self.observers_of(place), collect)
 
     @functools.cache  # noqa: B019
-    def _rest(self, place, collect):
+    def _rest(self, place: int, collect: bool) -> Callable[..., Any]:
         net, number, layer = self._net, place // 2, self._net.blocks[place // 2]
         expanded = [tf.TensorSpec((None, None, None, None))] if layer.expand is not None else []
         bits = _pairs_spec(net, layer.convolutions[len(expanded) :])
 
-        def compute(x, *others):
-            y, (kernel, expand, *others) = (others[0], others[1:]) if expanded else (x, others)
-            *bits, given, collected = others
+        def compute(x: tf.Tensor, *others: Any) -> tf.Tensor:
+            y, (kernel, expand, *rest) = (others[0], others[1:]) if expanded else (x, others)
+            *own, given, collected = rest
             # The bit widths of the expansion, which are those of its piece, are not looked at here.
-            bits = tf.pad(bits[0], ((len(expanded), 0), (0, 0))) if bits else None
-            return net.after_expansion(number, x, y, kernel, expand, bits, given, collected, not collect)
+            widths = tf.pad(own[0], ((len(expanded), 0), (0, 0))) if own else None
+            return net.after_expansion(number, x, y, kernel, expand, widths, given, collected, not collect)
 
         signature = (self._x(layer), *expanded, self._index, self._index, *bits)
         return _piece(compute, signature, self.observers_of(place), collect)
 
-    def end(self, bits, collect):
+    def end(self, bits: tuple[int, ...], collect: bool) -> Callable[..., Any]:
         """`(state[, statistics])` -> a state whose only tensor are the logits; `bits`: the last place in a path."""
         return functools.partial(_call, self._end(collect), _pairs(bits), False)
 
     @functools.cache  # noqa: B019
-    def _end(self, collect):
+    def _end(self, collect: bool) -> Callable[..., Any]:
         net = self._net
         x = tf.TensorSpec((None, None, None, net.head.kernel.shape[2]))
         bits = _pairs_spec(net, [layer for layer in (net.head, net.mix) if layer is not None])
 
-        def compute(x, *others):
+        def compute(x: tf.Tensor, *others: Any) -> tf.Tensor:
             *bits, given, collected = others
             return net.end(x, given, collected, bits=bits[0] if bits else None, folded=not collect)
 
@@ -99,21 +102,23 @@ class Parts:
 
 
 @functools.cache
-def _scalar(value):
+def _scalar(value: int) -> tf.Tensor:
     return tf.constant(value)
 
 
 @functools.cache
-def _pairs(bits):
+def _pairs(bits: tuple[int, ...]) -> list[tf.Tensor]:
     """Bit widths in a row as what a piece takes: nothing, or one int32 (convolutions, 2)."""
     return [tf.reshape(tf.constant(bits, tf.int32), (-1, 2))] if bits else []
 
 
-def _pairs_spec(net, convolutions):
+def _pairs_spec(net: Supernet, convolutions: Sequence[keras.layers.Layer]) -> list[tf.TensorSpec]:
     return [tf.TensorSpec((len(convolutions), 2), tf.int32)] if net.space.mixed else []
 
 
-def _call(piece, choice, keeps, state, *statistics):
+def _call(
+    piece: Callable[..., Any], choice: Sequence[tf.Tensor], keeps: bool, state: Sequence[tf.Tensor], *statistics: Any
+) -> Any:
     """The state after a piece, which has the last one's tensors as well where the piece `keeps` them."""
     results = piece(*state, *choice, *statistics)
     before = tuple(state) if keeps else ()
@@ -123,11 +128,13 @@ def _call(piece, choice, keeps, state, *statistics):
     return (*before, y), own
 
 
-def _piece(compute, signature, observers, collect):
+def _piece(
+    compute: Callable[..., tf.Tensor], signature: Sequence[Any], observers: Sequence[Any], collect: bool
+) -> Callable[..., Any]:
     if collect:
 
-        def collecting(*inputs):
-            collected = []
+        def collecting(*inputs: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            collected: list[tf.Tensor] = []
             return compute(*inputs, None, collected), collected
 
         return _traced(collecting, signature)
@@ -135,12 +142,12 @@ def _piece(compute, signature, observers, collect):
     return _traced(lambda *inputs: compute(*inputs[:-1], iter(inputs[-1]), None), (*signature, statistics))
 
 
-def _traced(function, signature):
+def _traced(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
     # Concrete: TensorFlow would take the traces of the many pieces for retraces of one function, and warn.
     return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
 
 
-def with_fixed_weights(supernet):
+def with_fixed_weights(supernet: Supernet) -> Supernet:
     """The supernet with its weights fake-quantized once and for all, where that is the same: a new one or itself.
 
     An elementwise quantizer commutes with the slices that a subnet is made of, but not with a learned transform of
@@ -157,7 +164,7 @@ def with_fixed_weights(supernet):
     return fixed
 
 
-def _convolutions(supernet):
+def _convolutions(supernet: Supernet) -> list[keras.layers.Layer]:
     """The convolutions that have a weight quantizer."""
     layers = [layer for block in supernet.blocks for layer in (block.expand, block.depthwise, block.project)]
     return [layer for layer in (*layers, supernet.head, supernet.mix) if layer is not None]

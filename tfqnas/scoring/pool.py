@@ -1,5 +1,7 @@
 """Scoring in several processes of one machine."""
 
+from __future__ import annotations
+
 import contextlib
 import multiprocessing
 import multiprocessing.connection
@@ -7,9 +9,19 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
+from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.scoring.prefixes import path_of
+from tfqnas.spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from tfqnas.scoring.score import Score
+    from tfqnas.scoring.scorer import Scorer
 
 # Pieces for each process: more balance their ends, fewer share more of their subnets' beginnings.
 _PIECES = 4
@@ -29,25 +41,30 @@ class Pool:
         say: called with lines for the user.
     """
 
-    def __init__(self, make, space, processes, say=print):
+    def __init__(
+        self, make: Callable[[], Scorer], space: SearchSpace, processes: int, say: Callable[[str], None] = print
+    ) -> None:
         self._make, self._space, self._processes, self._say = make, space, processes, say
-        self._workers, self._ends = [], 0
+        self._workers: list[_Worker] = []
+        self._ends = 0
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for worker in self._workers:
             worker.stop()
         self._workers = []
 
-    def score(self, archs, rivals=None):
+    def score(
+        self, archs: Sequence[Arch], rivals: Sequence[np.ndarray | None] | None = None
+    ) -> Iterator[tuple[int, Score]]:
         """As `Scorer.score`."""
         rivals = rivals or [None] * len(archs)
         waiting = self._pieces(archs)
         while waiting or any(worker.busy for worker in self._workers):
             self._employ(waiting, archs, rivals)
-            busy = {worker.connection: worker for worker in self._workers if worker.busy}
+            busy: dict[Any, _Worker] = {worker.connection: worker for worker in self._workers if worker.busy}
             for connection in multiprocessing.connection.wait(list(busy)):
                 worker = busy[connection]
                 try:
@@ -57,16 +74,16 @@ class Pool:
                     self._replace(worker)
                     continue
                 self._ends = 0
-                if score is not None:
+                if score is not None and index is not None:
                     yield index, score
 
-    def _pieces(self, archs):
+    def _pieces(self, archs: Sequence[Arch]) -> list[list[int]]:
         """Lists of indices, of neighbours in the order of their blocks."""
         order = sorted(range(len(archs)), key=lambda i: (archs[i].resolution, path_of(self._space, archs[i])))
         size = max(1, -(-len(order) // (_PIECES * self._processes)))
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def _employ(self, waiting, archs, rivals):
+    def _employ(self, waiting: list[list[int]], archs: Sequence[Arch], rivals: Sequence[np.ndarray | None]) -> None:
         idle = [worker for worker in self._workers if not worker.busy]
         while waiting and (idle or len(self._workers) < self._processes):
             if not idle:
@@ -75,7 +92,7 @@ class Pool:
             worker, piece = idle.pop(), waiting.pop(0)
             worker.begin(piece, [archs[i] for i in piece], [rivals[i] for i in piece])
 
-    def _replace(self, worker):
+    def _replace(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         code = worker.stop()
         self._ends += 1
@@ -91,20 +108,22 @@ class Pool:
 class _Worker:
     """A process; `piece`: the indices that it was given and has not scored yet."""
 
-    def __init__(self, make):
+    def __init__(self, make: Callable[[], Scorer]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(make, theirs), daemon=True)
         self._process.start()
         theirs.close()  # so that its end is noticed
-        self.busy, self.piece, self._numbers = False, [], []
+        self.busy = False
+        self.piece: list[int] = []
+        self._numbers: list[int] = []
 
-    def begin(self, piece, archs, rivals):
+    def begin(self, piece: Sequence[int], archs: Sequence[Arch], rivals: Sequence[np.ndarray | None]) -> None:
         self.busy, self.piece, self._numbers = True, list(piece), list(piece)
         with contextlib.suppress(OSError):  # where it has ended receiving will say so
             self.connection.send((archs, rivals))
 
-    def receive(self):
+    def receive(self) -> tuple[int, Score] | tuple[None, None]:
         """`(index, Score)`, or `(None, None)` at the end of its piece."""
         kind, *content = self.connection.recv()
         if kind == "error":
@@ -116,7 +135,7 @@ class _Worker:
         self.piece.remove(self._numbers[place])
         return self._numbers[place], score
 
-    def stop(self):
+    def stop(self) -> int | None:
         """Ends the process and returns its exit code."""
         self.connection.close()
         if self._process.is_alive():
@@ -125,7 +144,7 @@ class _Worker:
         return self._process.exitcode
 
 
-def _work(make, connection):
+def _work(make: Callable[[], Scorer], connection: multiprocessing.connection.Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user sees
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:

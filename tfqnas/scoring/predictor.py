@@ -1,12 +1,15 @@
 """Accuracy from the architecture alone: good enough to choose what is scored, never to be reported."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfqnas.search import kendall_tau
+from tfqnas.spaces import SearchSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Quality:
     tau: float
     error: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"accuracy predictor, trained on {self.trained} subnets: Kendall tau {self.tau:.2f}, mean error "
             f"{100 * self.error:.2f} points on {len(self.measured)} others"
@@ -46,8 +49,16 @@ class Predictor:
         seed: of weights and order.
     """
 
-    def __init__(self, space, hidden=(128, 128, 128), epochs=120, batch_size=32, learning_rate=2e-3, held_out=0.2,
-                 seed=0):  # fmt: skip
+    def __init__(
+        self,
+        space: SearchSpace,
+        hidden: Sequence[int] = (128, 128, 128),
+        epochs: int = 120,
+        batch_size: int = 32,
+        learning_rate: float = 2e-3,
+        held_out: float = 0.2,
+        seed: int = 0,
+    ) -> None:
         self._space, self._epochs, self._batch_size, self._held_out = space, epochs, batch_size, held_out
         self._rate, self._seed = learning_rate, seed
         dense = keras.layers.Dense
@@ -63,7 +74,7 @@ class Predictor:
         self._mean, self._spread = 0.0, 1.0
         self._train = tf.function(self._steps, autograph=True, reduce_retracing=True)
 
-    def fit(self, codes, accuracies, counted=None):
+    def fit(self, codes: np.ndarray, accuracies: ArrayLike, counted: np.ndarray | None = None) -> Quality:
         """Trains on scored subnets.
 
         Args:
@@ -84,11 +95,11 @@ class Predictor:
         self._fit(codes, accuracies)
         return Quality(len(codes) - len(out), tuple(predicted.tolist()), tuple(measured.tolist()), tau, error)
 
-    def __call__(self, codes):
+    def __call__(self, codes: np.ndarray) -> np.ndarray:
         """float64 (m,): predicted accuracies of architectures, int (m, n)."""
-        return self._mean + self._spread * np.float64(self._model(self.features(codes)))[:, 0]
+        return self._mean + self._spread * np.asarray(self._model(self.features(codes)), np.float64)[:, 0]
 
-    def features(self, codes):
+    def features(self, codes: np.ndarray) -> np.ndarray:
         """float32 (m, choices): one-hot, zero for blocks beyond the depth."""
         codes = self._space.check_codes(codes, ndim=2)
         counts = self._space.choice_counts
@@ -97,7 +108,7 @@ class Predictor:
         np.put_along_axis(features, starts + codes, self._space.active(codes).astype(np.float32), axis=1)
         return features
 
-    def _fit(self, codes, accuracies):
+    def _fit(self, codes: np.ndarray, accuracies: np.ndarray) -> None:
         self._model.set_weights(self._first)
         for variable, value in zip(self._optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
@@ -111,7 +122,7 @@ class Predictor:
         rates = self._rate * 0.5 * (1 + np.cos(np.pi * np.arange(len(order)) / len(order)))
         self._train(*map(tf.constant, (self.features(codes), targets, order, np.float32(rates))))
 
-    def _steps(self, features, targets, order, rates):
+    def _steps(self, features: tf.Tensor, targets: tf.Tensor, order: tf.Tensor, rates: tf.Tensor) -> None:
         """All steps; `order`: int64 (steps, batch)."""
         for step in tf.range(tf.shape(order)[0]):
             x, y = tf.gather(features, order[step]), tf.gather(targets, order[step])

@@ -1,9 +1,18 @@
 """Sequences with common beginnings, each beginning computed once."""
 
 import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from tfqnas.arch import Arch
+from tfqnas.spaces import SearchSpace
+
+State = TypeVar("State")
 
 
-def walk(paths, root, step):
+def walk(
+    paths: Sequence[tuple[Any, ...]], root: State, step: Callable[[State, tuple[Any, ...]], State]
+) -> Iterator[tuple[int, State]]:
     """Computes the end of every path; what two of them have in common is computed once.
 
     Depth first in sorted order, so that only states to which a later path returns are in memory.
@@ -34,12 +43,12 @@ def walk(paths, root, step):
         states = {length: state for length, state in states.items() if length in wanted}
 
 
-def common_length(a, b):
+def common_length(a: Sequence[object], b: Sequence[object]) -> int:
     """How many of the first elements of two sequences of one length are the same."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
-def path_of(space, arch):
+def path_of(space: SearchSpace, arch: Arch) -> tuple[tuple[int, ...], ...]:
     """What each piece of a subnet has chosen, in the order in which they are computed, and the head at last.
 
     A block is two pieces, its expansion and what follows, of which the first does not depend on the kernel size.
@@ -52,7 +61,7 @@ def path_of(space, arch):
     """
     code = space.encode(arch)
     present = {(block.stage, block.index): block for block in space.blocks(arch)}
-    path = []
+    path: list[tuple[int, ...]] = []
     for block in space.blocks(space.largest()):
         found = present.get((block.stage, block.index))
         if found is None:
@@ -66,5 +75,5 @@ def path_of(space, arch):
         of_expansion = 1 if block.has_expansion else 0
         path.append((expand, *itertools.chain(*bits[:of_expansion])) if of_expansion else ())
         path.append((kernel, expand, *itertools.chain(*bits[of_expansion:])))
-    ends = space.end_bits(arch)
-    return (*path, tuple(itertools.chain(*ends)) if space.mixed else ())
+    ends = (pair for pair in space.end_bits(arch) if pair is not None)
+    return (*path, tuple(itertools.chain(*ends)))

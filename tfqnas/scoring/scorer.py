@@ -2,14 +2,19 @@
 
 import collections
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.arch import Arch
+from tfqnas.data.images import EvaluationImages
 from tfqnas.scoring.dominated import estimate, is_behind
 from tfqnas.scoring.parts import Parts, with_fixed_weights
 from tfqnas.scoring.prefixes import path_of, walk
 from tfqnas.scoring.score import Score
+from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import pooled
 
 _END = "end"
@@ -35,13 +40,23 @@ class Scorer:
             scoring; by default more of small ones, for which the calls themselves would cost a sixth of the time.
     """
 
-    def __init__(self, supernet, recalibration, held_out, first_look=256, batch_size=128, shown_at_once=None):
+    def __init__(
+        self,
+        supernet: Supernet,
+        recalibration: Callable[[int], EvaluationImages],
+        held_out: Callable[[int], EvaluationImages],
+        first_look: int = 256,
+        batch_size: int = 128,
+        shown_at_once: int | None = None,
+    ) -> None:
         self.space = supernet.space
         self._parts = Parts(with_fixed_weights(supernet))
         self._recalibration, self._held_out = recalibration, held_out
         self._first_look, self._batch_size, self._shown_at_once = first_look, batch_size, shown_at_once
 
-    def score(self, archs, rivals=None):
+    def score(
+        self, archs: Sequence[Arch], rivals: Sequence[np.ndarray | None] | None = None
+    ) -> Iterator[tuple[int, Score]]:
         """Scores subnets, those with the same beginning together.
 
         Args:
@@ -58,10 +73,12 @@ class Scorer:
         for resolution in sorted(groups):
             yield from self._score_group(resolution, groups[resolution], archs, rivals)
 
-    def _score_group(self, resolution, members, archs, rivals):
+    def _score_group(
+        self, resolution: int, members: Sequence[int], archs: Sequence[Arch], rivals: Sequence[np.ndarray | None]
+    ) -> Iterator[tuple[int, Score]]:
         paths = {i: path_of(self.space, archs[i]) for i in members}
         statistics = self._statistics(resolution, list(paths.values()))
-        seen = {i: [] for i in members}
+        seen: dict[int, list[np.ndarray]] = {i: [] for i in members}
         done = 0
         for batches, labels in self._shown(resolution):
             done += len(labels)
@@ -77,7 +94,7 @@ class Scorer:
                     del seen[i]
                     yield i, Score(estimate(outcomes, rival), done, None)
 
-    def _shown(self, resolution):
+    def _shown(self, resolution: int) -> Iterator[tuple[list[tf.Tensor], np.ndarray]]:
         """Pieces `(batches, labels)`: the first look, as many images again, then each time twice as many."""
         images = self._held_out(resolution)
         at_once = self._shown_at_once or min(512, max(128, _PIXELS_AT_ONCE // resolution**2))
@@ -90,19 +107,19 @@ class Scorer:
 
     # Networks
 
-    def _statistics(self, resolution, paths):
+    def _statistics(self, resolution: int, paths: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[tf.Tensor]]:
         """BatchNorm's statistics after each beginning of a path, of a whole path and `_END` those of the head."""
         images = self._recalibration(resolution)
         size = min(self._batch_size, len(images))
         batches = [(tf.constant(batch),) for batch in images.batches(size) if len(batch) == size]
         found = {}
 
-        def keep(prefix, observers, results):
+        def keep(prefix: tuple[Any, ...], observers: Sequence[Any], results: Sequence[Any]) -> Sequence[Any]:
             states, own = zip(*results, strict=True)
             found[prefix] = [tf.constant(s) for s in pooled(observers, own)]
             return states
 
-        def step(states, prefix):
+        def step(states: Sequence[Any], prefix: tuple[Any, ...]) -> Sequence[Any]:
             place = len(prefix) - 1
             if not prefix[-1] or place == self._parts.pieces:
                 return states
@@ -115,21 +132,28 @@ class Scorer:
             keep((*paths[index], _END), self._parts.end_observers, self._each(end, states))
         return found
 
-    def _classes(self, paths, batches, statistics):
+    def _classes(
+        self,
+        paths: Sequence[tuple[Any, ...]],
+        batches: Sequence[tf.Tensor],
+        statistics: Mapping[tuple[Any, ...], list[tf.Tensor]],
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields `(index of a path, int (n,) class of each image)`."""
 
-        def step(states, prefix):
+        def step(states: Sequence[Any], prefix: tuple[Any, ...]) -> Sequence[Any]:
             place = len(prefix) - 1
             if not prefix[-1] or place == self._parts.pieces:
                 return states
             return self._each(self._parts.piece(place, prefix[-1], collect=False), states, statistics[prefix])
 
-        root = self._each(self._parts.begin(collect=False), [(batch,) for batch in batches], statistics[()])
+        root: Sequence[Any] = self._each(
+            self._parts.begin(collect=False), [(batch,) for batch in batches], statistics[()]
+        )
         for index, states in walk(paths, root, step):
             end = self._parts.end(paths[index][-1], collect=False)
             logits = self._each(end, states, statistics[(*paths[index], _END)])
             yield index, np.concatenate([of_batch for (of_batch,) in logits]).argmax(axis=1)
 
-    def _each(self, piece, states, *statistics):
+    def _each(self, piece: Callable[..., Any], states: Sequence[Any], *statistics: Any) -> list[Any]:
         """A piece of the states of all batches."""
         return [piece(state, *statistics) for state in states]

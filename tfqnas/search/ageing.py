@@ -1,9 +1,13 @@
 """Ageing evolution: the most accurate architecture within the limits. Short: read it to see how to add a searcher."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.search.codes import mutate
 from tfqnas.search.evolution import Evolution
+from tfqnas.search.objectives import Objectives
 
 
 class AgeingEvolution(Evolution):
@@ -23,22 +27,29 @@ class AgeingEvolution(Evolution):
         ValueError: an argument makes no sense.
     """
 
-    def __init__(self, objectives, population=100, sample=25, mutation=None, seed=0):
+    def __init__(
+        self,
+        objectives: Objectives,
+        population: int = 100,
+        sample: int = 25,
+        mutation: float | None = None,
+        seed: int | np.random.Generator = 0,
+    ) -> None:
         super().__init__(objectives, population, mutation, seed)
         if not isinstance(sample, int) or sample < 1:
             raise ValueError(f"sample: expected a positive integer, received {sample!r}")
         self.sample = sample
         self._scores = np.empty(0)
 
-    def breed(self, count, mutation):
+    def breed(self, count: int, mutation: float) -> np.ndarray:
         """Returns mutations of the best of each sample, int32 (count, n)."""
         samples = self.rng.integers(len(self.codes), size=(count, self.sample))
         best = np.take_along_axis(samples, self._scores[samples].argmax(axis=1)[:, None], axis=1)[:, 0]
         return mutate(self.objectives.space, self.codes[best], self.rng, mutation)
 
-    def tell(self, archs, scores):
+    def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
         """Puts scored architectures at the end of the queue; those beyond the limits are no parents."""
-        codes, scores = self.told(archs), np.asarray(scores, np.float64)
+        codes, accuracies = self.told(archs), np.asarray(scores, np.float64)
         within = self.objectives.excess(codes) == 0
         self.codes = np.concatenate((self.codes, codes[within]))[-self.population :]
-        self._scores = np.concatenate((self._scores, scores[within]))[-self.population :]
+        self._scores = np.concatenate((self._scores, accuracies[within]))[-self.population :]

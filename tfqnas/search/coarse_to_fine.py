@@ -1,9 +1,14 @@
 """Coarse to fine: random subnets in bins of cost, then other kernel sizes for the best of them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.search.codes import mutate
 from tfqnas.search.dominance import non_dominated
+from tfqnas.search.objectives import Objectives
 from tfqnas.search.random_bins import RandomBins
 from tfqnas.search.searcher import Searcher
 
@@ -44,8 +49,16 @@ class CoarseToFine(Searcher):
     generation = _GENERATION
 
     def __init__(
-        self, objectives, edges, per_bin, by="mmacs", per_skeleton=20, rounds=3, probability=0.25, seed=0
-    ):  # fmt: skip
+        self,
+        objectives: Objectives,
+        edges: int | Sequence[float],
+        per_bin: int,
+        by: str = "mmacs",
+        per_skeleton: int = 20,
+        rounds: int = 3,
+        probability: float = 0.25,
+        seed: int | np.random.Generator = 0,
+    ) -> None:
         for name, value, least in (("per_skeleton", per_skeleton, 1), ("rounds", rounds, 0)):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer from {least} on, received {value!r}")
@@ -56,15 +69,18 @@ class CoarseToFine(Searcher):
         self.rng = np.random.default_rng(seed)
         self._kernels = np.array([gene.kind == "kernel" for gene in objectives.space.genes])
         self._bins = self._random_bins(edges, per_bin, by)
-        self._rounds_left, self._seen, self._told, self._scores = rounds, set(), [], []
+        self._rounds_left = rounds
+        self._seen: set[bytes] = set()
+        self._told: list[np.ndarray] = []
+        self._scores: list[float] = []
         self._queue = np.empty((0, len(self._kernels)), np.int32)
 
     @property
-    def edges(self):
+    def edges(self) -> tuple[float, ...]:
         """Of the bins, a tuple of floats."""
         return self._bins.edges
 
-    def ask(self, n):
+    def ask(self, n: int) -> list[Arch]:
         """Returns the next architectures, up to `n`; none at the end.
 
         Raises:
@@ -79,12 +95,12 @@ class CoarseToFine(Searcher):
         codes, self._queue = self._queue[:n], self._queue[n:]
         return [self.objectives.space.decode(code) for code in codes]
 
-    def tell(self, archs, scores):
+    def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
         """Remembers the scores for the front."""
         self._told += [self.objectives.space.encode(arch) for arch in archs]
         self._scores += scores
 
-    def skeletons(self):
+    def skeletons(self) -> np.ndarray:
         """int32 (k, n): codes of the Pareto front of what was told, the most accurate of each skeleton, best first."""
         codes = np.array(self._told)
         values = np.column_stack((-np.asarray(self._scores, np.float64), self.objectives.values(codes)))
@@ -92,30 +108,31 @@ class CoarseToFine(Searcher):
         _, first = np.unique(front[:, ~self._kernels], axis=0, return_index=True)
         return front[np.sort(first)]
 
-    def _perturbed(self, code):
+    def _perturbed(self, code: np.ndarray) -> np.ndarray:
         """int32 (k, n): new kernel sizes for the skeleton of `code`, in order."""
         space = self.objectives.space
 
-        def draw(count, idle):
+        def draw(count: int, idle: int) -> np.ndarray:
             probability = min(1, self.probability * (1 + idle))
             return mutate(space, np.tile(code, (count, 1)), self.rng, probability, self._kernels)
 
         codes = self.objectives.gather(self.per_skeleton, draw, self._seen)
         return codes[np.lexsort(codes.T[::-1])]
 
-    def _random_bins(self, edges, per_bin, by):
+    def _random_bins(self, edges: int | Sequence[float], per_bin: int, by: str) -> RandomBins:
         objectives, space = self.objectives, self.objectives.space
 
-        def plain(arch):
+        def plain(arch: Arch) -> float:
             return objectives.costs[by](space.encode(arch)[None])[0]
 
-        if np.ndim(edges) == 0:
-            low, *_, high = RandomBins(space, plain, edges, per_bin).edges
-            edges = np.linspace(low, min(high, objectives.limits.get(by, high)), int(edges) + 1)
+        between: Any = edges
+        if np.ndim(between) == 0:
+            low, *_, high = RandomBins(space, plain, between, per_bin).edges
+            between = np.linspace(low, min(high, objectives.limits.get(by, high)), int(between) + 1)
 
-        def cost(arch):
+        def cost(arch: Arch) -> float:
             # Beyond all bins, farther the more it exceeds the limits: then walks to a bin find back.
             excess = objectives.excess(space.encode(arch)[None])[0]
-            return max(edges, default=0) * (1 + excess) if excess else plain(arch)
+            return max(between, default=0) * (1 + excess) if excess else plain(arch)
 
-        return RandomBins(space, cost, edges, per_bin, self.rng)
+        return RandomBins(space, cost, between, per_bin, self.rng)

@@ -6,18 +6,22 @@ has them. So equal architectures are equal rows, and a row's bytes can be its na
 
 import numpy as np
 
+from tfqnas.spaces import SearchSpace
 
-def canonical(space, codes):
+
+def canonical(space: SearchSpace, codes: np.ndarray) -> np.ndarray:
     """int32 (m, n): `codes` with 0 at genes of blocks beyond the depth."""
     return np.where(space.active(codes), codes, 0).astype(np.int32)
 
 
-def sample(space, rng, count):
+def sample(space: SearchSpace, rng: np.random.Generator, count: int) -> np.ndarray:
     """int32 (count, n): random codes, every choice uniform."""
     return canonical(space, _draws(space, rng, count))
 
 
-def mutate(space, codes, rng, probability, genes=True):
+def mutate(
+    space: SearchSpace, codes: np.ndarray, rng: np.random.Generator, probability: float, genes: np.ndarray | bool = True
+) -> np.ndarray:
     """int32 (m, n): each gene drawn anew with `probability`; blocks that become active are drawn too.
 
     Args:
@@ -29,7 +33,9 @@ def mutate(space, codes, rng, probability, genes=True):
     return canonical(space, np.where(anew & genes, drawn, codes))
 
 
-def crossover(space, first, second, rng, probability):
+def crossover(
+    space: SearchSpace, first: np.ndarray, second: np.ndarray, rng: np.random.Generator, probability: float
+) -> np.ndarray:
     """int32 (m, n): each gene of `second` with `probability`, else of `first`; blocks that one lacks of the other.
 
     Uniform crossover, if `probability` is 0.5.
@@ -40,6 +46,6 @@ def crossover(space, first, second, rng, probability):
     return canonical(space, np.where(from_second, second, first))
 
 
-def _draws(space, rng, count):
+def _draws(space: SearchSpace, rng: np.random.Generator, count: int) -> np.ndarray:
     # Scaled floats: numpy's integers with one bound for each column are five times slower.
     return (rng.random((count, len(space.genes))) * space.choice_counts).astype(np.int32)

@@ -15,7 +15,7 @@ LIMITS = {
 TABLE_COSTS = {"ms": "latency_ms", "cycles": "npu_cycles"}
 
 
-def cost_of(objective):
+def cost_of(objective: str) -> str:
     """The name of the cost that an objective is: "latency" is short for "latency_ms"."""
     return "latency_ms" if objective == "latency" else objective
 
@@ -74,10 +74,10 @@ class SearchConfig:
         4, "subnets of each front to extract, evenly spread, the most accurate always among them", fixed=False
     )
 
-    def check(self):
+    def check(self) -> None:
         """Raises UserError where a setting makes no sense by itself."""
 
-        def expect(ok, name, expected):
+        def expect(ok: object, name: str, expected: str) -> None:
             if not ok:
                 raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
 

@@ -9,16 +9,27 @@ command brings it back. Full scores depend on the supernet alone, so the new sea
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from tfqnas.arch import Arch
 from tfqnas.files import read_json, read_jsonl, write_atomically, write_json
+from tfqnas.search.config import SearchConfig
 from tfqnas.search.pareto import ParetoFront, Result
 from tfqnas.settings import first_difference, plain
 
 _SETTINGS, _SCORES, _REUSED, _MODELS = "config.json", "scored.jsonl", "reused.jsonl", "models.json"
 
 
-def claim(directory, config, more, models, fitting, say=lambda line: None):
+def claim(
+    directory: Path,
+    config: SearchConfig,
+    more: Mapping[str, Any],
+    models: Path,
+    fitting: Callable[[list[Result]], list[Result]],
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
     """Makes `directory` that of the search with these settings; what another search has there is set aside.
 
     Args:
@@ -35,7 +46,7 @@ def claim(directory, config, more, models, fitting, say=lambda line: None):
             say(f"{former}: searched with these settings before, goes on as {directory.name}")
             _bring_back(former, directory, models)
         else:
-            found = {}
+            found: dict[Arch, Result] = {}
             for other in _others(directory):
                 found |= {result.arch: result for result in results_in(other, say) if not result.estimated}
             reused = fitting(list(found.values()))
@@ -47,38 +58,38 @@ def claim(directory, config, more, models, fitting, say=lambda line: None):
     write_json(directory / _SETTINGS, {**plain(config), **more})
 
 
-def reused_in(directory, say=lambda line: None):
+def reused_in(directory: Path, say: Callable[[str], None] = lambda line: None) -> list[Result]:
     """The `Result`s that a search had from others when it began."""
     return _read(directory / _REUSED, say)
 
 
-def scored_in(directory, say=lambda line: None):
+def scored_in(directory: Path, say: Callable[[str], None] = lambda line: None) -> list[Result]:
     """The `Result`s of a search so far; `say` is called with a warning of each line that cannot be read."""
     return _read(directory / _SCORES, say)
 
 
-def results_in(directory, say=lambda line: None):
+def results_in(directory: Path, say: Callable[[str], None] = lambda line: None) -> list[Result]:
     """Both, the reused ones first."""
     return [*reused_in(directory, say), *scored_in(directory, say)]
 
 
-def front_in(directory):
+def front_in(directory: Path) -> ParetoFront | None:
     """The `ParetoFront` that a search has written, None if it has not."""
     path = directory / "pareto.json"
     return ParetoFront.from_json(read_json(path)) if path.exists() else None
 
 
-def device_in(directory):
+def device_in(directory: Path) -> str | None:
     """What the latency table of a search holds for, in words; None: it had none."""
     path = directory / _SETTINGS
     return read_json(path).get("latency_device") if path.exists() else None
 
 
-def _read(path, say):
+def _read(path: Path, say: Callable[[str], None]) -> list[Result]:
     return [Result(**{**record, "arch": Arch.from_json(record["arch"])}) for record in read_jsonl(path, say)]
 
 
-def _belongs(directory, config, more):
+def _belongs(directory: Path, config: SearchConfig, more: Mapping[str, Any]) -> bool:
     """Whether a directory has these settings; fields that are younger than it do not matter."""
     path = directory / _SETTINGS
     if not path.exists():
@@ -87,13 +98,13 @@ def _belongs(directory, config, more):
     return not first_difference(config, kept) and all(kept.get(name, value) == value for name, value in more.items())
 
 
-def _others(directory):
+def _others(directory: Path) -> list[Path]:
     """Searches that were set aside, in the order of their numbers."""
     found = [path for path in directory.parent.glob(f"{directory.name}.*") if path.suffix[1:].isdecimal()]
     return sorted(found, key=lambda path: int(path.suffix[1:]))
 
 
-def _set_aside(directory, models):
+def _set_aside(directory: Path, models: Path) -> Path:
     """Returns where the search is now. Paths in its `models.json` then begin there; repetition makes a kill good."""
     path = directory / _MODELS
     for record in read_json(path) if path.exists() else ():
@@ -104,7 +115,7 @@ def _set_aside(directory, models):
     return directory.rename(next(name for name in names if not name.exists()))
 
 
-def _bring_back(former, directory, models):
+def _bring_back(former: Path, directory: Path, models: Path) -> None:
     if directory.exists():  # a kill has left it without settings
         _set_aside(directory, models)
     former.rename(directory)

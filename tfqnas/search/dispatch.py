@@ -1,6 +1,10 @@
 """A searcher's architectures given out one by one, to whoever is free, and told as their scores come."""
 
 import collections
+from collections.abc import Iterable, Sequence
+
+from tfqnas.arch import Arch
+from tfqnas.search.searcher import Searcher
 
 # In a history: an architecture was asked for. Other entries are places of architectures that were told.
 _ASKED = -1
@@ -26,16 +30,19 @@ class Dispatch:
             then scores alone decide.
     """
 
-    def __init__(self, searcher, budget, batch=None, known=None):
+    def __init__(
+        self, searcher: Searcher, budget: int, batch: int | None = None, known: dict[Arch, float] | None = None
+    ) -> None:
         self._searcher, self._budget, self._batch = searcher, budget, batch
         self._known = {} if known is None else known
-        self._places = {}  # of all that was proposed, in order
-        self._queue, self._out = collections.deque(), set()
-        self._asked = []  # of a batch, not told yet
+        self._places: dict[Arch, int] = {}  # of all that was proposed, in order
+        self._queue: collections.deque[Arch] = collections.deque()
+        self._out: set[Arch] = set()
+        self._asked: list[Arch] = []  # of a batch, not told yet
         self._ended, self._idle = False, 0
-        self.history = []
+        self.history: list[int] = []
 
-    def next(self):
+    def next(self) -> Arch | None:
         """The next `Arch` to be scored; None: there is none before other scores are told, or none any more (`done`).
 
         Raises:
@@ -48,7 +55,7 @@ class Dispatch:
         self._out.add(arch)
         return arch
 
-    def tell(self, arch, accuracy):
+    def tell(self, arch: Arch, accuracy: float) -> None:
         """Takes a score, also of an architecture that was not given out, or not by this process."""
         self._known[arch] = accuracy
         if arch in self._out:
@@ -57,18 +64,18 @@ class Dispatch:
             self._ended = False  # a searcher that had nothing new may have learnt something
 
     @property
-    def waiting(self):
+    def waiting(self) -> bool:
         """Whether scores of architectures that were given out are missing."""
         return bool(self._out)
 
     @property
-    def done(self):
+    def done(self) -> bool:
         """Whether all is scored and nothing more will be proposed."""
         if not self._out:
             self._settle()
         return not (self._out or self._queue)
 
-    def replay(self, history):
+    def replay(self, history: Sequence[int]) -> None:
         """Repeats what an earlier process asked and told, in this order, as far as its scores are known."""
         for place in history if self._batch is None else ():
             if place == _ASKED:
@@ -80,7 +87,7 @@ class Dispatch:
             self._queue.remove(arch)
             self._pass_on(arch)
 
-    def take(self, archs):
+    def take(self, archs: Iterable[Arch]) -> None:
         """Counts architectures as given out: who got them from an earlier process is still at work."""
         self._settle()
         for arch in archs:
@@ -88,7 +95,7 @@ class Dispatch:
                 self._queue.remove(arch)
                 self._out.add(arch)
 
-    def _settle(self):
+    def _settle(self) -> None:
         """Asks, and tells what is known, until there is something to give out, or to wait for, or an end."""
         while not self._queue or self._queue[0] in self._known:
             if self._queue:
@@ -98,7 +105,7 @@ class Dispatch:
             else:
                 self._ask()
 
-    def _ask(self):
+    def _ask(self) -> None:
         if self._batch and self._asked:
             self._searcher.tell(self._asked, [self._known[arch] for arch in self._asked])
         wanted = min(self._batch or 1, self._budget - len(self._places))
@@ -113,7 +120,7 @@ class Dispatch:
         if self._batch is None and wanted > 0:
             self.history.append(_ASKED)
 
-    def _pass_on(self, arch):
+    def _pass_on(self, arch: Arch) -> None:
         if self._batch is None:
             self.history.append(self._places[arch])
             self._searcher.tell([arch], [self._known[arch]])

@@ -4,9 +4,10 @@ A row dominates another if it is nowhere greater and somewhere less. `values` ar
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def non_dominated(values):
+def non_dominated(values: ArrayLike) -> np.ndarray:
     """Indices of the rows that no other row dominates, in ascending order of the first column, then the second...
 
     Of equal rows the first one stays. O(n) for each row that stays.
@@ -27,7 +28,7 @@ def non_dominated(values):
     return np.array(front, np.int64)
 
 
-def non_dominated_ranks(values):
+def non_dominated_ranks(values: ArrayLike) -> np.ndarray:
     """The front that each row belongs to: 0, not dominated; 1, dominated by rows of front 0 only; and so on.
 
     The fast non-dominated sorting of NSGA-II (Deb et al., 2002), on a boolean matrix (n, n).
@@ -52,7 +53,7 @@ def non_dominated_ranks(values):
     return ranks
 
 
-def constrained_ranks(values, excess):
+def constrained_ranks(values: ArrayLike, excess: ArrayLike) -> np.ndarray:
     """`non_dominated_ranks` of the rows within their limits; behind them the others, by how far they exceed them.
 
     Constraint domination of NSGA-II (Deb et al., 2002, section VI).
@@ -72,7 +73,7 @@ def constrained_ranks(values, excess):
     return ranks
 
 
-def crowding(values):
+def crowding(values: ArrayLike) -> np.ndarray:
     """Crowding distance of the rows of one front (Deb et al., 2002): how far apart the neighbours of each are.
 
     Sum over the objectives of the distance between the two neighbours, as a share of the objective's range.
@@ -93,7 +94,7 @@ def crowding(values):
     return distances.sum(axis=1)
 
 
-def best_first(values, excess):
+def best_first(values: ArrayLike, excess: ArrayLike) -> np.ndarray:
     """Indices of all rows by `constrained_ranks`, those of one front by `crowding`, the loneliest first: int64 (n,)."""
     values, ranks = _checked(values), constrained_ranks(values, excess)
     distances = np.empty(len(values))
@@ -102,7 +103,7 @@ def best_first(values, excess):
     return np.lexsort((-distances, ranks))
 
 
-def hypervolume(points, reference):
+def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     """Volume that `points` dominate up to `reference`: the measure of a front's quality, more is better.
 
     Exact. Two objectives: O(n log n). For more, slabs between neighbouring values of the first objective, each
@@ -124,7 +125,7 @@ def hypervolume(points, reference):
     return float(_volume(points[(points < reference).all(axis=1)], reference))
 
 
-def _volume(points, reference):
+def _volume(points: np.ndarray, reference: np.ndarray) -> float:
     if len(points) == 0:
         return 0.0
     if len(reference) == 1:
@@ -138,7 +139,7 @@ def _volume(points, reference):
     return sum(w * _volume(points[: i + 1, 1:], reference[1:]) for i, w in enumerate(widths) if w > 0)
 
 
-def _checked(values):
+def _checked(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(f"values: expected the shape (n, objectives), received {values.shape}")

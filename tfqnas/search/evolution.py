@@ -1,8 +1,12 @@
 """What evolutionary searchers share: a first generation, children that are new and within the limits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.search.codes import mutate
+from tfqnas.search.objectives import Objectives
 from tfqnas.search.searcher import Searcher
 
 
@@ -26,22 +30,27 @@ class Evolution(Searcher):
         ValueError: `population` or `mutation` make no sense.
     """
 
-    def __init__(self, objectives, population, mutation, seed):
+    def __init__(
+        self, objectives: Objectives, population: int, mutation: float | None, seed: int | np.random.Generator
+    ) -> None:
         if not isinstance(population, int) or population < 2:
             raise ValueError(f"population: expected an integer from 2 on, received {population!r}")
-        mutation = 1 / max(1, np.sum(objectives.space.choice_counts > 1)) if mutation is None else mutation
+        mutation = 1 / max(1, int(np.sum(objectives.space.choice_counts > 1))) if mutation is None else mutation
         if not 0 < mutation <= 1:
             raise ValueError(f"mutation: expected a number above 0, up to 1, received {mutation!r}")
         self.objectives, self.population, self.mutation = objectives, population, mutation
         self.rng = np.random.default_rng(seed)
         self.codes = np.empty((0, len(objectives.space.genes)), np.int32)
-        self._seen, self._asked, self._first, self._queue = set(), {}, None, None
+        self._seen: set[bytes] = set()
+        self._asked: dict[Arch, np.ndarray] = {}
+        self._first: np.ndarray | None = None
+        self._queue = self.codes
 
-    def breed(self, count, mutation):
+    def breed(self, count: int, mutation: float) -> np.ndarray:
         """Returns children of `self.codes`, int32 (count, n); `mutation`: probability of each gene."""
         raise NotImplementedError
 
-    def ask(self, n):
+    def ask(self, n: int) -> list[Arch]:
         """Returns up to `n` new architectures; fewer, or none, when there are hardly more.
 
         Raises:
@@ -56,25 +65,28 @@ class Evolution(Searcher):
         self._asked.update(zip(archs, codes, strict=True))  # encoding them again takes as long as the rest of `tell`
         return archs
 
-    def _beginning(self):
+    def _beginning(self) -> np.ndarray:
         counts = self.objectives.space.choice_counts
         ends = np.array([np.zeros_like(counts), counts - 1], np.int32)
         some = self.objectives.feasible(self.rng, self.population)
         return self.objectives.gather(self.population, lambda *_: np.concatenate((ends, some)), self._seen, 1)
 
-    def _children(self, count, idle):
+    def _children(self, count: int, idle: int) -> np.ndarray:
         probability = min(1, self.mutation * (1 + idle))
         if len(self.codes):
             return self.breed(count, probability)
         # Nothing is told yet.
+        assert self._first is not None
         parents = self._first[self.rng.integers(len(self._first), size=count)]
         return mutate(self.objectives.space, parents, self.rng, probability)
 
-    def told(self, archs):
+    def told(self, archs: Sequence[Arch]) -> np.ndarray:
         """int32 (m, n): codes of architectures that were scored, which are not proposed again."""
-        codes = [self._asked.pop(arch, None) for arch in archs]
-        for i, arch in enumerate(archs):
-            if codes[i] is None:
-                codes[i] = self.objectives.space.encode(arch)
-                self._seen.add(codes[i].tobytes())
+        codes = []
+        for arch in archs:
+            code = self._asked.pop(arch, None)
+            if code is None:
+                code = self.objectives.space.encode(arch)
+                self._seen.add(code.tobytes())
+            codes.append(code)
         return np.array(codes, np.int32).reshape(-1, self.codes.shape[1])

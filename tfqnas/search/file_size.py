@@ -12,12 +12,13 @@ import functools
 import numpy as np
 
 from tfqnas.cost import sums_over_blocks
+from tfqnas.spaces import Block, SearchSpace
 
 _CHANNEL = 4 + 2 * (4 + 8)
 _OPERATOR, _FILE = 340, 2350
 
 
-def file_kb(space, num_classes, channels, codes):
+def file_kb(space: SearchSpace, num_classes: int, channels: int, codes: np.ndarray) -> np.ndarray:
     """kB (1,000 bytes) of the files of many architectures, float64 (m,), also at any bit width below 8.
 
     Args:
@@ -27,13 +28,13 @@ def file_kb(space, num_classes, channels, codes):
     return sums_over_blocks(space, *_tables(space, num_classes, channels), codes)[:, 0] / 1e3
 
 
-def _convolution(kernel, in_channels, out_channels, activation="relu"):
+def _convolution(kernel: int, in_channels: int, out_channels: int, activation: str = "relu") -> int:
     """Bytes of a convolution; a depthwise one has 1 input channel. h-swish is an operator of its own."""
     weights = kernel * kernel * in_channels * out_channels
     return weights + _CHANNEL * out_channels + _OPERATOR * (2 if activation == "hswish" else 1)
 
 
-def _block(block, first_residual):
+def _block(block: Block, first_residual: bool) -> int:
     """Bytes of an inverted residual block.
 
     A sum is stored with its own scale and requantized for each convolution that takes it: the input of every residual
@@ -50,7 +51,7 @@ def _block(block, first_residual):
     return total
 
 
-def _ends(space, last, num_classes, channels):
+def _ends(space: SearchSpace, last: Block, num_classes: int, channels: int) -> int:
     """Bytes of what is before and after the blocks."""
     features = space.head_channels
     total = _convolution(space.stem_kernel, channels, space.stem_channels, space.stem_activation)
@@ -63,7 +64,9 @@ def _ends(space, last, num_classes, channels):
 
 
 @functools.lru_cache(maxsize=16)
-def _tables(space, num_classes, channels):
+def _tables(
+    space: SearchSpace, num_classes: int, channels: int
+) -> tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...]]:
     """`(constant, elastic)` of `sums_over_blocks`: bytes do not depend on the resolution."""
     blocks, seen = space.blocks(space.largest()), set()
     constant, elastic = _ends(space, blocks[-1], num_classes, channels), []

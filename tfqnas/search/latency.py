@@ -11,11 +11,13 @@ import functools
 import json
 import math
 import pathlib
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfqnas.arch import fields_from_json
+from tfqnas.arch import Arch, fields_from_json
 from tfqnas.cost import sums_over_blocks
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
@@ -40,23 +42,23 @@ class Piece(NamedTuple):
     expand: float | None = None
 
     @property
-    def key(self):
+    def key(self) -> str:
         """Such as "r24 begin" or "r24 stage2 first k3 e4": stages count from 1, as in the names of layers."""
         if self.stage is None:
             return f"r{self.resolution} {self.part}"
         return f"r{self.resolution} stage{self.stage + 1} {self.part} k{self.kernel} e{self.expand}"
 
 
-def pieces_of(space):
+def pieces_of(space: SearchSpace) -> tuple[Piece, ...]:
     """All `Piece`s of a `SearchSpace`, a tuple; those of fixed stages too."""
     return tuple(
-        Piece(part, resolution, *choice)
+        Piece(part, resolution, stage, kernel, expand)
         for resolution in space.resolutions
-        for part, *choice in ((BEGIN,), *_block_pieces(space), (END,))
+        for part, stage, kernel, expand in ((BEGIN, None, None, None), *_block_pieces(space), (END, None, None, None))
     )
 
 
-def _block_pieces(space):
+def _block_pieces(space: SearchSpace) -> Iterator[tuple[str, int, int, float]]:
     for s, stage in enumerate(space.stages):
         for part in (FIRST, FURTHER)[: stage.depths[-1]]:
             yield from ((part, s, kernel, expand) for kernel in stage.kernels for expand in stage.expands)
@@ -74,24 +76,24 @@ class Validation:
     predicted: tuple[float, ...] = ()
     measured: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("archs", "predicted", "measured"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if not len(self.archs) == len(self.predicted) == len(self.measured):
             raise ValueError("validation: expected as many archs as predicted and measured numbers")
 
     @property
-    def errors(self):
+    def errors(self) -> np.ndarray:
         """float64 (n,): predicted over measured, less one."""
         return np.divide(self.predicted, self.measured) - 1
 
     @property
-    def error(self):
+    def error(self) -> float:
         """Mean absolute error, a fraction of what was measured; NaN without networks."""
         return float(np.abs(self.errors).mean()) if self.archs else math.nan
 
     @property
-    def tau(self):
+    def tau(self) -> float:
         """Kendall's tau of predicted and measured."""
         return kendall_tau(self.predicted, self.measured)
 
@@ -121,12 +123,12 @@ class LatencyTable:
     classes: int
     channels: int
     when: str
-    values: dict
+    values: dict[str, float]
     factor: float = 1.0
     offset: float = 0.0
     validation: Validation = Validation()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, received {self.unit!r}")
         if not isinstance(self.values, dict):
@@ -141,20 +143,20 @@ class LatencyTable:
             if not number or (value < 0 and name != "offset") or (value == 0 and name == "factor"):
                 raise ValueError(f"{name}: expected a positive number, received {value!r}")
 
-    def of_codes(self, codes):
+    def of_codes(self, codes: np.ndarray) -> np.ndarray:
         """Latencies of many architectures: codes, int (m, n), of `space.encode`, to float64 (m,)."""
         return self.factor * self.sums(codes) + self.offset
 
-    def of(self, arch):
+    def of(self, arch: Arch) -> float:
         """Latency of an `Arch`, a float."""
         return float(self.of_codes(self.space.encode(arch)[None])[0])
 
-    def sums(self, codes):
+    def sums(self, codes: np.ndarray) -> np.ndarray:
         """As `of_codes`, without the correction."""
         return sums_over_blocks(self.space, *self._tables, codes)[:, 0]
 
     @functools.cached_property
-    def _tables(self):
+    def _tables(self) -> tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...]]:
         space = self.space
         constant, elastic = self._numbers(BEGIN) + self._numbers(END), []
         for s, stage in enumerate(space.stages):
@@ -166,25 +168,31 @@ class LatencyTable:
                     elastic.append((space.gene_index("kernel", s, block), numbers[..., np.newaxis]))
         return constant[:, 0], tuple(elastic)
 
-    def _numbers(self, part, stage=None, kernels=(None,), expands=(None,)):
+    def _numbers(
+        self,
+        part: str,
+        stage: int | None = None,
+        kernels: Sequence[int | None] = (None,),
+        expands: Sequence[float | None] = (None,),
+    ) -> np.ndarray:
         """float64 (resolutions, kernels, expands)."""
         resolutions = self.space.resolutions
         keys = [[[Piece(part, r, stage, k, e).key for e in expands] for k in kernels] for r in resolutions]
         return np.vectorize(self.values.get, otypes=[np.float64])(keys)
 
     @property
-    def holds_for(self):
+    def holds_for(self) -> str:
         """What was measured, in one line."""
         threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.threads else ""
         network = f"{self.bits} bits, {self.classes} classes, {self.channels} channel{'s' * (self.channels != 1)}"
         return f"space {self.space.name} ({network}) on {self.device}{threads}"
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The table as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, source, where="latency table"):
+    def from_json(cls, source: str | bytes | dict[str, Any], where: str = "latency table") -> Self:
         """The table that `to_json` wrote; `source`: the text, or the dict parsed from it.
 
         Raises:
@@ -201,7 +209,14 @@ class LatencyTable:
             raise ValueError(f"{where}: {error}") from None
 
     @classmethod
-    def load(cls, path, space=None, bits=None, classes=None, channels=None):
+    def load(
+        cls,
+        path: str | pathlib.Path,
+        space: SearchSpace | None = None,
+        bits: object = None,
+        classes: int | None = None,
+        channels: int | None = None,
+    ) -> Self:
         """The table in a file.
 
         Args:
@@ -232,7 +247,7 @@ class LatencyTable:
         return table
 
 
-def _difference(space, table):
+def _difference(space: SearchSpace, table: LatencyTable) -> str:
     if table.space.name != space.name:
         return f"it is of {table.space.name}"
     fields = [field.name for field in dataclasses.fields(space)]
@@ -240,7 +255,7 @@ def _difference(space, table):
     return f"it is of another space of that name, with other {', '.join(other)}"
 
 
-def correction(sums, measured):
+def correction(sums: ArrayLike, measured: ArrayLike) -> tuple[float, float]:
     """`(factor, offset)` that make `factor * sums + offset` fit, by least squares of the relative errors.
 
     Relative, since what is small counts as much: a search compares neighbours.
@@ -262,5 +277,5 @@ def correction(sums, measured):
     return float(factor), float(offset)
 
 
-def _range(numbers):
+def _range(numbers: np.ndarray) -> str:
     return f"{numbers.min():.4g} to {numbers.max():.4g}"

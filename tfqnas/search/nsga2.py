@@ -1,10 +1,14 @@
 """NSGA-II: the front of accuracy and any number of costs, by evolution."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.search.codes import crossover, mutate
 from tfqnas.search.dominance import best_first
 from tfqnas.search.evolution import Evolution
+from tfqnas.search.objectives import Objectives
 
 
 class NSGA2(Evolution):
@@ -27,7 +31,14 @@ class NSGA2(Evolution):
         ValueError: an argument makes no sense.
     """
 
-    def __init__(self, objectives, population=100, crossover=0.5, mutation=None, seed=0):
+    def __init__(
+        self,
+        objectives: Objectives,
+        population: int = 100,
+        crossover: float = 0.5,
+        mutation: float | None = None,
+        seed: int | np.random.Generator = 0,
+    ) -> None:
         super().__init__(objectives, population, mutation, seed)
         if not 0 <= crossover <= 1:
             raise ValueError(f"crossover: expected a number from 0 to 1, received {crossover!r}")
@@ -35,7 +46,7 @@ class NSGA2(Evolution):
         self.generation = population
         self._values = np.empty((0, 1 + len(objectives.minimised)))
 
-    def breed(self, count, mutation):
+    def breed(self, count: int, mutation: float) -> np.ndarray:
         """Returns children of the population, int32 (count, n)."""
         # The population is in order, best first: of two drawn for a tournament the lower index wins.
         winners = self.rng.integers(len(self.codes), size=(2, 2, count)).min(axis=0)
@@ -44,7 +55,7 @@ class NSGA2(Evolution):
         children = crossover(space, first, second, self.rng, self.crossover)
         return mutate(space, children, self.rng, mutation)
 
-    def tell(self, archs, scores):
+    def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
         """Merges scored architectures into the population."""
         told = self.told(archs)
         values = np.column_stack((1 - np.asarray(scores, np.float64), self.objectives.values(told)))

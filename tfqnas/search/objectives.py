@@ -4,10 +4,12 @@ import dataclasses
 import decimal
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from tfqnas.cost import count_codes
+from tfqnas.arch import Arch
+from tfqnas.cost import Cost, count_codes
 from tfqnas.search.codes import canonical, mutate, sample
 from tfqnas.spaces import SearchSpace
 
@@ -39,11 +41,11 @@ class Objectives:
     """
 
     space: SearchSpace
-    costs: Mapping[str, Callable]
+    costs: Mapping[str, Callable[[np.ndarray], np.ndarray]]
     minimised: tuple[str, ...] = ()
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "minimised", tuple(self.minimised))
         for what, names in (("objectives", self.minimised), ("limits", self.limits)):
             for name in names:
@@ -56,29 +58,29 @@ class Objectives:
                     f"{self.space.name} reaches, received {limit}"
                 )
 
-    def check(self, where, name):
+    def check(self, where: str, name: str) -> None:
         """Raises ValueError, which begins with `where`, unless there is a cost of this name."""
         if name not in self.costs:
             raise ValueError(f"{where}: expected some of {', '.join(self.costs)}, received {name!r}")
 
-    def values(self, codes):
+    def values(self, codes: np.ndarray) -> np.ndarray:
         """float64 (m, minimised): the costs to be minimised. `codes`: int (m, n)."""
         columns = [self.costs[name](codes) for name in self.minimised]
         return np.array(columns, np.float64).reshape(len(columns), len(codes)).T
 
-    def excess(self, codes):
+    def excess(self, codes: np.ndarray) -> np.ndarray:
         """float64 (m,): 0 where all limits hold, else the sum of the shares by which costs exceed their limits."""
         total = np.zeros(len(codes))
         for name, limit in self.limits.items():
             total += np.maximum(self.costs[name](codes) - limit, 0) / (abs(limit) or 1)
         return total
 
-    def record(self, arch):
+    def record(self, arch: Arch) -> dict[str, float]:
         """All costs of an architecture, a dict of names and Python numbers."""
         code = self.space.encode(arch)[None]
         return {name: np.asarray(cost(code))[0].item() for name, cost in self.costs.items()}
 
-    def smallest(self, name):
+    def smallest(self, name: str) -> tuple[float, np.ndarray]:
         """The smallest value of a cost in the space, and a code that has it.
 
         For every resolution the best of each bit width, then the best kernel size and expand ratio of each block, then
@@ -104,7 +106,7 @@ class Objectives:
         values = np.asarray(self.costs[name](codes))
         return values.min().item(), codes[values.argmin()]
 
-    def _cheapest_bits(self, name, codes):
+    def _cheapest_bits(self, name: str, codes: np.ndarray) -> np.ndarray:
         """`codes` with each gene of bit widths set to its own cheapest choice, row by row."""
         space = self.space
         genes = np.unique(space.bit_genes)
@@ -122,16 +124,18 @@ class Objectives:
             codes[:, gene] = values[:, changed == gene].argmin(axis=1)
         return codes
 
-    def _cheapest(self, name, codes, genes):
+    def _cheapest(self, name: str, codes: np.ndarray, genes: list[int]) -> np.ndarray:
         """`codes` with `genes` (positions) set to their cheapest combination of choices, row by row."""
-        choices = np.indices(self.space.choice_counts[genes]).reshape(len(genes), -1).T
+        choices = np.indices(self.space.choice_counts[genes].tolist()).reshape(len(genes), -1).T
         variants = np.repeat(codes[:, None], len(choices), axis=1)
         variants[:, :, genes] = choices
         flat = canonical(self.space, variants.reshape(-1, codes.shape[1]))
         values = np.reshape(self.costs[name](flat), variants.shape[:2])
         return variants[np.arange(len(codes)), values.argmin(axis=1)]
 
-    def gather(self, count, draw, seen, patience=_PATIENCE):
+    def gather(
+        self, count: int, draw: Callable[[int, int], np.ndarray], seen: set[bytes], patience: int = _PATIENCE
+    ) -> np.ndarray:
         """Up to `count` codes within the limits that are new, from random draws; fewer if these bring nothing more.
 
         Args:
@@ -143,7 +147,8 @@ class Objectives:
         Returns:
             int32 (k, n), all different.
         """
-        found, idle = [], 0
+        found: list[np.ndarray] = []
+        idle = 0
         while len(found) < count and idle < patience:
             before, codes = len(found), draw((count - len(found)) * (1 + idle), idle)
             for code in codes[self.excess(codes) == 0]:
@@ -153,7 +158,7 @@ class Objectives:
             idle = 0 if len(found) > before else idle + 1
         return np.array(found, np.int32).reshape(-1, len(self.space.genes))
 
-    def feasible(self, rng, count):
+    def feasible(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Up to `count` different random codes within the limits; fewer if hardly more are found.
 
         Sampling as far as that goes, then walks of mutations that never raise the excess.
@@ -164,7 +169,7 @@ class Objectives:
         Raises:
             ValueError: none was found; says the smallest value of each limited cost.
         """
-        seen = set()
+        seen: set[bytes] = set()
         sampled = self.gather(count, lambda m, _: sample(self.space, rng, m), seen, _BULK_PATIENCE)
         walked = self.gather(count - len(sampled), lambda m, _: self._walk(rng, m), seen, _BULK_PATIENCE)
         if count and not seen:
@@ -178,7 +183,7 @@ class Objectives:
             )
         return np.concatenate((sampled, walked))
 
-    def _walk(self, rng, count):
+    def _walk(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """int32 (count, n): where walks end that start at random codes and at the smallest of each limited cost."""
         codes = sample(self.space, rng, count)
         # A limit may be so low that random walks do not get there.
@@ -195,7 +200,9 @@ class Objectives:
         return codes
 
 
-def model_costs(space, bits=None, num_classes=1000, channels=3):
+def model_costs(
+    space: SearchSpace, bits: int | tuple[int, int] | None = None, num_classes: int = 1000, channels: int = 3
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """The costs that follow from the architecture alone, for `Objectives.costs`; names and units as in `Run.cost`.
 
     effective_mflops, mmacs, mbitops: millions. params. kB: weights in 1,000 bytes.
@@ -217,11 +224,11 @@ def model_costs(space, bits=None, num_classes=1000, channels=3):
 class _Counted:
     """`count_codes`, which remembers its last answer: several costs of the same codes are counted once."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any) -> None:
         self._space, *self._others = arguments
-        self._last = None, None
+        self._last: tuple[tuple[Any, ...] | None, Any] = None, None
 
-    def __call__(self, codes):
+    def __call__(self, codes: np.ndarray) -> Cost[np.ndarray]:
         codes = np.asarray(codes)
         key, last = (codes.shape, codes.dtype, codes.tobytes()), self._last
         if last[0] != key:
@@ -229,12 +236,12 @@ class _Counted:
         return last[1]
 
 
-def _field(counted, field, unit, codes):
+def _field(counted: _Counted, field: str, unit: float | None, codes: np.ndarray) -> np.ndarray:
     value = getattr(counted(codes), field)
     return value / unit if unit else value
 
 
-def _rounded_up(value):
+def _rounded_up(value: float) -> str:
     """Six digits of a number, upwards: whoever takes them as the limit keeps it."""
     context = decimal.Context(prec=6, rounding=decimal.ROUND_CEILING)
     return f"{context.create_decimal(value).normalize(context):f}"

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfqnas.arch import Arch, fields_from_json
 from tfqnas.search.dominance import non_dominated
 
 
-def pareto_front(costs, accuracies):
+def pareto_front(costs: ArrayLike, accuracies: ArrayLike) -> np.ndarray:
     """Indices of the points that no other point dominates, in ascending cost.
 
     A point dominates another if it costs no more and is no less accurate, and one of the two strictly. Of
@@ -41,7 +44,7 @@ def pareto_front(costs, accuracies):
     return order[keep]
 
 
-def kendall_tau(first, second):
+def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     """Kendall's tau-b of two lists of numbers: 1, the same order; -1, the opposite; ties count for neither.
 
     Returns:
@@ -64,15 +67,15 @@ class Result:
 
     arch: Arch
     accuracy: float
-    costs: dict
-    extra: dict = dataclasses.field(default_factory=dict)
+    costs: dict[str, float]
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
-    def estimated(self):
+    def estimated(self) -> bool:
         """Whether it was given up before all images were seen: its accuracy is an estimate."""
         return bool(self.extra.get("estimated"))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # numpy's numbers, which costs and scores often are, are none to JSON.
         costs = {name: v.item() if hasattr(v, "item") else v for name, v in self.costs.items()}
         object.__setattr__(self, "accuracy", float(self.accuracy))
@@ -91,13 +94,13 @@ class ParetoFront:
     rows: tuple[Result, ...]
     by: str | tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # JSON knows no tuples.
         if not isinstance(self.by, str):
             object.__setattr__(self, "by", tuple(self.by))
 
     @classmethod
-    def of(cls, results, by):
+    def of(cls, results: Iterable[Result], by: str | Sequence[str] | None) -> Self:
         """The front of `results` by accuracy and the cost named `by`, or several costs.
 
         A result stays if no other one is at least as good in accuracy and all these costs; of equal ones the first.
@@ -116,18 +119,18 @@ class ParetoFront:
                     raise ValueError(f"{result.arch.key}: no cost {name!r}, known are {', '.join(result.costs)}")
         costs, accuracies = [[r.costs[name] for r in results] for name in names], [r.accuracy for r in results]
         if len(names) == 1:
-            front = pareto_front(*costs, accuracies)
+            front = pareto_front(costs[0], accuracies)
         else:
             front = non_dominated(np.column_stack((*costs, np.negative(accuracies))))
-        return cls(tuple(results[i] for i in front), by)
+        return cls(tuple(results[i] for i in front), by if isinstance(by, str) else tuple(by))
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The front as JSON text, a row a line."""
         rows = ",\n  ".join(json.dumps(dataclasses.asdict(row)) for row in self.rows)
         return f'{{"by": {json.dumps(self.by)}, "rows": [\n  {rows}\n]}}\n'
 
     @classmethod
-    def from_json(cls, source):
+    def from_json(cls, source: str | bytes | dict[str, Any]) -> Self:
         """The front that `to_json` wrote; `source`: the text, or the dict parsed from it.
 
         Raises:

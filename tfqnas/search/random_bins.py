@@ -3,10 +3,14 @@
 import bisect
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.search.searcher import Searcher
+from tfqnas.spaces import SearchSpace
 
 # Random draws for each architecture wanted. Bins that are still not full then are left to walks.
 _DRAWS = 20
@@ -39,26 +43,34 @@ class RandomBins(Searcher):
         ValueError: `edges` or `per_bin` make no sense.
     """
 
-    def __init__(self, space, cost, edges, per_bin, seed=0):
+    def __init__(
+        self,
+        space: SearchSpace,
+        cost: Callable[[Arch], float],
+        edges: int | Sequence[float] | np.ndarray,
+        per_bin: int,
+        seed: int | np.random.Generator = 0,
+    ) -> None:
         self._space, self._cost = space, cost
         self._cheapest, self._dearest = math.inf, -math.inf
         ends = [self._price(arch) for arch in (space.smallest(), space.largest())]
-        if np.ndim(edges) == 0:
-            if edges != int(edges) or edges < 1:
+        wanted: Any = edges
+        if np.ndim(wanted) == 0:
+            if wanted != int(wanted) or wanted < 1:
                 raise ValueError(f"edges: expected costs or a positive number of bins, received {edges}")
-            edges = np.linspace(*ends, int(edges) + 1)
-        self.edges = tuple(float(edge) for edge in edges)
+            wanted = np.linspace(ends[0], ends[1], int(wanted) + 1)
+        self.edges = tuple(float(edge) for edge in wanted)
         if len(self.edges) < 2 or not all(a < b for a, b in itertools.pairwise(self.edges)):
             raise ValueError(f"edges: expected at least two ascending costs, received {self.edges}")
         if per_bin < 1:
             raise ValueError(f"per_bin: expected a positive integer, received {per_bin}")
         self.per_bin = per_bin
         self._rng = np.random.default_rng(seed)
-        self._bins = [[] for _ in self.edges[1:]]
-        self._taken = set()
-        self._queue = None
+        self._bins: list[list[Arch]] = [[] for _ in self.edges[1:]]
+        self._taken: set[Arch] = set()
+        self._queue: list[Arch] | None = None
 
-    def ask(self, n):
+    def ask(self, n: int) -> list[Arch]:
         """Returns the next `n` architectures, fewer at the end. The first call finds them all.
 
         Raises:
@@ -70,7 +82,7 @@ class RandomBins(Searcher):
         archs, self._queue = self._queue[:n], self._queue[n:]
         return archs
 
-    def _fill(self):
+    def _fill(self) -> None:
         self._take(self._space.largest())
         self._take(self._space.smallest())
         wanted = self.per_bin * len(self._bins)
@@ -90,7 +102,7 @@ class RandomBins(Searcher):
                         f"{self._cheapest:.6g} to {self._dearest:.6g}"
                     )
 
-    def _walk(self, i):
+    def _walk(self, i: int) -> bool:
         """Walks from a random architecture to bin `i`; returns whether that added one to it."""
         probability = min(1, 2 / len(self._space.genes))
         arch = self._space.sample(self._rng)
@@ -107,7 +119,7 @@ class RandomBins(Searcher):
                 arch, distance = candidate, candidate_distance
         return False
 
-    def _take(self, arch):
+    def _take(self, arch: Arch) -> bool:
         """Puts `arch` into its bin if it has one with room and is new; returns whether."""
         i = self._bin(self._price(arch))
         if i is None or len(self._bins[i]) == self.per_bin or arch in self._taken:
@@ -116,21 +128,21 @@ class RandomBins(Searcher):
         self._taken.add(arch)
         return True
 
-    def _distance(self, arch, i):
+    def _distance(self, arch: Arch, i: int) -> float:
         cost = self._price(arch)
         if self._bin(cost) == i:
             return 0.0
         # Above 0 on the upper edge too: it belongs to the next bin, so a walk must not rest there.
         return max(self.edges[i] - cost, cost - self.edges[i + 1], math.ulp(self.edges[i + 1]))
 
-    def _bin(self, cost):
+    def _bin(self, cost: float) -> int | None:
         """Index of the bin of `cost`, or None outside the edges."""
         if cost == self.edges[-1]:
             return len(self.edges) - 2
         i = bisect.bisect_right(self.edges, cost) - 1
         return i if 0 <= i < len(self.edges) - 1 else None
 
-    def _price(self, arch):
+    def _price(self, arch: Arch) -> float:
         cost = self._cost(arch)
         if math.isnan(cost):
             raise ValueError(f"{arch.key}: its cost is NaN")

@@ -4,6 +4,8 @@ import functools
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import grpc
 
@@ -16,7 +18,7 @@ _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _ATTEMPTS = 3600
 
 
-def role(environ=os.environ):
+def role(environ: Mapping[str, str] = os.environ) -> Literal["chief", "worker"] | None:
     """None: this process searches alone; "chief" or "worker": what keras-tuner takes it for.
 
     Raises:
@@ -36,12 +38,12 @@ def role(environ=os.environ):
     return "chief" if "chief" in environ[TUNER_ID] else "worker"
 
 
-def address():
+def address() -> str:
     """The chief's, such as "10.0.0.1:5000"."""
     return f"{os.environ[IP]}:{os.environ[PORT]}"
 
 
-def check_port():
+def check_port() -> None:
     """Refuses an address that somebody listens at: with gRPC two chiefs can share one, and get each other's workers."""
     ip, port = os.environ[IP], os.environ[PORT]
     try:
@@ -64,14 +66,14 @@ class Patient:
         client: the stand-in. say: called with lines for the user.
     """
 
-    def __init__(self, client, say):
+    def __init__(self, client: Any, say: Callable[[str], None]) -> None:
         self._client, self._say = client, say
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         value = getattr(self._client, name)
         return functools.partial(self._call, value) if callable(value) else value
 
-    def _call(self, method, *arguments, **named):
+    def _call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         while True:
             self._wait()
             try:
@@ -80,7 +82,7 @@ class Patient:
                 if error.code() not in _GONE:
                     raise UserError(f"the chief at {address()}: {error.details()}") from error
 
-    def _wait(self):
+    def _wait(self) -> None:
         """Returns when somebody listens at the chief's address."""
         for attempt in range(_ATTEMPTS):
             try:

@@ -1,14 +1,26 @@
 """A searcher with a predictor before it: of many proposals only the most promising are scored."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from tfqnas.arch import Arch
 from tfqnas.search.dominance import best_first
+from tfqnas.search.objectives import Objectives
 from tfqnas.search.searcher import Searcher
 
 # Proposals at a time, of a searcher that has no generations.
 _GENERATION = 50
+
+
+class AccuracyPredictor(Protocol):
+    """What `Screened` asks of a predictor, see there."""
+
+    def fit(self, codes: np.ndarray, accuracies: np.ndarray, counted: np.ndarray) -> Any: ...
+
+    def __call__(self, codes: np.ndarray) -> np.ndarray: ...
 
 
 class Screened(Searcher):
@@ -29,17 +41,28 @@ class Screened(Searcher):
     """
 
     def __init__(
-        self, searcher, objectives, predictor, factor=8, first=32, growth=1.3, on_fit=None, estimated=None
-    ):  # fmt: skip
+        self,
+        searcher: Searcher,
+        objectives: Objectives,
+        predictor: AccuracyPredictor,
+        factor: int = 8,
+        first: int = 32,
+        growth: float = 1.3,
+        on_fit: Callable[[Any], None] | None = None,
+        estimated: Callable[[Arch], bool] | None = None,
+    ) -> None:
         if not isinstance(factor, int) or factor < 1:
             raise ValueError(f"factor: expected a positive integer, received {factor!r}")
         self.searcher, self.objectives, self.predictor = searcher, objectives, predictor
         self.factor, self.first, self.growth, self.on_fit = factor, first, growth, on_fit
         self.generation = searcher.generation or _GENERATION
         self._estimated = estimated or (lambda arch: False)
-        self._codes, self._scores, self._counted, self._fitted = [], [], [], 0
+        self._codes: list[np.ndarray] = []
+        self._scores: list[float] = []
+        self._counted: list[bool] = []
+        self._fitted = 0
 
-    def ask(self, n):
+    def ask(self, n: int) -> list[Arch]:
         """Returns the best of up to `factor * n` proposals, one of `factor`: at the end of a phase there are fewer."""
         if self.factor == 1 or len(self._codes) < self.first:
             return self.searcher.ask(n)
@@ -53,14 +76,14 @@ class Screened(Searcher):
         # In the order of the searcher, which may have put neighbours together.
         return [archs[i] for i in sorted(best_first(values, np.zeros(len(codes)))[:n])]
 
-    def tell(self, archs, scores):
+    def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
         """Passes the scores on, and keeps them for the predictor."""
         self._codes += [self.objectives.space.encode(arch) for arch in archs]
         self._scores += scores
         self._counted += [not self._estimated(arch) for arch in archs]
         self.searcher.tell(archs, scores)
 
-    def _fit(self):
+    def _fit(self) -> None:
         if len(self._codes) < self.growth * self._fitted:
             return
         self._fitted = len(self._codes)

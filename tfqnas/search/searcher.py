@@ -1,7 +1,9 @@
 """The search loop. It knows architectures and numbers, no model: scores and costs are callables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 
+from tfqnas.arch import Arch
 from tfqnas.search.pareto import ParetoFront, Result
 
 # A searcher that has nothing new in so many requests will not have it in the next either.
@@ -17,20 +19,40 @@ class Searcher:
         generation: how many architectures it wants judged at a time; None: as many as the caller likes.
     """
 
-    generation = None
+    generation: int | None = None
 
-    def ask(self, n):
+    def ask(self, n: int) -> list[Arch]:
         """Returns a list of at most `n` `Arch`s to be scored; an empty list ends the search."""
         raise NotImplementedError
 
-    def tell(self, archs, scores):
+    def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
         """Receives the scores (floats, more is better) of architectures of the last `ask`, in order.
 
         Some or all of those asked for may be missing: a predictor has screened them out, and they get no score.
         """
 
 
-def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), by=None, former=()):
+class ScoresMany(Protocol):
+    """What `run` takes as `score` if it scores several architectures at a time, see there."""
+
+    def many(self, archs: Sequence[Arch], front: Sequence[Result]) -> Iterable[tuple[int, float, dict[str, Any]]]: ...
+
+
+# Of one architecture: its accuracy, or that and extras.
+ScoresOne = Callable[[Arch], float | tuple[float, dict[str, Any]]]
+
+
+def run(
+    searcher: Searcher,
+    score: ScoresOne | ScoresMany,
+    cost: Callable[[Arch], float | Mapping[str, float]],
+    budget: int,
+    on_result: Callable[[Result], None] | None = None,
+    batch: int | None = None,
+    results: Iterable[Result] = (),
+    by: str | Sequence[str] | None = None,
+    former: Sequence[Result] = (),
+) -> ParetoFront:
     """Lets `searcher` propose and `score` judge until `budget` different architectures are scored.
 
     To resume an interrupted search, run it again with the same arguments, a searcher of the same seed and the
@@ -59,7 +81,8 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
     """
     batch = batch or searcher.generation or 16
     known = {result.arch: result for result in (*former, *results)}
-    told, idle = {}, 0
+    told: dict[Arch, Result] = {}
+    idle = 0
     if former:
         searcher.tell([result.arch for result in former], [result.accuracy for result in former])
     while len(told) < budget and idle < _MAX_REQUESTS_WITHOUT_NEWS:
@@ -81,15 +104,19 @@ def run(searcher, score, cost, budget, on_result=None, batch=None, results=(), b
     return ParetoFront.of({**told, **known}.values(), by)
 
 
-def _scored(score, archs, told, by):
+def _scored(
+    score: ScoresOne | ScoresMany, archs: Sequence[Arch], told: Sequence[Result], by: str | Sequence[str] | None
+) -> Iterator[tuple[int, float, dict[str, Any]]]:
     """Yields (index, accuracy, extras) of `archs`."""
-    if archs and hasattr(score, "many"):
-        yield from score.many(archs, ParetoFront.of(told, by).rows if told else [])
+    many = getattr(score, "many", None)
+    if archs and many is not None:
+        yield from many(archs, ParetoFront.of(told, by).rows if told else [])
         return
+    one = cast(ScoresOne, score)
     for index, arch in enumerate(archs):
-        accuracy = score(arch)
+        accuracy = one(arch)
         yield index, *(accuracy if isinstance(accuracy, tuple) else (accuracy, {}))
 
 
-def _costs(cost):
+def _costs(cost: float | Mapping[str, float]) -> dict[str, float]:
     return dict(cost) if isinstance(cost, Mapping) else {"cost": cost}

@@ -17,6 +17,8 @@ import os
 import pathlib
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -25,8 +27,10 @@ from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_atomically
 from tfqnas.search.dispatch import Dispatch
+from tfqnas.search.objectives import Objectives
 from tfqnas.search.pareto import Result
 from tfqnas.search.remote import IP, PORT, TUNER_ID, Patient, address, check_port
+from tfqnas.search.searcher import Searcher
 
 # Name of the hyperparameter that is the architecture.
 _ARCH = "architecture"
@@ -59,9 +63,18 @@ class SearcherOracle(keras_tuner.Oracle):
     """
 
     def __init__(
-        self, searcher, objectives, budget, batch=None, results=(), on_result=None, about=None, timeout=60.0,
-        say=print, clock=time.monotonic,
-    ):  # fmt: skip
+        self,
+        searcher: Searcher,
+        objectives: Objectives,
+        budget: int,
+        batch: int | None = None,
+        results: Iterable[Result] = (),
+        on_result: Callable[[Result], None] | None = None,
+        about: Mapping[str, int | str] | None = None,
+        timeout: float = 60.0,
+        say: Callable[[str], None] = print,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         space = keras_tuner.HyperParameters()
         for name, value in {_ARCH: objectives.space.largest().to_json(), **(about or {})}.items():
             space.Fixed(name, value)
@@ -71,16 +84,17 @@ class SearcherOracle(keras_tuner.Oracle):
             max_retries_per_trial=_RETRIES, max_consecutive_failed_trials=None,
         )  # fmt: skip
         self.verbose = 0
-        self.results, self.failure = {result.arch: result for result in results}, None
+        self.results = {result.arch: result for result in results}
+        self.failure: Exception | None = None
         known = {arch: result.accuracy for arch, result in self.results.items()}
         self._dispatch = Dispatch(searcher, budget, batch, known)
         self._objectives, self._on_result, self._timeout = objectives, on_result, timeout
         self._say, self._clock = say, clock
-        self._heard = {}  # when, of each tuner
+        self._heard: dict[str, float] = {}  # when, of each tuner
 
     # What keras-tuner calls for its workers, on a thread of its own
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
         """One more architecture; "IDLE" where that has to wait for scores, "STOPPED" at the end."""
         began = self._clock()
         arch = self._dispatch.next()
@@ -92,7 +106,7 @@ class SearcherOracle(keras_tuner.Oracle):
         return {"status": TrialStatus.IDLE if self._dispatch.waiting else TrialStatus.STOPPED}
 
     @keras_tuner.synchronized
-    def create_trial(self, tuner_id):
+    def create_trial(self, tuner_id: str) -> Trial:
         """A trial for a tuner: what it has, what a silent one had, or a new one."""
         known = tuner_id in self.tuner_ids
         if not known and not self.failure:
@@ -110,19 +124,19 @@ class SearcherOracle(keras_tuner.Oracle):
         return _trial("", TrialStatus.STOPPED)
 
     @keras_tuner.synchronized
-    def update_trial(self, trial_id, metrics, step=0):
+    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
         """Receives metrics: the accuracy, and how many images it is of."""
         with self._noting():
             if self._tuner_of(trial_id) is not None:
                 return super().update_trial(trial_id, metrics, step)
         return self.get_trial(trial_id)
 
-    def score_trial(self, trial):
+    def score_trial(self, trial: Trial) -> None:
         """Sets the trial's score; NaN, which keras-tuner tries again, if there is none."""
         trial.score = float(trial.metrics.get_last_value("accuracy") if trial.metrics.exists("accuracy") else "nan")
 
     @keras_tuner.synchronized
-    def end_trial(self, trial):
+    def end_trial(self, trial: Trial) -> None:
         """Keeps and tells the score of a trial, unless another tuner was faster."""
         tuner_id = self._tuner_of(trial.trial_id)
         if tuner_id is None or _text(trial) != _text(self.trials[trial.trial_id]):
@@ -133,7 +147,7 @@ class SearcherOracle(keras_tuner.Oracle):
             self._conclude(self.trials[trial.trial_id])
         self.ongoing_trials.pop(tuner_id, None)
 
-    def get_trial(self, trial_id):
+    def get_trial(self, trial_id: str) -> Trial:
         """A trial, an empty one where an earlier search has had it; from workers also a sign of life."""
         tuner_id = self._tuner_of(trial_id)
         if tuner_id is not None:
@@ -143,7 +157,7 @@ class SearcherOracle(keras_tuner.Oracle):
     # What the chief asks
 
     @keras_tuner.synchronized
-    def over(self):
+    def over(self) -> bool:
         """Whether the search is at its end and all tuners know, but for those that have fallen silent."""
         done = False
         with self._noting():
@@ -159,7 +173,7 @@ class SearcherOracle(keras_tuner.Oracle):
 
     # State
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """That of keras-tuner, with the order of events, the trials that are out and the tuners that are there."""
         state = super().get_state()
         out = [*state["ongoing_trials"].values(), *state["retry_queue"]]
@@ -167,7 +181,7 @@ class SearcherOracle(keras_tuner.Oracle):
         more = {"history": self._dispatch.history, "running": running, "tuner_ids": sorted(self.tuner_ids)}
         return {**state, **more}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where the state's process stopped; who had a trial then has it still.
 
         All tuners that were there are waited for, as they wait for the chief: each has to be told of the end, or to be
@@ -177,7 +191,9 @@ class SearcherOracle(keras_tuner.Oracle):
             trial = Trial.from_state(kept)
             self.trials.setdefault(trial.trial_id, trial)
         # Numbers of trials are counted: those that the state knows, no more and no fewer.
-        self.trials = {i: self.trials.get(i) or _trial(i, TrialStatus.FAILED) for i in state["start_order"]}
+        self.trials: dict[str, Trial] = {
+            i: self.trials.get(i) or _trial(i, TrialStatus.FAILED) for i in state["start_order"]
+        }
         super().set_state({**state, "hyperparameters": self.hyperparameters.get_config()})
         self._dispatch.replay(state["history"])
         self.tuner_ids = {*state.get("tuner_ids", ()), *self.ongoing_trials}
@@ -187,11 +203,11 @@ class SearcherOracle(keras_tuner.Oracle):
         out = [*self.ongoing_trials.values(), *(self.trials[i] for i in state["retry_queue"])]
         self._dispatch.take([_arch(trial) for trial in out])
 
-    def save(self):
+    def save(self) -> None:
         """Writes `oracle.json`; other than keras-tuner's way, a kill leaves the old file or the new one."""
         write_atomically(self._get_oracle_fname(), json.dumps(self.get_state()))
 
-    def reload(self):
+    def reload(self) -> None:
         """Reads what `save` wrote, and the trials' files but for those that a kill has cut off."""
         file = pathlib.Path(self._get_oracle_fname())
         if not file.exists():
@@ -202,7 +218,7 @@ class SearcherOracle(keras_tuner.Oracle):
                 self.trials[trial.trial_id] = trial
         self.set_state(read_json(file))
 
-    def _restore(self, tuner_id, trial):
+    def _restore(self, tuner_id: str, trial: Trial) -> None:
         result = self.results.get(_arch(trial))
         if result is None:
             trial.status = TrialStatus.RUNNING
@@ -210,7 +226,7 @@ class SearcherOracle(keras_tuner.Oracle):
             trial.status, trial.score = TrialStatus.COMPLETED, result.accuracy
             del self.ongoing_trials[tuner_id]
 
-    def _conclude(self, trial):
+    def _conclude(self, trial: Trial) -> None:
         arch = _arch(trial)
         if trial.status == TrialStatus.FAILED:
             times = self.max_retries_per_trial + 1
@@ -227,7 +243,7 @@ class SearcherOracle(keras_tuner.Oracle):
             self.results[arch] = result
         self._dispatch.tell(arch, self.results[arch].accuracy)
 
-    def _take_over(self, tuner_id):
+    def _take_over(self, tuner_id: str) -> None:
         if tuner_id in self.ongoing_trials:
             return
         for silent in [other for other in self.ongoing_trials if self._silent(other)]:
@@ -238,21 +254,27 @@ class SearcherOracle(keras_tuner.Oracle):
             self.save()
             return
 
-    def _silent(self, tuner_id):
+    def _silent(self, tuner_id: str) -> bool:
         return self._clock() - self._heard[tuner_id] > self._timeout
 
-    def _tuner_of(self, trial_id):
+    def _tuner_of(self, trial_id: str) -> str | None:
         owners = (tuner_id for tuner_id, trial in list(self.ongoing_trials.items()) if trial.trial_id == trial_id)
         return next(owners, None)
 
     @contextlib.contextmanager
-    def _noting(self):
+    def _noting(self) -> Iterator[None]:
         """An exception ends the search: it is raised by `SubnetTuner.search`, as `keras_tuner.synchronized` would
         hold its lock for ever."""
         try:
             yield
         except Exception as error:
             self.failure = self.failure or error
+
+
+class ScoresSubnets(Protocol):
+    """What scores the subnets of a `SubnetTuner`: `tfqnas.scoring.scorer.Scorer` is such."""
+
+    def score(self, archs: Sequence[Arch]) -> Iterator[tuple[int, Any]]: ...
 
 
 class SubnetTuner(keras_tuner.Tuner):
@@ -266,16 +288,23 @@ class SubnetTuner(keras_tuner.Tuner):
         say: called with lines for the user.
     """
 
-    def __init__(self, oracle, scorer, directory, heartbeat=10.0, say=print):
+    def __init__(
+        self,
+        oracle: SearcherOracle,
+        scorer: ScoresSubnets | None,
+        directory: str | pathlib.Path,
+        heartbeat: float = 10.0,
+        say: Callable[[str], None] = print,
+    ) -> None:
         super().__init__(oracle, directory=str(directory), project_name="keras_tuner")
         self._own, self._scorer, self._heartbeat, self._say = oracle, scorer, heartbeat, say
         self._distributed = IP in os.environ
         self._works = self.oracle is not oracle
         self._idle = False
         if self._works:
-            self.oracle = Patient(self.oracle, say)
+            self.oracle: Any = Patient(self.oracle, say)
 
-    def search(self):
+    def search(self) -> None:
         """Searches; of a chief, returns when all is scored and its workers know.
 
         Raises:
@@ -288,19 +317,19 @@ class SubnetTuner(keras_tuner.Tuner):
         if not self._works and self._own.failure:
             raise self._own.failure
 
-    def reload(self):
+    def reload(self) -> None:
         """Reloads the oracle; a tuner has no state of its own, and keras-tuner's file of it may be cut off."""
         self.oracle.reload()
 
-    def run_trial(self, trial):
+    def run_trial(self, trial: Trial) -> dict[str, float]:
         """Scores the trial's architecture.
 
         Returns:
             dict: "accuracy" and "images".
         """
-        arch = _arch(trial)
+        arch, scorer = _arch(trial), cast(ScoresSubnets, self._scorer)
         with self._signs_of_life(trial):
-            ((_, score),) = self._scorer.score([arch])
+            ((_, score),) = scorer.score([arch])
         if _text(self.oracle.get_trial(trial.trial_id)) != _text(trial):
             raise UserError("the chief has begun another search: start this worker again")
         if self._works:
@@ -309,7 +338,7 @@ class SubnetTuner(keras_tuner.Tuner):
 
     # keras-tuner's hooks
 
-    def on_search_begin(self):
+    def on_search_begin(self) -> None:
         """Compares what the chief searches with what this worker can score."""
         if not self._works:
             return
@@ -322,23 +351,23 @@ class SubnetTuner(keras_tuner.Tuner):
                     "start it with the chief's flags, on the chief's run directory or a copy of it as it is now"
                 )
 
-    def pre_create_trial(self):
+    def pre_create_trial(self) -> None:
         """Pauses where the last request brought nothing: keras-tuner asks again at once."""
         if self._idle:
             time.sleep(_PAUSE)
         self._idle = True
 
-    def on_trial_begin(self, trial):
+    def on_trial_begin(self, trial: Trial) -> None:
         """It brought something."""
         self._idle = False
 
-    def on_trial_end(self, trial):
+    def on_trial_end(self, trial: Trial) -> None:
         """Reports the end of a trial. Where scoring has failed it will fail again, so that another tuner has to try."""
         super().on_trial_end(trial)
         if trial.status != TrialStatus.COMPLETED:
             raise UserError(f"{_arch(trial).key}: scoring it has failed\n{trial.message}")
 
-    def _serve(self):
+    def _serve(self) -> None:
         """As chief: keras-tuner's server runs on a thread, which still tells those that come late.
 
         Its own end would have to be waited for: it comes within 20 s if all workers live, else never.
@@ -361,11 +390,11 @@ class SubnetTuner(keras_tuner.Tuner):
             time.sleep(_PAUSE)
 
     @contextlib.contextmanager
-    def _signs_of_life(self, trial):
+    def _signs_of_life(self, trial: Trial) -> Iterator[None]:
         """A thread that asks the chief for the trial now and then: there is no call for just this."""
         done = threading.Event()
 
-        def show():
+        def show() -> None:
             with contextlib.suppress(UserError):
                 while not done.wait(self._heartbeat):
                     self.oracle.get_trial(trial.trial_id)
@@ -378,15 +407,15 @@ class SubnetTuner(keras_tuner.Tuner):
             done.set()
 
 
-def _trial(trial_id, status):
+def _trial(trial_id: str, status: str) -> Trial:
     """A trial of nothing."""
     return Trial(keras_tuner.HyperParameters(), trial_id, status)
 
 
-def _text(trial):
+def _text(trial: Trial) -> str | None:
     """The JSON text of a trial's architecture; None: it has none."""
     return trial.hyperparameters.values.get(_ARCH)
 
 
-def _arch(trial):
-    return Arch.from_json(_text(trial))
+def _arch(trial: Trial) -> Arch:
+    return Arch.from_json(str(_text(trial)))

@@ -12,12 +12,12 @@ __all__ = ["Block", "Gene", "SearchSpace", "Stage", "get", "make_divisible", "na
 _SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY, MBV3_QFA, TINY_QFA)}
 
 
-def names():
+def names() -> tuple[str, ...]:
     """Names of the spaces that come with the library."""
     return tuple(_SPACES)
 
 
-def get(name_or_path):
+def get(name_or_path: str | pathlib.Path) -> SearchSpace:
     """A search space by its name, or from the JSON file (`*.json`, see `SearchSpace.to_json`) at a path.
 
     Raises:

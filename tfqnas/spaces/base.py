@@ -1,11 +1,14 @@
 """A search space is data: a list of stages with choices. Everything else follows from it."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import itertools
 import json
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -17,7 +20,7 @@ ACTIVATIONS = ("relu", "relu6", "hswish")
 _BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
 
 
-def make_divisible(value, divisor=8):
+def make_divisible(value: int, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to int `value` that is not below 90% of it (MobileNetV2's rule)."""
     rounded = max(divisor, (value + divisor // 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * value else rounded + divisor
@@ -46,12 +49,12 @@ class Stage:
     activation: str = "relu"
     se: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("depths", "kernels", "expands"):
             object.__setattr__(self, field, _as_tuple(getattr(self, field)))
 
     @property
-    def fixed(self):
+    def fixed(self) -> bool:
         """Whether there is nothing to choose."""
         return len(self.depths) == len(self.kernels) == len(self.expands) == 1
 
@@ -66,7 +69,7 @@ class Block(NamedTuple):
     """
 
     stage: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls
     size: int
     in_channels: int
     hidden: int
@@ -92,7 +95,7 @@ class Gene(NamedTuple):
     kind: str
     stage: int | None
     block: int | None
-    choices: tuple
+    choices: tuple[Any, ...]
     layer: str | None = None
 
 
@@ -144,7 +147,7 @@ class SearchSpace:
     bits_by: str = bit_choices.TENSOR
     fixed_bits: tuple[tuple[int, int], ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("resolutions", "stages", "weight_bits", "input_bits"):
             object.__setattr__(self, field, _as_tuple(getattr(self, field)))
         if isinstance(self.fixed_bits, (list, tuple)):
@@ -154,11 +157,11 @@ class SearchSpace:
     # -- Structure: from an architecture to its blocks -------------------------------------------------------
 
     @functools.cached_property
-    def searched(self):
+    def searched(self) -> tuple[int, ...]:
         """Indices of the stages that have a choice."""
         return tuple(i for i, stage in enumerate(self.stages) if not stage.fixed)
 
-    def blocks(self, arch):
+    def blocks(self, arch: Arch) -> tuple[Block, ...]:
         """The blocks of `arch`, those of fixed stages too, in order.
 
         This is the one description from which costs are counted, supernets built and subnets extracted.
@@ -191,7 +194,7 @@ class SearchSpace:
                 size = -(-size // stride)
         return tuple(blocks)
 
-    def end_bits(self, arch):
+    def end_bits(self, arch: Arch) -> tuple[tuple[int, int] | None, ...]:
         """(weights, inputs) of the head and, if there is one, of the feature mix, a tuple; Nones if `arch` has no bits.
 
         Raises:
@@ -199,50 +202,50 @@ class SearchSpace:
         """
         self.validate(arch)
         ends = 2 if self.mix_channels else 1
-        return arch.bits[-ends:] if self.mixed else (None,) * ends
+        return (None,) * ends if arch.bits is None else arch.bits[-ends:]
 
     @property
-    def mixed(self):
+    def mixed(self) -> bool:
         """Whether architectures have bit widths of their own."""
         return bool(self.weight_bits) or self.fixed_bits is not None
 
-    def convolutions(self):
+    def convolutions(self) -> tuple[bit_choices.Convolution, ...]:
         """Tuple of (stage, block, layer): the quantized convolutions of the largest architecture, in the order in which
         they are computed. `stage` and `block` count from 0, None for head and feature mix; `layer` as in `Gene`."""
         return self._convolutions
 
     @functools.cached_property
-    def _convolutions(self):
+    def _convolutions(self) -> tuple[bit_choices.Convolution, ...]:
         return bit_choices.convolutions(self)
 
-    def _present(self, depths):
+    def _present(self, depths: Sequence[int]) -> list[bool]:
         """Which of `convolutions()` a network of these depths (of the searched stages) has, a list of bools."""
         chosen = dict(zip(self.searched, depths, strict=True))
         depths = [chosen.get(s, stage.depths[0]) for s, stage in enumerate(self.stages)]
-        return [c.stage is None or c.block < depths[c.stage] for c in self._convolutions]
+        return [c.stage is None or c.block is None or c.block < depths[c.stage] for c in self._convolutions]
 
-    def hidden_choices(self, stage, block):
+    def hidden_choices(self, stage: int, block: int) -> tuple[int, ...]:
         """Hidden width for each choice of the expand ratio; `stage` and `block` count from 0."""
         return tuple(self._hidden(stage, block, expand) for expand in self.stages[stage].expands)
 
-    def se_choices(self, stage, block):
+    def se_choices(self, stage: int, block: int) -> tuple[int, ...]:
         """Squeezed channels for each choice of the expand ratio, 0 where the stage has no squeeze-excite."""
         se = self.stages[stage].se
         return tuple(make_divisible(h // 4) if se else 0 for h in self.hidden_choices(stage, block))
 
-    def _in_channels(self, stage, block):
+    def _in_channels(self, stage: int, block: int) -> int:
         if block > 0:
             return self.stages[stage].channels
         return self.stages[stage - 1].channels if stage > 0 else self.stem_channels
 
-    def _hidden(self, stage, block, expand):
+    def _hidden(self, stage: int, block: int, expand: float) -> int:
         in_channels = self._in_channels(stage, block)
         return in_channels if expand == 1 else make_divisible(round(in_channels * expand))
 
     # -- Codes: architectures as vectors of choice indices ---------------------------------------------------
 
     @functools.cached_property
-    def genes(self):
+    def genes(self) -> tuple[Gene, ...]:
         """What each position of a code means: the resolution; then stage by stage its depth and, for as many
         blocks as it can have, kernel size and expand ratio; then the bit widths, in the order of computation."""
         genes = [Gene("resolution", None, None, self.resolutions)]
@@ -254,8 +257,8 @@ class SearchSpace:
         return (*genes, *self._bit_genes)
 
     @functools.cached_property
-    def _bit_genes(self):
-        genes = {}  # an ordered set: several convolutions may share a gene
+    def _bit_genes(self) -> tuple[Gene, ...]:
+        genes: dict[Gene, None] = {}  # an ordered set: several convolutions may share a gene
         for convolution in self._convolutions if self.weight_bits else ():
             stage, block, layer = bit_choices.sharers(convolution, self.bits_by)
             for kind, choices in zip(bit_choices.kinds(self.bits_by), (self.weight_bits, self.input_bits), strict=True):
@@ -263,7 +266,7 @@ class SearchSpace:
         return tuple(genes)
 
     @functools.cached_property
-    def bit_genes(self):
+    def bit_genes(self) -> np.ndarray:
         """int64 (c, 2): for each of `convolutions()` the positions of the genes that decide on the bit widths of its
         weights and of its inputs, which may be one; (0, 2) where nothing is to be chosen."""
         positions = [
@@ -272,7 +275,7 @@ class SearchSpace:
         ]
         return np.array(positions, np.int64).reshape(-1, 2)
 
-    def bits_of_codes(self, codes):
+    def bits_of_codes(self, codes: np.ndarray) -> np.ndarray:
         """int64 (..., c, 2): bit widths of weights and inputs of all `convolutions()`, also of those beyond the depth.
 
         Args:
@@ -288,16 +291,18 @@ class SearchSpace:
         weights, inputs = (codes[..., self.bit_genes[:, i]] for i in range(2))
         return np.stack((np.array(self.weight_bits)[weights], np.array(self.input_bits)[inputs]), axis=-1)
 
-    def _check_mixed(self):
+    def _check_mixed(self) -> None:
         if not self.mixed:
             raise ValueError(f"{self.name}: expected a space with bit widths, it has no weight_bits")
 
     @functools.cached_property
-    def choice_counts(self):
+    def choice_counts(self) -> np.ndarray:
         """int64 (n,): the number of choices of each gene."""
         return np.array([len(gene.choices) for gene in self.genes])
 
-    def gene_index(self, kind, stage=None, block=None, layer=None):
+    def gene_index(
+        self, kind: str, stage: int | None = None, block: int | None = None, layer: str | None = None
+    ) -> int:
         """Position of a gene in a code; `stage` and `block` count from 0, `layer` as in `Gene`.
 
         Raises:
@@ -310,10 +315,10 @@ class SearchSpace:
             raise ValueError(f"{self.name}: no gene {kind!r} with {which}") from None
 
     @functools.cached_property
-    def _gene_positions(self):
+    def _gene_positions(self) -> dict[tuple[str, int | None, int | None, str | None], int]:
         return {(*gene[:3], gene.layer): position for position, gene in enumerate(self.genes)}
 
-    def encode(self, arch):
+    def encode(self, arch: Arch) -> np.ndarray:
         """int32 (n,): index of the choice of each gene; 0 for blocks beyond the depth.
 
         Raises:
@@ -329,14 +334,14 @@ class SearchSpace:
                 kernel, expand = next(choices)
                 code += [stage.kernels.index(kernel), stage.expands.index(expand)]
             code += [0] * (2 * (stage.depths[-1] - depth))
-        code = np.array(code + [0] * len(self._bit_genes), np.int32)
-        if self.weight_bits:
+        whole = np.array(code + [0] * len(self._bit_genes), np.int32)
+        if self.weight_bits and arch.bits is not None:
             places = self.bit_genes[self._present(arch.depths)]
-            for column, choices in enumerate((self.weight_bits, self.input_bits)):
-                code[places[:, column]] = [choices.index(pair[column]) for pair in arch.bits]
-        return code
+            for column, widths in enumerate((self.weight_bits, self.input_bits)):
+                whole[places[:, column]] = [widths.index(pair[column]) for pair in arch.bits]
+        return whole
 
-    def decode(self, code):
+    def decode(self, code: np.ndarray) -> Arch:
         """The architecture of a code; what the code says of blocks beyond the depth is ignored.
 
         Args:
@@ -356,9 +361,9 @@ class SearchSpace:
             expands += values[first + 1 : first + 2 * depth : 2]
             position = first + 2 * self.stages[s].depths[-1]
         bits = self.bits_of_codes(code)[self._present(depths)].tolist() if self.mixed else None
-        return Arch(self.name, values[0], depths, kernels, expands, bits)
+        return Arch(self.name, values[0], tuple(depths), tuple(kernels), tuple(expands), bits)
 
-    def check_codes(self, codes, ndim):
+    def check_codes(self, codes: np.ndarray, ndim: int) -> np.ndarray:
         """`codes` as an array, if it is int (n,) (`ndim` 1) or int (m, n) (`ndim` 2) with indices in range.
 
         Raises:
@@ -368,9 +373,7 @@ class SearchSpace:
         n = len(self.genes)
         if codes.ndim != ndim or codes.shape[-1] != n or not np.issubdtype(codes.dtype, np.integer):
             shape = f"({n},)" if ndim == 1 else f"(m, {n})"
-            raise ValueError(
-                f"{self.name}: code: expected {shape} integers, received {codes.shape} {codes.dtype}"
-            )
+            raise ValueError(f"{self.name}: code: expected {shape} integers, received {codes.shape} {codes.dtype}")
         wrong = ((codes < 0) | (codes >= self.choice_counts)).reshape(-1, n)
         if wrong.any():
             row, position = np.argwhere(wrong)[0]
@@ -381,13 +384,13 @@ class SearchSpace:
             )
         return codes
 
-    def active(self, codes):
+    def active(self, codes: np.ndarray) -> np.ndarray:
         """bool (..., n): False at genes of blocks beyond the depth. `codes`: int (..., n)."""
         depth_genes, first_choices = self._activity
         return np.asarray(codes)[..., depth_genes] >= first_choices
 
     @functools.cached_property
-    def _activity(self):
+    def _activity(self) -> tuple[np.ndarray, np.ndarray]:
         # For each gene the depth gene that decides on it, and the first choice of depth that includes its
         # block. Genes of no block, or of one of a fixed stage, always count: the resolution's index is never below 0.
         depth_genes, first_choices = np.zeros((2, len(self.genes)), int)
@@ -399,22 +402,22 @@ class SearchSpace:
 
     # -- Choosing architectures ------------------------------------------------------------------------------
 
-    def sample(self, rng):
+    def sample(self, rng: np.random.Generator) -> Arch:
         """A random architecture, every choice uniform, as in OFA and OQA; `rng`: a numpy Generator.
 
         Not uniform over architectures: most of those are deep, since deep stages have more choices.
         """
         return self.decode(rng.integers(0, self.choice_counts))
 
-    def largest(self):
+    def largest(self) -> Arch:
         """The last choice of everything."""
         return self.decode(self.choice_counts - 1)
 
-    def smallest(self):
+    def smallest(self) -> Arch:
         """The first choice of everything."""
         return self.decode(np.zeros_like(self.choice_counts))
 
-    def mutate(self, arch, rng, probability):
+    def mutate(self, arch: Arch, rng: np.random.Generator, probability: float) -> Arch:
         """`arch` with each gene drawn anew with `probability`; blocks that become active are drawn too.
 
         A gene drawn anew may get the value that it had.
@@ -429,7 +432,7 @@ class SearchSpace:
         anew = (rng.random(len(code)) < probability) | ~self.active(code)
         return self.decode(np.where(anew, drawn, code))
 
-    def crossover(self, a, b, rng):
+    def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
         """Each gene from parent `a` or `b` with equal probability; blocks that one lacks from the other.
 
         Raises:
@@ -440,7 +443,14 @@ class SearchSpace:
         from_a = np.where(active_a == active_b, rng.random(len(code_a)) < 0.5, active_a)
         return self.decode(np.where(from_a, code_a, code_b))
 
-    def trim(self, resolution, depths, kernels, expands, bits=None):
+    def trim(
+        self,
+        resolution: int,
+        depths: Sequence[int],
+        kernels: Sequence[int],
+        expands: Sequence[float],
+        bits: int | Sequence[Any] | None = None,
+    ) -> Arch:
         """An architecture from lists as papers publish them: of full length, whatever the depth.
 
         Args:
@@ -466,7 +476,8 @@ class SearchSpace:
         if len(depths) != len(stages):
             given = iter(depths)
             depths = [next(given) if len(stage.depths) > 1 else stage.depths[0] for stage in stages]
-        active_kernels, active_expands = [], []
+        active_kernels: list[int] = []
+        active_expands: list[float] = []
         first = 0
         for s, stage, depth in zip(self.searched, stages, depths, strict=True):
             if depth not in stage.depths:
@@ -474,34 +485,36 @@ class SearchSpace:
             active_kernels.extend(kernels[first : first + depth])
             active_expands.extend(expands[first : first + depth])
             first += stage.depths[-1]
-        bits = None if bits is None else self._trimmed_bits(bits, depths)
-        arch = Arch(self.name, resolution, depths, active_kernels, active_expands, bits)
+        widths = None if bits is None else self._trimmed_bits(bits, depths)
+        arch = Arch(self.name, resolution, tuple(depths), tuple(active_kernels), tuple(active_expands), widths)
         self.validate(arch)
         return arch
 
-    def _trimmed_bits(self, bits, depths):
-        def is_number(value):
+    def _trimmed_bits(self, bits: Any, depths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        def is_number(value: Any) -> bool:
             return isinstance(value, (int, float, np.number))
 
-        def pair(value):
+        def pair(value: Any) -> tuple[int, int]:
             return (value, value) if is_number(value) else value
 
         present = self._present(depths)
         if is_number(bits) or (len(bits) == 2 and all(map(is_number, bits))):
-            return [pair(bits)] * sum(present)
+            return (pair(bits),) * sum(present)
         if len(bits) != len(present):
             raise ValueError(f"{self.name}: bits: expected {len(present)} values or one for all, received {len(bits)}")
-        return list(map(pair, itertools.compress(bits, present)))
+        return tuple(map(pair, itertools.compress(bits, present)))
 
-    def validate(self, arch):
+    def validate(self, arch: Arch) -> None:
         """Raises ValueError unless `arch` is of this space, and says which stage and block is wrong.
 
         Such as "mbv3: stage 3, block 2: kernel size 4 is not one of (3, 5, 7)", counted from 1.
         """
 
-        def check(value, choices, what, *place):
+        def check(
+            value: float, choices: tuple[float, ...], what: str, stage: int | None = None, block: int | None = None
+        ) -> None:
             if value not in choices:
-                where = where_in(*place)
+                where = where_in(stage, block)
                 raise ValueError(f"{self.name}: {where}{what} {value} is not one of {choices}")
 
         if arch.space != self.name:
@@ -525,34 +538,39 @@ class SearchSpace:
     # -- The space as a whole --------------------------------------------------------------------------------
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Exact number of architectures, with resolutions and the bit widths of all convolutions."""
         return len(self.resolutions) * self.size_without_resolutions * self.size_of_other_bits
 
     @property
-    def size_without_resolutions(self):
+    def size_without_resolutions(self) -> int:
         """Exact number of choices of the searched blocks, with their bit widths."""
         return math.prod(self._size_of_stage(self.stages[s]) for s in self.searched)
 
     @property
-    def size_of_other_bits(self):
+    def size_of_other_bits(self) -> int:
         """Exact number of choices of the bit widths of fixed stages, head and feature mix; 1 if there are none."""
         fixed = math.prod(self._size_of_stage(stage) for stage in self.stages if stage.fixed)
         return fixed * self._bit_pairs ** (2 if self.mix_channels else 1)
 
     @property
-    def _bit_pairs(self):
+    def _bit_pairs(self) -> int:
         """Number of ways to choose bit widths once."""
         if not self.weight_bits:
             return 1
         return len(self.weight_bits) * (len(self.input_bits) if self.bits_by == bit_choices.TENSOR else 1)
 
-    def _size_of_stage(self, stage):
+    def _size_of_stage(self, stage: Stage) -> int:
         of_block, of_stage = bit_choices.choices_of_stage(stage, self.bits_by, self._bit_pairs)
         of_block *= len(stage.kernels) * len(stage.expands)
         return of_stage * sum(of_block**depth for depth in stage.depths)
 
-    def restricted(self, weight_bits=None, input_bits=None, bits_by=None):
+    def restricted(
+        self,
+        weight_bits: Iterable[int] | None = None,
+        input_bits: Iterable[int] | None = None,
+        bits_by: str | None = None,
+    ) -> Self:
         """The space with fewer bit widths, or with some that must be equal: what a target supports.
 
         It keeps its name, and its architectures are architectures of this space too (codes are not codes of it).
@@ -566,7 +584,7 @@ class SearchSpace:
                 what must be equal here, or it needs equal choices for weights and inputs.
         """
         self._check_choice_of_bits()
-        changes = {}
+        changes: dict[str, Any] = {}
         for field, wanted in (("weight_bits", weight_bits), ("input_bits", input_bits)):
             known = getattr(self, field)
             if wanted is not None and not (isinstance(wanted, (list, tuple)) and wanted and set(wanted) <= set(known)):
@@ -577,25 +595,27 @@ class SearchSpace:
             raise ValueError(f"{self.name}: bits_by: expected one of {ties}, received {bits_by!r}")
         return dataclasses.replace(self, bits_by=bits_by or self.bits_by, **changes)
 
-    def without_bits(self):
+    def without_bits(self) -> Self:
         """The space without bit widths to choose: its genes are the first ones of this one's."""
         return dataclasses.replace(self, weight_bits=(), input_bits=(), bits_by="tensor", fixed_bits=None)
 
-    def with_float(self):
+    def with_float(self) -> Self:
         """The space with 32, not quantized, as the last choice of all bit widths; the other choices keep their indices.
 
         Raises:
             ValueError: the space has no bit widths to choose.
         """
         self._check_choice_of_bits()
-        choices = {field: tuple(sorted({*getattr(self, field), FLOAT_BITS})) for field in ("weight_bits", "input_bits")}
+        choices: dict[str, Any] = {
+            field: tuple(sorted({*getattr(self, field), FLOAT_BITS})) for field in ("weight_bits", "input_bits")
+        }
         return dataclasses.replace(self, **choices)
 
-    def _check_choice_of_bits(self):
+    def _check_choice_of_bits(self) -> None:
         if not self.weight_bits:
             raise ValueError(f"{self.name}: expected a space with bit widths to choose, it has no weight_bits")
 
-    def pruned(self, arch):
+    def pruned(self, arch: Arch) -> Self:
         """The space in which `arch` is the only choice, named `arch.key`: a fixed network.
 
         Each block becomes a stage of its own, for the blocks of a stage may differ. Bit widths become `fixed_bits`.
@@ -609,16 +629,14 @@ class SearchSpace:
             stage = self.stages[block.stage]
             expand = stage.expands[0] if stage.fixed else next(expands)
             stages.append(
-                dataclasses.replace(
-                    stage, stride=block.stride, depths=(1,), kernels=(block.kernel,), expands=(expand,)
-                )
+                dataclasses.replace(stage, stride=block.stride, depths=(1,), kernels=(block.kernel,), expands=(expand,))
             )
         return dataclasses.replace(
             self, name=arch.key, resolutions=(arch.resolution,), stages=tuple(stages),
             weight_bits=(), input_bits=(), bits_by=bit_choices.TENSOR, fixed_bits=arch.bits,
         )  # fmt: skip
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The space as JSON text, to be loaded by `from_json` or, from a file, by `spaces.get`.
 
         Fields of bit widths are left out where they are the defaults: so what has none is written as ever.
@@ -630,7 +648,7 @@ class SearchSpace:
         return json.dumps(fields, indent=2)
 
     @classmethod
-    def from_json(cls, source, where="search space"):
+    def from_json(cls, source: str | bytes | dict[str, Any], where: str = "search space") -> Self:
         """The space from JSON text or a dict; fields left out take their defaults.
 
         Args:
@@ -653,20 +671,20 @@ class SearchSpace:
             raise ValueError(f"{where}: {error}") from error
 
 
-def _as_tuple(value):
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
-def _check_space(space):
+def _check_space(space: SearchSpace) -> None:
     """Raises ValueError at the first field of `space` that is wrong."""
     if not isinstance(space.name, str) or not NAME.fullmatch(space.name):
         raise ValueError(f"name: expected letters, digits, '_', '.' and '-', received {space.name!r}")
 
-    def check(ok, where, expected, received):
+    def check(ok: object, where: str, expected: str, received: object) -> None:
         if not ok:
             raise ValueError(f"{space.name}: {where}: expected {expected}, received {received!r}")
 
-    def check_choices(values, where, expected, allowed):
+    def check_choices(values: Any, where: str, expected: str, allowed: Callable[[Any], bool]) -> None:
         ok = isinstance(values, tuple) and len(values) > 0 and all(allowed(v) for v in values)
         check(ok, where, f"a list of {expected}", values)
         ok = all(a < b for a, b in itertools.pairwise(values))
@@ -682,7 +700,7 @@ def _check_space(space):
     for field in ("stem_activation", "head_activation"):
         value = getattr(space, field)
         check(value in ACTIVATIONS, field, f"one of {ACTIVATIONS}", value)
-    ok = isinstance(space.stages, tuple) and space.stages and all(isinstance(s, Stage) for s in space.stages)
+    ok = isinstance(space.stages, tuple) and bool(space.stages) and all(isinstance(s, Stage) for s in space.stages)
     check(ok, "stages", "at least one Stage", space.stages)
     for i, stage in enumerate(space.stages, 1):
         where = f"stage {i}: "
@@ -700,13 +718,13 @@ def _check_space(space):
     bit_choices.check_fields(space, check, check_choices)
 
 
-def _is_size(value):
+def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _is_kernel(value):
+def _is_kernel(value: Any) -> bool:
     return _is_size(value) and value % 2 == 1
 
 
-def _is_expand(value):
+def _is_expand(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value < math.inf

@@ -1,10 +1,17 @@
 """Bit widths as choices: the quantized convolutions of a space, and which of them share a bit width."""
 
+from __future__ import annotations
+
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfqnas.arch import BIT_WIDTHS, FLOAT_BITS
 from tfqnas.spaces.messages import where_in
+
+if TYPE_CHECKING:
+    from tfqnas.arch import Arch
+    from tfqnas.spaces.base import SearchSpace, Stage
 
 # What a bit width is chosen for, each in multiples of the one before: weights and inputs of a convolution by
 # themselves, a convolution, a block, a stage. Head and feature mix are in no block: they have one each.
@@ -24,12 +31,12 @@ class Convolution(NamedTuple):
     layer: str | None
 
 
-def convolutions_of_block(stage):
+def convolutions_of_block(stage: Stage) -> tuple[str, ...]:
     """Names of the quantized convolutions of a block of `stage`, a `Stage`, in the order in which they are computed."""
     return (DEPTHWISE, PROJECT) if stage.expands == (1,) else (EXPAND, DEPTHWISE, PROJECT)
 
 
-def convolutions(space):
+def convolutions(space: SearchSpace) -> tuple[Convolution, ...]:
     """Tuple of `Convolution`: those of the largest architecture of `space`, in the order of computation."""
     blocks = (
         Convolution(s, b, layer)
@@ -41,19 +48,19 @@ def convolutions(space):
     return (*blocks, *(Convolution(None, None, layer) for layer in ends))
 
 
-def sharers(convolution, bits_by):
+def sharers(convolution: Convolution, bits_by: str) -> Convolution:
     """What all convolutions have in common that share their bit widths with this one: a `Convolution` with None."""
     if convolution.stage is None or bits_by in (TENSOR, LAYER):
         return convolution
     return convolution._replace(layer=None, block=convolution.block if bits_by == BLOCK else None)
 
 
-def kinds(bits_by):
+def kinds(bits_by: str) -> tuple[str, str]:
     """Kinds of the genes of a convolution: of the weights' and of the inputs' bit width, which may be one gene."""
     return ("weight_bits", "input_bits") if bits_by == TENSOR else ("bits", "bits")
 
 
-def choices_of_stage(stage, bits_by, choices):
+def choices_of_stage(stage: Stage, bits_by: str, choices: int) -> tuple[int, int]:
     """Numbers of ways to choose bit widths: in each block of `stage`, and in the stage as a whole.
 
     Args:
@@ -64,7 +71,7 @@ def choices_of_stage(stage, bits_by, choices):
     return choices if bits_by == BLOCK else choices ** len(convolutions_of_block(stage)), 1
 
 
-def validate(space, arch, present):
+def validate(space: SearchSpace, arch: Arch, present: Sequence[bool]) -> None:
     """Raises ValueError unless the bit widths of `arch` are choices of `space`; says which convolution is wrong.
 
     Args:
@@ -81,8 +88,8 @@ def validate(space, arch, present):
             f"received {arch.bits and len(arch.bits)}"
         )
     fixed = space.fixed_bits and [[(width,) for width in pair] for pair in space.fixed_bits]
-    firsts = {}
-    for i, (convolution, pair) in enumerate(zip(found, arch.bits, strict=True)):
+    firsts: dict[Convolution, tuple[Convolution, int]] = {}
+    for i, (convolution, pair) in enumerate(zip(found, arch.bits or (), strict=True)):
         choices = fixed[i] if fixed else (space.weight_bits, space.input_bits)
         for what, width, known in zip(("weight", "input"), pair, choices, strict=True):
             if width not in known:
@@ -98,7 +105,11 @@ def validate(space, arch, present):
             )
 
 
-def check_fields(space, check, check_choices):
+def check_fields(
+    space: SearchSpace,
+    check: Callable[[object, str, str, object], None],
+    check_choices: Callable[[Any, str, str, Callable[[Any], bool]], None],
+) -> None:
     """Checks the fields of bit widths of `space`, whose stages are right, by functions that raise ValueError.
 
     Args:
@@ -123,9 +134,9 @@ def check_fields(space, check, check_choices):
         check(ok, "fixed_bits", f"{number} pairs of {expected}", pairs)
 
 
-def _is_pair(value):
+def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(map(_is_width, value))
 
 
-def _is_width(value):
+def _is_width(value: Any) -> bool:
     return type(value) is int and value in BIT_WIDTHS

@@ -1,8 +1,10 @@
 """The MobileNetV2 space of OQA (appendix A.5): no squeeze-excite, no h-swish, a last stage of one block."""
 
+from typing import Any
+
 from tfqnas.spaces.base import SearchSpace, Stage
 
-_ELASTIC = {"kernels": (3, 5, 7), "expands": (3, 4, 6), "activation": "relu6"}
+_ELASTIC: dict[str, Any] = {"kernels": (3, 5, 7), "expands": (3, 4, 6), "activation": "relu6"}
 _DEPTHS = (2, 3, 4)
 
 MBV2 = SearchSpace(

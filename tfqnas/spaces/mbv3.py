@@ -1,10 +1,11 @@
 """The MobileNetV3 space of OQA (appendix A.4), also that of OFA; a variant with ReLU alone; and QFA's, wider."""
 
 import dataclasses
+from typing import Any
 
 from tfqnas.spaces.base import SearchSpace, Stage, make_divisible
 
-_ELASTIC = {"depths": (2, 3, 4), "kernels": (3, 5, 7), "expands": (3, 4, 6)}
+_ELASTIC: dict[str, Any] = {"depths": (2, 3, 4), "kernels": (3, 5, 7), "expands": (3, 4, 6)}
 
 # Where the appendix is silent (activations, strides, 3x3 first convolution): as in OFA's release.
 MBV3 = SearchSpace(
@@ -35,7 +36,10 @@ MBV3_RELU = dataclasses.replace(
 )
 
 
-def _wider(channels):
+assert MBV3.mix_channels is not None
+
+
+def _wider(channels: int) -> int:
     return make_divisible(round(1.2 * channels))
 
 

@@ -1,10 +1,11 @@
 """A small space with every feature of MobileNetV3, for images of about 28 pixels, tests and first steps."""
 
 import dataclasses
+from typing import Any
 
 from tfqnas.spaces.base import SearchSpace, Stage
 
-_ELASTIC = {"depths": (1, 2), "kernels": (3, 5), "expands": (3, 4, 6)}
+_ELASTIC: dict[str, Any] = {"depths": (1, 2), "kernels": (3, 5), "expands": (3, 4, 6)}
 
 TINY = SearchSpace(
     name="tiny",

@@ -5,6 +5,7 @@ result.model.save("quantized.keras")
 """
 
 import importlib
+from typing import Any
 
 # Where the names are that this gives out: loaded on use, since settings need no TensorFlow.
 _HOMES = {
@@ -18,7 +19,7 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

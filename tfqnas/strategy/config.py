@@ -1,10 +1,12 @@
 """Settings of a search for quantization strategies."""
 
 import dataclasses
+from typing import TypeVar
 
 from tfqnas.errors import UserError
 from tfqnas.settings import setting
 
+Settings = TypeVar("Settings", bound="SearchSettings")
 LOSSES = ("kl", "mse", "cosine", "features")
 
 
@@ -20,6 +22,10 @@ class SearchSettings:
     )  # fmt: skip
     inputs: tuple[str, ...] = setting((), "the same of inputs")
     deployable: bool = setting(False, "only strategies that an integer model computes exactly")
+    integer_aware: bool = setting(
+        False, "round to 8 bits where an integer model does besides (residual stream, pooling, output), so that what "
+        "is searched and evaluated is what is exported"
+    )  # fmt: skip
     batch_size: int = setting(32, "images a step")
     temperature_start: float = setting(1.0, "of the softmax of the coefficients, at the start")
     temperature_end: float = setting(0.1, "at the end of the search: the lower, the nearer to one strategy")
@@ -30,10 +36,11 @@ class SearchSettings:
         1.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
         "candidates, while in their mean the errors of each average out (Jang et al., 2017)"
     )  # fmt: skip
+    refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     coefficient_rate: float = setting(0.05, "learning rate (Adam) of the coefficients")
     seed: int = setting(0, "of the order of the images, and of the noise")
 
-    def check(self):
+    def check(self) -> None:
         """Raises UserError where a setting makes no sense by itself."""
         self._expect(2 <= self.bits <= 16, "bits", "a whole number from 2 to 16")
         self._expect(self.end_bits == 0 or 2 <= self.end_bits <= 16, "end_bits", "0 or a whole number from 2 to 16")
@@ -43,7 +50,7 @@ class SearchSettings:
         for name in ("entropy", "noise", "coefficient_rate"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
 
-    def _expect(self, ok, name, expected):
+    def _expect(self, ok: object, name: str, expected: str) -> None:
         if not ok:
             raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
 
@@ -60,7 +67,6 @@ class PostTrainingSettings(SearchSettings):
     choice_share: float = setting(
         0.25, "share of the calibration images that nothing is learned on: what is kept is chosen by the loss on them"
     )
-    refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     refine_images: int = setting(256, "calibration images for that")
     guard: int = setting(
         2, "how many single strategies, the most promising ones, are tuned beside the usual ones; the best is kept, "
@@ -68,7 +74,7 @@ class PostTrainingSettings(SearchSettings):
     )  # fmt: skip
     recalibrate: bool = setting(False, "estimate BatchNorm statistics anew, with quantized layers")
 
-    def check(self):
+    def check(self) -> None:
         super().check()
         self._expect(self.loss in ("", *LOSSES), "loss", f"one of {', '.join(LOSSES)}")
         for name in ("steps", "tune_steps", "guard"):
@@ -83,25 +89,37 @@ class TrainingSettings(SearchSettings):
     """Quantization-aware search: coefficients and weights are learned together, then the chosen ones go on."""
 
     train_steps: int = setting(2000, "in all")
-    warmup_share: float = setting(0.05, "share of the steps before the coefficients are learned, too")
-    search_share: float = setting(0.25, "share of the steps after which the mixtures become their best strategies")
+    opening: float = setting(
+        3.0, "how much the coefficients begin with the losses that candidates have before any training; 0: equal"
+    )  # fmt: skip
+    search_share: float = setting(0.1, "share of the steps in which coefficients and weights are learned together")
+    playoff_share: float = setting(
+        0.05, "share of the steps that each contestant of the playoff trains: the largest coefficients, and rivals"
+    )  # fmt: skip
+    rivals: int = setting(2, "single strategies in the playoff; 0: none is held")
     learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
     weight_decay: float = setting(1e-4, "of kernels")
     training_range_rate: float = setting(0.002, "learning rate (Adam) of quantizers, relative to their size")
     distill: float = setting(0.5, "weight of the float model's outputs in the loss, beside the labels; 0: labels alone")
+    norm_images: int = setting(
+        1024, "training images that estimate BatchNorm statistics anew at the end, since at low bit widths moving "
+        "averages lag behind (Nagel et al., 2022); 0: those stay"
+    )  # fmt: skip
     flip: bool = setting(False, "mirror half of the training images")
     shift: float = setting(0.0, "largest shift of training images, as a share")
     checkpoint_steps: int = setting(200, "steps between two checkpoints", fixed=False)
 
-    def check(self):
+    def check(self) -> None:
         super().check()
-        for name in ("warmup_share", "search_share"):
+        for name in ("search_share", "playoff_share"):
             self._expect(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-        self._expect(self.warmup_share <= self.search_share, "warmup_share", "at most --search_share")
+        spent = self.search_share + (1 + self.rivals) * self.playoff_share * bool(self.rivals)
+        self._expect(spent < 1, "playoff_share", f"that search and playoff of {1 + self.rivals} leave steps to train")
         self._expect(0 <= self.distill <= 1, "distill", "a share from 0 to 1")
         for name in ("train_steps", "checkpoint_steps"):
             self._expect(getattr(self, name) >= 1, name, "a number from 1 on")
-        for name in ("learning_rate", "weight_decay", "training_range_rate", "shift"):
+        rates = ("learning_rate", "weight_decay", "training_range_rate")
+        for name in (*rates, "shift", "opening", "rivals", "norm_images"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
 
 
@@ -110,6 +128,6 @@ class QuantizeSettings(PostTrainingSettings, TrainingSettings):
     """All of them, for a tool that does either."""
 
 
-def part_of(config, settings_class):
+def part_of(config: SearchSettings, settings_class: type[Settings]) -> Settings:
     """The settings of one class among those of another that has them all."""
     return settings_class(**{field.name: getattr(config, field.name) for field in dataclasses.fields(settings_class)})

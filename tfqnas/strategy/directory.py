@@ -3,10 +3,13 @@
 import csv
 import io
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_atomically, write_json
 from tfqnas.settings import as_flag
+from tfqnas.strategy.result import Result
 from tfqnas.train.checkpoint import Checkpoints
 
 RECORD = "quantize.json"
@@ -23,7 +26,7 @@ class Directory:
         UserError: where the directory has something else, or what other settings or another model made.
     """
 
-    def __init__(self, path, settings, model, fingerprint):
+    def __init__(self, path: str | pathlib.Path, settings: Mapping[str, Any], model: str, fingerprint: str) -> None:
         self.path = pathlib.Path(path)
         record, ours = self.path / RECORD, {"settings": settings, "model": model, "fingerprint": fingerprint}
         if record.exists():
@@ -39,20 +42,20 @@ class Directory:
             write_json(record, ours)
 
     @property
-    def checkpoints(self):
+    def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints")
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether all has been written."""
         return (self.path / "strategies.json").exists()
 
     @property
-    def results(self):
+    def results(self) -> dict[str, Any]:
         """What `write` was given."""
         return read_json(self.path / "strategies.json")
 
-    def write(self, result, metrics):
+    def write(self, result: Result, metrics: Mapping[str, Any]) -> None:
         """Writes the model and the record, that last.
 
         Args:
@@ -69,7 +72,7 @@ class Directory:
         write_json(self.path / "strategies.json", {**result.record(), "metrics": metrics})
 
 
-def _refuse_another(path, kept, ours):
+def _refuse_another(path: pathlib.Path, kept: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     if (kept.get("model"), kept.get("fingerprint")) != (ours["model"], ours["fingerprint"]):
         raise UserError(
             f"--model: {path} is of another model ({kept.get('model')}, {kept.get('fingerprint')}), received "

@@ -1,10 +1,14 @@
 """A model with mixtures of quantizers becomes the plain model of the best ones."""
 
+from collections.abc import Callable
+
+import keras
+
 from tfqnas.conversion import rebuilt
 from tfqnas.quantizers import Mixed
 
 
-def freeze(model, best=None):
+def freeze(model: keras.Model, best: Callable[[Mixed], int] | None = None) -> keras.Model:
     """A copy of a Keras model with one quantizer in the place of each mixture, with the same weights and parameters.
 
     Args:
@@ -14,7 +18,7 @@ def freeze(model, best=None):
     """
     chosen = {}
 
-    def replace(layer):
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         own = mixtures_of(layer)
         if not own:
             return None
@@ -32,7 +36,7 @@ def freeze(model, best=None):
     return frozen
 
 
-def mixtures_of(layer):
+def mixtures_of(layer: keras.layers.Layer) -> dict[str, Mixed]:
     """`{argument: Mixed}` of a layer."""
     found = {name: getattr(layer, name, None) for name in ("weight_quantizer", "input_quantizer", "quantizer")}
     return {name: quantizer for name, quantizer in found.items() if isinstance(quantizer, Mixed)}

@@ -1,11 +1,12 @@
 """Calibration images: whether they are what a model takes."""
 
+import keras
 import numpy as np
 
 from tfqnas.errors import UserError
 
 
-def checked(images, model, batch_size, batches=1):
+def checked(images: np.ndarray, model: keras.Model, batch_size: int, batches: int = 1) -> np.ndarray:
     """float32 (n, height, width, channels) of calibration images.
 
     Args:

@@ -1,19 +1,22 @@
 """One traced step of a search, and the loss of what it has reached."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.quantizers import quantizers_of
 from tfqnas.strategy import losses
-from tfqnas.strategy.variables import coefficients_of, mixtures, ranges_of
+from tfqnas.strategy.variables import candidates_in, coefficients_of, mixtures, ranges_of
 
 # Logits that make a softmax one-hot at any temperature that a search has.
-_ONE_HOT = 1e4
+ONE_HOT = 1e4
 
 
-def batches_of(count, size, seed):
+def batches_of(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
     """Endless int32 (size,): which images are in each step's batch, a new order for each epoch."""
     rng = np.random.default_rng((seed, 3))
     while True:
@@ -22,7 +25,7 @@ def batches_of(count, size, seed):
             yield order[first : first + size]
 
 
-def cosine_decay(share):
+def cosine_decay(share: float) -> float:
     """1 at the start, 0 at the end, for the share of the steps that is done."""
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
 
@@ -36,7 +39,15 @@ class Targets:
             another `Targets` of the same teacher, its outputs.
     """
 
-    def __init__(self, teacher, student, loss, images, batch_size, kept=None):
+    def __init__(
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        loss: str,
+        images: np.ndarray,
+        batch_size: int,
+        kept: np.ndarray | None = None,
+    ) -> None:
         self.images = images
         names = taps_of(teacher, student) if loss == "features" else []
         self.student = with_taps(student, names)
@@ -44,16 +55,16 @@ class Targets:
         self.names = names
         self.kept = None if names else outputs(teacher, images, batch_size) if kept is None else kept
 
-    def of(self, numbers):
+    def of(self, numbers: np.ndarray) -> list[tf.Tensor]:
         """Float32 tensors of the images of these numbers: the outputs, or nothing where the step computes them."""
         return [] if self.kept is None else [tf.constant(self.kept[numbers])]
 
-    def again(self, x, targets):
+    def again(self, x: tf.Tensor, targets: list[tf.Tensor]) -> list[tf.Tensor]:
         """The targets within a step, for the images `x`."""
         return targets if self.teacher is None else [tf.stop_gradient(t) for t in _list(self.teacher(x))]
 
 
-def taps_of(teacher, student, most=12):
+def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[str]:
     """Names of layers whose outputs are compared: sums of branches, else activations, evenly chosen."""
     shared = {layer.name for layer in student.layers}
     known = [layer for layer in teacher.layers[:-1] if layer.name in shared and len(layer._inbound_nodes) == 1]
@@ -67,20 +78,20 @@ def taps_of(teacher, student, most=12):
     return [names[place] for place in places]
 
 
-def with_taps(model, names):
+def with_taps(model: keras.Model, names: Sequence[str]) -> keras.Model:
     """The model with the outputs of these layers before its own, a list; without names itself."""
     if not names:
         return model
     return keras.Model(model.inputs, [*(model.get_layer(name).output for name in names), model.outputs[0]])
 
 
-def outputs(model, images, batch_size):
+def outputs(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     """float32 array: the outputs of a Keras model for images, layer by layer and without a trace."""
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     return np.concatenate([np.asarray(model(part, training=False)) for part in parts])
 
 
-def _list(y):
+def _list(y: Any) -> list[tf.Tensor]:
     return list(y) if isinstance(y, (list, tuple)) else [y]
 
 
@@ -92,26 +103,36 @@ class Learner:
         loss: name. probabilities: whether the outputs are those of a softmax. seed: of the noise of coefficients.
     """
 
-    def __init__(self, model, targets, loss, probabilities, seed=0):
+    def __init__(self, model: keras.Model, targets: Targets, loss: str, probabilities: bool, seed: int = 0) -> None:
         self.model, self.targets = model, targets
         self.mixtures = mixtures(model)
         self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
+        self._parameters = [
+            v for q in quantizers_of(model) for one in candidates_in(q) for v in one.variables
+        ]  # fmt: skip
         self._distance = losses.of_name(loss, probabilities)
         self._seed = tf.constant([seed, 5], tf.int64)
         self._steps = tf.Variable(0, dtype=tf.int64)
         self._step = tf.function(self._traced_step, autograph=False)
         self._loss = tf.function(self._traced_loss, autograph=False)
 
-    def set_temperature(self, value):
+    def set_temperature(self, value: float) -> None:
         for mixed in self.mixtures:
             mixed.temperature.assign(value)
 
     @property
-    def learns(self):
+    def learns(self) -> bool:
         """Whether there is anything to learn: quantizers that are calibrated once have no parameters."""
         return bool(self.coefficients.variables or self.ranges.variables)
 
-    def step(self, numbers, entropy=0.0, coefficient_rate=0.0, range_rate=0.0, noise=0.0):
+    def step(
+        self,
+        numbers: np.ndarray,
+        entropy: float = 0.0,
+        coefficient_rate: float = 0.0,
+        range_rate: float = 0.0,
+        noise: float = 0.0,
+    ) -> tf.Tensor:
         """Learns from the images of these numbers; returns the loss without its entropy term.
 
         Args:
@@ -121,11 +142,11 @@ class Learner:
         rates = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate, noise)]
         return self._step(x, self.targets.of(numbers), *rates)
 
-    def largest(self):
+    def largest(self) -> list[int]:
         """For each mixture the place of its largest coefficient."""
         return [mixed.best for mixed in self.mixtures]
 
-    def loss(self, numbers, batch_size, bound=np.inf):
+    def loss(self, numbers: np.ndarray, batch_size: int, bound: float = np.inf) -> float:
         """The mean loss over the images of these numbers, a float; infinite as soon as it is sure to exceed a bound."""
         total = 0.0
         for i in range(0, len(numbers), batch_size):
@@ -135,23 +156,42 @@ class Learner:
                 return np.inf
         return total / len(numbers)
 
-    def choose(self, places):
+    def choose(self, places: Sequence[int]) -> None:
         """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""
         for mixed, place in zip(self.mixtures, places, strict=True):
-            mixed.alpha.assign(_ONE_HOT * np.eye(len(mixed.candidates), dtype=np.float32)[place])
+            mixed.alpha.assign(ONE_HOT * np.eye(len(mixed.candidates), dtype=np.float32)[place])
         self.coefficients.read()
 
-    def distributions(self):
+    def state(self) -> list[np.ndarray]:
+        """The parameters of all quantizers, learned and calibrated ones: a list of arrays."""
+        return [v.numpy() for v in self._parameters]
+
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Goes on from a `state`, with nothing known of earlier gradients."""
+        for variable, value in zip(self._parameters, state, strict=True):
+            variable.assign(value)
+        self.ranges.read()
+        self.ranges.restart(self.ranges.values)
+
+    def distributions(self) -> list[list[float]]:
         """The coefficients of all mixtures, a list of float lists; without the noise of a step."""
         return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
 
-    def _distances(self, x, targets):
+    def _distances(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
         return self._distance(_list(self.targets.student(x, training=False)), self.targets.again(x, targets))
 
-    def _traced_loss(self, x, targets):
+    def _traced_loss(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
         return self._distances(x, targets)
 
-    def _traced_step(self, x, targets, entropy_weight, coefficient_rate, range_rate, noise):
+    def _traced_step(
+        self,
+        x: tf.Tensor,
+        targets: list[tf.Tensor],
+        entropy_weight: tf.Tensor,
+        coefficient_rate: tf.Tensor,
+        range_rate: tf.Tensor,
+        noise: tf.Tensor,
+    ) -> tf.Tensor:
         alphas, ranges = self.coefficients, self.ranges
         if self.mixtures:
             uniform = tf.random.stateless_uniform(

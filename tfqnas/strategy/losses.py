@@ -1,16 +1,18 @@
 """How far the outputs of a quantized model are from those of the float one: float32 scalars."""
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 _TINY = 1e-12
 
 
-def log_probabilities(y, probabilities=False):
+def log_probabilities(y: tf.Tensor, probabilities: bool = False) -> tf.Tensor:
     """float32 (n, classes): of logits, or of the probabilities that a softmax gave."""
     return tf.math.log(tf.maximum(y, _TINY)) if probabilities else tf.nn.log_softmax(y)
 
 
-def kl(y, target, probabilities=False):
+def kl(y: tf.Tensor, target: tf.Tensor, probabilities: bool = False) -> tf.Tensor:
     """`mean_n sum_c p (log p - log q)`: Kullback-Leibler divergence of `q`, the softmax of `y`, from `p`, the target's.
 
     Args:
@@ -20,24 +22,24 @@ def kl(y, target, probabilities=False):
     return tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
 
 
-def mse(y, target):
+def mse(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """`mean (y - target)^2 / mean (target - mean target)^2`: squared error as a share of the target's variance."""
     _, variance = tf.nn.moments(target, list(range(len(target.shape))))
     return tf.reduce_mean(tf.math.squared_difference(y, target)) / tf.maximum(variance, _TINY)
 
 
-def cosine(y, target):
+def cosine(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """`1 - mean_n cos(y_n, target_n)`, each example as one vector."""
     y, target = (tf.reshape(t, [tf.shape(t)[0], -1]) for t in (y, target))
     return 1.0 - tf.reduce_mean(tf.reduce_sum(tf.nn.l2_normalize(y, -1) * tf.nn.l2_normalize(target, -1), axis=-1))
 
 
-def features(ys, targets):
+def features(ys: Sequence[tf.Tensor], targets: Sequence[tf.Tensor]) -> tf.Tensor:
     """The mean of `mse` over pairs of tensors: those in between, and the output."""
     return tf.add_n([mse(y, target) for y, target in zip(ys, targets, strict=True)]) / len(ys)
 
 
-def entropy(coefficients):
+def entropy(coefficients: Sequence[tf.Tensor]) -> tf.Tensor:
     """Mean over mixtures of `-sum_i a_i log a_i / log k`, 1 for equal coefficients, 0 for one-hot ones.
 
     Args:
@@ -47,7 +49,7 @@ def entropy(coefficients):
     return tf.add_n(shares) / len(shares)
 
 
-def of_name(name, probabilities=False):
+def of_name(name: str, probabilities: bool = False) -> Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], tf.Tensor]:
     """`f(ys, targets)` of lists of tensors whose last ones are the outputs."""
     if name == "features":
         return features

@@ -3,13 +3,13 @@
 import numpy as np
 
 
-def log_softmax(logits):
+def log_softmax(logits: np.ndarray) -> np.ndarray:
     """float64 (n, classes)."""
     shifted = np.float64(logits) - np.max(logits, axis=-1, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
 
 
-def agreement(outputs, reference, probabilities=False):
+def agreement(outputs: np.ndarray, reference: np.ndarray, probabilities: bool = False) -> dict[str, float]:
     """How far the outputs of a classifier agree with those of the float model.
 
     Args:
@@ -29,7 +29,7 @@ def agreement(outputs, reference, probabilities=False):
     }
 
 
-def wilson(successes, count, z=1.96):
+def wilson(successes: float, count: int, z: float = 1.96) -> tuple[float, ...]:
     """`(low, high)`: the 95% interval of a share (Wilson, 1927), which holds for shares near 0 and 1, too."""
     share = successes / count
     middle = share + z * z / (2 * count)

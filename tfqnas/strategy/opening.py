@@ -1,18 +1,28 @@
 """From what a user names, a model and a data set, to the task."""
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 
 from tfqnas.data import photos
+from tfqnas.data.config import DataConfig
 from tfqnas.data.dataset import load as load_data
 from tfqnas.errors import UserError
 from tfqnas.strategy.post_training import gives_probabilities
-from tfqnas.strategy.tasks import Classification, SuperResolution, Unlabelled
+from tfqnas.strategy.tasks import Classification, SuperResolution, Task, Unlabelled
 
 # Crops of photographs for classifiers: of the training photos, and of the test photos.
 CROPS = 2048, 512
 
 
-def task_of(model, config, score=None, say=print):
+def task_of(
+    model: keras.Model,
+    config: DataConfig,
+    score: Callable[..., dict[str, Any]] | None = None,
+    say: Callable[[str], None] = print,
+) -> Task:
     """The task of a model with a data set.
 
     Args:
@@ -36,9 +46,9 @@ def task_of(model, config, score=None, say=print):
         if channels != 3:
             raise UserError(f"--dataset=photos: expected a model of 3 channels, {model.name} takes {channels}")
         found = photos.load(config.data_dir or None)
-        pixels = [photos.crops(split, size, count, seed) for seed, (split, count) in
-                  enumerate(zip((found.train, found.test), CROPS, strict=True))]  # fmt: skip
-        return Unlabelled(*pixels, probabilities)
+        train, test = (photos.crops(split, size, count, seed) for seed, (split, count) in
+                       enumerate(zip((found.train, found.test), CROPS, strict=True)))  # fmt: skip
+        return Unlabelled(train, test, probabilities)
     dataset = load_data(config, held_out=1, say=say)
     for what, number in (("channels", channels), ("num_classes", model.output_shape[-1])):
         if getattr(dataset, what) != number:
@@ -47,13 +57,13 @@ def task_of(model, config, score=None, say=print):
     return Classification(dataset, size, config.evaluation_crop, probabilities)
 
 
-def enlarges(model):
+def enlarges(model: keras.Model) -> int:
     """How many times larger the images are that a model makes."""
     low = np.zeros((1, *(n or 8 for n in model.input_shape[1:3]), model.input_shape[-1]), np.float32)
     return int(model(low).shape[1] // low.shape[1])
 
 
-def _size(model):
+def _size(model: keras.Model) -> tuple[int, int]:
     if len(model.input_shape) != 4 or None in model.input_shape[1:] or model.input_shape[1] != model.input_shape[2]:
         raise UserError(f"--model: expected square images of one size, {model.name} takes {model.input_shape[1:]}")
     return model.input_shape[1], model.input_shape[-1]

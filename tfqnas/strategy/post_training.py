@@ -2,19 +2,35 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from tfqnas.conversion import quantize
 from tfqnas.errors import TrainingDivergedError
-from tfqnas.quantizers import ROLES, get
+from tfqnas.layers import Quantize
+from tfqnas.quantizers import ROLES, Calibrated, Quantizer, get
+from tfqnas.sites import sites_of
 from tfqnas.strategy import recalibration
-from tfqnas.strategy.candidates import SINGLES, mixture_for, names_for, prototype
+from tfqnas.strategy.candidates import (
+    SINGLES,
+    UNSIGNED,
+    label_of,
+    mixture_for,
+    names_for,
+    refuse_unsigned,
+    signed_inputs,
+)
+from tfqnas.strategy.config import PostTrainingSettings, SearchSettings
 from tfqnas.strategy.freezing import freeze
 from tfqnas.strategy.images import checked
 from tfqnas.strategy.learner import Learner, Targets, batches_of, cosine_decay
-from tfqnas.strategy.refining import ranked_pairs, refined
-from tfqnas.strategy.result import Result, choices_of, quantized_tensors, searched_of
+from tfqnas.strategy.refining import in_words, ranked_pairs, refined
+from tfqnas.strategy.result import Result, Searched, choices_of, quantized_tensors, searched_of
+from tfqnas.strategy.variables import candidates_in
 from tfqnas.supernet import initialize
 
 # Images for the initialisation of the quantizers, and how often the coefficients are recorded.
@@ -24,28 +40,53 @@ RECORDS = 50
 LOOKS = 6
 
 
-def gives_probabilities(model):
+def gives_probabilities(model: keras.Model) -> bool:
     """Whether a model ends with a softmax."""
     last = getattr(model.layers[-1], "activation", None)
     return type(model.layers[-1]).__name__ == "Softmax" or getattr(last, "__name__", "") == "softmax"
 
 
-def loss_of(config, model):
+def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
     """The loss that a search takes for a model: as set, else by its output."""
     return config.loss or ("kl" if len(model.output_shape) == 2 else "mse")
 
 
-def quantized(model, config, images):
-    """The model with the candidates of `config` in every layer, initialised; at the ends those that exist, or LSQ."""
-    inner = [mixture_for(config, role) for role in ROLES]
-    ends = [_at(prototype, config.end_bits or config.bits, role) for prototype, role in zip(inner, ROLES, strict=True)]
-    # A layer that has quantizers is left alone: the ends are what the second call finds.
-    mixed = quantize(quantize(model, *inner, skip=_ends(model, config)), *ends, end_bits=None)
+def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) -> keras.Model:
+    """The model with the candidates of `config` in every layer, initialised; at the ends those that exist, or LSQ.
+
+    Raises:
+        UserError: see `refuse_unsigned`.
+    """
+    signed = signed_inputs(model)
+    refuse_unsigned(config, signed)
+    ends, left_out = _ends(model, config), set(UNSIGNED) & set(names_for(config, "inputs"))
+    groups: dict[tuple[bool, bool], list[str]] = {}
+    for name in _quantizable(model):
+        groups.setdefault((name in ends, bool(left_out) and name in signed), []).append(name)
+    waiting, mixed = [name for names in groups.values() for name in names], model
+    for (at_end, below_zero), names in groups.items():
+        own = [mixture_for(config, role, left_out if below_zero else ()) for role in ROLES]
+        if at_end:
+            own = [_at(one, config.end_bits or config.bits, role) for one, role in zip(own, ROLES, strict=True)]
+        waiting = [name for name in waiting if name not in names]
+        # Layers that have quantizers are left alone.
+        mixed = quantize(mixed, own[0], own[1], skip=waiting, end_bits=None)
+    if config.integer_aware:
+        if len(model.output_shape) == 4:  # an image, `(x - 128) / 128`: its grid is known
+            pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
+            mixed = keras.Model(mixed.inputs[0], pixels(mixed.outputs[0]), name=mixed.name)
+        mixed = quantize(mixed, integer_aware=True)
     initialize(mixed, images[:INITIAL_IMAGES])
     return mixed
 
 
-def _at(prototype, bits, role):
+def _quantizable(model: keras.Model) -> list[str]:
+    """The names of the layers that get quantizers."""
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    return [site.layer.name for site in sites_of(model) if type(site.layer) in kinds]
+
+
+def _at(prototype: Quantizer, bits: int, role: str) -> Quantizer:
     """A prototype with another bit width; LSQ where the method does not exist at that."""
     try:
         return prototype.with_bits(bits)
@@ -53,7 +94,7 @@ def _at(prototype, bits, role):
         return get("lsq", bits, role)
 
 
-def _ends(model, config):
+def _ends(model: keras.Model, config: SearchSettings) -> list[str]:
     """The names of the layers that have `end_bits`."""
     if config.end_bits in (0, config.bits):
         return []
@@ -61,17 +102,22 @@ def _ends(model, config):
     return [name for name, role, q in quantized_tensors(probe) if role == "weights" and q.bits == config.end_bits]
 
 
-def search_post_training(model, images, config, on_step=None):
+def search_post_training(
+    model: keras.Model,
+    images: np.ndarray,
+    config: PostTrainingSettings,
+    on_step: Callable[[str, float, str], object] | None = None,
+) -> Result:
     """Finds the strategies of a trained model's layers, without labels.
 
     The mixture of each tensor's candidates learns its coefficients and the candidates' own parameters against the
     outputs of the float model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term
     grows, so that they end near one-hot. What has the largest coefficients is tuned. With `guard` the usual and the
-    most promising single strategies are tuned as well, with as many steps as they would have had by themselves; with
-    `refine` the best so far is the start of a descent: other strategies are tried layer by layer, and what
-    comes out is tuned. What has the smallest loss is frozen and handed over, and `Result.kept` says if it is a single
-    strategy. With one candidate for weights and one for inputs nothing is searched, and its parameters are tuned in as
-    many steps.
+    most promising single strategies are tuned as well, each from its own initialisation and with as many steps as by
+    itself, so that each is what a search among it alone would give; with `refine` the best so far is the start of a
+    descent: other strategies are tried layer by layer, and what comes out is tuned. What has the smallest loss is
+    frozen and handed over, and `Result.kept` says if it is a single strategy. With one candidate for weights and one
+    for inputs nothing is searched, and its parameters are tuned in as many steps.
 
     A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
     handed over, are chosen by the loss on that part alone.
@@ -95,7 +141,7 @@ def search_post_training(model, images, config, on_step=None):
     return _PostTraining(model, images, config, on_step or (lambda *_: None)).run()
 
 
-def parts_of(count, batch_size, choice_share, seed):
+def parts_of(count: int, batch_size: int, choice_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`(numbers to learn on, numbers to choose with)` of `count` images, int arrays; a batch of each at least."""
     order = np.random.default_rng((seed, 4)).permutation(count)
     choice = min(max(round(choice_share * count), batch_size), count - batch_size)
@@ -104,39 +150,53 @@ def parts_of(count, batch_size, choice_share, seed):
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """One choice of all tensors' strategies: places in the mixtures, quantizers' parameters (n,), and its loss."""
+    """One choice of all tensors' strategies, tuned: its loss, and where it is.
 
-    places: list
-    values: np.ndarray
+    Args:
+        places: in the mixtures. state: of all quantizers, as `Learner.state`. learner: of the model that this is in.
+        single: None, or in words which single strategy it is; the model is then one of its own, without mixtures.
+    """
+
+    places: list[int]
+    state: list[np.ndarray]
     loss: float
+    learner: Learner
     single: str | None = None
 
 
 class _PostTraining:
-    def __init__(self, model, images, config, on_step):
+    def __init__(
+        self,
+        model: keras.Model,
+        images: np.ndarray,
+        config: PostTrainingSettings,
+        on_step: Callable[[str, float, str], object],
+    ) -> None:
         self.images, self.config, self.on_step = images, config, on_step
         self.teacher = quantize(model)  # a plain copy, with layers in the place of operations
         self.loss = loss_of(config, model)
         self.probabilities = gives_probabilities(self.teacher)
         self.learned, self.choice = parts_of(len(images), config.batch_size, config.choice_share, config.seed)
-        self.history, self.losses = [], {}
+        self.history: list[dict[str, Any]] = []
+        self.losses: dict[str, float] = {}
+        self._kept: np.ndarray | None = None
 
-    def run(self):
+    def run(self) -> Result:
         config = self.config
         mixed = quantized(self.teacher, config, self.images[self.learned])
-        self.learner = learner = self._learner(mixed)
+        self.learner = self._learner(mixed)
         searched, coefficients = searched_of(mixed), []
-        start = learner.ranges.values.numpy()
         if searched:
+            start = self.learner.state()
             self._search()
-            coefficients = learner.distributions()
+            coefficients = self.learner.distributions()
             found = self._chosen(searched, start)
         else:
-            found = self._tuned([], start, config.steps + config.tune_steps, "tune")
+            found = self._tuned_alone(self.learner, "tune")
             self.losses["single"] = found.loss
-        learner.choose(found.places)
-        learner.ranges.restart(found.values)
-        model = freeze(mixed)
+        found.learner.choose(found.places)
+        found.learner.restore(found.state)
+        model = freeze(found.learner.model)
         self.losses["final"] = found.loss
         if config.recalibrate:
             model = recalibration.recalibrated(model, self.images[self.learned], config.batch_size)
@@ -144,82 +204,98 @@ class _PostTraining:
         return Result(model, choices_of(model, searched, coefficients), self.history, searched, self.losses,
                       found.single)  # fmt: skip
 
-    def _chosen(self, searched, start):
+    def _chosen(self, searched: Sequence[Searched], start: list[np.ndarray]) -> _Candidate:
         """The best that coefficients, single strategies and the descent give: a `_Candidate`."""
-        config, values = self.config, self.learner.ranges.values.numpy()
-        best = self._tuned(self.learner.largest(), values, config.tune_steps, "tune")
+        config, state = self.config, self.learner.state()
+        best = self._tuned(self.learner, self.learner.largest(), state, config.tune_steps, "tune")
         self.losses["largest coefficients"] = best.loss
         if config.guard:
-            single = self._best_single(searched, [start, values])
+            single = self._best_single(searched, [start, state])
             self.losses["single"] = single.loss
             best = min(best, single, key=_loss)
         if config.refine:
-            finer = self._refined(best)
+            finer = self._refined(best, state)
             self.losses["refined"] = finer.loss
             best = min(best, finer, key=_loss)
         return best
 
-    def _best_single(self, searched, starts):
-        """Tunes the usual and the most promising single strategies, with all steps: the best `_Candidate`.
+    def _best_single(self, searched: Sequence[Searched], states: Sequence[list[np.ndarray]]) -> _Candidate:
+        """Tunes the usual and the most promising single strategies, each by itself: the best `_Candidate`.
 
         Args:
-            starts: parameters of the quantizers, as initialised and as searched: the promising ones begin at the
-                better ones, the usual ones as initialised.
+            states: of the mixtures, as initialised and as searched; those are promising whose loss is small in either.
         """
         config, found = self.config, []
-        for values in starts:
-            self.learner.ranges.restart(values)
-            found += [(loss, pair, places, values) for loss, pair, places in ranked_pairs(searched, self._loss_at)]
-        ranked = {}
-        for _, pair, places, values in sorted(found, key=_first):
-            names = (name or names_for(config, role)[0] for name, role in zip(pair, ROLES, strict=True))
-            ranked.setdefault(tuple(names), (places, values))
+        for state in states:
+            self.learner.restore(state)
+            found += ranked_pairs(searched, self._loss_at, config, signed_inputs(self.teacher))
+        ranked = dict.fromkeys(pair for _, pair, _ in sorted(found, key=_first))
         # What learns its steps may be poor before it has, so the usual ones are tuned in any case.
-        usual = {pair: (ranked[pair][0], starts[0]) for pair in SINGLES.values() if pair in ranked}
-        tried = dict(itertools.islice(ranked.items(), config.guard)) | usual
-        tuned = []
-        for number, (pair, (places, values)) in enumerate(tried.items()):
-            within = number / len(tried), (number + 1) / len(tried)
-            steps = (config.steps + config.tune_steps) * self._learns(pair)
-            one = self._tuned(places, values, steps, "guard", within)
-            tuned.append(dataclasses.replace(one, single="weights by {}, inputs by {}".format(*pair)))
-            self.losses[f"single: {tuned[-1].single}"] = one.loss
-        return min(tuned, key=_loss)
+        usual = [pair for pair in SINGLES.values() if pair in ranked]
+        tried = dict.fromkeys([*itertools.islice(ranked, config.guard), *usual])
 
-    def _learns(self, pair):
-        """Whether quantizers of one of these strategies have parameters that learn."""
-        found = [prototype(name, self.config.bits, role) for name, role in zip(pair, ROLES, strict=True)]
-        for quantizer in found:
-            quantizer.build()
-        return any(quantizer.trainable_variables for quantizer in found)
+        def tuned(number: int, pair: tuple[str, str]) -> _Candidate:
+            alone = dataclasses.replace(config, weights=(pair[0],), inputs=(pair[1],))
+            learner = self._learner(quantized(self.teacher, alone, self.images[self.learned]))
+            one = self._tuned_alone(learner, "guard", (number / len(tried), (number + 1) / len(tried)))
+            one = dataclasses.replace(one, single=in_words(pair))
+            self.losses[f"single: {one.single}"] = one.loss
+            return one
 
-    def _refined(self, best):
-        """Other strategies layer by layer, by the loss on images that are learned on, and tuned."""
+        # One by one: a model that is not the best can go.
+        return min((tuned(number, pair) for number, pair in enumerate(tried)), key=_loss)
+
+    def _tuned_alone(self, learner: Learner, part: str, within: tuple[float, float] = (0.0, 1.0)) -> _Candidate:
+        """A model of one strategy, tuned in all steps: a `_Candidate`."""
+        steps = self.config.steps + self.config.tune_steps
+        return self._tuned(learner, [], learner.state(), steps, part, within)
+
+    def _adopted(self, single: _Candidate) -> tuple[list[int], list[np.ndarray]]:
+        """Places and state of the mixtures that are, where they have its candidates, as a single strategy's model."""
+        single.learner.restore(single.state)
+        theirs = {(layer, role): q for layer, role, q in quantized_tensors(single.learner.model)}
+        places = {}
+        for layer, role, quantizer in quantized_tensors(self.learner.model):
+            own, wanted = candidates_in(quantizer), theirs[layer, role]
+            place = next((n for n, one in enumerate(own) if label_of(one) == label_of(wanted)), None)
+            places[id(quantizer)] = place or 0
+            if place is not None:
+                for source, target in zip(wanted.variables, own[place].variables, strict=True):
+                    target.assign(source)
+        self.learner.ranges.read()
+        return [places[id(mixed)] for mixed in self.learner.mixtures], self.learner.state()
+
+    def _refined(self, best: _Candidate, state: list[np.ndarray]) -> _Candidate:
+        """Other strategies layer by layer, by the loss on images that are learned on, and tuned.
+
+        Args:
+            state: of the mixtures as searched: that of the others where `best` is a single strategy.
+        """
         learner, config = self.learner, self.config
         some = self.learned[: max(config.refine_images, config.batch_size)]
-        learner.ranges.restart(best.values)
+        learner.restore(state if best.single else best.state)
+        start, state = self._adopted(best) if best.single else (best.places, best.state)
 
-        def loss_at(places, bound=np.inf):
+        def loss_at(places: Sequence[int], bound: float = np.inf) -> float:
             learner.choose(places)
             return learner.loss(some, config.batch_size, bound)
 
         order = [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]] if self.history else [
             list(range(len(mixed.candidates))) for mixed in learner.mixtures]  # fmt: skip
-        places, _ = refined(
-            best.places, loss_at(best.places), order, loss_at, lambda done: self.on_step("refine", done, "")
-        )
-        return self._tuned(places, best.values, config.tune_steps, "final")
+        places, _ = refined(start, loss_at(start), order, loss_at, lambda done: self.on_step("refine", done, ""))
+        return self._tuned(learner, places, state, config.tune_steps, "final")
 
-    def _learner(self, model):
-        targets = Targets(self.teacher, model, self.loss, self.images, self.config.batch_size)
+    def _learner(self, model: keras.Model) -> Learner:
+        targets = Targets(self.teacher, model, self.loss, self.images, self.config.batch_size, self._kept)
+        self._kept = targets.kept
         return Learner(model, targets, self.loss, self.probabilities, self.config.seed)
 
-    def _loss_at(self, places):
+    def _loss_at(self, places: Sequence[int]) -> float:
         """Of the candidates at these places, on the images for choices."""
         self.learner.choose(places)
         return self.learner.loss(self.choice, self.config.batch_size)
 
-    def _search(self):
+    def _search(self) -> None:
         """Steps of coefficients and parameters, at a temperature that falls; records the coefficients."""
         config, learner = self.config, self.learner
         stride = max(1, config.steps // RECORDS)
@@ -236,40 +312,48 @@ class _PostTraining:
             self.on_step("search", (step + 1) / config.steps, f"loss {float(loss):.4g}")
         learner.coefficients.write(learner.coefficients.values)  # without the noise of the last step
 
-    def _tuned(self, places, values, steps, part, within=(0.0, 1.0)):
-        """Tunes the parameters of these places' candidates, from `values` on: a `_Candidate`, the best moment.
+    def _tuned(
+        self,
+        learner: Learner,
+        places: Sequence[int],
+        state: list[np.ndarray],
+        steps: int,
+        part: str,
+        within: tuple[float, float] = (0.0, 1.0),
+    ) -> _Candidate:
+        """Tunes the parameters of these places' candidates, from a state on: a `_Candidate`, the best moment.
 
         Args:
             within: from which share of the progress of `part` to which.
         """
-        config, learner = self.config, self.learner
+        config = self.config
         learner.choose(places)
-        learner.ranges.restart(values)
-        best = learner.loss(self.choice, config.batch_size), np.array(values)
+        learner.restore(state)
+        best = learner.loss(self.choice, config.batch_size), state
         for step, share, numbers in self._batches(steps if learner.learns else 0):
             loss = learner.step(numbers, range_rate=config.range_rate * cosine_decay(share))
             _check_finite(loss, part, step)
             if (step + 1) % max(1, steps // LOOKS) == 0 or step == steps - 1:
                 at = learner.loss(self.choice, config.batch_size)
-                best = min(best, (at, learner.ranges.values.numpy()), key=_first)
+                best = min(best, (at, learner.state()), key=_first)
             done = within[0] + (within[1] - within[0]) * (step + 1) / steps
             self.on_step(part, done, f"loss {best[0]:.4g}")
-        return _Candidate(list(places), best[1], best[0])
+        return _Candidate(list(places), best[1], best[0], learner)
 
-    def _batches(self, steps):
+    def _batches(self, steps: int) -> Iterator[tuple[int, float, np.ndarray]]:
         """`(step, share done, numbers of images)` of as many steps."""
         order = batches_of(len(self.learned), self.config.batch_size, self.config.seed)
         return ((n, n / steps, self.learned[numbers]) for n, numbers in enumerate(itertools.islice(order, steps)))
 
 
-def _check_finite(loss, part, step):
+def _check_finite(loss: tf.Tensor, part: str, step: int) -> None:
     if not np.isfinite(loss):
         raise TrainingDivergedError(f"{part}, step {step}: the loss is {float(loss)}; a smaller --range_rate may help")
 
 
-def _loss(candidate):
+def _loss(candidate: _Candidate) -> float:
     return candidate.loss
 
 
-def _first(values):
+def _first(values: Sequence[Any]) -> Any:
     return values[0]

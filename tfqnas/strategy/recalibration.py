@@ -6,7 +6,7 @@ import numpy as np
 from tfqnas.conversion import rebuilt
 
 
-def recalibrated(model, images, batch_size):
+def recalibrated(model: keras.Model, images: np.ndarray, batch_size: int) -> keras.Model:
     """A copy of a model whose BatchNorm statistics are those of images, each layer's with those before it renewed.
 
     Of each layer the mean and the variance over all images: of a batch of inputs their means and mean squares are

@@ -1,12 +1,20 @@
 """What a search for strategies hands over."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
-from tfqnas.quantizers import Mixed, quantizers_of
+import keras
+
+from tfqnas.quantizers import Mixed, Quantizer, quantizers_of
 from tfqnas.strategy.candidates import label_of, labels_of
 
+# (layer, role, names of its candidates) of a mixture.
+Searched = tuple[str, str, list[str]]
 # Arguments of layers that hold quantizers, and what those quantize.
 _ROLES = {"weight_quantizer": "weights", "input_quantizer": "inputs", "quantizer": "inputs"}
+# How `quantize(..., integer_aware=True)`, and a search for images, name 8-bit tensors that no layer reads as its input.
+_STORED = ("_stored", "pixels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,21 +30,21 @@ class Choice:
     role: str
     bits: int
     strategy: str
-    candidates: dict
+    candidates: dict[str, float]
     deployable: bool
 
     @property
-    def coefficient(self):
+    def coefficient(self) -> float:
         return self.candidates[self.strategy]
 
     @property
-    def runner_up(self):
+    def runner_up(self) -> str | None:
         """The best of the others by coefficient, or None."""
         others = {name: a for name, a in self.candidates.items() if name != self.strategy}
-        return max(others, key=others.get) if others else None
+        return max(others, key=lambda name: others[name]) if others else None
 
     @property
-    def row(self):
+    def row(self) -> dict[str, Any]:
         """As a record of a table."""
         return {
             "layer": self.layer, "role": self.role, "bits": self.bits, "strategy": self.strategy,
@@ -56,14 +64,14 @@ class Result:
             what the search found, and is what `model` has.
     """
 
-    model: object
-    choices: list
-    history: list
-    searched: list
-    losses: dict
+    model: keras.Model
+    choices: list[Choice]
+    history: list[dict[str, Any]]
+    searched: list[Searched]
+    losses: dict[str, float]
     kept: str | None = None
 
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """As JSON data, without the model."""
         choices = [{**c.row, "candidates": c.candidates, "deployable": c.deployable} for c in self.choices]
         return {
@@ -72,23 +80,27 @@ class Result:
         }  # fmt: skip
 
 
-def quantized_tensors(model):
-    """`[(layer name, role, quantizer)]` in the order of the layers."""
+def quantized_tensors(model: keras.Model) -> list[tuple[str, str, Quantizer]]:
+    """`[(layer name, role, quantizer)]` in the order of the layers; without what an integer model rounds besides."""
     return [
         (layer.name, role, quantizer)
         for layer in model.layers
         for name, role in _ROLES.items()
-        if (quantizer := getattr(layer, name, None)) is not None and quantizer in getattr(layer, "quantizers", ())
+        if (quantizer := getattr(layer, name, None)) is not None
+        and quantizer in getattr(layer, "quantizers", ())
+        and not (name == "quantizer" and layer.name.endswith(_STORED))
     ]
 
 
-def searched_of(model):
+def searched_of(model: keras.Model) -> list[Searched]:
     """`[(layer, role, names of candidates)]` of the mixtures of a model, in the order of `variables.mixtures`."""
     by_id = {id(q): (layer, role) for layer, role, q in quantized_tensors(model)}
     return [(*by_id[id(q)], labels_of(q)) for q in quantizers_of(model) if isinstance(q, Mixed)]
 
 
-def choices_of(frozen, searched=(), coefficients=()):
+def choices_of(
+    frozen: keras.Model, searched: Sequence[Searched] = (), coefficients: Sequence[Sequence[float]] = ()
+) -> list[Choice]:
     """`Choice`s of a model without mixtures.
 
     Args:

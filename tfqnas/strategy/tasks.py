@@ -1,19 +1,27 @@
 """What a model is for: its calibration images, its training batches, its loss, and how it is evaluated."""
 
+import copy
 import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfqnas.data import restoration
 from tfqnas.data.augment import Augmentation
+from tfqnas.data.dataset import DataSet
 from tfqnas.data.images import normalize, resized
 from tfqnas.data.pipeline import training_batches
-from tfqnas.data.splits import Arrays
+from tfqnas.data.splits import Arrays, Split
 from tfqnas.errors import UserError
 from tfqnas.strategy.learner import outputs
 from tfqnas.strategy.losses import log_probabilities
 from tfqnas.strategy.metrics import agreement
+
+# Pairs of images and what is wanted of them.
+Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]
 
 
 class Classification:
@@ -26,43 +34,61 @@ class Classification:
 
     metric, higher_is_better = "accuracy", True
 
-    def __init__(self, dataset, resolution, crop=1.0, probabilities=False, limit=None):
+    def __init__(
+        self,
+        dataset: DataSet,
+        resolution: int,
+        crop: float = 1.0,
+        probabilities: bool = False,
+        limit: int | None = None,
+    ) -> None:
         self.dataset, self.resolution, self.crop, self.probabilities = dataset, resolution, crop, probabilities
         self.train, test = dataset.train, dataset.test
         if limit is not None and limit < len(test):
             test = test.take(np.random.default_rng(0).permutation(len(test))[:limit])
         self.test = test
 
-    def calibration(self, count, seed=0):
+    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
         """float32 (count, resolution, resolution, channels): training images, without augmentation."""
         chosen = np.random.default_rng((seed, 6)).permutation(len(self.train))[:count]
         return np.asarray(_pixels(self.train.take(chosen), self.resolution, self.crop))
 
-    def batches(self, batch_size, start, stop, seed=0, flip=False, shift=0.0):
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
+        """`(task, x, y)`: the task without some of its training images, and those, a tenth of them at most."""
+        order = np.random.default_rng((seed, 9)).permutation(len(self.train))
+        count = min(count, len(order) // 10)
+        chosen, rest = self.train.take(order[:count]), copy.copy(self)
+        rest.train = self.train.take(order[count:])
+        pixels = np.asarray(_pixels(chosen, self.resolution, self.crop))
+        return rest, pixels, np.asarray(chosen.labels, np.int32)
+
+    def batches(
+        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
+    ) -> Batches:
         """`tf.data.Dataset` of float32 images and int32 labels of the steps `start` to `stop`."""
         augmentation = Augmentation(flip=flip, shift=shift)
         return training_batches(self.train, self.resolution, batch_size, seed, start, stop, augmentation)
 
-    def loss(self, y, labels):
+    def loss(self, y: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross entropy, a scalar."""
         logs = log_probabilities(y, self.probabilities)
         return -tf.reduce_mean(tf.gather(logs, labels, batch_dims=1))
 
-    def outputs(self, model, batch_size=256):
+    def outputs(self, model: keras.Model, batch_size: int = 256) -> np.ndarray:
         """float32 (n, classes) of the test images."""
         return outputs(model, np.asarray(_pixels(self.test, self.resolution, self.crop)), batch_size)
 
-    def evaluate(self, model, reference=None):
+    def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
         """`{metric: value}` on the test images: accuracy, and agreement with the float model's outputs, if given."""
         return self.scores(self.outputs(model), reference)
 
-    def scores(self, given, reference=None):
+    def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
         """The same of outputs."""
         found = {"accuracy": float(np.mean(given.argmax(1) == self.test.labels))}
         return found if reference is None else {**found, **agreement(given, reference, self.probabilities)}
 
 
-def _pixels(split, resolution, crop):
+def _pixels(split: Split, resolution: int, crop: float) -> np.ndarray:
     if isinstance(split, Arrays):
         return resized(split.images, resolution, crop)
     from tfqnas.data.images import EvaluationImages
@@ -79,29 +105,40 @@ class Unlabelled:
 
     metric, higher_is_better = "agreement", True
 
-    def __init__(self, calibration, test, probabilities=False):
+    def __init__(self, calibration: np.ndarray, test: np.ndarray, probabilities: bool = False) -> None:
         self._calibration, self.test, self.probabilities = calibration, test, probabilities
 
-    def calibration(self, count, seed=0):
+    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
         chosen = np.random.default_rng((seed, 6)).permutation(len(self._calibration))[:count]
         return np.asarray(normalize(self._calibration[chosen]))
 
-    def batches(self, batch_size, start, stop, seed=0, flip=False, shift=0.0):
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
+        """See `Classification.held_out`; labels are zeros."""
+        order = np.random.default_rng((seed, 9)).permutation(len(self._calibration))
+        count = min(count, len(order) // 10)
+        rest = copy.copy(self)
+        rest._calibration = self._calibration[order[count:]]
+        pixels = np.asarray(normalize(self._calibration[order[:count]]))
+        return rest, pixels, np.zeros(count, np.int32)
+
+    def batches(
+        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
+    ) -> Batches:
         split = Arrays(self._calibration, np.zeros(len(self._calibration), np.int32))
         size = self._calibration.shape[1]
         return training_batches(split, size, batch_size, seed, start, stop, Augmentation(flip=flip, shift=shift))
 
-    def loss(self, y, labels):
+    def loss(self, y: tf.Tensor, labels: tf.Tensor) -> NoReturn:
         """None: there are no labels; training needs `distill=1`."""
         raise UserError("--distill: without labels a model is trained by the float model alone: expected 1")
 
-    def outputs(self, model, batch_size=64):
+    def outputs(self, model: keras.Model, batch_size: int = 64) -> np.ndarray:
         return outputs(model, np.asarray(normalize(self.test)), batch_size)
 
-    def evaluate(self, model, reference=None):
+    def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
         return self.scores(self.outputs(model), reference)
 
-    def scores(self, given, reference=None):
+    def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
         return {} if reference is None else agreement(given, reference, self.probabilities)
 
 
@@ -115,29 +152,52 @@ class SuperResolution:
 
     metric, higher_is_better, probabilities = "psnr", True, False
 
-    def __init__(self, train, test, scale, score, size=32):
+    def __init__(
+        self,
+        train: Sequence[np.ndarray],
+        test: Sequence[np.ndarray],
+        scale: int,
+        score: Callable[..., dict[str, Any]] | None,
+        size: int = 32,
+    ) -> None:
         self.train, self.test, self.scale, self.score, self.size = train, test, scale, score, size
 
-    def calibration(self, count, seed=0):
+    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
         """float32 (count, size, size, 3): low patches."""
         return next(restoration.patches(self.train, self.scale, self.size, count, seed + 1))[0]
 
-    def batches(self, batch_size, start, stop, seed=0, flip=False, shift=0.0):
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
+        """`(task, low, high)`: the task without some of its training photos, and patches of those."""
+        order = np.random.default_rng((seed, 9)).permutation(len(self.train))
+        parts = np.split(order, [max(1, len(order) // 8)])
+        photos, others = ([self.train[number] for number in part] for part in parts)
+        rest = copy.copy(self)
+        rest.train = others
+        return rest, *next(restoration.patches(photos, self.scale, self.size, count, seed + 2))
+
+    def batches(
+        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
+    ) -> Batches:
         """Iterator of low and high patches, turned and mirrored always."""
         endless = restoration.patches(self.train, self.scale, self.size, batch_size, seed, start)
         return itertools.islice(((tf.constant(x), tf.constant(y)) for x, y in endless), stop - start)
 
-    def loss(self, y, high):
+    def loss(self, y: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
         """Mean absolute error, as EDSR's, a scalar."""
         return tf.reduce_mean(tf.abs(y - high))
 
-    def outputs(self, model):
+    def outputs(self, model: keras.Model) -> dict[str, Any]:
         """What `scores` needs of a model: its figures."""
+        if self.score is None:
+            raise ValueError("score: a task without it trains, and evaluates nothing")
         return self.score(model, self.test)
 
-    def evaluate(self, model, reference=None):
+    def evaluate(self, model: keras.Model, reference: dict[str, Any] | None = None) -> dict[str, float]:
         """PSNR in dB and SSIM, means over the test photos."""
         return self.scores(self.outputs(model), reference)
 
-    def scores(self, given, reference=None):
+    def scores(self, given: dict[str, Any], reference: dict[str, Any] | None = None) -> dict[str, float]:
         return {"psnr": given["psnr"], "ssim": given["ssim"]}
+
+
+Task = Classification | Unlabelled | SuperResolution

@@ -1,7 +1,10 @@
 """Quantization-aware search: the strategy of each tensor, learned together with the weights (DQSS)."""
 
 import hashlib
+import itertools
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,39 +12,60 @@ import tensorflow as tf
 
 from tfqnas.conversion import quantize
 from tfqnas.errors import TrainingDivergedError, UserError
-from tfqnas.quantizers import quantizers_of
+from tfqnas.quantizers import ROLES
 from tfqnas.settings import first_difference, plain
-from tfqnas.strategy import losses
-from tfqnas.strategy.candidates import names_for
+from tfqnas.strategy import recalibration
+from tfqnas.strategy.candidates import names_for, signed_inputs
+from tfqnas.strategy.config import TrainingSettings
 from tfqnas.strategy.freezing import freeze
 from tfqnas.strategy.images import checked
 from tfqnas.strategy.learner import cosine_decay
 from tfqnas.strategy.post_training import INITIAL_IMAGES, RECORDS, gives_probabilities, quantized
-from tfqnas.strategy.result import Result, choices_of, searched_of
-from tfqnas.strategy.variables import coefficients_of, mixtures, ranges_of
-from tfqnas.train.optimizer import FusedSGD
+from tfqnas.strategy.refining import in_words, ranked_pairs, refined
+from tfqnas.strategy.result import Result, Searched, choices_of, searched_of
+from tfqnas.strategy.step import Step
+from tfqnas.strategy.tasks import Task
+from tfqnas.strategy.variables import mixtures
+from tfqnas.train.checkpoint import Checkpoints
 
-MOMENTUM = 0.9
+# Training images, at most, that search and playoff do not train on: one half for losses of candidates, one judges.
+HELD_OUT = 512
+
+# Of a checkpoint: arrays by name, and JSON data.
+Saved = tuple[dict[str, np.ndarray], dict[str, Any]]
+# Batches of images and of what is wanted of them.
+Batched = Sequence[tuple[tf.Tensor, tf.Tensor]]
 
 
-def search_training(model, task, config, on_step=None, checkpoints=None, say=print):
+def search_training(
+    model: keras.Model,
+    task: Task,
+    config: TrainingSettings,
+    on_step: Callable[[str, float, str], object] | None = None,
+    checkpoints: Checkpoints | None = None,
+    say: Callable[[str], None] = print,
+) -> Result:
     """Finds the strategies of a model's layers while its weights are trained.
 
-    The first `warmup_share` of the steps train the weights and the quantizers with equal coefficients; then the
-    coefficients learn too, in the same pass, while their temperature falls and an entropy term grows; after
-    `search_share` of the steps the mixtures become their best candidates, and training goes on to the end. With one
-    candidate it is quantization-aware training by one strategy, with the same steps and rates.
+    Opening: coefficients begin with the losses that the candidates have before any training. Search: for `search_share`
+    of the steps coefficients, quantizers and weights learn in one pass, while the temperature falls and an entropy term
+    grows. Playoff: the largest coefficients, with `refine` after trying others layer by layer, and the best single
+    strategies (`rivals`) train for `playoff_share` of the steps each, all from the same weights; training images that
+    nothing was trained on until then decide which one goes on with the steps that are left. All of that counts as
+    steps. In the end BatchNorm statistics are estimated anew. With one candidate for each role it is quantization-aware
+    training by one strategy, with the same steps and rates.
 
     Args:
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
         task: of tasks.py: gives batches and the loss.
         config: `TrainingSettings`.
-        on_step: called with (part, share of it done, text): parts are "search" and "train".
+        on_step: called with (part, share of it done, text): parts are "search", "playoff" and "train".
         checkpoints: None, or `tfqnas.train.checkpoint.Checkpoints`: where it goes on if it was stopped.
         say: called with lines on damaged checkpoints.
 
     Returns:
-        `Result`; its `losses` are the means of the last steps of each part.
+        `Result`; its `losses` are the means of the last steps of search and training, and of each contestant of the
+        playoff the loss that judged it.
 
     Raises:
         UserError: for a checkpoint of another model or of other settings.
@@ -51,7 +75,7 @@ def search_training(model, task, config, on_step=None, checkpoints=None, say=pri
     return _Training(model, task, config, on_step or (lambda *_: None), checkpoints, say).run()
 
 
-def fingerprint(model):
+def fingerprint(model: keras.Model) -> str:
     """A short text that another model, or other weights, would not have."""
     digest = hashlib.sha256(json.dumps([[v.name, list(v.shape)] for v in model.weights]).encode())
     for variable in model.weights:
@@ -59,176 +83,246 @@ def fingerprint(model):
     return digest.hexdigest()[:16]
 
 
-class Step:
-    """One traced step of training: weights by SGD, coefficients and ranges by Adam.
-
-    Args:
-        model: Keras model with initialised quantizers. teacher: float Keras model, or None. task, config: as above.
-    """
-
-    def __init__(self, model, teacher, task, config, probabilities):
-        self.model, self.teacher, self.task, self.config = model, teacher, task, config
-        self.probabilities = probabilities
-        self.mixtures = mixtures(model)
-        self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
-        own = {id(v) for q in quantizers_of(model) for v in q.variables}
-        self.weights = [v for v in model.trainable_variables if id(v) not in own]
-        self.optimizer = FusedSGD(config.learning_rate, momentum=MOMENTUM, nesterov=True, clipnorm=None)
-        self.optimizer.build(self.weights)
-        self._rate = self.optimizer.learning_rate
-        self._seed = tf.constant([config.seed, 7], tf.int64)
-        self._function = tf.function(self._traced, autograph=False)
-
-    def set_temperature(self, value):
-        for mixed in self.mixtures:
-            mixed.temperature.assign(value)
-
-    def __call__(self, x, y, number, learning_rate, entropy, coefficient_rate, range_rate):
-        self._rate.assign(learning_rate)
-        scalars = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate)]
-        return self._function(x, y, tf.constant(number, tf.int64), *scalars)
-
-    def distributions(self):
-        return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
-
-    @property
-    def state(self):
-        """All that a checkpoint holds: `{name: variable}`."""
-        named = {v.path: v for v in self.model.variables}
-        named |= {f"optimizer/{number}": v for number, v in enumerate(self.optimizer.variables)}
-        for part in ("coefficients", "ranges"):
-            named |= {f"{part}/{name}": v for name, v in getattr(self, part).state.items()}
-        return named
-
-    def _distance(self, x, y, given):
-        """Labels' loss and the teacher's, weighted."""
-        share, total = self.config.distill, 0.0
-        if share < 1:
-            total += (1.0 - share) * self.task.loss(given, y)
-        if share > 0:
-            target = tf.stop_gradient(self.teacher(x, training=False))
-            flat = len(given.shape) == 2
-            distance = losses.kl(given, target, self.probabilities) if flat else losses.mse(given, target)
-            total += share * distance
-        return total
-
-    def _traced(self, x, y, number, entropy_weight, coefficient_rate, range_rate):
-        alphas, ranges = self.coefficients, self.ranges
-        if self.config.noise and self.mixtures:
-            uniform = tf.random.stateless_uniform(alphas.values.shape, self._seed + number, 1e-6, 1 - 1e-6)
-            alphas.write(alphas.values - self.config.noise * tf.math.log(-tf.math.log(uniform)))
-        groups = (self.weights, alphas.variables, ranges.variables)
-        watched = [v.value for group in groups for v in group]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(watched)
-            loss = total = self._distance(x, y, self.model(x, training=True))
-            if self.mixtures:
-                spread = losses.entropy([mixed.coefficients for mixed in self.mixtures])
-                total = loss + entropy_weight * tf.stop_gradient(loss) * spread
-        slopes = tape.gradient(total, watched)
-        first, second = len(self.weights), len(self.weights) + len(alphas.variables)
-        of_weights = [
-            g + self.config.weight_decay * v.value if "kernel" in v.name else g
-            for g, v in zip(slopes[:first], self.weights, strict=True)
-        ]
-        self.optimizer.apply(of_weights, self.weights)
-        alphas.step(slopes[first:second], coefficient_rate)
-        ranges.step(slopes[second:], range_rate)
-        return loss
-
-
 class _Training:
-    def __init__(self, model, task, config, on_step, checkpoints, say):
+    def __init__(
+        self,
+        model: keras.Model,
+        task: Task,
+        config: TrainingSettings,
+        on_step: Callable[[str, float, str], object],
+        checkpoints: Checkpoints | None,
+        say: Callable[[str], None],
+    ) -> None:
         self.config, self.task, self.on_step, self.checkpoints, self.say = config, task, on_step, checkpoints, say
         self.teacher = quantize(model)
         self.probabilities = gives_probabilities(self.teacher)
         self.mark = fingerprint(self.teacher)
-        self.history, self.searched, self.coefficients, self.losses = [], [], [], {}
+        self.searched: list[Searched] = []
+        # What checkpoints keep besides variables, JSON data.
+        self.found: dict[str, Any] = {"history": [], "coefficients": [], "contestants": [], "losses": {}, "recent": []}
 
-    def run(self):
+    def run(self) -> Result:
         config = self.config
         images = checked(self.task.calibration(INITIAL_IMAGES, config.seed), self.teacher, 1)
         model = quantized(self.teacher, config, images)
         self.searched = searched_of(model)
-        middle = round(config.train_steps * config.search_share) if self.searched else 0
         saved = self._saved()
-        if middle and (saved is None or saved[1]["part"] == "search"):
-            model, saved = self._part("search", model, 0, middle, saved), None
-        if middle:
-            if saved is None:
-                self.coefficients = [m.coefficients.numpy().tolist() for m in mixtures(model)]
-                model = freeze(model)
-            else:  # it was frozen before: which candidate, the checkpoint knows
-                places = {id(m): place for m, place in zip(mixtures(model), saved[1]["places"], strict=True)}
-                model = freeze(model, best=lambda mixed: places[id(mixed)])
-                self.coefficients = saved[1]["coefficients"]
-        model = self._part("train", model, middle, config.train_steps, saved)
-        choices = choices_of(model, self.searched, self.coefficients)
-        return Result(model, choices, self.history, self.searched, self.losses)
+        if saved is not None:
+            self.found = saved[1]["found"]
+        if self.searched:
+            if saved is None or saved[1]["part"] != "train":
+                self._search(model, saved)
+                saved = None
+            best = dict(zip(map(id, mixtures(model)), self._winner()["places"], strict=True))
+            model = freeze(model, best=lambda mixed: best[id(mixed)])
+        self._train(model, saved)
+        if config.norm_images:
+            images = self.task.calibration(config.norm_images, config.seed + 1)
+            model = recalibration.recalibrated(model, images, min(len(images), 2 * config.batch_size))
+        found = self.found
+        choices = choices_of(model, self.searched, found["coefficients"])
+        kept = self._winner()["single"] if self.searched else None
+        return Result(model, choices, found["history"], self.searched, found["losses"], kept)
 
-    def _part(self, name, model, start, stop, saved):
-        """Trains a model from a step to another, where a checkpoint is from that on; returns it."""
+    # The three parts
+
+    def _search(self, model: keras.Model, saved: Saved | None) -> None:
+        """Coefficients and weights, then the playoff; the model has the winner's weights at the end."""
         config = self.config
-        step = Step(model, self.teacher if config.distill else None, self.task, config, self.probabilities)
+        task, x_held, y_held = self.task.held_out(HELD_OUT, config.seed)
+        size = min(len(x_held), 2 * config.batch_size)
+        held_out = [(tf.constant(x_held[i : i + size]), tf.constant(y_held[i : i + size]))
+                    for i in range(0, len(x_held) - size + 1, size)]  # fmt: skip
+        images, judges = held_out[::2], held_out[1::2] or held_out
+        step = self._step(model, saved)
+        stop = self._end_of_search
+        if saved is None or saved[1]["part"] == "search":
+            if saved is None:
+                self._open(step, images)
+            for number, x, y in self._batches(task, saved[1]["step"] if saved else 0, stop):
+                share = number / stop
+                step.set_temperature(
+                    config.temperature_start * (config.temperature_end / config.temperature_start) ** share
+                )
+                loss = self._stepped(step, x, y, number, config.coefficient_rate, config.entropy * share, config.noise)
+                if number % max(1, stop // RECORDS) == 0 or number == stop - 1:
+                    self.found["history"].append(
+                        {"step": number, "loss": loss, "coefficients": step.distributions()}
+                    )  # fmt: skip
+                self._done("search", step, number + 1, (number + 1) / stop, number + 1 == stop)
+            step.coefficients.write(step.coefficients.values)  # without the noise of the last step
+            self.found["coefficients"] = step.distributions()
+            self.found["losses"]["search"] = self._mean()
+            self.found["contestants"] = self._contestants(step, images)
+            saved = None
+        self._play(step, task, judges, saved)
+
+    def _play(self, step: Step, task: Task, judges: Batched, saved: Saved | None) -> None:
+        """Each contestant is trained for some steps, from the same weights on; the best loss of the judges wins."""
+        contestants, length = self.found["contestants"], self._playoff_steps
+        start, best, within = step.snapshot(), {}, 0
         if saved is not None:
             values, meta = saved
-            self._restore(step, values)
-            start = meta["step"]
-            self.history = meta["history"]
-        batches = self.task.batches(config.batch_size, start, stop, config.seed, config.flip, config.shift)
-        recent = []
-        first = 0 if name == "search" else round(config.train_steps * config.search_share) if self.searched else 0
-        for number, (x, y) in enumerate(batches, start):
-            step.set_temperature(self._temperature(number, stop))
-            loss = float(step(x, y, number, *self._rates(name, number, stop)))
-            if not np.isfinite(loss):
-                raise TrainingDivergedError(f"step {number}: the loss is {loss}; a smaller --learning_rate may help")
-            recent = [*recent[-49:], loss]
-            if name == "search" and (number % max(1, stop // RECORDS) == 0 or number == stop - 1):
-                self.history.append({"step": number, "loss": loss, "coefficients": step.distributions()})
-            done = number + 1
-            if self.checkpoints and (done % config.checkpoint_steps == 0 or done == stop):
-                self._save(step, name, done)
-            self.on_step(name, (done - first) / (stop - first), f"loss {np.mean(recent):.4g}")
-        if step.mixtures:
-            step.coefficients.write(step.coefficients.values)  # without the noise of the last step
-        self.losses[name] = float(np.mean(recent)) if recent else float("nan")
-        return model
+            start, best = (_part_of(values, name) for name in ("start", "best"))
+            within = meta["step"] - self._end_of_search - len(self._judged()) * length
+        first = self._end_of_search
+        for number in range(len(self._judged()), len(contestants)):
+            if not within:
+                self._restore(step, start)
+                step.choose(contestants[number]["places"])
+            spent = first + number * length
+            for at, x, y in self._batches(task, first + within, first + length):
+                self._stepped(step, x, y, at)
+                done = at + 1 - first
+                self._done("playoff", step, spent + done, (number + done / length) / len(contestants),
+                           done == length, start=start, best=best)  # fmt: skip
+            within = 0
+            contestants[number]["loss"] = step.loss(judges)
+            if self._winner() is contestants[number]:
+                best = step.snapshot()
+            self.found["losses"][f"playoff: {contestants[number]['single'] or 'layer by layer'}"] = contestants[
+                number]["loss"]  # fmt: skip
+        self._restore(step, best)
 
-    def _temperature(self, number, stop):
-        config = self.config
-        warm = config.warmup_share * config.train_steps
-        share = min(1.0, max(0.0, (number - warm) / max(1.0, stop - warm)))
-        return config.temperature_start * (config.temperature_end / config.temperature_start) ** share
+    def _train(self, model: keras.Model, saved: Saved | None) -> None:
+        step, first, last = self._step(model, saved), self._spent, self.config.train_steps
+        for number, x, y in self._batches(self.task, saved[1]["step"] if saved else first, last):
+            self._stepped(step, x, y, number)
+            self._done("train", step, number + 1, (number + 1 - first) / (last - first), number + 1 == last)
+        self.found["losses"]["train"] = self._mean()
 
-    def _rates(self, name, number, stop):
-        """Learning rate, entropy weight, rates of coefficients and ranges."""
+    # What they are made of
+
+    def _open(self, step: Step, images: Batched) -> None:
+        """Coefficients from the loss that each candidate has, with its best partner, before any training."""
+        best: dict[tuple[str, str], float] = {}
+        for loss, pair, _ in self._ranked(step, images):
+            for role, name in zip(ROLES, pair, strict=True):
+                best.setdefault((role, name), max(loss, 1e-6))
+        values = []
+        for _, role, names in self.searched:
+            # What is no strategy for the whole network, since some inputs are signed, begins in the middle.
+            middle = np.median([loss for (own, _), loss in best.items() if own == role])
+            values.append(-self.config.opening * np.log([best.get((role, name), middle) for name in names]))
+        step.coefficients.restart(np.float32(np.concatenate(values)))
+
+    def _contestants(self, step: Step, images: Batched) -> list[dict[str, Any]]:
+        """What the coefficients say and the best single strategies: `[{"single", "places"}]`, `single` in words.
+
+        With `refine` the better of the largest coefficients and the best single strategy, refined layer by layer.
+        """
+        chosen, kept = [mixed.best for mixed in step.mixtures], step.coefficients.values.numpy()
+        order = [list(np.argsort(own)[::-1]) for own in step.distributions()]
+        ranked: list[tuple[str | None, list[int]]] = [(None, chosen)]
+        if self.config.rivals:
+            ranked += [(in_words(pair), places) for _, pair, places in self._ranked(step, images)]
+        if self.config.refine:
+            loss_at = self._loss_at(step, images)
+            losses = [loss_at(places) for _, places in ranked[:2]]
+            start = int(np.argmin(losses))
+            chosen, _ = refined(ranked[start][1], losses[start], order, loss_at, lambda _: None)
+        step.coefficients.restart(kept)
+        found = [{"single": next((name for name, places in ranked if places == chosen), None), "places": chosen}]
+        others = ({"single": name, "places": places} for name, places in ranked if name and places != chosen)
+        return found + list(itertools.islice(others, self.config.rivals))
+
+    def _loss_at(self, step: Step, images: Batched) -> Callable[..., float]:
+        def loss_at(places: list[int], bound: float = np.inf) -> float:
+            step.choose(places)
+            return step.loss(images)
+
+        return loss_at
+
+    def _ranked(self, step: Step, images: Batched) -> list[tuple[float, tuple[str, str], list[int]]]:
+        """The single strategies by their loss, see `ranked_pairs`; changes the coefficients."""
+        return ranked_pairs(self.searched, self._loss_at(step, images), self.config, signed_inputs(self.teacher))
+
+    def _judged(self) -> list[dict[str, Any]]:
+        return [one for one in self.found["contestants"] if "loss" in one]
+
+    def _winner(self) -> dict[str, Any]:
+        return min(self._judged(), key=lambda one: one["loss"])
+
+    @property
+    def _end_of_search(self) -> int:
+        return round(self.config.train_steps * self.config.search_share)
+
+    @property
+    def _playoff_steps(self) -> int:
+        """Of each contestant."""
+        alone = len(self.found["contestants"]) < 2
+        return 0 if alone else round(self.config.train_steps * self.config.playoff_share)
+
+    @property
+    def _spent(self) -> int:
+        """Steps before the part "train"."""
+        return self._end_of_search + len(self.found["contestants"]) * self._playoff_steps if self.searched else 0
+
+    def _step(self, model: keras.Model, saved: Saved | None) -> Step:
+        step = Step(model, self.teacher if self.config.distill else None, self.task, self.config, self.probabilities)
+        if saved is not None:
+            self._restore(step, saved[0])
+        return step
+
+    def _batches(self, task: Task, start: int, stop: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+        """`(number, x, y)` of the steps from `start` to `stop`."""
         config = self.config
-        decay = cosine_decay(number / config.train_steps)
-        warm = config.warmup_share * config.train_steps
-        searching = name == "search" and number >= warm
-        share = (number - warm) / max(1.0, stop - warm) if searching else 0.0
-        return (
-            config.learning_rate * decay, config.entropy * share, config.coefficient_rate * searching,
-            config.training_range_rate * decay,
-        )  # fmt: skip
+        batches = task.batches(config.batch_size, start, stop, config.seed, config.flip, config.shift)
+        return ((number, *batch) for number, batch in enumerate(batches, start))
+
+    def _stepped(
+        self,
+        step: Step,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        number: int,
+        coefficient_rate: float = 0.0,
+        entropy: float = 0.0,
+        noise: float = 0.0,
+    ) -> float:
+        config, decay = self.config, cosine_decay(number / self.config.train_steps)
+        rates = config.learning_rate * decay, entropy, coefficient_rate, config.training_range_rate * decay, noise
+        loss = float(step(x, y, number, *rates))
+        if not np.isfinite(loss):
+            raise TrainingDivergedError(f"step {number}: the loss is {loss}; a smaller --learning_rate may help")
+        self.found["recent"] = [*self.found["recent"][-49:], loss]
+        return loss
+
+    def _mean(self) -> float:
+        recent = self.found["recent"]
+        return float(np.mean(recent)) if recent else float("nan")
+
+    def _done(self, part: str, step: Step, spent: int, share: float, last: bool, **states: Any) -> None:
+        """A checkpoint, if it is time, and progress."""
+        if self.checkpoints and (spent % self.config.checkpoint_steps == 0 or last):
+            self._save(self.checkpoints, step, part, spent, states)
+        self.on_step(part, share, f"loss {self._mean():.4g}")
 
     # Checkpoints
 
-    def _save(self, step, part, done):
-        places = [int(np.argmax(a)) for a in self.coefficients]
+    def _save(
+        self,
+        checkpoints: Checkpoints,
+        step: Step,
+        part: str,
+        spent: int,
+        states: Mapping[str, Mapping[str, np.ndarray]],
+    ) -> None:
+        values = step.snapshot()
+        for name, state in states.items():
+            values |= {f"{name}/{key}": value for key, value in state.items()}
         meta = {
-            "part": part, "fingerprint": self.mark, "config": plain(self.config), "history": self.history,
-            "places": places, "coefficients": self.coefficients, "candidates": self._candidates(),
+            "part": part, "fingerprint": self.mark, "config": plain(self.config), "found": self.found,
+            "candidates": self._candidates(),
         }  # fmt: skip
-        self.checkpoints.save(done, {name: np.asarray(_value(v)) for name, v in step.state.items()}, meta)
+        checkpoints.save(spent, values, meta)
 
-    def _candidates(self):
+    def _candidates(self) -> dict[str, list[str]]:
         return {role: list(names_for(self.config, role)) for role in ("weights", "inputs")}
 
-    def _saved(self):
+    def _saved(self) -> Saved | None:
         loaded = self.checkpoints.load(self.say) if self.checkpoints else None
-        if loaded is None:
+        if self.checkpoints is None or loaded is None:
             return None
         where, (_, meta) = self.checkpoints.directory, loaded
         if meta["fingerprint"] != self.mark:
@@ -243,17 +337,19 @@ class _Training:
             raise UserError(f"{where}: its checkpoints are of other candidates: give another --output")
         return loaded
 
-    def _restore(self, step, values):
+    def _restore(self, step: Step, values: Mapping[str, np.ndarray]) -> None:
         for name, variable in step.state.items():
             value = values.get(name)
             if value is None or tuple(value.shape) != tuple(variable.shape):
                 found = "none" if value is None else f"shape {value.shape}"
+                where = self.checkpoints.directory if self.checkpoints else "search"
                 raise UserError(
-                    f"{self.checkpoints.directory}: its checkpoint does not fit this model: {name} has shape "
+                    f"{where}: its checkpoint does not fit this model: {name} has shape "
                     f"{tuple(variable.shape)}, the file holds {found}"
                 )
             variable.assign(value)
 
 
-def _value(variable):
-    return variable.numpy() if hasattr(variable, "numpy") else keras.ops.convert_to_numpy(variable)
+def _part_of(values: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with this one's."""
+    return {key.removeprefix(f"{name}/"): v for key, v in values.items() if key.startswith(f"{name}/")}

@@ -1,8 +1,11 @@
 """What a search learns, as two flat vectors: coefficients of mixtures, and parameters of quantizers."""
 
+from collections.abc import Iterable, Sequence
+
+import keras
 import tensorflow as tf
 
-from tfqnas.quantizers import Mixed
+from tfqnas.quantizers import Mixed, Quantizer
 from tfqnas.quantizers.base import quantizers_of
 
 
@@ -15,7 +18,7 @@ class Vector:
         variables: Keras variables. scales: float32 for each of them, by which the learning rate is multiplied.
     """
 
-    def __init__(self, variables, scales):
+    def __init__(self, variables: Iterable[keras.Variable], scales: Iterable[float]) -> None:
         self.variables = list(variables)
         self.sizes = [int(tf.size(v.value)) for v in self.variables]
         factors = [scale for scale, size in zip(scales, self.sizes, strict=True) for _ in range(size)]
@@ -25,26 +28,26 @@ class Vector:
         self.read()
 
     @property
-    def state(self):
+    def state(self) -> dict[str, tf.Variable]:
         """`{name: tf.Variable}`, for checkpoints."""
         return {"values": self.values, "first": self.first, "second": self.second, "count": self.count}
 
-    def read(self):
+    def read(self) -> None:
         """Takes the values of the variables."""
         if self.variables:
             self.values.assign(self.flat([v.value for v in self.variables]))
 
-    def restart(self, values):
+    def restart(self, values: tf.Tensor) -> None:
         """Values, float32 (n,), to go on from, with nothing known of earlier gradients."""
         self.values.assign(values)
         self.write(self.values)
         for variable in (self.first, self.second, self.count):
             variable.assign(tf.zeros_like(variable))
 
-    def flat(self, tensors):
+    def flat(self, tensors: Iterable[tf.Tensor]) -> tf.Tensor:
         return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
 
-    def write(self, values):
+    def write(self, values: tf.Tensor) -> None:
         """Gives the variables these values, float32 (n,)."""
         if not self.variables:
             return
@@ -52,7 +55,9 @@ class Vector:
             value = tf.reshape(part, variable.shape)
             variable.assign(value if variable.constraint is None else variable.constraint(value))
 
-    def step(self, gradients, rate, b1=0.9, b2=0.99):
+    def step(
+        self, gradients: Sequence[tf.Tensor | None], rate: tf.Tensor | float, b1: float = 0.9, b2: float = 0.99
+    ) -> None:
         """One step of Adam, `rate` times each variable's scale long at most; NaN gradients count as zero."""
         if not self.variables:
             return
@@ -68,22 +73,27 @@ class Vector:
         self.values.assign(self.flat([v.value for v in self.variables]))  # where constraints moved them
 
 
-def mixtures(model):
+def mixtures(model: keras.Model) -> list[Mixed]:
     """The `Mixed` quantizers of a model, in the order of its layers."""
     return [q for q in quantizers_of(model) if isinstance(q, Mixed)]
 
 
-def coefficients_of(model):
+def candidates_in(quantizer: Quantizer) -> Sequence[Quantizer]:
+    """Those of a mixture, or the one quantizer."""
+    return quantizer.candidates if isinstance(quantizer, Mixed) else [quantizer]
+
+
+def coefficients_of(model: keras.Model) -> Vector:
     """`Vector` of the `alpha` of all mixtures."""
     found = [mixed.alpha for mixed in mixtures(model)]
     return Vector(found, [1.0] * len(found))
 
 
-def ranges_of(model):
+def ranges_of(model: keras.Model) -> Vector:
     """`Vector` of what the quantizers themselves learn, each moving relative to its size at the start."""
     variables, scales = [], []
     for quantizer in quantizers_of(model):
-        for one in quantizer.candidates if isinstance(quantizer, Mixed) else [quantizer]:
+        for one in candidates_in(quantizer):
             step = getattr(one, "step", None)
             for variable in one.trainable_variables:
                 variables.append(variable)

@@ -1,14 +1,20 @@
 """BatchNorm recalibration and the accuracy of a subnet: what a score is made of."""
 
 import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.data.images import batches_of
+from tfqnas.data.images import EvaluationImages, batches_of
+from tfqnas.supernet import Supernet
+from tfqnas.train.subnet_net import SubnetNet
 
 
-def recalibrate(supernet, code, images, batch_size=128):
+def recalibrate(
+    supernet: Supernet, code: tf.Tensor | np.ndarray, images: EvaluationImages | np.ndarray, batch_size: int = 128
+) -> list[np.ndarray]:
     """Estimates the statistics of one subnet (OQA, section 3.4; Yu and Huang, 2019): of BatchNorm, and of quantizers.
 
     Each batch is normalised by its own statistics; of each BatchNorm the means are pooled, and the variance is
@@ -32,12 +38,18 @@ def recalibrate(supernet, code, images, batch_size=128):
     return pooled(supernet.observers, batches)
 
 
-def pooled(observers, batches):
+def pooled(observers: Sequence[Any], batches: Iterable[Sequence[tf.Tensor]]) -> list[np.ndarray]:
     """The statistics of each observer, float32 (2, size), from a list of them for each batch of one size."""
     return [o.pooled(np.stack(of_batches)) for o, of_batches in zip(observers, zip(*batches, strict=True), strict=True)]
 
 
-def predict(supernet, code, statistics, images, batch_size=256):
+def predict(
+    supernet: Supernet | SubnetNet,
+    code: tf.Tensor | np.ndarray,
+    statistics: Sequence[np.ndarray],
+    images: EvaluationImages | np.ndarray,
+    batch_size: int = 256,
+) -> np.ndarray:
     """Logits, float32 (n, classes), of a subnet with given BatchNorm statistics.
 
     Args:
@@ -48,6 +60,6 @@ def predict(supernet, code, statistics, images, batch_size=256):
     return np.concatenate([supernet.logits(batch, code, statistics) for batch in batches_of(images, batch_size)])
 
 
-def accuracy(logits, labels):
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of the rows of `logits` (n, classes) whose largest entry is at the label."""
     return float(np.mean(np.argmax(logits, axis=1) == labels))

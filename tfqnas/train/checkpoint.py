@@ -1,16 +1,23 @@
 """Checkpoints: one file each, written whole or not at all, the one before kept."""
 
+from __future__ import annotations
+
 import io
 import json
 import pathlib
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
+
+if TYPE_CHECKING:
+    import keras
 
 KEEP = 2
 # What numpy and zipfile raise where bytes are missing or wrong: a flipped bit may ask for a compression that
@@ -28,25 +35,26 @@ class Checkpoints:
         directory: of the stage.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory: str | pathlib.Path) -> None:
         self.directory = pathlib.Path(directory)
 
-    def files(self):
+    def files(self) -> list[pathlib.Path]:
         """The checkpoint files, the newest first."""
         return sorted(self.directory.glob("step-*.npz"), reverse=True)
 
-    def save(self, step, variables, meta):
+    def save(self, step: int, variables: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Writes the checkpoint of `step`; `variables` maps names to arrays, `meta` is JSON data."""
         self.directory.mkdir(parents=True, exist_ok=True)
         data = io.BytesIO()
-        meta = json.dumps({**meta, "step": step, "arrays": len(variables)})
-        np.savez(data, meta=np.array(meta), **{name.replace("/", "|"): v for name, v in variables.items()})
+        text = json.dumps({**meta, "step": step, "arrays": len(variables)})
+        arrays: dict[str, Any] = {name.replace("/", "|"): v for name, v in variables.items()}
+        np.savez(data, meta=np.array(text), **arrays)
         write_atomically(self.directory / f"step-{step:08d}.npz", data.getvalue())
         # Temporary files are what a kill left: one process writes here.
         for old in [*self.files()[KEEP:], *self.directory.glob(".step-*.tmp")]:
             old.unlink(missing_ok=True)
 
-    def load(self, log=print):
+    def load(self, log: Callable[[str], None] = print) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Returns `(variables, meta)` of the newest intact checkpoint, or None where there is none."""
         for path in self.files():
             try:
@@ -56,7 +64,7 @@ class Checkpoints:
         return None
 
 
-def read(path):
+def read(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns `(variables, meta)` of one file.
 
     Raises:
@@ -76,7 +84,7 @@ def read(path):
         raise UserError(f"{path}: truncated or damaged ({error})") from None
 
 
-def assign(variables, values, where):
+def assign(variables: Iterable[keras.Variable], values: Mapping[str, np.ndarray], where: str) -> None:
     """Assigns arrays to variables by path.
 
     Args:

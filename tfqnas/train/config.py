@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any, Self
 
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
@@ -75,7 +77,7 @@ class RunConfig(DataConfig):
                               fixed=False)  # fmt: skip
     distribution: str = setting("none", "none, mirrored (all devices) or multiworker (TF_CONFIG)", fixed=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for field in dataclasses.fields(self):
             if isinstance(getattr(self, field.name), list):
@@ -100,31 +102,31 @@ class RunConfig(DataConfig):
             lowest = 0 if name in ("seed", "random_subnets") else 1
             if getattr(self, name) < lowest:
                 raise UserError(f"--{name}: expected at least {lowest}, received {getattr(self, name)}")
-        for name, lowest, highest in _RANGES:
+        for name, least, most in _RANGES:
             value = getattr(self, name)
-            if not all(lowest <= v <= highest for v in (value if isinstance(value, tuple) else (value,))):
-                raise UserError(f"--{name}: expected {lowest} to {highest:g}, received {as_flag(value)}")
+            if not all(least <= v <= most for v in (value if isinstance(value, tuple) else (value,))):
+                raise UserError(f"--{name}: expected {least} to {most:g}, received {as_flag(value)}")
         if self.schedule == "direct" and self.distillation == "teacher":
             raise UserError("--distillation=teacher: with --schedule=direct no bit width has a teacher")
 
     @property
-    def policy(self):
+    def policy(self) -> SamplingPolicy:
         """How the random subnets of a step are drawn."""
         return SamplingPolicy(self.sample_one_precision, self.sample_full_depth, self.sample_full_resolution)
 
-    def for_bits(self, name, bits):
+    def for_bits(self, name: str, bits: int) -> float:
         """The value of a field that holds one value for all bit widths, or one for each."""
         values = getattr(self, name)
         return values[0] if len(values) == 1 else values[self.bits.index(bits)]
 
-    def to_json(self):
+    def to_json(self) -> str:
         return json.dumps(plain(self), indent=1)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> Self:
         return cls(**json.loads(text))
 
-    def refuse_if_different(self, other, where):
+    def refuse_if_different(self, other: Mapping[str, Any], where: str) -> None:
         """Raises a `UserError` naming the first field of `other`, JSON data, that would give another result."""
         difference = first_difference(self, other)
         if difference:

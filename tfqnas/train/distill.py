@@ -3,7 +3,14 @@
 import tensorflow as tf
 
 
-def subnet_loss(logits, labels, soft_logits, soft_weight, label_smoothing, temperature):
+def subnet_loss(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    soft_logits: tf.Tensor,
+    soft_weight: tf.Tensor | float,
+    label_smoothing: float,
+    temperature: float,
+) -> tf.Tensor:
     """`(1 - w) * CE(labels) + w * T^2 * CE(softmax(soft_logits / T))`, the mean over the batch.
 
     The cross entropy with soft labels differs from the Kullback-Leibler divergence of Hinton et al. (2015)

@@ -4,12 +4,19 @@ Scalars of the stage, of each subnet of the sandwich apart, of every quantizer; 
 the settings as HParams, with the held-out accuracy at the end as their metric.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfqnas.data.pipeline import training_batches
+from tfqnas.quantizers import Quantizer
 from tfqnas.settings import plain
-from tfqnas.train.loop import augmentation_of
+from tfqnas.train.config import RunConfig
+from tfqnas.train.loop import StepResult, augmentation_of
+from tfqnas.train.run import Run
+from tfqnas.train.stages import Stage
 
 IMAGES = 8
 
@@ -21,12 +28,12 @@ class Events:
         run: `Run`. stage: `Stage`.
     """
 
-    def __init__(self, run, stage):
+    def __init__(self, run: Run, stage: Stage) -> None:
         self._run, self._stage = run, stage
         path = run.directory / "events" / stage.name
         self._writer = tf.summary.create_file_writer(str(path)) if run.writes else None
 
-    def begin(self):
+    def begin(self) -> None:
         """Settings, and images as the network gets them."""
         if self._writer is None:
             return
@@ -37,7 +44,7 @@ class Events:
             api.hparams(hparams(self._run.config, self._stage), trial_id=trial)
             tf.summary.image("inputs/augmented", self._augmented(), max_outputs=IMAGES)
 
-    def step(self, step, rate, result):
+    def step(self, step: int, rate: float, result: StepResult) -> None:
         """Scalars of a step: losses and accuracies are those of each subnet of the sandwich."""
         if self._writer is None:
             return
@@ -49,7 +56,7 @@ class Events:
                 tf.summary.scalar(f"loss/{name}", loss)
                 tf.summary.scalar(f"accuracy/{name}", hits)
 
-    def held_out(self, step, accuracies):
+    def held_out(self, step: int, accuracies: Mapping[str, float]) -> None:
         """`accuracies`: by the name of the subnet."""
         if self._writer is None:
             return
@@ -57,7 +64,7 @@ class Events:
             for name, value in accuracies.items():
                 tf.summary.scalar(f"held_out/{name}", value)
 
-    def quantizers(self, step, quantizers):
+    def quantizers(self, step: int, quantizers: Iterable[Quantizer]) -> None:
         """What every quantizer has learned: a scalar, of several values their mean and a histogram."""
         if self._writer is None:
             return
@@ -70,13 +77,13 @@ class Events:
                         tf.summary.histogram(f"quantizers/{variable.path}", value)
         self._writer.flush()
 
-    def end(self, step, accuracies):
+    def end(self, step: int, accuracies: Mapping[str, float]) -> None:
         """The metrics of the settings."""
         self.held_out(step, accuracies)
         if self._writer is not None:
             self._writer.close()
 
-    def _augmented(self):
+    def _augmented(self) -> np.ndarray:
         """float32 (n, height, width, channels) from 0 to 1."""
         run = self._run
         batches = training_batches(
@@ -87,7 +94,7 @@ class Events:
         return np.clip((np.asarray(images) * 128 + 128) / 255, 0, 1)
 
 
-def hparams(config, stage):
+def hparams(config: RunConfig, stage: Stage) -> dict[str, Any]:
     """Those settings that HParams can show, and what the stage makes of them."""
     known = {name: value for name, value in plain(config).items() if isinstance(value, (bool, int, float, str))}
     lists = {name: ",".join(map(str, value)) for name, value in plain(config).items() if isinstance(value, list)}

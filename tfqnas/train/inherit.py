@@ -1,9 +1,14 @@
 """Handing weights down: from floating point to a quantized supernet, and from K to fewer bits."""
 
+from collections.abc import Iterable
+
+import keras
+
 from tfqnas.errors import UserError
+from tfqnas.supernet import Supernet
 
 
-def copy_weights(source, target):
+def copy_weights(source: Supernet, target: Supernet) -> None:
     """Copies every weight but those of quantizers, by its path in the network.
 
     Raises:
@@ -13,12 +18,12 @@ def copy_weights(source, target):
     _copy(source, [v for v in target.variables if id(v) not in own])
 
 
-def copy_all(source, target):
+def copy_all(source: Supernet, target: Supernet) -> None:
     """The same with the parameters of quantizers."""
     _copy(source, target.variables)
 
 
-def _copy(source, variables):
+def _copy(source: Supernet, variables: Iterable[keras.Variable]) -> None:
     ours = {v.path: v for v in source.variables}
     for variable in variables:
         value = ours.get(variable.path)
@@ -28,7 +33,7 @@ def _copy(source, variables):
         variable.assign(value)
 
 
-def inherit(supernet, bits):
+def inherit(supernet: Supernet, bits: int) -> Supernet:
     """Bit inheritance (OQA, section 3.4): a new supernet of `bits` with the weights and doubled steps.
 
     The old supernet stays whole: it is the teacher. BatchNorm statistics belong to no supernet here and are
@@ -40,9 +45,10 @@ def inherit(supernet, bits):
     Returns:
         `Supernet`.
     """
-    if supernet.bits is None or not 2 <= bits < supernet.bits:
-        raise UserError(f"inherit: expected fewer than the supernet's {supernet.bits} bits, received {bits}")
-    halvings = supernet.bits - bits
+    own = supernet.bits
+    if not isinstance(own, int) or not 2 <= bits < own:
+        raise UserError(f"inherit: expected fewer than the supernet's {own} bits, received {bits}")
+    halvings = own - bits
     prototypes = {}
     for role in ("weights", "inputs"):
         prototype = supernet.settings[role]

@@ -3,16 +3,25 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.arch import Arch
 from tfqnas.data.augment import Augmentation
 from tfqnas.data.pipeline import training_batches
+from tfqnas.data.splits import Split
 from tfqnas.errors import TrainingDivergedError
+from tfqnas.spaces import SearchSpace
+from tfqnas.supernet import Supernet
+from tfqnas.train.config import RunConfig
 from tfqnas.train.distill import subnet_loss
 from tfqnas.train.optimizer import FusedSGD
 from tfqnas.train.sampling import sampler
+from tfqnas.train.stages import Stage
+from tfqnas.train.subnet_net import SubnetNet
 
 # The settings of a run that describe the augmentation: fields of both.
 AUGMENTATION = ("crop_area", "shift", "zoom", "rotation", "flip", "brightness", "saturation")
@@ -28,8 +37,8 @@ class Teacher:
             student's architecture instead, with the statistics of the batch.
     """
 
-    supernet: object
-    statistics: list | None
+    supernet: Supernet
+    statistics: list[np.ndarray] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +55,7 @@ class StepResult:
     gradient_norm: float
 
     @property
-    def finite(self):
+    def finite(self) -> bool:
         return bool(np.all(np.isfinite(self.losses)) and np.isfinite(self.gradient_norm))
 
 
@@ -65,7 +74,14 @@ class Trainer:
         space: `SearchSpace` that subnets are drawn from; by default the supernet's.
     """
 
-    def __init__(self, supernet, config, strategy=None, teacher=None, space=None):
+    def __init__(
+        self,
+        supernet: Supernet | SubnetNet,
+        config: RunConfig,
+        strategy: tf.distribute.Strategy | None = None,
+        teacher: Teacher | None = None,
+        space: SearchSpace | None = None,
+    ) -> None:
         self.supernet, self.config, self.teacher = supernet, config, teacher
         self.space = space or supernet.space
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -77,13 +93,24 @@ class Trainer:
 
     # A step, inside the graph ------------------------------------------------------------------------------
 
-    def _step(self, images, labels, count, codes, resolutions, soft_weights, seed):
+    def _step(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        count: tf.Tensor,
+        codes: tf.Tensor,
+        resolutions: tf.Tensor,
+        soft_weights: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> list[tf.Tensor]:
         arguments = (images, labels, count, codes, resolutions, soft_weights, seed)
         losses, accuracies, norm = self.strategy.run(self._replica_step, arguments)
         mean = tf.distribute.ReduceOp.MEAN
         return [self.strategy.reduce(mean, value, axis=None) for value in (losses, accuracies, norm)]
 
-    def _replica_step(self, images, labels, *subnets):
+    def _replica_step(
+        self, images: tf.Tensor, labels: tf.Tensor, *subnets: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         variables = self.supernet.trainable_variables
         gradients, losses, accuracies = self.gradients(images, labels, *subnets)
         norm = tf.linalg.global_norm(gradients)
@@ -97,7 +124,16 @@ class Trainer:
         self.optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, variables)
         return losses, accuracies, norm
 
-    def gradients(self, images, labels, count, codes, resolutions, soft_weights, seed):
+    def gradients(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        count: tf.Tensor,
+        codes: tf.Tensor,
+        resolutions: tf.Tensor,
+        soft_weights: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         """Sums the gradients of the subnets of one batch, without the weight decay.
 
         Args:
@@ -114,7 +150,13 @@ class Trainer:
         context = tf.distribute.get_replica_context()
         seed += tf.constant([0, 1]) * (context.replica_id_in_sync_group if context else 0)
 
-        def one_subnet(i, gradients, soft_logits, losses, accuracies):
+        def one_subnet(
+            i: tf.Tensor | int,
+            gradients: list[tf.Tensor],
+            soft_logits: tf.Tensor,
+            losses: tf.TensorArray,
+            accuracies: tf.TensorArray,
+        ) -> tuple[tf.Tensor | int, list[tf.Tensor], tf.Tensor, tf.TensorArray, tf.TensorArray]:
             x = _at_resolution(images, resolutions[i])
             if self.teacher is not None and self.teacher.statistics is None:
                 soft_logits = self.teacher.supernet(x, codes[i])
@@ -155,7 +197,14 @@ class Trainer:
 
     # Stages ------------------------------------------------------------------------------------------------
 
-    def run_step(self, batch, archs, soft_weights, seed, learning_rate):
+    def run_step(
+        self,
+        batch: Any,
+        archs: Sequence[Arch],
+        soft_weights: Sequence[float],
+        seed: tuple[int, int],
+        learning_rate: float,
+    ) -> StepResult:
         """One update on one (distributed) batch.
 
         Args:
@@ -170,7 +219,7 @@ class Trainer:
         losses, accuracies, norm = self.compiled_step(*batch, *subnets, tf.constant(seed, tf.int32))
         return StepResult(losses.numpy(), accuracies.numpy(), float(norm))
 
-    def _padded(self, archs, soft_weights):
+    def _padded(self, archs: Sequence[Arch], soft_weights: Sequence[float]) -> list[tf.Tensor]:
         """Tensors of the subnets, always of the sandwich's length: steps of any stage then share one trace."""
         count, length = len(archs), max(len(archs), 2 + self.config.random_subnets)
         codes = np.zeros((length, len(self.supernet.space.genes)), np.int32)
@@ -179,7 +228,14 @@ class Trainer:
             codes[i], resolutions[i], weights[i] = self.supernet.space.encode(arch), arch.resolution, soft_weights[i]
         return [tf.constant(x) for x in (np.int32(count), codes, resolutions, weights)]
 
-    def fit(self, stage, split, start=0, on_step=None, on_checkpoint=None):
+    def fit(
+        self,
+        stage: Stage,
+        split: Split,
+        start: int = 0,
+        on_step: Callable[[int, StepResult, float, float], None] | None = None,
+        on_checkpoint: Callable[[int], None] | None = None,
+    ) -> None:
         """Trains a stage from step `start` to its end.
 
         Args:
@@ -219,7 +275,9 @@ class Trainer:
                     raise self._diverged(stage, step, total, rate, result, broken)
                 on_checkpoint(step + 1)
 
-    def _diverged(self, stage, step, total, rate, result, broken=()):
+    def _diverged(
+        self, stage: Stage, step: int, total: int, rate: float, result: StepResult, broken: Sequence[str] = ()
+    ) -> TrainingDivergedError:
         problems = [f"; {q.path}: {q.problem}" for q in self.supernet.quantizers if q.problem]
         problems += [f"; {path} is not finite after the update" for path in broken]
         return TrainingDivergedError(
@@ -228,7 +286,7 @@ class Trainer:
             f"{''.join(problems[:3])}. The last checkpoint is intact; try a lower learning rate in a new run"
         )
 
-    def _batches(self, split, seed, start, stop):
+    def _batches(self, split: Split, seed: int, start: int, stop: int) -> Iterator[Any]:
         config = self.config
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:
@@ -236,25 +294,23 @@ class Trainer:
         augmentation = augmentation_of(config)
         resolution = max(self.supernet.space.resolutions)
 
-        def make(context=None):
-            return training_batches(
-                split, resolution, config.batch_size, seed, start, stop, augmentation, context
-            )
+        def make(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+            return training_batches(split, resolution, config.batch_size, seed, start, stop, augmentation, context)
 
         return iter(self.strategy.distribute_datasets_from_function(make))
 
 
-def augmentation_of(config):
+def augmentation_of(config: RunConfig) -> Augmentation:
     """The `Augmentation` of a run's settings."""
     return Augmentation(**{name: getattr(config, name) for name in AUGMENTATION})
 
 
-def total_steps(stage, images, batch_size):
+def total_steps(stage: Stage, images: int, batch_size: int) -> int:
     """Steps of a stage: its epochs over `images`, rounded."""
     return round(stage.epochs * images / batch_size)
 
 
-def cosine(peak, step, total, warmup):
+def cosine(peak: float, step: int, total: int, warmup: int) -> float:
     """Learning rate of a step: linear to `peak` over `warmup` steps, then half a cosine to 0."""
     warmup = min(warmup, total // 2)
     if step < warmup:
@@ -262,7 +318,7 @@ def cosine(peak, step, total, warmup):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def soft_weights(stage, count, teacher_weight):
+def soft_weights(stage: Stage, count: int, teacher_weight: float) -> list[float]:
     """Shares of the loss that come from soft labels, one a subnet.
 
     In place the first one, the largest, learns from the labels and the others from it alone (BigNAS); from a teacher
@@ -275,7 +331,7 @@ def soft_weights(stage, count, teacher_weight):
     return [teacher_weight if stage.soft_weight is None else stage.soft_weight] * count
 
 
-def _at_resolution(images, resolution):
+def _at_resolution(images: tf.Tensor, resolution: tf.Tensor) -> tf.Tensor:
     """Images at a smaller resolution; at their own, the same images and no work."""
     own = tf.shape(images)[1]
     smaller = tf.cond(
@@ -286,10 +342,10 @@ def _at_resolution(images, resolution):
     return tf.ensure_shape(smaller, (None, None, None, images.shape[-1]))
 
 
-def _stage_seed(seed, name):
+def _stage_seed(seed: int, name: str) -> int:
     digest = int.from_bytes(name.encode(), "big") % 1_000_003
     return (seed * 1_000_003 + digest) % (2**31 - 1)
 
 
-def _numbers(values):
+def _numbers(values: Sequence[float] | np.ndarray) -> str:
     return ", ".join(f"{v:.3g}" for v in values)

@@ -11,7 +11,7 @@ class FusedSGD(keras.optimizers.SGD):
     third of the graph of a step, and of the time to trace it. The result is the same.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: keras.Variable) -> None:
         # `variable` is one device's copy; under a distribution strategy so must be its momentum.
         momentum = self.momentums[self._get_variable_index(variable)]
         tf.raw_ops.ResourceApplyKerasMomentum(

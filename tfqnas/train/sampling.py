@@ -1,8 +1,17 @@
 """Which subnets a step trains: functions of a numpy Generator."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tfqnas.arch import Arch
+    from tfqnas.spaces import SearchSpace
+    from tfqnas.train.stages import Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +28,7 @@ class SamplingPolicy:
     full_depth: float = 0.0
     full_resolution: float = 0.0
 
-    def sample(self, space, rng):
+    def sample(self, space: SearchSpace, rng: np.random.Generator) -> Arch:
         """A random architecture of `space`; with no policy that of `space.sample`."""
         code = rng.integers(0, space.choice_counts)
         kinds = np.array([gene.kind for gene in space.genes])
@@ -36,7 +45,9 @@ class SamplingPolicy:
         return space.decode(code)
 
 
-def sampler(space, stage, random_subnets, policy=None):
+def sampler(
+    space: SearchSpace, stage: Stage, random_subnets: int, policy: SamplingPolicy | None = None
+) -> Callable[[np.random.Generator], list[Arch]]:
     """The subnets of a step as a function of a numpy Generator.
 
     "largest"; "sandwich" (Yu and Huang, 2019): largest, smallest and random ones, each at its own resolution;
@@ -46,8 +57,9 @@ def sampler(space, stage, random_subnets, policy=None):
     if stage.with_float:
         space = space.with_float()
     largest, smallest = space.largest(), space.smallest()
-    return {
+    samplers: dict[str, Callable[[np.random.Generator], list[Arch]]] = {
         "largest": lambda rng: [largest],
         "sandwich": lambda rng: [largest, smallest, *(policy.sample(space, rng) for _ in range(random_subnets))],
-        "subnet": lambda rng: [stage.arch],
-    }[stage.sampling]
+        "subnet": lambda rng: [cast("Arch", stage.arch)],
+    }
+    return samplers[stage.sampling]

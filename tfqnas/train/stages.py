@@ -1,13 +1,21 @@
 """A schedule is a tuple of stages, made from the settings of a run by a pure function."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
+from typing import TYPE_CHECKING, Literal
 
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 
+if TYPE_CHECKING:
+    from tfqnas.train.config import RunConfig
+
 # In the place of a bit width, of a supernet with several (QFA).
-MIXED = "mixed"
+MIXED: Literal["mixed"] = "mixed"
+# Which supernet of a run: its bit width, `MIXED`, or None for floating point.
+Bits = int | Literal["mixed"] | None
 # Of file names, most systems allow 255 bytes.
 _LONGEST_KEY = 150
 
@@ -32,7 +40,7 @@ class Stage:
     """
 
     name: str
-    bits: int | str | None
+    bits: Bits
     epochs: float
     learning_rate: float
     sampling: str
@@ -44,17 +52,17 @@ class Stage:
     with_float: bool = False
 
 
-def label(bits):
+def label(bits: Bits) -> str:
     """A short name of a bit width, for files: "b4", "mixed", "float"."""
     return "float" if bits is None else bits if bits == MIXED else f"b{bits}"
 
 
-def supernet_stage(bits):
+def supernet_stage(bits: Bits) -> str:
     """The name of the stage that ends with the supernet of a bit width."""
     return f"supernet_{label(bits)}"
 
 
-def schedule(config, mixed=False):
+def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
     """The stages of a run (OQA, appendix A.2): float, largest, then one supernet for each bit width.
 
     With `schedule="direct"` every bit width starts from floating point and has a stage of its own for the
@@ -99,7 +107,7 @@ def schedule(config, mixed=False):
     return tuple(stages)
 
 
-def _mixed_schedule(config):
+def _mixed_schedule(config: RunConfig) -> tuple[Stage, ...]:
     """The stages of QFA: the largest network in floating point, which then teaches one supernet in two phases.
 
     In the first phase tensors may also stay in floating point, in the second they may not.
@@ -112,16 +120,16 @@ def _mixed_schedule(config):
     soft = {"none": None, "in_place": "in_place"}.get(config.distillation, "float")
     stages = [Stage("float", None, config.float_epochs, config.float_learning_rate, "largest")]
     phases = (("supernet_mixed_float", True), (supernet_stage(MIXED), False))
-    for (name, with_float), epochs, rate in zip(
-        phases, config.mixed_epochs, config.mixed_learning_rate, strict=True
-    ):
+    for (name, with_float), epochs, rate in zip(phases, config.mixed_epochs, config.mixed_learning_rate, strict=True):
         if epochs or not with_float:
             before = stages[-1].name
             stages.append(Stage(name, MIXED, epochs, rate, "sandwich", soft, before, with_float=with_float))
     return tuple(stages)
 
 
-def finetuning(bits, arch, epochs, learning_rate, integer_aware=False, distilled=True):
+def finetuning(
+    bits: Bits, arch: Arch, epochs: float, learning_rate: float, integer_aware: bool = False, distilled: bool = True
+) -> Stage:
     """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016).
 
     Args:

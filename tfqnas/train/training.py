@@ -3,23 +3,28 @@
 import os
 import pathlib
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.arch import Arch
 from tfqnas.errors import UserError
+from tfqnas.progress import Part, Progress
 from tfqnas.settings import plain
-from tfqnas.supernet import initialize
+from tfqnas.supernet import Supernet, initialize
 from tfqnas.train import checkpoint
 from tfqnas.train.events import Events
 from tfqnas.train.inherit import copy_all, copy_weights, inherit
-from tfqnas.train.loop import Teacher, Trainer
-from tfqnas.train.run import INITIAL_IMAGES, stage_record
-from tfqnas.train.stages import MIXED
+from tfqnas.train.loop import StepResult, Teacher, Trainer
+from tfqnas.train.run import INITIAL_IMAGES, Run, stage_record
+from tfqnas.train.stages import MIXED, Stage
+from tfqnas.train.subnet_net import SubnetNet
 
 
-def make_strategy(name):
+def make_strategy(name: str) -> tf.distribute.Strategy:
     """The `tf.distribute` strategy of `--distribution`; to be made before anything else of TensorFlow."""
     if name == "multiworker":
         if "TF_CONFIG" not in os.environ:
@@ -31,7 +36,9 @@ def make_strategy(name):
     return tf.distribute.get_strategy()
 
 
-def train(run, progress, strategy=None, stages=None):
+def train(
+    run: Run, progress: Progress, strategy: tf.distribute.Strategy | None = None, stages: Sequence[Stage] | None = None
+) -> None:
     """Trains stages of a run in order, each from its last checkpoint.
 
     Args:
@@ -56,13 +63,16 @@ def train(run, progress, strategy=None, stages=None):
 class _StageTraining:
     """One stage: the network it starts from, its loop, its records."""
 
-    def __init__(self, run, stage, strategy, part, say):
+    def __init__(
+        self, run: Run, stage: Stage, strategy: tf.distribute.Strategy, part: Part, say: Callable[[str], None]
+    ) -> None:
         self.run, self.stage, self.strategy, self.part, self.say = run, stage, strategy, part, say
         self.total = run.steps(stage)
         self.waited = self.began = 0.0
-        self.recent, self.steps = [], 0
+        self.recent: list[float] = []
+        self.steps = 0
 
-    def train(self, trainer):
+    def train(self, trainer: Trainer | None) -> Trainer:
         """Trains the stage and returns its `Trainer`; that of the stage before is used again if it fits."""
         run, stage = self.run, self.stage
         self.part.update(0.0, "preparing")
@@ -88,7 +98,7 @@ class _StageTraining:
         self._finish(start)
         return trainer
 
-    def _start(self):
+    def _start(self) -> tuple[Supernet | SubnetNet, Teacher | None]:
         """The network that the stage starts from, and its teacher."""
         run, stage = self.run, self.stage
         if stage.init is None:
@@ -101,7 +111,7 @@ class _StageTraining:
             return supernet, None
         source_stage = run.stage(stage.init)
         # What this process has trained it need not read again, nor, as one of several workers, wait for.
-        source = run.trained[stage.init] if stage.init in run.trained else run.load(source_stage)
+        source = cast(Supernet, run.trained[stage.init] if stage.init in run.trained else run.load(source_stage))
         if stage.arch is not None:
             return self._finetuned(source)
         if (source_stage.bits, source_stage.with_float) == (stage.bits, stage.with_float):
@@ -115,35 +125,37 @@ class _StageTraining:
             supernet = run.new_supernet(stage.bits, stage.with_float)
             copy_all(source, supernet)
         else:
-            supernet = inherit(source, stage.bits)
+            supernet = inherit(source, cast(int, stage.bits))
         if not run.checkpoints(stage).files():
             self._log_beginning(source, supernet)
         return supernet, self._teacher({stage.init: source})
 
-    def _teacher(self, known):
+    def _teacher(self, known: Mapping[str, Supernet | SubnetNet]) -> Teacher | None:
         """The `Teacher` of the stage, None where there is none; `known`: networks by the name of their stage."""
         run, name = self.run, self.stage.soft_labels
-        if name in (None, "in_place"):
+        if name is None or name == "in_place":
             return None
-        network = known.get(name) or run.trained.get(name) or run.load(run.stage(name))
+        network = cast(Supernet, known.get(name) or run.trained.get(name) or run.load(run.stage(name)))
         largest = run.config.teacher_arch == "largest" or network.bits is None
         return Teacher(network, run.recalibrate(network, run.space.largest()) if largest else None)
 
-    def _finetuned(self, supernet):
+    def _finetuned(self, supernet: Supernet) -> tuple[Supernet | SubnetNet, Teacher | None]:
         """The network of a finetuning and, where it is distilled, the largest of the supernet as it was."""
         run, stage = self.run, self.stage
-        student, teacher = self._subnet(supernet) if stage.integer_aware else supernet, None
+        student = self._subnet(supernet) if stage.integer_aware else supernet
+        teacher = None
         if stage.soft_labels:
             # The supernet's own weights are trained where the subnet is not cut out of it.
-            same = supernet if student is not supernet else run.load(run.stage(stage.init))
+            init = run.stage(cast(str, stage.init))
+            same = supernet if student is not supernet else cast(Supernet, run.load(init))
             teacher = Teacher(same, run.recalibrate(same, run.space.largest()))
         if student is supernet:
-            run.trained.pop(stage.init, None)
+            run.trained.pop(cast(str, stage.init), None)
         return student, teacher
 
-    def _subnet(self, supernet):
+    def _subnet(self, supernet: Supernet) -> SubnetNet:
         """The stage's architecture, cut out of a supernet, with the 8-bit quantizers that its file will have."""
-        run, arch = self.run, self.stage.arch
+        run, arch = self.run, cast(Arch, self.stage.arch)
         subnet = run.new_subnet(supernet, arch, run.recalibrate(supernet, arch))
         initialize(subnet.model, self._initial_images(arch.resolution), missing_only=True)
         before, after = run.accuracy(supernet, arch, "held_out"), run.accuracy(subnet, arch, "held_out")
@@ -151,7 +163,7 @@ class _StageTraining:
                  "the bit widths of the integer model")  # fmt: skip
         return subnet
 
-    def _log_beginning(self, source, supernet):
+    def _log_beginning(self, source: Supernet, supernet: Supernet) -> None:
         """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
         run, largest = self.run, self.run.space.largest()
         statistics = run.recalibrate(source, largest)
@@ -169,11 +181,11 @@ class _StageTraining:
             f"the largest network has {old}{record['accuracy']:.1%} {new}"
         )
 
-    def _initial_images(self, resolution=None):
+    def _initial_images(self, resolution: int | None = None) -> tf.Tensor:
         images = self.run.images("train", resolution or max(self.run.space.resolutions), INITIAL_IMAGES)
         return next(iter(images.batches(INITIAL_IMAGES)))
 
-    def _resume(self, trainer):
+    def _resume(self, trainer: Trainer) -> int:
         """Loads the stage's last checkpoint, if there is one, and returns the number of steps done."""
         loaded = self.run.checkpoints(self.stage).load(self.say)
         if loaded is None:
@@ -183,7 +195,7 @@ class _StageTraining:
         self.part.resume(loaded[1]["step"] / max(1, self.total))
         return loaded[1]["step"]
 
-    def _save(self, trainer, step):
+    def _save(self, trainer: Trainer, step: int) -> None:
         self.events.quantizers(step, trainer.supernet.quantizers)
         if self.run.writes:
             variables = [*trainer.supernet.variables, *trainer.optimizer.variables]
@@ -194,7 +206,7 @@ class _StageTraining:
             if quantizer.problem:
                 self.say(f"warning: {self.stage.name}, step {step}: {quantizer.path}: {quantizer.problem}")
 
-    def _record(self, step, result, rate, waited):
+    def _record(self, step: int, result: StepResult, rate: float, waited: float) -> None:
         self.waited += waited
         self.recent = [*self.recent[-19:], result.accuracies[0]]
         text = f"loss {result.losses[0]:.3f}  accuracy {np.mean(self.recent):.1%}"
@@ -215,13 +227,13 @@ class _StageTraining:
         )  # fmt: skip
         self.events.step(step + 1, rate, result)
 
-    def _evaluates(self, step):
+    def _evaluates(self, step: int) -> bool:
         """Whether `evaluation_epochs` asks for a look at the accuracy after this many steps; not at the end."""
         config = self.run.config
         every = round(config.evaluation_epochs * len(self.run.dataset.train) / config.batch_size)
         return every > 0 and step % every == 0 and step != self.total
 
-    def _held_out(self):
+    def _held_out(self) -> dict[str, float]:
         """Held-out accuracy of the extremes, by name."""
         archs = {"largest": self.run.space.largest()}
         if self.stage.sampling == "sandwich":
@@ -230,7 +242,7 @@ class _StageTraining:
             archs = {"subnet": self.stage.arch}
         return {name: self.run.accuracy(self.supernet, arch, "held_out") for name, arch in archs.items()}
 
-    def _finish(self, start):
+    def _finish(self, start: int) -> None:
         """How good it is, and how long it took."""
         seconds = time.perf_counter() - self.began
         self.run.trained[self.stage.name] = self.supernet
@@ -247,13 +259,13 @@ class _StageTraining:
         )
 
 
-def _check_quantizers(supernet):
+def _check_quantizers(supernet: Supernet | SubnetNet) -> None:
     for quantizer in supernet.quantizers:
         if quantizer.problem:
             raise UserError(f"{quantizer.path}: {quantizer.problem}")
 
 
-def _load_float_weights(supernet, path):
+def _load_float_weights(supernet: Supernet, path: str) -> None:
     """The user's own float weights: a checkpoint of a run, or what Keras' `save_weights` wrote."""
     if not pathlib.Path(path).exists():
         raise UserError(f"--float_weights: {path} is not there")

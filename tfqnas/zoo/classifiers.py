@@ -8,7 +8,9 @@ from tfqnas.errors import UserError
 _INVERTED = ((24, 2, 1), (24, 1, 4), (40, 2, 4), (40, 1, 4), (64, 1, 4), (64, 1, 4))
 
 
-def mobilenet_small(num_classes=10, channels=1, size=28, stem=16, head=256, activation="relu6"):
+def mobilenet_small(
+    num_classes: int = 10, channels: int = 1, size: int = 28, stem: int = 16, head: int = 256, activation: str = "relu6"
+) -> keras.Model:
     """Inverted residuals with linear bottlenecks (MobileNetV2, Sandler et al., 2018), about 120,000 parameters.
 
     Args:
@@ -30,7 +32,9 @@ def mobilenet_small(num_classes=10, channels=1, size=28, stem=16, head=256, acti
     return keras.Model(images, keras.layers.Dense(num_classes, name="classifier")(x), name="mobilenet_small")
 
 
-def resnet_small(num_classes=10, channels=1, size=28, filters=16, blocks=1):
+def resnet_small(
+    num_classes: int = 10, channels: int = 1, size: int = 28, filters: int = 16, blocks: int = 1
+) -> keras.Model:
     """Basic blocks of two 3x3 convolutions in three stages (He et al., 2016), 78,000 parameters with one a stage.
 
     Args:
@@ -51,7 +55,9 @@ def resnet_small(num_classes=10, channels=1, size=28, filters=16, blocks=1):
     return keras.Model(images, keras.layers.Dense(num_classes, name="classifier")(x), name="resnet_small")
 
 
-def _inverted_residual(x, filters, stride, expand, limit, name):
+def _inverted_residual(
+    x: keras.KerasTensor, filters: int, stride: int, expand: int, limit: float | None, name: str
+) -> keras.KerasTensor:
     layers, inside = keras.layers, x.shape[-1] * expand
     y = x if expand == 1 else _normed(layers.Conv2D(inside, 1, use_bias=False, name=f"{name}_expand"), x, limit)
     depthwise = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, name=f"{name}_depthwise")
@@ -59,7 +65,7 @@ def _inverted_residual(x, filters, stride, expand, limit, name):
     return layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
 
 
-def _basic_block(x, filters, stride, name):
+def _basic_block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
     layers = keras.layers
     y = _normed(layers.Conv2D(filters, 3, stride, padding="same", use_bias=False, name=f"{name}_conv0"), x)
     y = _norm(layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"), y)
@@ -68,12 +74,12 @@ def _basic_block(x, filters, stride, name):
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
 
 
-def _norm(layer, x):
+def _norm(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
     """A layer and a BatchNorm behind it."""
     # Short trainings: statistics of the last hundred steps or so, not of the last thousand.
     return keras.layers.BatchNormalization(momentum=0.97, name=f"{layer.name}_norm")(layer(x))
 
 
-def _normed(layer, x, limit=None):
+def _normed(layer: keras.layers.Layer, x: keras.KerasTensor, limit: float | None = None) -> keras.KerasTensor:
     """A layer, a BatchNorm and a ReLU up to `limit`."""
     return keras.layers.ReLU(max_value=limit, name=f"{layer.name}_relu")(_norm(layer, x))

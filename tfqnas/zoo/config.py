@@ -1,6 +1,7 @@
 """The settings of a float training. `tools/train_float.py` has a flag for each field."""
 
 import dataclasses
+from typing import Any
 
 from tfqnas import zoo
 from tfqnas.data.config import DataConfig
@@ -42,7 +43,7 @@ class FloatConfig(DataConfig):
     seed: int = setting(0, "of weights, batches and augmentation")
     checkpoint_steps: int = setting(250, "steps between checkpoints", fixed=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.net not in zoo.NAMES:
             raise UserError(f"--net: expected one of {', '.join(zoo.NAMES)}, received {self.net!r}")
@@ -68,11 +69,11 @@ class FloatConfig(DataConfig):
                 raise UserError(f"--{name}: expected a share from 0 to below 1, received {getattr(self, name)}")
 
     @property
-    def on_photos(self):
+    def on_photos(self) -> bool:
         """Whether the network is one of super-resolution."""
         return self.net in zoo.SUPER_RESOLUTION
 
-    def value(self, name):
+    def value(self, name: str) -> Any:
         """A setting, or what its 0 stands for."""
         own = getattr(self, name)
         if name in ("steps", "epochs") and (self.steps or self.epochs):

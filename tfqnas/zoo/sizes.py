@@ -1,12 +1,14 @@
 """A model for images of another size: the weights know nothing of it."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tfqnas.conversion import rebuilt
 from tfqnas.errors import UserError
 
 
-def with_input_size(model, size=None):
+def with_input_size(model: keras.Model, size: Sequence[int] | None = None) -> keras.Model:
     """A copy of a model of convolutions, with its weights and quantizers, for images of another size.
 
     Args:
@@ -19,12 +21,12 @@ def with_input_size(model, size=None):
     Raises:
         UserError: where the model is of another kind, or cannot take this size.
     """
-    size = (None, None) if size is None else tuple(size)
+    wanted: tuple[int | None, ...] = (None, None) if size is None else tuple(size)
     if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise UserError(f"with_input_size: expected a model with one image input, received {model!r}")
-    if len(size) != 2 or any(length is not None and length < 1 for length in size):
-        raise UserError(f"with_input_size: expected a height and a width in pixels, or None, received {size}")
+    if len(wanted) != 2 or any(length is not None and length < 1 for length in wanted):
+        raise UserError(f"with_input_size: expected a height and a width in pixels, or None, received {wanted}")
     try:
-        return rebuilt(model, input_shape=(*size, model.inputs[0].shape[-1]))
+        return rebuilt(model, input_shape=(*wanted, model.inputs[0].shape[-1]))
     except ValueError as error:
-        raise UserError(f"{model.name} cannot take images of {size}: {error}") from None
+        raise UserError(f"{model.name} cannot take images of {wanted}: {error}") from None

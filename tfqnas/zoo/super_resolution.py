@@ -1,5 +1,8 @@
 """Small super-resolution networks: residual blocks at low resolution, then channels to pixels."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from tfqnas.errors import UserError
@@ -9,7 +12,7 @@ from tfqnas.quantizers import Calibrated
 SCALES = (2, 4)
 
 
-def edsr(scale=2, filters=24, blocks=4, channels=3, size=None):
+def edsr(scale: int = 2, filters: int = 24, blocks: int = 4, channels: int = 3, size: int | None = None) -> keras.Model:
     """Residual blocks without BatchNorm (EDSR, Lim et al., 2017), 69,000 parameters at scale 2.
 
     The paper scales the residual of wide networks by 0.1. Here the second convolution of each block begins with as
@@ -36,7 +39,9 @@ def edsr(scale=2, filters=24, blocks=4, channels=3, size=None):
     return keras.Model(low, _conv(channels, name="tail")(x), name=f"edsr_x{scale}")
 
 
-def srresnet(scale=2, filters=24, blocks=4, channels=3, size=None):
+def srresnet(
+    scale: int = 2, filters: int = 24, blocks: int = 4, channels: int = 3, size: int | None = None
+) -> keras.Model:
     """Residual blocks with BatchNorm (SRResNet, Ledig et al., 2017), 72,000 parameters at scale 2.
 
     Departures from the paper: ReLU, since PReLU has no integer form here, and none behind the first convolution, whose
@@ -59,7 +64,7 @@ def srresnet(scale=2, filters=24, blocks=4, channels=3, size=None):
     return keras.Model(low, _conv(channels, 5, name="tail")(x), name=f"srresnet_x{scale}")
 
 
-def scale_of(model):
+def scale_of(model: keras.Model) -> int:
     """How many times larger the images are that a super-resolution model returns."""
     scale = 1
     for layer in model.layers:
@@ -67,7 +72,7 @@ def scale_of(model):
     return scale
 
 
-def with_pixel_output(model):
+def with_pixel_output(model: keras.Model) -> keras.Model:
     """The model with its output on the grid of pixels, before or after `tfqnas.quantize`, sharing its layers.
 
     An exported file then returns `pixel - 128` as int8, instead of steps of a range that images have set.
@@ -82,17 +87,19 @@ def with_pixel_output(model):
     return keras.Model(model.inputs[0], pixels(model.outputs[0]), name=model.name)
 
 
-def _input(scale, channels, size):
+def _input(scale: int, channels: int, size: int | None) -> keras.KerasTensor:
     if scale not in SCALES:
         raise UserError(f"scale: expected one of {', '.join(map(str, SCALES))}, received {scale!r}")
     return keras.Input((size, size, channels), name="low")
 
 
-def _doublings(scale):
+def _doublings(scale: int) -> int:
     return scale.bit_length() - 1
 
 
-def _conv(filters, kernel=3, name=None, gain=1.0, **settings):
+def _conv(
+    filters: int, kernel: int = 3, name: str | None = None, gain: float = 1.0, **settings: Any
+) -> keras.layers.Conv2D:
     """A convolution; `gain`: of the variance of its initial weights, against that which keeps its input's."""
     initializer = keras.initializers.VarianceScaling(gain, "fan_in", "truncated_normal")
     return keras.layers.Conv2D(
@@ -100,7 +107,7 @@ def _conv(filters, kernel=3, name=None, gain=1.0, **settings):
     )  # fmt: skip
 
 
-def _normed_conv(filters, name, gamma=1.0):
+def _normed_conv(filters: int, name: str, gamma: float = 1.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     conv = _conv(filters, name=name, use_bias=False)
     initializer = keras.initializers.Constant(gamma)
     norm = keras.layers.BatchNormalization(momentum=0.97, gamma_initializer=initializer, name=f"{name}_norm")

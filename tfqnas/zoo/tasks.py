@@ -1,6 +1,12 @@
 """What a float network learns from: labelled images, or photos and their smaller copies."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfqnas.data.augment import Augmentation
@@ -8,15 +14,16 @@ from tfqnas.data.dataset import load as load_data
 from tfqnas.data.images import EvaluationImages
 from tfqnas.data.pipeline import training_batches
 from tfqnas.train.optimizer import FusedSGD
+from tfqnas.zoo.config import FloatConfig
 from tfqnas.zoo.networks import build
 
 
-def task_of(config, say=print):
+def task_of(config: FloatConfig, say: Callable[[str], None] = print) -> Task:
     """The task that `FloatConfig` describes; `say` is called with lines for the user."""
     return SuperResolution(config) if config.on_photos else Classification(config, say)
 
 
-def sentence(figures):
+def sentence(figures: Mapping[str, Any]) -> str:
     """Figures in words."""
     if "accuracy" in figures:
         return f"{figures['accuracy']:.2%} of {figures['images']:,} test images right"
@@ -26,7 +33,7 @@ def sentence(figures):
     )
 
 
-def _network(config, **settings):
+def _network(config: FloatConfig, **settings: Any) -> keras.Model:
     own = {name: getattr(config, name) for name in ("filters", "blocks") if getattr(config, name)}
     return build(config.net, **own, **settings)
 
@@ -43,7 +50,7 @@ class Classification:
 
     decays = True
 
-    def __init__(self, config, say=print):
+    def __init__(self, config: FloatConfig, say: Callable[[str], None] = print) -> None:
         self.config = config
         self.data = load_data(config, 1, config.seed, say)
         self.size = config.size or max(self.data.image_size)
@@ -55,7 +62,7 @@ class Classification:
         self.steps = config.value("steps") or max(1, round(epochs * len(self.data.train) / config.value("batch_size")))
         self._loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
 
-    def batches(self, start, stop):
+    def batches(self, start: int, stop: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Iterator of (images, labels) of the steps from `start` to `stop`, a function of seed and step."""
         config = self.config
         augmentation = Augmentation(flip=config.flip, shift=config.shift)
@@ -63,11 +70,11 @@ class Classification:
             self.data.train, self.size, config.value("batch_size"), config.seed, start, stop, augmentation
         ))  # fmt: skip
 
-    def loss(self, logits, labels):
+    def loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy with smoothed labels, a scalar."""
         return self._loss(tf.one_hot(labels, self.data.num_classes), logits)
 
-    def test(self, model):
+    def test(self, model: keras.Model) -> dict[str, Any]:
         """`{"accuracy", "images"}` of the test split."""
         images = EvaluationImages(self.data.test, self.size, self.config.evaluation_crop)
         hits = 0
@@ -88,7 +95,7 @@ class SuperResolution:
 
     decays = False
 
-    def __init__(self, config):
+    def __init__(self, config: FloatConfig) -> None:
         from tfqnas.data import photos
 
         self.config, self.steps = config, config.value("steps")
@@ -96,7 +103,7 @@ class SuperResolution:
         self.model = _network(config, scale=config.scale)
         self.optimizer = keras.optimizers.Adam(config.value("learning_rate"))
 
-    def batches(self, start, stop):
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Iterator of (low, high) from step `start` on, a function of seed and step."""
         from tfqnas.data import restoration
 
@@ -105,12 +112,15 @@ class SuperResolution:
             self.photos.train, config.scale, config.patch, config.value("batch_size"), config.seed, start
         )  # fmt: skip
 
-    def loss(self, found, high):
+    def loss(self, found: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
         """Mean absolute error, a scalar."""
         return tf.reduce_mean(tf.abs(found - high))
 
-    def test(self, model):
+    def test(self, model: keras.Model) -> dict[str, Any]:
         """PSNR and SSIM on Y of the network and of bicubic interpolation, means over the test photos."""
         from tfqnas.zoo.upscaling import score
 
         return score(model, self.photos.test)
+
+
+Task = Classification | SuperResolution

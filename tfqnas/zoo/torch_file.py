@@ -5,8 +5,10 @@ the dictionary of tensors, the keys of their storages), then for each key an int
 """
 
 import collections
+import pathlib
 import pickle
 import types
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,7 +21,7 @@ _STORAGES = {
 }  # fmt: skip
 
 
-def read_tensors(path):
+def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The dictionary of tensors in a file, a model's "state dict".
 
     Args:
@@ -48,11 +50,11 @@ def read_tensors(path):
 class _Unpickler(pickle.Unpickler):
     """Knows tensors, their storages and ordered dictionaries, and nothing else."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.storages = {}
+        self.storages: dict[str, types.SimpleNamespace] = {}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -61,19 +63,21 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGES[name]
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a tensor")
 
-    def persistent_load(self, identifier):
+    def persistent_load(self, identifier: Any) -> types.SimpleNamespace:
         kind, dtype, key, _, count, view = identifier
         if kind != "storage" or view is not None:
             raise pickle.UnpicklingError(f"a {kind}, or a view of one, is no storage")
         return self.storages.setdefault(key, types.SimpleNamespace(dtype=np.dtype(dtype), count=count, values=None))
 
 
-def _tensor(storage, offset, shape, strides, *_):
+def _tensor(
+    storage: types.SimpleNamespace, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+) -> types.SimpleNamespace:
     """Stands for a tensor until the storages are read, which come behind it in the file."""
     return types.SimpleNamespace(storage=storage, offset=offset, shape=shape, strides=strides)
 
 
-def _read_storage(file, storage):
+def _read_storage(file: BinaryIO, storage: types.SimpleNamespace) -> None:
     count = int.from_bytes(file.read(8), "little", signed=True)
     if count != storage.count:
         raise ValueError(f"a storage of {storage.count} elements has {count}")
@@ -83,7 +87,7 @@ def _read_storage(file, storage):
         raise ValueError("it is cut off")
 
 
-def _array(tensor):
+def _array(tensor: types.SimpleNamespace) -> np.ndarray:
     """The tensor's elements, which lie `strides` apart in its storage, checked to lie within it."""
     shape, strides, values = tuple(tensor.shape), tuple(tensor.strides), tensor.storage.values
     if len(shape) != len(strides) or min((*shape, *strides, tensor.offset), default=0) < 0:

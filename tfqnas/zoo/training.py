@@ -3,6 +3,8 @@
 import json
 import pathlib
 import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,14 +12,17 @@ import tensorflow as tf
 
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.files import read_json, write_atomically, write_json
-from tfqnas.progress import Progress
+from tfqnas.progress import Part, Progress
 from tfqnas.settings import first_difference, plain
 from tfqnas.train import checkpoint
 from tfqnas.train.loop import cosine
 from tfqnas.zoo import tasks
+from tfqnas.zoo.config import FloatConfig
 
 
-def train_float(config, say=print, progress=None):
+def train_float(
+    config: FloatConfig, say: Callable[[str], None] = print, progress: Progress | None = None
+) -> tuple[keras.Model, dict[str, Any]]:
     """Trains a network and writes `config.output`, a `.keras` file, and a `.json` file with its figures beside it.
 
     The same command continues after a kill from the last checkpoint, in a directory beside the output that is removed
@@ -62,7 +67,7 @@ class Training:
         config: `FloatConfig`. task: of `tfqnas.zoo.tasks`.
     """
 
-    def __init__(self, config, task):
+    def __init__(self, config: FloatConfig, task: tasks.Task) -> None:
         self.config, self.task = config, task
         self.model, self.optimizer = task.model, task.optimizer
         self.optimizer.build(self.model.trainable_variables)
@@ -71,12 +76,12 @@ class Training:
         self._step = tf.function(self._update, autograph=False, reduce_retracing=True)
 
     @property
-    def _variables(self):
+    def _variables(self) -> dict[str, keras.Variable]:
         """By name: weights by their paths, the optimizer's by their numbers, which do not depend on the process."""
         weights = {f"{i:03}/{v.name}": v for i, v in enumerate(self.model.variables) if v.dtype != "string"}
         return {**weights, **{f"optimizer/{i:03}": v for i, v in enumerate(self.optimizer.variables)}}
 
-    def _update(self, images, targets, by_batch):
+    def _update(self, images: tf.Tensor, targets: tf.Tensor, by_batch: bool) -> tf.Tensor:
         """One step; `by_batch`: whether BatchNorm normalises by the batch, or as in inference."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
@@ -90,7 +95,7 @@ class Training:
         self.optimizer.apply(gradients, variables)
         return loss
 
-    def run(self, part):
+    def run(self, part: Part) -> None:
         """All steps, or those that a checkpoint has not behind it. `part`: of a `Progress`."""
         total, start = self.task.steps, self._resume()
         part.resume(start / total)
@@ -111,11 +116,11 @@ class Training:
             if (step + 1) % every == 0 or step + 1 == total:
                 self._save(step + 1)
 
-    def _save(self, step):
+    def _save(self, step: int) -> None:
         values = {name: np.asarray(v) for name, v in self._variables.items()}
         self.checkpoints.save(step, values, {"config": plain(self.config)})
 
-    def _resume(self):
+    def _resume(self) -> int:
         """The step that the last checkpoint stands at, its values assigned; 0 without one."""
         loaded = self.checkpoints.load()
         if loaded is None:
@@ -130,20 +135,20 @@ class Training:
         return meta["step"]
 
 
-def _finished(config, record):
+def _finished(config: FloatConfig, record: pathlib.Path) -> dict[str, Any]:
     known = read_json(record)
     _refuse_if_different(config, known["config"], record)
     return known["figures"]
 
 
-def _refuse_if_different(config, known, where):
+def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: str | pathlib.Path) -> None:
     if difference := first_difference(config, known):
         name, ours, theirs = difference
         raise UserError(f"{where} was made with --{name}={theirs}, this command has --{name}={ours}: give the same "
                         "settings or another --output")  # fmt: skip
 
 
-def _write(config, model, record, figures):
+def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, figures: Mapping[str, Any]) -> None:
     """The model first: a `.json` file without it is not taken for a finished training."""
     path = pathlib.Path(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)

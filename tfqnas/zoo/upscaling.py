@@ -1,6 +1,8 @@
 """Super-resolution of whole photos by a network, and how good it is."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from tfqnas.zoo.super_resolution import scale_of
 TILE = 256
 
 
-def upscaled(model, low, tile=TILE):
+def upscaled(model: keras.Model, low: np.ndarray, tile: int = TILE) -> np.ndarray:
     """A photo enlarged by a network.
 
     A large photo is cut into tiles that overlap by the reach of the network, so that each pixel sees all that it
@@ -30,7 +32,7 @@ def upscaled(model, low, tile=TILE):
     return _upscaled(_of_any_size(model), low, tile)
 
 
-def score(model, photos, tile=TILE):
+def score(model: keras.Model, photos: Sequence[np.ndarray], tile: int = TILE) -> dict[str, Any]:
     """PSNR and SSIM on Y of photos that were made smaller and come back, means over the photos.
 
     Args:
@@ -51,7 +53,7 @@ def score(model, photos, tile=TILE):
     return {"scale": scale, "images": len(rows), **means, "photos": rows}
 
 
-def reach_of(model):
+def reach_of(model: keras.Model) -> int:
     """How many low-resolution pixels away a pixel may lie that still has a say: half the receptive field."""
     reach, factor = 0.0, 1
     for layer in model.layers:  # of all ways through the network none has more than all convolutions
@@ -61,13 +63,13 @@ def reach_of(model):
     return math.ceil(reach)
 
 
-def _of_any_size(model):
+def _of_any_size(model: keras.Model) -> keras.Model:
     if scale_of(model) == 1:
         raise UserError(f"{model.name}: expected a super-resolution network, which enlarges by DepthToSpace")
     return model if model.input_shape[1:3] == (None, None) else with_input_size(model, None)
 
 
-def _upscaled(model, low, tile):
+def _upscaled(model: keras.Model, low: np.ndarray, tile: int) -> np.ndarray:
     scale, reach = scale_of(model), reach_of(model)
     height, width = low.shape[:2]
     high = np.empty((height * scale, width * scale, low.shape[2]), np.uint8)
@@ -83,10 +85,10 @@ def _upscaled(model, low, tile):
     return high
 
 
-def _seen(start, length, tile, reach):
+def _seen(start: int, length: int, tile: int, reach: int) -> tuple[int, int]:
     """The first pixel and the one behind the last that a tile from `start` needs along one axis."""
     return max(0, start - reach), min(length, start + tile + reach)
 
 
-def _pixels(x):
+def _pixels(x: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(x * 128.0 + 128.0), 0, 255).astype(np.uint8)
