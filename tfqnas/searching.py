@@ -93,7 +93,7 @@ class FrontSearch:
 
     def scorer(self, part, supernet):
         """A context in which there is a scorer."""
-        return scoring(self.run, self.bits, supernet, self.config.workers, part.log)
+        return scoring(self.run, self.bits, supernet, self.config.workers, self.budget, part.log)
 
     def predicted(self, arch):
         """What the latency table says of an architecture, for its record: a dict, empty without a table."""
