@@ -130,12 +130,11 @@ class _Images:
 
 def relatives(space, rng, count):
     """Subnets with one random skeleton and other kernel sizes, as `CoarseToFine` proposes them."""
-    from tfqnas.search.codes import mutate
+    from tfqnas.search import codes
 
     kernels = np.array([gene.kind == "kernel" for gene in space.genes])
-    code = space.encode(space.sample(rng))
-    codes = mutate(space, np.tile(code, (4 * count, 1)), rng, 0.25, kernels)
-    return [space.decode(code) for code in np.unique(codes, axis=0)[:count]]
+    drawn = codes.relatives(space, space.encode(space.sample(rng)), rng, count, 0.25, kernels)
+    return [space.decode(code) for code in np.unique(drawn, axis=0)]
 
 
 def randoms(space, rng, count):
