@@ -130,12 +130,11 @@ class _Images:
 
 def relatives(space, rng, count):
     """Subnets with one random skeleton and other kernel sizes, as `CoarseToFine` proposes them."""
-    from tfqnas.search.codes import mutate
+    from tfqnas.search import codes
 
     kernels = np.array([gene.kind == "kernel" for gene in space.genes])
-    code = space.encode(space.sample(rng))
-    codes = mutate(space, np.tile(code, (4 * count, 1)), rng, 0.25, kernels)
-    return [space.decode(code) for code in np.unique(codes, axis=0)[:count]]
+    drawn = codes.relatives(space, space.encode(space.sample(rng)), rng, count, 0.25, kernels)
+    return [space.decode(code) for code in np.unique(drawn, axis=0)]
 
 
 def randoms(space, rng, count):
@@ -149,7 +148,21 @@ def rate(function, count):
     return 3600 * count / (time.perf_counter() - began), result
 
 
-def own_scorer(place, short, threads, path):
+class Plain:
+    """The plain scorer with the interface of `Scorer`."""
+
+    def __init__(self, network):
+        self._network = network
+
+    def score(self, archs, rivals=None):
+        from tfqnas.scoring.score import Score
+
+        for index, arch in enumerate(archs):
+            outcomes = self._network.logits(arch).argmax(axis=1) == self._network.labels
+            yield index, Score(float(outcomes.mean()), len(outcomes), outcomes)
+
+
+def scorer_in_process(place, short, threads, path, plain=False):
     """That of case `place` in a process of its own, with the weights and labels of `kept`."""
     import tensorflow as tf
 
@@ -159,11 +172,11 @@ def own_scorer(place, short, threads, path):
     for number, variable in enumerate(network.supernet.variables):
         variable.assign(values[str(number)])
     network.labels = values["labels"]
-    return network.scorer()
+    return Plain(network) if plain else network.scorer()
 
 
 def kept(network, directory):
-    """The file with a network's weights: another number of threads sums in another order, and its steps differ."""
+    """The file with a network's weights: with other threads, which sum in another order, its steps would differ."""
     path = pathlib.Path(directory) / "network.npz"
     values = {str(number): np.asarray(variable) for number, variable in enumerate(network.supernet.variables)}
     np.savez(path, labels=network.labels, **values)
@@ -191,18 +204,25 @@ def threads_of(workers):
 
 def measure(place, case, parts, arguments):
     """Rows of subnets an hour of ours over the plain scorer's."""
+    from tfqnas.scoring.pool import Pool
+
     network = Network(case)
     if arguments.workers == 1:
-        yield from measure_with(network.scorer(), network, case, parts)
+        yield from measure_with(network.scorer(), Plain(network), network, case, parts)
         return
     with tempfile.TemporaryDirectory() as directory:
-        path = kept(network, directory)
-        make = functools.partial(own_scorer, place, arguments.short, threads_of(arguments.workers), path)
-        with pool(make, case.space, arguments.workers) as scorer:
-            yield from measure_with(scorer, network, case, parts)
+        threads = threads_of(arguments.workers)
+        make = functools.partial(scorer_in_process, place, arguments.short, threads, kept(network, directory))
+        # Answers are compared with those of a plain scorer of as many threads: others sum in another order, which an
+        # untrained network makes into hundreds of other answers.
+        with (
+            pool(make, case.space, arguments.workers) as scorer,
+            Pool(functools.partial(make, plain=True), case.space, 1) as judge,
+        ):
+            yield from measure_with(scorer, judge, network, case, parts)
 
 
-def measure_with(scorer, network, case, parts):
+def measure_with(scorer, judge, network, case, parts):
     draws = {"random": randoms, "kernels": relatives}
     rng = np.random.default_rng(1)
     network.logits(case.space.largest())
@@ -212,13 +232,12 @@ def measure_with(scorer, network, case, parts):
         for _ in range(case.rounds):
             archs = draws[part](case.space, rng, case.count)
             chosen = [archs[i] for i in rng.permutation(len(archs))[: case.plain]]
-            plain, logits = rate(lambda chosen=chosen: [network.logits(arch) for arch in chosen], len(chosen))
+            plain, _ = rate(lambda chosen=chosen: list(Plain(network).score(chosen)), len(chosen))
             ours, scores = rate(lambda archs=archs: dict(scorer.score(archs)), len(archs))
-            for arch, answer in zip(chosen, logits, strict=True):
-                outcomes = answer.argmax(axis=1) == network.labels
-                different = (outcomes != scores[archs.index(arch)].outcomes).sum()
-                if different > len(outcomes) / 100:
-                    raise SystemExit(f"{arch.key}: {different} outcomes differ from the plain scorer's")
+            for place, right in judge.score(chosen[:4]):
+                different = (right.outcomes != scores[archs.index(chosen[place])].outcomes).sum()
+                if different > right.images / 100:
+                    raise SystemExit(f"{chosen[place].key}: {different} outcomes differ from the plain scorer's")
             rivals = _rivals(network, archs, scores)
             stopped, _ = rate(lambda archs=archs, rivals=rivals: dict(scorer.score(archs, rivals)), len(archs))
             ratios.append(ours / plain)

@@ -131,7 +131,7 @@ def test_limits_hold_and_an_impossible_one_says_what_is_possible(run, reference,
         ),
         ({"objectives": ("accuracy", "npu_cycles")}, "--latency_table: expected the table of a device"),
         ({"max_latency_ms": 1.0}, "--latency_table: expected the table of a device"),
-        ({"workers": 0}, "--workers: expected a number from 1 on, received 0"),
+        ({"workers": -1}, "--workers: expected a number from 0 on, received -1"),
         ({"max_kb": -1.0}, "--max_kb: expected a positive number"),
     ],
 )

@@ -112,7 +112,7 @@ class FrontSearch:
 
     def scorer(self, part: Part, supernet: Supernet) -> AbstractContextManager[Scorer | Pool]:
         """A context in which there is a scorer."""
-        return scoring(self.run, self.bits, supernet, self.config.workers, part.log)
+        return scoring(self.run, self.bits, supernet, self.config.workers, self.budget, part.log)
 
     def predicted(self, arch: Arch) -> dict[str, Any]:
         """What the latency table says of an architecture, for its record: a dict, empty without a table."""

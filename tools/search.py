@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     search_config.check()
     if part and len(BITS.value) != 1:
         raise UserError(f"--bits: expected one bit width for a search across machines, received {BITS.value}")
-    if part and search_config.workers != 1:
+    if part and search_config.workers > 1:
         raise UserError(f"--workers: expected 1 across machines, received {search_config.workers}: start more workers")
     common.import_tensorflow()
     from tfqnas.family import Family

@@ -4,7 +4,7 @@ import pytest
 from tfqnas import spaces
 from tfqnas.search import codes as bulk
 
-TINY, QFA = spaces.get("tiny"), spaces.get("tiny_qfa")
+TINY, QFA, MBV3 = spaces.get("tiny"), spaces.get("tiny_qfa"), spaces.get("mbv3")
 SPACES = (TINY, QFA, QFA.restricted(bits_by="block"))
 
 
@@ -70,3 +70,24 @@ def test_crossover_takes_each_gene_of_the_second_parent_with_its_probability(spa
     # Blocks that the first parent lacks are the second's wherever the child has them.
     only_second = ~common & space.active(children)
     assert (children[only_second] == second[only_second]).all()
+
+
+def test_relatives_come_in_groups_with_a_common_beginning(rng):
+    code, kernels = MBV3.encode(MBV3.sample(rng)), np.array([gene.kind == "kernel" for gene in MBV3.genes])
+    codes = bulk.relatives(MBV3, code, rng, 90, 0.25, kernels)
+    assert codes.shape == (90, len(code)) and (codes[:, ~kernels] == code[~kernels]).all()
+    places = np.flatnonzero(MBV3.active(code[None])[0] & kernels)
+    first, last = codes[:, places[: len(places) // 2]], codes[:, places[len(places) // 2 :]]
+    assert len(np.unique(first, axis=0)) <= 10 < len(np.unique(last, axis=0))
+    assert (first[:9] == first[0]).all()
+    many = bulk.relatives(MBV3, code, rng, 4000, 0.25, kernels)[:, places]
+    changed = (many != code[places]).mean(axis=0)
+    # Drawn anew with 1/4, of 3 choices: 64 groups of the first half, 0.15 is more than three standard errors of them.
+    assert changed == pytest.approx(np.full(len(places), 0.25 * 2 / 3), abs=0.15)
+    assert changed[len(places) // 2 :] == pytest.approx(0.25 * 2 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_a_few_relatives(count, rng):
+    kernels = np.array([gene.kind == "kernel" for gene in TINY.genes])
+    assert len(bulk.relatives(TINY, TINY.encode(TINY.largest()), rng, count, 1.0, kernels)) == count

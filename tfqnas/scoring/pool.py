@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,15 +17,17 @@ import numpy as np
 
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
-from tfqnas.scoring.prefixes import path_of
+from tfqnas.scoring.prefixes import common_length, path_of
 from tfqnas.spaces import SearchSpace
 
 if TYPE_CHECKING:
     from tfqnas.scoring.score import Score
     from tfqnas.scoring.scorer import Scorer
 
-# Pieces for each process: more balance their ends, fewer share more of their subnets' beginnings.
+# Pieces for each process, at most: more balance their ends, fewer share more of their subnets' beginnings. Beyond a
+# piece a process no more is computed twice than this share of all.
 _PIECES = 4
+_TWICE = 0.1
 # Processes that end, one after the other without a single score, before the search gives up.
 _ENDS = 3
 
@@ -79,9 +82,9 @@ class Pool:
 
     def _pieces(self, archs: Sequence[Arch]) -> list[list[int]]:
         """Lists of indices, of neighbours in the order of their blocks."""
-        order = sorted(range(len(archs)), key=lambda i: (archs[i].resolution, path_of(self._space, archs[i])))
-        size = max(1, -(-len(order) // (_PIECES * self._processes)))
-        return [order[i : i + size] for i in range(0, len(order), size)]
+        paths = [(archs[i].resolution, *path_of(self._space, archs[i])) for i in range(len(archs))]
+        order = sorted(range(len(archs)), key=paths.__getitem__)
+        return [order[i:j] for i, j in split([paths[i] for i in order], self._processes)]
 
     def _employ(self, waiting: list[list[int]], archs: Sequence[Arch], rivals: Sequence[np.ndarray | None]) -> None:
         idle = [worker for worker in self._workers if not worker.busy]
@@ -103,6 +106,38 @@ class Pool:
                 f"{how}; if memory is short, take fewer"
             )
         self._say(f"a scoring process ended {how}; another one goes on with its {len(worker.piece)} subnets")
+
+
+def split(paths: Sequence[tuple[Any, ...]], processes: int) -> list[tuple[int, int]]:
+    """Pieces of sorted paths for so many processes: even in what there is to compute, little of it in two of them.
+
+    Args:
+        paths: tuples of one length, sorted, as `walk` takes them.
+
+    Returns:
+        `[(start, end)]`, those with the most to compute first.
+    """
+    if not paths:
+        return []
+    length = len(paths[0])
+    own = [length, *(length - common_length(a, b) for a, b in itertools.pairwise(paths))]
+    before = [0, *itertools.accumulate(own)]
+
+    def cost(start: int, end: int) -> int:
+        return length + before[end] - before[start + 1]
+
+    pieces, twice = [(0, len(paths))], 0
+    while len(pieces) < _PIECES * processes:
+        start, end = piece = max(pieces, key=lambda piece: (piece[1] - piece[0] > 1, cost(*piece)))
+        if end - start == 1:
+            break
+        cut = min(range(start + 1, end), key=lambda i: max(cost(start, i), cost(i, end)))
+        twice += length - own[cut]
+        if len(pieces) >= processes and twice > _TWICE * before[-1]:
+            break
+        pieces.remove(piece)
+        pieces += [(start, cut), (cut, end)]
+    return sorted(pieces, key=lambda piece: cost(*piece), reverse=True)
 
 
 class _Worker:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfqnas.arch import Arch
-from tfqnas.search.codes import mutate
+from tfqnas.search.codes import relatives
 from tfqnas.search.dominance import non_dominated
 from tfqnas.search.objectives import Objectives
 from tfqnas.search.random_bins import RandomBins
@@ -27,8 +27,9 @@ class CoarseToFine(Searcher):
     rounds, each with the front of all that was told by then. Nothing is proposed twice or beyond the limits.
 
     What a round proposes depends only on what was told before it, so tell the scores of one before asking for the
-    next: `ask` never returns architectures of two. Those of a skeleton follow each other in order of their codes,
-    which is the order of the network's blocks: neighbours share long prefixes, whose computation can be shared.
+    next: `ask` never returns architectures of two. Those of a skeleton come in groups with the same kernel sizes in the
+    first half of the network, in order of their codes, which is the order of the network's blocks: neighbours share
+    long prefixes, whose computation can be shared.
 
     Args:
         objectives: `Objectives`.
@@ -114,7 +115,7 @@ class CoarseToFine(Searcher):
 
         def draw(count: int, idle: int) -> np.ndarray:
             probability = min(1, self.probability * (1 + idle))
-            return mutate(space, np.tile(code, (count, 1)), self.rng, probability, self._kernels)
+            return relatives(space, code, self.rng, count, probability, self._kernels)
 
         codes = self.objectives.gather(self.per_skeleton, draw, self._seen)
         return codes[np.lexsort(codes.T[::-1])]

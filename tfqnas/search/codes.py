@@ -4,6 +4,8 @@ All functions return canonical codes, int32 (m, n): genes of blocks beyond the d
 has them. So equal architectures are equal rows, and a row's bytes can be its name in a set.
 """
 
+import math
+
 import numpy as np
 
 from tfqnas.spaces import SearchSpace
@@ -31,6 +33,26 @@ def mutate(
     drawn = _draws(space, rng, len(codes))
     anew = (rng.random(codes.shape) < probability) | ~space.active(codes)
     return canonical(space, np.where(anew & genes, drawn, codes))
+
+
+def relatives(
+    space: SearchSpace, code: np.ndarray, rng: np.random.Generator, count: int, probability: float, genes: np.ndarray
+) -> np.ndarray:
+    """int32 (count, n): one code with `genes` drawn anew, each with `probability`, in groups with a common beginning.
+
+    There are about as many groups as members of each: the first half of the genes is drawn once a group, the
+    second for each code. Every gene is as likely to be drawn as in `mutate`, but the first half of a network, which is
+    the same in a group, need be computed only once for all of it (`tfqnas.scoring`).
+
+    Args:
+        code: canonical int (n,). genes: bool (n,), those that may change, no depths among them.
+    """
+    groups = math.isqrt(count - 1) + 1 if count else 0
+    places = np.flatnonzero(space.active(code[None])[0] & genes)
+    ours = np.arange(len(code)) < (places[len(places) // 2] if len(places) else 0)
+    beginnings = mutate(space, np.tile(code, (groups, 1)), rng, probability, genes)
+    endings = mutate(space, np.tile(code, (count, 1)), rng, probability, genes)
+    return np.where(ours, beginnings[np.arange(count) * groups // max(1, count)], endings)
 
 
 def crossover(

@@ -69,7 +69,10 @@ class SearchConfig:
         "", "mixed supernets: one bit width for each tensor, layer (weights and inputs), block or stage; by default as "
         "in the space"
     )  # fmt: skip
-    workers: int = setting(1, "processes that score, each with its own threads; 1: this one", fixed=False)
+    workers: int = setting(
+        0, "processes that score; 1: this one; 0: one a core to score a thousand subnets or more, else this one",
+        fixed=False,
+    )  # fmt: skip
     models: int = setting(
         4, "subnets of each front to extract, evenly spread, the most accurate always among them", fixed=False
     )
@@ -93,9 +96,9 @@ class SearchConfig:
                 )
         for name in LIMITS:
             expect(getattr(self, name) >= 0, name, "a positive number, or 0 for no limit")
-        for name in ("search_bins", "search_per_bin", "search_rounds", "search_population"):
+        for name in ("search_bins", "search_per_bin", "search_rounds", "search_population", "workers"):
             expect(getattr(self, name) >= 0, name, "a number from 0 on")
-        for name in ("search_per_skeleton", "search_budget", "search_screen", "workers", "models"):
+        for name in ("search_per_skeleton", "search_budget", "search_screen", "models"):
             expect(getattr(self, name) >= 1, name, "a number from 1 on")
         of_tables = set(TABLE_COSTS.values())
         wants_table = self.max_latency_ms or self.max_npu_cycles or of_tables & set(map(cost_of, self.objectives))
