@@ -191,6 +191,32 @@ def test_help_is_the_tools_text_and_all_its_flags_in_groups(installed):
     assert "--logtostderr" not in out
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ("runs/mine", "what is done is kept in runs/mine, the same command goes on from there"),
+        ("", "nothing of this command is kept, it begins anew"),
+    ],
+)
+def test_ctrl_c_says_where_it_goes_on(kept, said):
+    program = f"""
+from tfqnas_tools import common
+def main(argv):
+    {f"common.keeps({kept!r})" if kept else "pass"}
+    raise KeyboardInterrupt
+common.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and f"stopped; {said}:\n    python -c" in done.stderr
+
+
+def test_names_that_are_nearly_right_are_answered_with_the_right_one(tmp_path):
+    refused("--search: expected one of coarse_to_fine, nsga2, ageing, random, received nsga3, did you mean nsga2?",
+            "search", f"--run_dir={tmp_path}", "--search=nsga3")  # fmt: skip
+    refused("did you mean mbv3?", "train", "--space=mbv_3", f"--run_dir={tmp_path / 'run'}")
+    refused("Did you mean: search", "search", f"--run_dir={tmp_path}", "--serch=nsga2")  # absl says so
+
+
 def test_absls_own_help_lists_the_settings_too():
     code, out, _ = tool("train", "--helpfull")
     assert "--supernet_learning_rate" in out and "peak learning rate of each supernet" in out

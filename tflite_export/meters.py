@@ -13,7 +13,7 @@ import numpy as np
 from tflite_export import host_benchmark, npu
 from tflite_export.android import Device
 from tflite_export.latency import Model
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 
 # Inferences before those that count: the first one allocates, and finds nothing in the caches.
 _WARM_UP = 2
@@ -110,7 +110,8 @@ class VelaMeter:
 
     def __init__(self, target: str = "ethos-u55-128", unit: str = "cycles", timeout: float = 300) -> None:
         if target not in npu.TARGETS:
-            raise UserError(f"target {target}: expected one of {', '.join(npu.TARGETS)}")
+            hint = did_you_mean(target, npu.TARGETS)
+            raise UserError(f"target {target}: expected one of {', '.join(npu.TARGETS)}{hint}")
         self._target, self.unit, self._timeout = target, unit, timeout
         self.device = f"Vela {target}"
 

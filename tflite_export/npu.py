@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from tflite_export import npu_vendors
 from tflite_export.runtime import tensor_types
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 
 TARGETS = (
     "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512",
@@ -84,7 +84,8 @@ def check(path: str | pathlib.Path, target: str = "ethos-u85-256", timeout: floa
         count, left = npu_vendors.left_to_cpu(path, target, timeout)
         return NpuReport(path.name, target, count - len(left), len(left), tuple(left))
     if target not in TARGETS:
-        raise UserError(f"target {target}: expected one of {', '.join((*TARGETS, *npu_vendors.VENDORS))}")
+        known = (*TARGETS, *npu_vendors.VENDORS)
+        raise UserError(f"target {target}: expected one of {', '.join(known)}{did_you_mean(target, known)}")
     if importlib.util.find_spec("ethosu") is None:
         raise UserError("the NPU check needs Arm's compiler: pip install ethos-u-vela, or pip install tfqnas[npu]")
     _refuse_files_that_crash_it(path)

@@ -12,7 +12,7 @@ import tempfile
 
 from ai_edge_litert import schema_py_generated as schema
 
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 
 # A processor of each vendor that phones have today; another one is named behind a colon.
 VENDORS = {"qualcomm": "SM8650", "mediatek": "MT6989"}
@@ -40,7 +40,7 @@ def left_to_cpu(path: str | pathlib.Path, target: str, timeout: float = 300) -> 
     """
     vendor, _, soc = target.partition(":")
     if vendor not in VENDORS:
-        raise UserError(f"target {target}: expected one of {', '.join(VENDORS)}")
+        raise UserError(f"target {target}: expected one of {', '.join(VENDORS)}{did_you_mean(target, VENDORS)}")
     package = f"ai_edge_litert_sdk_{vendor}"
     if importlib.util.find_spec(package) is None or not _has_libraries(package):
         raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfqnas import report
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 from tfqnas.report.style import bits_label, cost_label
 from tfqnas.search import ParetoFront, Result
 from tfqnas.searching import results_in
@@ -47,7 +47,8 @@ class Comparison:
             for bits in run.bit_widths:
                 found = [r for r in results_in(run.directory / "search" / label(bits)) if not r.estimated]
                 if found and cost not in found[0].costs:
-                    raise UserError(f"--cost: expected one of {', '.join(found[0].costs)}, received {cost}")
+                    hint = did_you_mean(cost, found[0].costs)
+                    raise UserError(f"--cost: expected one of {', '.join(found[0].costs)}, received {cost}{hint}")
                 if found:
                     own: int | str | None = bits
                     name = own if own not in self.results else f"{bits_label(bits)}, {run.directory.name}"

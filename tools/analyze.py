@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     from tfqnas.train.run import Run
     from tfqnas.train.stages import label
 
+    common.keeps(RUN_DIR.value)
     found = analysing.analyse(Run.existing(RUN_DIR.value), config)
     print(analysing.in_text(found))
     run = Run.existing(RUN_DIR.value)  # it may have a float supernet now

@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
     models, threads = latency.find_models(MODELS.value), [int(text) for text in THREADS.value]
     every = {device: latency.jobs(device, models, ACCELERATORS.value, threads) for device in find_devices()}
     table = latency.LatencyTable(OUTPUT.value)
+    common.keeps(OUTPUT.value)
     todo = {device: [job for job in jobs if not table.holds(job.key)] for device, jobs in every.items()}
     made = measure(todo, table)
     wanted = {job.key for jobs in every.values() for job in jobs}

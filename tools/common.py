@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import shlex
 import sys
 import typing
 from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # What is defined here are flags of the tool that asks for them: it is their module, to absl.
 flags.disclaim_key_flags()
 Config = typing.TypeVar("Config")
+# What keeps the work that is done, so that the same command goes on; for whoever presses Ctrl-C.
+_KEPT: list[str] = []
 # Settings dataclasses whose fields are flags.
 _SETTINGS: list[type] = []
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpshort", "h", "?")}
@@ -113,10 +116,22 @@ def run(main: Callable[[list[str]], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
-            print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
+            print(f"\nstopped; {_what_is_kept()}", file=sys.stderr)
             sys.exit(130)
 
     app.run(guarded, flags_parser=parse)
+
+
+def keeps(what: str | os.PathLike[str]) -> None:
+    """Remembers what keeps the tool's work from now on, a file or a directory: Ctrl-C says so."""
+    _KEPT.append(os.fspath(what))
+
+
+def _what_is_kept() -> str:
+    command = shlex.join(["python", *sys.argv])
+    if not _KEPT:
+        return f"nothing of this command is kept, it begins anew:\n    {command}"
+    return f"what is done is kept in {_KEPT[-1]}, the same command goes on from there:\n    {command}"
 
 
 def help_text(doc: str) -> str:

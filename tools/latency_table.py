@@ -83,6 +83,7 @@ def main(argv: list[str]) -> None:
     log = latency_pieces.Log(
         pathlib.Path(OUTPUT.value).with_suffix(".jsonl"), about | {"space": dataclasses.asdict(space)}
     )
+    common.keeps(pathlib.Path(OUTPUT.value).with_suffix(".jsonl"))
     schedule = targets.schedule(ROUNDS.value or meter.rounds, SEED.value)
     files = latency_pieces.Files(targets, bits, classes, channels)
     measure([job for job in schedule if job not in log], targets, files, meter, log)

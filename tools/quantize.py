@@ -62,6 +62,8 @@ def main(argv: list[str]) -> None:
     model = loaded(MODEL.value)
     settings = {"mode": MODE.value, "dataset": data.dataset, "images": IMAGES.value, **fixed(config)}
     directory = Directory(OUTPUT.value, settings, MODEL.value, fingerprint(model))
+    if MODE.value == "qat":
+        common.keeps(OUTPUT.value)
     if not directory.finished:
         from tfqnas.zoo.upscaling import score
 

@@ -23,6 +23,7 @@ def main(argv: list[str]) -> None:
 
     strategy = make_strategy(config.distribution)
     run = Run.create(config)
+    common.keeps(run.directory)
     family = Family(run, search_config, exports.export_model)
     progress = family.progress(run.stages)
     train(run, progress, strategy)

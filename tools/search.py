@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
     from tfqnas.train.run import Run
 
     run = Run.existing(RUN_DIR.value)
+    common.keeps(run.directory)
     all_bits = [common.bit_width(run, "bits", text) for text in BITS.value] or run.bit_widths
     kind = Family
     if part:

@@ -56,9 +56,11 @@ def main(argv: list[str]) -> None:
 
     strategy = make_strategy(config.distribution)
     if FINETUNE_ARCH.value:
+        common.keeps(config.run_dir)
         finetune(config, strategy)
         return
     run = Run.create(config)
+    common.keeps(run.directory)
     train(run, run.progress(), strategy)
     print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
 

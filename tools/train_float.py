@@ -20,6 +20,7 @@ def main(argv: list[str]) -> None:
     common.import_tensorflow()
     from tfqnas.zoo.training import train_float
 
+    common.keeps(f"{config.output}.checkpoints")
     train_float(config)
 
 

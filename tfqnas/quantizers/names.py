@@ -1,8 +1,8 @@
 """Quantizers by name, for settings and tools."""
 
-import difflib
 from typing import Any
 
+from tfqnas.errors import did_you_mean
 from tfqnas.quantizers.apot import APoT
 from tfqnas.quantizers.base import ROLES, Quantizer
 from tfqnas.quantizers.batch_quant import BatchQuant
@@ -72,8 +72,7 @@ def deployable(name: str, bits: int, role: str) -> bool:
 
 def _entry(name: str, role: str) -> tuple[type[Quantizer], dict[str, Any]]:
     if name not in _NAMED:
-        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), NAMES, n=1, cutoff=0.4)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, NAMES)
         raise ValueError(f"quantizer: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
     if role not in ROLES:
         raise ValueError(f"role: expected one of {', '.join(ROLES)}, received {role!r}")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 from tfqnas.settings import setting
 
 SEARCHES = ("coarse_to_fine", "nsga2", "ageing", "random")
@@ -84,15 +84,18 @@ class SearchConfig:
             if not ok:
                 raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
 
-        expect(self.search in SEARCHES, "search", f"one of {', '.join(SEARCHES)}")
+        if self.search not in SEARCHES:
+            hint = did_you_mean(self.search, SEARCHES)
+            raise UserError(f"--search: expected one of {', '.join(SEARCHES)}, received {self.search}{hint}")
         expect("accuracy" in self.objectives, "objectives", "accuracy and some costs")
         expect(len(self.objectives) > 1 or self.search == "ageing", "objectives", "accuracy and at least one cost")
         for name in self.objectives:
             if name != "accuracy" and cost_of(name) not in LIMITS.values():
-                known = ", ".join(cost for cost in LIMITS.values() if cost not in TABLE_COSTS.values())
+                known = [cost for cost in LIMITS.values() if cost not in TABLE_COSTS.values()]
+                hint = did_you_mean(name, ("accuracy", *known, "latency", "npu_cycles"))
                 raise UserError(
-                    f"--objectives: expected accuracy and some of {known}, latency (with --latency_table), npu_cycles "
-                    f"(with --latency_table of an NPU), received {name!r}"
+                    f"--objectives: expected accuracy and some of {', '.join(known)}, latency (with --latency_table), "
+                    f"npu_cycles (with --latency_table of an NPU), received {name!r}{hint}"
                 )
         for name in LIMITS:
             expect(getattr(self, name) >= 0, name, "a positive number, or 0 for no limit")

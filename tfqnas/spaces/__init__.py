@@ -2,6 +2,7 @@
 
 import pathlib
 
+from tfqnas.errors import did_you_mean
 from tfqnas.spaces.base import Block, Gene, SearchSpace, Stage, make_divisible
 from tfqnas.spaces.mbv2 import MBV2
 from tfqnas.spaces.mbv3 import MBV3, MBV3_QFA, MBV3_RELU
@@ -29,4 +30,5 @@ def get(name_or_path: str | pathlib.Path) -> SearchSpace:
         return _SPACES[name]
     if name.endswith(".json"):
         return SearchSpace.from_json(pathlib.Path(name).read_text(encoding="utf-8"), where=name)
-    raise ValueError(f"search space {name!r}: expected {', '.join(names())} or a path to a .json file")
+    hint = did_you_mean(name, names())
+    raise ValueError(f"search space {name!r}: expected {', '.join(names())} or a path to a .json file{hint}")

@@ -1,12 +1,11 @@
 """The candidates of each layer: from names to a mixture, or to one quantizer where there is nothing to choose."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 from tfqnas.quantizers import Mixed, Quantizer, get
 from tfqnas.quantizers.names import NAMES, deployable, name_of, supports
 from tfqnas.sites import CONVOLUTIONS, MOVES, ONE_SCALE, sites_of
@@ -55,8 +54,7 @@ def prototype(label: str, bits: int, role: str) -> Quantizer:
     name, per_channel = label.removesuffix(PER_CHANNEL), label.endswith(PER_CHANNEL)
     known = [*NAMES, *(f"{n}{PER_CHANNEL}" for n in _WITH_CHANNELS)] if role == "weights" else list(NAMES)
     if name not in NAMES or (per_channel and label not in known):
-        near = difflib.get_close_matches(label.lower().replace("-", "_"), known, n=1, cutoff=0.4)
-        hint = f", did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(label, known)
         raise UserError(f"--{role}: expected some of {', '.join(known)}, received {label}{hint}")
     try:
         return get(name, bits, role, **({"axis": -1} if per_channel else {}))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from tfqnas.data.config import DataConfig
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 from tfqnas.settings import as_flag, first_difference, plain, setting
 from tfqnas.train.sampling import SamplingPolicy
 
@@ -83,8 +83,9 @@ class RunConfig(DataConfig):
             if isinstance(getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UserError(f"--{name}: expected one of {choices}, received {getattr(self, name)!r}")
+            if (value := getattr(self, name)) not in choices:
+                hint = did_you_mean(value, choices)
+                raise UserError(f"--{name}: expected one of {choices}, received {value!r}{hint}")
         bits = self.bits
         if not bits or any(not 2 <= b <= 16 for b in bits) or list(bits) != sorted(set(bits), reverse=True):
             raise UserError(f"--bits: expected falling bit widths from 16 to 2, received {as_flag(bits)}")

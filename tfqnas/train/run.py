@@ -40,6 +40,14 @@ INITIAL_IMAGES = 256
 LARGEST_ENLARGEMENT = 4
 
 
+def _space(name: str) -> spaces.SearchSpace:
+    """`spaces.get`, whose errors are the user's here."""
+    try:
+        return spaces.get(name)
+    except ValueError as error:
+        raise UserError(f"--space: {error}") from None
+
+
 class Run:
     """A run directory: settings, data, checkpoints, logs.
 
@@ -55,7 +63,7 @@ class Run:
         self.directory = pathlib.Path(config.run_dir)
         # The space as it was when the run began: a file that --space names may have changed since.
         kept = self.directory / "space.json"
-        self.space = spaces.get(str(kept) if config.run_dir and kept.exists() else config.space)
+        self.space = _space(str(kept) if config.run_dir and kept.exists() else config.space)
         self.stages = schedule(config, self.space.mixed)
         self.writes = _is_chief()
         self.trained: dict[str, Supernet | SubnetNet] = {}  # supernets that this process has trained, by stage
@@ -78,7 +86,7 @@ class Run:
             config.refuse_if_different(plain(kept), str(path))
             config = _with_float_supernet(config, kept, path.parent / "checkpoints" / "supernet_float")
         run = cls(config)
-        if run.space != spaces.get(config.space):
+        if run.space != _space(config.space):
             raise UserError(f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
                             f"{run.directory} began: give the same space, or another --run_dir")  # fmt: skip
         run.check()

@@ -5,7 +5,7 @@ from typing import Any
 
 from tfqnas import zoo
 from tfqnas.data.config import DataConfig
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 from tfqnas.settings import setting
 
 # What a setting of 0 stands for: in classification, and on photos.
@@ -46,7 +46,8 @@ class FloatConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.net not in zoo.NAMES:
-            raise UserError(f"--net: expected one of {', '.join(zoo.NAMES)}, received {self.net!r}")
+            hint = did_you_mean(self.net, zoo.NAMES)
+            raise UserError(f"--net: expected one of {', '.join(zoo.NAMES)}, received {self.net!r}{hint}")
         if (self.dataset == PHOTOS) != self.on_photos:
             expected = PHOTOS if self.on_photos else "a data set with labels, such as fashion_mnist"
             raise UserError(f"--dataset: expected {expected} for {self.net}, received {self.dataset}")

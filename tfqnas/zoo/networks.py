@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tfqnas import zoo
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, did_you_mean
 from tfqnas.zoo import classifiers, super_resolution
 
 _BUILDERS: dict[str, Callable[..., keras.Model]] = {
@@ -32,7 +32,8 @@ def build(name: str, **settings: Any) -> keras.Model:
         UserError: for another name, or a setting that this network does not have.
     """
     if name not in zoo.NAMES:
-        raise UserError(f"net: expected one of {', '.join(zoo.NAMES)}, received {name!r}")
+        hint = did_you_mean(name, zoo.NAMES)
+        raise UserError(f"net: expected one of {', '.join(zoo.NAMES)}, received {name!r}{hint}")
     known = inspect.signature(_BUILDERS[name]).parameters
     if unknown := sorted(set(settings) - set(known)):
         raise UserError(f"net {name}: expected settings of {', '.join(known)}, received {', '.join(unknown)}")
