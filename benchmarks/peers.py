@@ -6,9 +6,10 @@
 MobileNetV2 (width 0.35, 32 pixels, random weights) is trained in tf_keras in floating point. From those weights every
 method goes on for as many steps on the same batches (each a function of its number): floating point as before; tfmot's
 `quantize_model`; its pruning, to three quarters of zeros, and its clustering, to 16 values, of convolutions and dense
-layers; and `tfqnas.quantize` with LSQ, by the training of tools/quantize.py --mode=qat, from the labels alone, after
-`tfqnas.integrations.tfmot.to_keras3`. The files of tfmot's methods are the official converter's, those of tfqnas are
-tflite_export's. What tfmot does not quantize itself is quantized after training, with the same calibration images.
+layers; and `tfqnas.quantize` with LSQ, by the training of tools/quantize.py --mode=qat --integer_aware, from the labels
+alone, after `tfqnas.integrations.tfmot.to_keras3`. The files of tfmot's methods are the official converter's, those of
+tfqnas are tflite_export's. What tfmot does not quantize itself is quantized after training, with the same calibration
+images.
 
 What is finished is a line in RUN_DIR/peers.jsonl: the same command goes on after it. Then the training steps of all,
 and the files in LiteRT with one thread, are timed in turn; ratios are to LSQ at 8 bits.
@@ -141,7 +142,7 @@ def our_settings(bits, arguments, steps):
 
     return TrainingSettings(
         bits=bits, weights=("lsq",), inputs=("lsq",), train_steps=steps, batch_size=arguments.batch, distill=0.0,
-        learning_rate=RATE, weight_decay=0.0, seed=arguments.seed,
+        learning_rate=RATE, weight_decay=0.0, seed=arguments.seed, integer_aware=True,
     )  # fmt: skip
 
 

@@ -108,6 +108,22 @@ class Schedule(keras_tuner.HyperModel):
                 tf.summary.scalar(metric, value)
 
 
+class _Kept(keras_tuner.Tuner):
+    """Goes on from its first trial on; keras-tuner's own tuners do so only when one trial has ended."""
+
+    def _populate_initial_space(self) -> None:
+        super()._populate_initial_space()
+        self.save()
+
+
+class Bayesian(_Kept, keras_tuner.BayesianOptimization):
+    """Bayesian optimisation that can be killed at any moment."""
+
+
+class Random(_Kept, keras_tuner.RandomSearch):
+    """Random search that can be killed at any moment."""
+
+
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -150,7 +166,7 @@ def tuner_of(arguments: argparse.Namespace, model: Schedule) -> keras_tuner.Tune
     """keras-tuner's tuner, which goes on with what is in its directory."""
     known = keras_tuner.HyperParameters()
     model.config(known)
-    kind = {"bayesian": keras_tuner.BayesianOptimization, "random": keras_tuner.RandomSearch}[arguments.tuner]
+    kind = {"bayesian": Bayesian, "random": Random}[arguments.tuner]
     return kind(
         model, objective=OBJECTIVE, max_trials=arguments.trials, seed=arguments.seed, hyperparameters=known,
         directory=str(arguments.directory), project_name="keras_tuner",

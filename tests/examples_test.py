@@ -152,7 +152,7 @@ def test_schedules_are_trained_and_a_kill_costs_only_what_was_not_saved(flags, t
         if "supernet_b4" in line and process.poll() is None:  # the first stage of the first trial is done
             process.send_signal(signal.SIGKILL)
             break
-    process.wait()
+    process.communicate()
     assert not list((tmp_path / "tune/runs").glob("*/score.json"))
     output, _ = (process := start([*flags, "--trials=2"])).communicate(timeout=500)
     assert process.returncode == 0, output
