@@ -56,6 +56,7 @@ VARIANTS = {
         "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
         "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
         "moving averages": {"norm_images": 0},
+        "only what learns": {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus")},
         **{f"single {name}": {"weights": (pair[0],), "inputs": (pair[1],)} for name, pair in SINGLES.items()},
     },
 }  # fmt: skip

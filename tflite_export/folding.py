@@ -11,6 +11,9 @@ from tfqnas.errors import NoIntegersError, UnsupportedModelError
 from tfqnas.quantizers import Quantizer
 from tfqnas.sites import Site
 
+# The scale of a bias beside the step of the output, above which it is made finer: an error of a sixteenth of a step.
+_BIAS = 1 / 8
+
 
 class ExportError(UnsupportedModelError):
     """A model that has no exact integer form; its message names layer and value."""
@@ -112,6 +115,27 @@ class Folded:
     bias: np.ndarray
     bits: int
     dtype: str = "int8"
+
+
+def finer(weights: Folded, inputs: np.ndarray, step: float, axis: int) -> Folded:
+    """The same weights at smaller scales, in channels whose bias would be coarse beside the output's step.
+
+    A bias is an integer at the scale of the products. Where a BatchNorm of tiny variance makes that one large, as in a
+    channel that is all but dead, rounding the bias would move the whole channel by steps of its output. Codes times a
+    whole number compute the same, as far as their type has room.
+
+    Args:
+        inputs: float32, the scale of the layer's input. step: of its output. axis: of the channels in the codes.
+    """
+    largest = np.abs(weights.codes.astype(np.int64)).max(axis=tuple(i for i in range(weights.codes.ndim) if i != axis))
+    room = RANGES[weights.dtype][1] // np.maximum(largest, 1)
+    wanted = np.ceil(inputs * weights.scale.astype(np.float64) / (_BIAS * step))
+    times = np.maximum(1, np.minimum(wanted, room)).astype(np.int64)
+    if np.all(weights.scale == weights.scale[0]):  # one scale stays one: a dense layer with several has another operator
+        times = np.full_like(times, times.min())
+    by_channel = [-1 if i == axis else 1 for i in range(weights.codes.ndim)]
+    codes = (weights.codes * times.reshape(by_channel)).astype(np.int8)
+    return dataclasses.replace(weights, codes=codes, scale=(weights.scale / times).astype(np.float32))
 
 
 def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Folded:

@@ -22,7 +22,7 @@ import numpy as np
 
 from tflite_export import ties
 from tflite_export.calibrate import common_range, values_of
-from tflite_export.folding import ExportError, Grid, folded, grid_of, refuse_non_uniform, wide_grid
+from tflite_export.folding import ExportError, Grid, finer, folded, grid_of, refuse_non_uniform, wide_grid
 from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
 from tfqnas.conversion import as_layers
 from tfqnas.errors import UnsupportedModelError
@@ -311,7 +311,7 @@ class _Lowering:
         if not grid.signed and options["activation"] == "none":
             options["activation"] = "relu"
         if site.kind in CONVOLUTIONS:
-            inputs += self._constants(site, inputs[0], activation == "hard_sigmoid")
+            inputs += self._constants(site, inputs[0], float(grid.scale), activation == "hard_sigmoid")
             options |= _settings(site)
         return self._finish(site.kind, tuple(inputs), site, grid, options, name, clips=True)
 
@@ -360,9 +360,11 @@ class _Lowering:
         self.tensors[tensor.name] = tensor
         return tensor.name
 
-    def _constants(self, site: Site, source: str, hard_sigmoid: bool) -> list[str]:
-        x, weights = self.tensors[source], folded(site, hard_sigmoid, self.storage)
+    def _constants(self, site: Site, source: str, step: float, hard_sigmoid: bool) -> list[str]:
+        """Weights and bias of a site whose output has this step."""
+        x = self.tensors[source]
         axis = {"depthwise_conv_2d": 3}.get(site.kind, 0)
+        weights = finer(folded(site, hard_sigmoid, self.storage), x.scale, step, axis)
         scale = x.scale * weights.scale
         bias = np.rint(weights.bias / scale.astype(np.float64))
         reach = np.abs(bias) + _largest_sum(x, weights.codes, axis)
