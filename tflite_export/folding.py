@@ -131,7 +131,7 @@ def finer(weights: Folded, inputs: np.ndarray, step: float, axis: int) -> Folded
     room = RANGES[weights.dtype][1] // np.maximum(largest, 1)
     wanted = np.ceil(inputs * weights.scale.astype(np.float64) / (_BIAS * step))
     times = np.maximum(1, np.minimum(wanted, room)).astype(np.int64)
-    if np.all(weights.scale == weights.scale[0]):  # one scale stays one: a dense layer with several has another operator
+    if np.all(weights.scale == weights.scale[0]):  # stays one: with several a dense layer is another operator
         times = np.full_like(times, times.min())
     by_channel = [-1 if i == axis else 1 for i in range(weights.codes.ndim)]
     codes = (weights.codes * times.reshape(by_channel)).astype(np.int8)
