@@ -12,7 +12,6 @@ Packed weights differ too: both processors have kernels for them that round in a
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -184,7 +183,8 @@ def _fetch_packages(directory: pathlib.Path) -> None:
 
 
 def _fetch_wheels(site: pathlib.Path, versions: Sequence[str]) -> None:
-    if importlib.util.find_spec("pip"):
+    # Not find_spec, which makes setuptools replace distutils where that is imported, and warn.
+    if importlib.metadata.packages_distributions().get("pip"):
         pip = [sys.executable, "-m", "pip"]
     elif shutil.which("pip"):
         pip = ["pip"]
