@@ -2,7 +2,7 @@
 
     .venv/bin/python examples/tune_schedule.py --directory=runs/tune
 
-on the handwritten digits (2 to 3 minutes on two cores). Each trial trains one schedule, the largest network and then
+on the handwritten digits. Each trial trains one schedule, the largest network and then
 its supernet, with the same number of epochs in all; its score is the held-out accuracy, the mean of the supernet's
 largest and smallest subnet. Ends with the flags of the best one for tools/train.py. Stop it at any moment: the same
 command goes on, within the trial at its last checkpoint.
