@@ -23,6 +23,7 @@ import numpy as np
 from tflite_export import ties
 from tflite_export.calibrate import common_range, values_of
 from tflite_export.folding import ExportError, Grid, finer, folded, grid_of, refuse_non_uniform, wide_grid
+from tflite_export.inputs import checked_images, checked_normalization
 from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
 from tfqnas.conversion import as_layers
 from tfqnas.errors import UnsupportedModelError
@@ -65,8 +66,8 @@ def lower(
         sites = sites_of(model)
     except UnsupportedModelError as error:
         raise ExportError(str(error)) from None
-    mean, divisor = _checked_normalization(normalization)
-    images = _checked_images(model, images, mean, divisor)
+    mean, divisor = checked_normalization(normalization)
+    images = checked_images(images, model.name, model.input_shape[1:], mean, divisor)
     if storage not in _STORAGES:
         raise ExportError(f"storage: expected one of {', '.join(_STORAGES)}, received {storage!r}")
     if calibration not in METHODS:
@@ -82,71 +83,6 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
         return json.loads(json.dumps(metadata, default=lambda value: value.tolist()))  # of numpy
     except (TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"metadata: expected what JSON holds, such as texts, numbers and lists ({error})") from None
-
-
-def _checked_images(model: keras.Model, images: Any, mean: float, divisor: float) -> np.ndarray:
-    """float32 (n, height, width, channels)."""
-    expected, wanted = tuple(model.input_shape[1:]), f"(pixel - {mean:g}) / {divisor:g}"
-    if None in expected:
-        raise ExportError(
-            f"{model.name}: expected images of one size, its input is {expected}; "
-            "make it with keras.Input((height, width, channels)), or by tfqnas.zoo.with_input_size"
-        )
-    if images is None:
-        raise ExportError(f"calibration images: expected float32 {('n', *expected)}, received None")
-    try:
-        images = np.asarray(images)
-        integers = not np.issubdtype(images.dtype, np.floating)
-        images = images.astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise ExportError(f"calibration images: expected an array, {error}") from None
-    if expected != (received := images.shape[1:]) or not len(images):
-        raise ExportError(
-            f"calibration images: expected size {expected}, that of {model.name}, received {len(images)} of {received}"
-        )
-    if not np.isfinite(images).all():
-        raise ExportError("calibration images: expected finite values, some are not")
-    low, high = -mean / divisor, (255 - mean) / divisor
-    # Half of the range more: constants are rounded, and noise makes do where only files are looked at.
-    beyond = max(low - images.min(), images.max() - high) > 0.5 * (high - low)
-    if integers or beyond:
-        raise ExportError(
-            f"calibration images: expected {wanted}, from {low:.4g} to {high:.4g}, received "
-            f"{'whole numbers' if integers else 'values'} from {images.min():.4g} to {images.max():.4g}"
-        )
-    return images
-
-
-def _checked_normalization(normalization: Any) -> tuple[float, float]:
-    try:
-        mean, divisor = normalization
-        if not all(np.issubdtype(np.asarray(number).dtype, np.number) for number in (mean, divisor)):
-            raise TypeError
-    except (TypeError, ValueError):
-        raise ExportError(
-            f"normalization: expected two numbers, (mean, divisor) of the pixels, received {normalization!r}"
-        ) from None
-    _refuse_normalization(mean, divisor)
-    return float(mean), float(divisor)
-
-
-def _refuse_normalization(mean: Any, divisor: Any) -> None:
-    if np.ndim(mean) or np.ndim(divisor):
-        raise ExportError(
-            f"normalisation (x - {mean}) / {divisor}: padding has one value for all channels, expected one mean "
-            f"and one divisor, such as (x - {_pixel(np.mean(mean))}) / {np.mean(divisor):g}"
-        )
-    if not np.isfinite(divisor) or divisor <= 0:
-        raise ExportError(f"normalisation (x - {mean:g}) / {divisor:g}: expected a positive divisor")
-    if mean != _pixel(mean):
-        raise ExportError(
-            f"normalisation (x - {mean:g}) / {divisor:g}: its zero is no pixel value, so padding has no exact integer; "
-            f"(x - {_pixel(mean)}) / {divisor:g} has"
-        )
-
-
-def _pixel(value: float) -> int:
-    return int(np.clip(np.rint(np.nan_to_num(value)), 0, 255))
 
 
 class _Lowering:

@@ -7,96 +7,18 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
 
-from tfqnas.arch import FLOAT_BITS, NAME, Arch, fields_from_json
+from tfqnas.arch import FLOAT_BITS, Arch, fields_from_json
 from tfqnas.spaces import bits as bit_choices
+from tfqnas.spaces.checking import check_space
 from tfqnas.spaces.messages import where_in
+from tfqnas.spaces.parts import Block, Gene, Stage, as_tuple, make_divisible
 
-ACTIVATIONS = ("relu", "relu6", "hswish")
 _BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
-
-
-def make_divisible(value: int, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to int `value` that is not below 90% of it (MobileNetV2's rule)."""
-    rounded = max(divisor, (value + divisor // 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * value else rounded + divisor
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Inverted residual blocks with the same output channels; the first one has the stride.
-
-    A stage with one choice of everything is fixed: it is built, but is in no `Arch` and no code.
-
-    Args:
-        channels: output channels.
-        stride: 1 or 2, of the first block.
-        depths, kernels, expands: choices, ascending: number of blocks, and for each block the kernel size of
-            its depthwise convolution and its expand ratio. Expand ratios (1,): no expansion convolution.
-        activation: "relu", "relu6" or "hswish".
-        se: whether the blocks have squeeze-excite, after the depthwise activation.
-    """
-
-    channels: int
-    stride: int
-    depths: tuple[int, ...]
-    kernels: tuple[int, ...]
-    expands: tuple[float, ...]
-    activation: str = "relu"
-    se: bool = False
-
-    def __post_init__(self) -> None:
-        for field in ("depths", "kernels", "expands"):
-            object.__setattr__(self, field, _as_tuple(getattr(self, field)))
-
-    @property
-    def fixed(self) -> bool:
-        """Whether there is nothing to choose."""
-        return len(self.depths) == len(self.kernels) == len(self.expands) == 1
-
-
-class Block(NamedTuple):
-    """One inverted residual block of an architecture, with all its sizes.
-
-    `stage` and `index` count from 0: in `space.stages` and in the stage. `size` is the height and width of
-    the input. `hidden` is the width of the depthwise convolution, `se_channels` 0 without squeeze-excite.
-    `bits`: pairs (weights, inputs) of the expansion (if the block has one), the depthwise convolution and the
-    projection; None where the architecture has no bit widths of its own.
-    """
-
-    stage: int
-    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls
-    size: int
-    in_channels: int
-    hidden: int
-    out_channels: int
-    kernel: int
-    stride: int
-    has_expansion: bool
-    se_channels: int
-    activation: str
-    residual: bool
-    bits: tuple[tuple[int, int], ...] | None = None
-
-
-class Gene(NamedTuple):
-    """One position of a code: what kind of choice it is, where, and the choices.
-
-    kind: "resolution", "depth", "kernel", "expand"; "weight_bits" and "input_bits", or "bits" where one bit width is
-        for both.
-    `stage` and `block` count from 0, as in `Block`; None where they do not apply. `layer`, of bit widths: "expand",
-    "depthwise", "project", "head" or "mix"; None where several convolutions share one.
-    """
-
-    kind: str
-    stage: int | None
-    block: int | None
-    choices: tuple[Any, ...]
-    layer: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +71,10 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for field in ("resolutions", "stages", "weight_bits", "input_bits"):
-            object.__setattr__(self, field, _as_tuple(getattr(self, field)))
+            object.__setattr__(self, field, as_tuple(getattr(self, field)))
         if isinstance(self.fixed_bits, (list, tuple)):
-            object.__setattr__(self, "fixed_bits", tuple(map(_as_tuple, self.fixed_bits)))
-        _check_space(self)
+            object.__setattr__(self, "fixed_bits", tuple(map(as_tuple, self.fixed_bits)))
+        check_space(self)
 
     # -- Structure: from an architecture to its blocks -------------------------------------------------------
 
@@ -669,62 +591,3 @@ class SearchSpace:
             return cls(**fields)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
-
-
-def _check_space(space: SearchSpace) -> None:
-    """Raises ValueError at the first field of `space` that is wrong."""
-    if not isinstance(space.name, str) or not NAME.fullmatch(space.name):
-        raise ValueError(f"name: expected letters, digits, '_', '.' and '-', received {space.name!r}")
-
-    def check(ok: object, where: str, expected: str, received: object) -> None:
-        if not ok:
-            raise ValueError(f"{space.name}: {where}: expected {expected}, received {received!r}")
-
-    def check_choices(values: Any, where: str, expected: str, allowed: Callable[[Any], bool]) -> None:
-        ok = isinstance(values, tuple) and len(values) > 0 and all(allowed(v) for v in values)
-        check(ok, where, f"a list of {expected}", values)
-        ok = all(a < b for a, b in itertools.pairwise(values))
-        check(ok, where, "ascending, different choices", values)
-
-    check_choices(space.resolutions, "resolutions", "positive integers", _is_size)
-    for field in ("stem_channels", "head_channels", "mix_channels"):
-        value = getattr(space, field)
-        ok = _is_size(value) or (field == "mix_channels" and value is None)
-        check(ok, field, "a positive integer", value)
-    check(_is_kernel(space.stem_kernel), "stem_kernel", "an odd number", space.stem_kernel)
-    check(space.stem_stride in (1, 2), "stem_stride", "1 or 2", space.stem_stride)
-    for field in ("stem_activation", "head_activation"):
-        value = getattr(space, field)
-        check(value in ACTIVATIONS, field, f"one of {ACTIVATIONS}", value)
-    ok = isinstance(space.stages, tuple) and bool(space.stages) and all(isinstance(s, Stage) for s in space.stages)
-    check(ok, "stages", "at least one Stage", space.stages)
-    for i, stage in enumerate(space.stages, 1):
-        where = f"stage {i}: "
-        check(_is_size(stage.channels), where + "channels", "a positive integer", stage.channels)
-        check(stage.stride in (1, 2), where + "stride", "1 or 2", stage.stride)
-        check_choices(stage.depths, where + "depths", "positive integers", _is_size)
-        check_choices(stage.kernels, where + "kernels", "odd numbers", _is_kernel)
-        check_choices(stage.expands, where + "expands", "numbers from 1 on", _is_expand)
-        # A block without expansion convolution is another block, not a narrower one.
-        ok = stage.expands == (1,) or 1 not in stage.expands
-        check(ok, where + "expands", "(1,) alone or numbers above 1", stage.expands)
-        ok = stage.activation in ACTIVATIONS
-        check(ok, where + "activation", f"one of {ACTIVATIONS}", stage.activation)
-        check(isinstance(stage.se, bool), where + "se", "True or False", stage.se)
-    bit_choices.check_fields(space, check, check_choices)
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_kernel(value: Any) -> bool:
-    return _is_size(value) and value % 2 == 1
-
-
-def _is_expand(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value < math.inf

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tfqnas.spaces.base import SearchSpace, Stage
+from tfqnas.spaces.base import SearchSpace
+from tfqnas.spaces.parts import Stage
 
 _ELASTIC: dict[str, Any] = {"kernels": (3, 5, 7), "expands": (3, 4, 6), "activation": "relu6"}
 _DEPTHS = (2, 3, 4)
