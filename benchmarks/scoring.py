@@ -415,6 +415,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a tiny space and few subnets: the ratios mean nothing")
     parser.add_argument("--rounds", type=int, default=0, help="rounds of measurement; 0: 3, or 1 with --short")
+    parser.add_argument("--subnets", type=int, default=0, help="of ours each round; plainly an eighth of it")
     parser.add_argument("--only", default="", help=f"parts to measure, of {','.join(PARTS)}")
     parser.add_argument("--space", default="", help="only the case of this space")
     parser.add_argument("--run_dir", help="a run with trained supernets, for the part `search`")
@@ -435,6 +436,8 @@ def main():
 
 def _rows(arguments, parts):
     for place, case in enumerate(cases(arguments.short, arguments.rounds)):
+        if count := arguments.subnets:
+            case = dataclasses.replace(case, count=count, plain=max(1, count // 8))
         if arguments.space in ("", case.space.name):
             yield from measure(place, case, [part for part in parts if part != "search"], arguments)
     if "search" in parts and arguments.run_dir:
