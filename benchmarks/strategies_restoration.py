@@ -31,7 +31,8 @@ NAMES = (DEPLOYABLE, *COMPARED)
 def candidates_of(strategy, bits):
     """Settings for a strategy of `NAMES`: a dict, or None where it does not exist at this bit width."""
     if strategy in (DQSS, DEPLOYABLE):
-        return {"deployable": strategy == DEPLOYABLE}
+        # What is exported rounds its stream of residual sums to 8 bits: the search sees that.
+        return {"deployable": True, "integer_aware": True} if strategy == DEPLOYABLE else {}
     pair = dict(zip(("weights", "inputs"), SINGLES[strategy], strict=True))
     if not all(supports(name.removesuffix(PER_CHANNEL), bits, role) for role, name in pair.items()):
         return None

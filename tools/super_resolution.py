@@ -9,6 +9,7 @@ import numpy as np
 from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
+from tfqnas_tools import exports
 
 # Crops of the test photos, chosen at random, that the file is compared on.
 COMPARED = 56
@@ -32,8 +33,10 @@ def export(
         max_drop: largest loss of PSNR on Y against the Keras model that is accepted, in dB.
 
     Raises:
-        UserError: where the model is none of super-resolution, or the file differs.
+        UserError: where the model is none of super-resolution, some of its quantizers are not uniform, or the file
+            differs.
     """
+    from tflite_export.folding import NonUniformError
     from tflite_export.int_graph import with_metadata
     from tflite_export.lower import lower
     from tflite_export.verify_images import verify_images
@@ -52,7 +55,10 @@ def export(
     model = zoo.with_input_size(model, size)
     found = photos.load(data_dir)
     lows, _ = pairs(found.train, scale, size, count, seed=0)
-    graph = lower(model, lows, calibration, storage=storage)
+    try:
+        graph = lower(model, lows, calibration, storage=storage)
+    except NonUniformError as error:
+        raise UserError(f"{error}{exports.uniform_choices(path)}") from None
     blob = write(graph)
     print(f"{model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB, {size[0]} x {size[1]} pixels "
           f"to {size[0] * scale} x {size[1] * scale}")  # fmt: skip

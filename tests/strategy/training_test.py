@@ -94,8 +94,8 @@ def test_batch_norm_statistics_are_estimated_anew(trained, task, training):
     ("steps", "left"),
     [
         pytest.param(3, 20, id="searching"),
-        pytest.param(8, 13, id="after the first contestant"),
-        pytest.param(10, 10, id="within a contestant", marks=pytest.mark.slow),
+        pytest.param(8, 15, id="before the playoff's checkpoint"),
+        pytest.param(10, 10, id="within the playoff"),
         pytest.param(15, 5, id="training", marks=pytest.mark.slow),
     ],
 )

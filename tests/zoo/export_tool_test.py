@@ -10,6 +10,8 @@ from tflite_export.verify_images import ImageVerification
 from tfqnas import LSQ, initialize, quantize, zoo
 from tfqnas.data import photos, restoration
 from tfqnas.errors import UserError
+from tfqnas.files import write_json
+from tfqnas.quantizers import APoT, get
 from tfqnas_tools import super_resolution
 
 
@@ -60,6 +62,21 @@ def test_other_models_and_sizes_are_refused(prepared, tmp_path):
         super_resolution.export(str(path), None, (8, 8), "m.tflite")
     with pytest.raises(UserError, match="--input_size: expected at most 25,32, .* received 30,30"):
         super_resolution.pairs(prepared.train, 2, (30, 30), 1, seed=0)
+
+
+def test_levels_that_are_not_uniform_are_named_with_what_would_be(prepared, tmp_path):
+    path = tmp_path / "model.keras"
+    model = quantize(
+        zoo.build("edsr", filters=4, blocks=1), weights=get("apot", 4, "weights"), inputs=LSQ(4, None), end_bits=4
+    )
+    initialize(model, next(restoration.patches(prepared.train, 2, 12, 4, 0))[0])
+    model.save(path)
+    layer = next(layer.name for layer in model.layers if isinstance(getattr(layer, "weight_quantizer", None), APoT))
+    choice = {"layer": layer, "role": "weights", "bits": 4, "deployable": False}
+    write_json(tmp_path / "strategies.json", {"choices": [{**choice, "candidates": {"apot": 0.7, "lsq": 0.3}}]})
+    with pytest.raises(UserError, match=rf"APoT is non-uniform.*{layer}, weights: lsq \(coefficient 0.30\)"):
+        super_resolution.export(str(path), None, (12, 16), str(tmp_path / "m.tflite"), count=8)
+    assert not (tmp_path / "m.tflite").exists()
 
 
 def test_files_that_compute_something_else_are_refused():

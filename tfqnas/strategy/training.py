@@ -50,10 +50,10 @@ def search_training(
     Opening: coefficients begin with the losses that the candidates have before any training. Search: for `search_share`
     of the steps coefficients, quantizers and weights learn in one pass, while the temperature falls and an entropy term
     grows. Playoff: the largest coefficients, with `refine` after trying others layer by layer, and the best single
-    strategies (`rivals`) train for `playoff_share` of the steps each, all from the same weights; training images that
-    nothing was trained on until then decide which one goes on with the steps that are left. All of that counts as
-    steps. In the end BatchNorm statistics are estimated anew. With one candidate for each role it is quantization-aware
-    training by one strategy, with the same steps and rates.
+    strategies (`rivals`) take turns on the weights that they share, for `playoff_share` of the steps each; training
+    images that nothing was trained on until then decide which one goes on with the steps that are left. All of that
+    counts as steps. In the end BatchNorm statistics are estimated anew. With one candidate for each role it is
+    quantization-aware training by one strategy, with the same steps and rates.
 
     Args:
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
@@ -155,34 +155,23 @@ class _Training:
             self.found["losses"]["search"] = self._mean()
             self.found["contestants"] = self._contestants(step, images)
             saved = None
-        self._play(step, task, judges, saved)
+        self._play(step, task, judges, saved[1]["step"] if saved else stop)
 
-    def _play(self, step: Step, task: Task, judges: Batched, saved: Saved | None) -> None:
-        """Each contestant is trained for some steps, from the same weights on; the best loss of the judges wins."""
-        contestants, length = self.found["contestants"], self._playoff_steps
-        start, best, within = step.snapshot(), {}, 0
-        if saved is not None:
-            values, meta = saved
-            start, best = (_part_of(values, name) for name in ("start", "best"))
-            within = meta["step"] - self._end_of_search - len(self._judged()) * length
-        first = self._end_of_search
-        for number in range(len(self._judged()), len(contestants)):
-            if not within:
-                self._restore(step, start)
-                step.choose(contestants[number]["places"])
-            spent = first + number * length
-            for at, x, y in self._batches(task, first + within, first + length):
-                self._stepped(step, x, y, at)
-                done = at + 1 - first
-                self._done("playoff", step, spent + done, (number + done / length) / len(contestants),
-                           done == length, start=start, best=best)  # fmt: skip
-            within = 0
-            contestants[number]["loss"] = step.loss(judges)
-            if self._winner() is contestants[number]:
-                best = step.snapshot()
-            self.found["losses"][f"playoff: {contestants[number]['single'] or 'layer by layer'}"] = contestants[
-                number]["loss"]  # fmt: skip
-        self._restore(step, best)
+    def _play(self, step: Step, task: Task, judges: Batched, first: int) -> None:
+        """The contestants take turns, a step each, on shared weights; the judges say whose loss is the best.
+
+        So no step is lost: the winner goes on from weights that all steps have trained. Its own quantizers have
+        learned in its turns.
+        """
+        contestants, start, last = self.found["contestants"], self._end_of_search, self._spent
+        for number, x, y in self._batches(task, first, last):
+            step.choose(contestants[number % len(contestants)]["places"])
+            self._stepped(step, x, y, number)
+            self._done("playoff", step, number + 1, (number + 1 - start) / (last - start), number + 1 == last)
+        for one in contestants:
+            step.choose(one["places"])
+            one["loss"] = step.loss(judges)
+            self.found["losses"][f"playoff: {one['single'] or 'layer by layer'}"] = one["loss"]
 
     def _train(self, model: keras.Model, saved: Saved | None) -> None:
         step, first, last = self._step(model, saved), self._spent, self.config.train_steps
@@ -237,11 +226,8 @@ class _Training:
         """The single strategies by their loss, see `ranked_pairs`; changes the coefficients."""
         return ranked_pairs(self.searched, self._loss_at(step, images), self.config, signed_inputs(self.teacher))
 
-    def _judged(self) -> list[dict[str, Any]]:
-        return [one for one in self.found["contestants"] if "loss" in one]
-
     def _winner(self) -> dict[str, Any]:
-        return min(self._judged(), key=lambda one: one["loss"])
+        return min(self.found["contestants"], key=lambda one: one["loss"])
 
     @property
     def _end_of_search(self) -> int:
@@ -292,30 +278,20 @@ class _Training:
         recent = self.found["recent"]
         return float(np.mean(recent)) if recent else float("nan")
 
-    def _done(self, part: str, step: Step, spent: int, share: float, last: bool, **states: Any) -> None:
+    def _done(self, part: str, step: Step, spent: int, share: float, last: bool) -> None:
         """A checkpoint, if it is time, and progress."""
         if self.checkpoints and (spent % self.config.checkpoint_steps == 0 or last):
-            self._save(self.checkpoints, step, part, spent, states)
+            self._save(self.checkpoints, step, part, spent)
         self.on_step(part, share, f"loss {self._mean():.4g}")
 
     # Checkpoints
 
-    def _save(
-        self,
-        checkpoints: Checkpoints,
-        step: Step,
-        part: str,
-        spent: int,
-        states: Mapping[str, Mapping[str, np.ndarray]],
-    ) -> None:
-        values = step.snapshot()
-        for name, state in states.items():
-            values |= {f"{name}/{key}": value for key, value in state.items()}
+    def _save(self, checkpoints: Checkpoints, step: Step, part: str, spent: int) -> None:
         meta = {
             "part": part, "fingerprint": self.mark, "config": plain(self.config), "found": self.found,
             "candidates": self._candidates(),
         }  # fmt: skip
-        checkpoints.save(spent, values, meta)
+        checkpoints.save(spent, step.snapshot(), meta)
 
     def _candidates(self) -> dict[str, list[str]]:
         return {role: list(names_for(self.config, role)) for role in ("weights", "inputs")}
@@ -348,8 +324,3 @@ class _Training:
                     f"{tuple(variable.shape)}, the file holds {found}"
                 )
             variable.assign(value)
-
-
-def _part_of(values: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with this one's."""
-    return {key.removeprefix(f"{name}/"): v for key, v in values.items() if key.startswith(f"{name}/")}
