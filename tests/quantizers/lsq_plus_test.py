@@ -1,9 +1,12 @@
 """LSQ+ against an oracle in float64."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfqnas import initialize
+from tfqnas.layers import QuantConv2D
 from tfqnas.quantizers import LSQ, LSQPlus, initializing
 
 
@@ -38,11 +41,11 @@ def computed(quantizer, v, upstream, **options):
 
 @pytest.mark.parametrize("beta", [-0.61, 0.0, 0.37])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_in_training_output_and_gradients_of_inputs_are_those_of_the_oracle(bits, beta, rng):
+def test_output_and_gradients_of_inputs_are_those_of_the_oracle(bits, beta, rng):
     step = np.float32(3.1 / 2**bits)
-    quantizer = built(step, beta, bits=bits, role="inputs")
+    quantizer = built(step, beta, bits=bits, role="inputs", snapped=False)
     v, upstream = np.float32(rng.normal(size=(6, 5, 4)) + beta + 1.5), rng.normal(size=(6, 5, 4))
-    found = computed(quantizer, v, upstream, batched=True, training=True)
+    found = computed(quantizer, v, upstream, batched=True)
     expected = oracle(v, np.float64(step), np.float64(np.float32(beta)), 0, 2**bits - 1, upstream, 20)
     assert 0 < np.mean(expected[1] == 0) < 1
     for ours, theirs in zip(found, expected, strict=True):
@@ -68,7 +71,7 @@ def test_weights_are_those_of_lsq_with_another_initialisation(bits, rng):
 
 
 @pytest.mark.parametrize(("beta", "zero"), [(-0.61, 3), (-0.64, 3), (0.37, 0), (-9.0, 15)])
-def test_evaluation_has_a_whole_zero_point_within_the_codes(beta, zero, rng):
+def test_its_zero_point_is_a_whole_one_within_the_codes(beta, zero, rng):
     quantizer = built(0.2, beta, bits=4, role="inputs")
     v = np.float32(rng.normal(size=1000))
     codes, scale, found = quantizer.to_integers(v)
@@ -80,6 +83,15 @@ def test_evaluation_has_a_whole_zero_point_within_the_codes(beta, zero, rng):
     quantizer.snapped = False
     expected, *_ = oracle(v, np.float64(np.float32(0.2)), np.float64(np.float32(beta)), 0, 15, v, 1)
     np.testing.assert_allclose(quantizer(v), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_training_sees_the_zero_point_of_evaluation(rng):
+    images = keras.Input((4, 4, 3))
+    layer = QuantConv2D(5, 3, weight_quantizer=LSQPlus(2, "weights"), input_quantizer=LSQPlus(2, "inputs"))
+    model, x = keras.Model(images, layer(images)), np.float32(rng.normal(size=(2, 4, 4, 3)))
+    initialize(model, x)
+    layer.input_quantizer.beta.assign(-1.4 * layer.input_quantizer.step)  # off by 0.4 of a step
+    np.testing.assert_array_equal(model(x, training=True), model(x, training=False))
 
 
 @pytest.mark.parametrize("shift", [0.0, 3.0, -3.0])

@@ -43,9 +43,8 @@ def test_it_is_the_weighted_sum_of_its_candidates(names, role, rng):
     np.testing.assert_allclose(mixed(x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("names", "role"), [(WEIGHTS, "weights"), (INPUTS, "inputs"), (INPUTS[:5], "inputs")])
-def test_its_gradients_are_those_of_the_sum_that_automatic_differentiation_gives(names, role, training, rng):
+def test_its_gradients_are_those_of_the_sum_that_automatic_differentiation_gives(names, role, rng):
     x = tf.constant(images(rng))
     mixed = ready(mixed_of(names, role), x)
     mixed.temperature.assign(0.7)
@@ -54,10 +53,10 @@ def test_its_gradients_are_those_of_the_sum_that_automatic_differentiation_gives
 
     def by_sum(x):
         parts = zip(tf.unstack(mixed.coefficients), mixed.candidates, strict=True)
-        return tf.add_n([a * c(x, batched=True, training=training) for a, c in parts])
+        return tf.add_n([a * c(x, batched=True) for a, c in parts])
 
     found = []
-    for function in (lambda x: mixed(x, batched=True, training=training), by_sum):
+    for function in (lambda x: mixed(x, batched=True), by_sum):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = function(x)

@@ -276,7 +276,7 @@ class Quantizer(keras.layers.Layer):
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
         raise NotImplementedError
 
-    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
+    def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
         """None, or the `Grid` (uniform.py) whose `rounded` is `fake_quantize(x)`: what a mixture can share work by."""
         return None
 

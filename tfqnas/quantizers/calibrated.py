@@ -79,7 +79,7 @@ class Calibrated(Quantizer):
         scale = (high - low) / self.qp
         return scale, tf.clip_by_value(tf.round(-low / scale), 0.0, float(self.qp))
 
-    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid:
+    def grid(self, x: tf.Tensor, batched: bool) -> Grid:
         scale, zero = self._grid()
         low, high = -zero * scale, (self.qp - zero) * scale
         return Grid(self.bits, low, high, signed=False, whole=True, learned=False)

@@ -93,7 +93,7 @@ class CalibratedWeights(Quantizer):
         rank = len(x.shape)
         return tf.reshape(high, [-1 if i == self.axis % rank else 1 for i in range(rank)])
 
-    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
+    def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
         if self.axis is not None:
             return None
         high = tf.convert_to_tensor(self.ends.high)

@@ -82,7 +82,7 @@ class DoReFa(OfRole, Quantizer):
             _, high = finite_range(x, self.method, self.qp, self.path)
             self.high.assign(high if high > 0 else 1.0)
 
-    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
+    def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
         if self.role == "weights":
             return None
         high = tf.convert_to_tensor(self.high)

@@ -90,7 +90,6 @@ class Mixed(Quantizer):
         size: tf.Tensor | int | None = None,
         statistics: tf.Tensor | None = None,
         snap: bool | None = None,
-        training: bool | None = None,
     ) -> tf.Tensor:
         initializing = _INITIALIZING.get()
         if not tf.executing_eagerly() and (initializing or any(c.signed is None for c in self.candidates)):
@@ -100,14 +99,14 @@ class Mixed(Quantizer):
                 candidate._initialize(x, initializing)
         token = _INITIALIZING.set(None)  # the candidates that are called below are set
         try:
-            return self.fake_quantize(x, batched, training)
+            return self.fake_quantize(x, batched)
         finally:
             _INITIALIZING.reset(token)
 
-    def fake_quantize(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> tf.Tensor:
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         coefficients = tf.unstack(self.coefficients)
-        grids = [grid_of(candidate, x, batched, training) for candidate in self.candidates]
+        grids = [grid_of(candidate, x, batched) for candidate in self.candidates]
         others = [
             a * candidate(x, batched=batched)
             for a, grid, candidate in zip(coefficients, grids, self.candidates, strict=True)

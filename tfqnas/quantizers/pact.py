@@ -55,7 +55,7 @@ class PACT(Quantizer):
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         return self.compute(x, {"alpha": tf.convert_to_tensor(self.alpha)}, self.codes, batched)
 
-    def grid(self, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid:
+    def grid(self, x: tf.Tensor, batched: bool) -> Grid:
         return _grid({"alpha": tf.convert_to_tensor(self.alpha)}, self.codes)
 
     @staticmethod

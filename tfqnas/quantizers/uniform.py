@@ -45,10 +45,10 @@ class Grid(NamedTuple):
         return {name: value for name, value in named.items() if value is not None}
 
 
-def grid_of(quantizer: Quantizer, x: tf.Tensor, batched: bool, training: bool | None = None) -> Grid | None:
+def grid_of(quantizer: Quantizer, x: tf.Tensor, batched: bool) -> Grid | None:
     """The `Grid` of a quantizer, or None where what it computes of `x` is something else."""
     if not isinstance(quantizer, LSQ):
-        return quantizer.grid(x, batched, training)
+        return quantizer.grid(x, batched)
     if quantizer.sizes:
         return None
     elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
