@@ -39,6 +39,7 @@ from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSetting
 STUDIES = ("losses", "search", "schedule", "classification")
 KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
+LEARN = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
 VARIANTS = {
     "losses": {loss: {"loss": loss} for loss in LOSSES},
     "search": {
@@ -56,7 +57,11 @@ VARIANTS = {
         "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
         "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
         "moving averages": {"norm_images": 0},
-        "only what learns": {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus")},
+        "only what learns": LEARN,
+        "learns, low temperature": {**LEARN, "temperature_start": 0.1},
+        "learns, no opening": {**LEARN, "opening": 0.0},
+        "learns, no search": {**LEARN, "search_share": 0.0},
+        "learns, low, no opening": {**LEARN, "opening": 0.0, "temperature_start": 0.1},
         **{f"single {name}": {"weights": (pair[0],), "inputs": (pair[1],)} for name, pair in SINGLES.items()},
     },
 }  # fmt: skip

@@ -125,7 +125,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
     """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
     if MODE.value == "qat":
         first = config.train_steps * config.search_share * search
-        playoff = config.train_steps * (1 + config.rivals) * config.playoff_share * bool(config.rivals) * search
+        playoff = config.train_steps * config.playoff_share * bool(config.rivals) * search
         parts = {"search": 2 * first, "playoff": 2 * playoff, "train": config.train_steps - first - playoff}
     else:
         tune = config.tune_steps

@@ -10,14 +10,15 @@ from tfqnas.data.dataset import DataSet
 from tfqnas.data.splits import Arrays
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.quantizers import ROLES, Mixed, quantizers_of
+from tfqnas.strategy import training
 from tfqnas.strategy.config import TrainingSettings
 from tfqnas.strategy.tasks import Classification, SuperResolution, Unlabelled
-from tfqnas.strategy.training import search_training
+from tfqnas.strategy.training import _Training, search_training
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
     bits=4, weights=("lsq", "dorefa"), inputs=("lsq", "pact"), train_steps=20, batch_size=16, checkpoint_steps=5,
-    learning_rate=0.02, search_share=0.25, playoff_share=0.1, norm_images=64,
+    learning_rate=0.02, search_share=0.25, playoff_share=0.3, norm_images=64,
 )  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(t
         np.testing.assert_allclose(own, np.arange(1, len(own) + 1) / len(own))
     assert task.evaluate(result.model)["accuracy"] > 0.5
     playoff = {name.removeprefix("playoff: "): loss for name, loss in result.losses.items() if "playoff" in name}
-    assert len(playoff) == 3 and set(result.losses) == {"search", "train", *(f"playoff: {name}" for name in playoff)}
+    assert len(playoff) == 4 and set(result.losses) == {"search", "train", *(f"playoff: {name}" for name in playoff)}
     winner = min(playoff, key=playoff.get)
     assert (result.kept or "layer by layer") == winner
     if result.kept:
@@ -64,6 +65,27 @@ def test_coefficients_open_with_the_losses_before_training(trained, task):
                    for opening in (0.0, 20.0))  # fmt: skip
     np.testing.assert_allclose(np.concatenate(equal["coefficients"]), 0.5, atol=0.03)  # one step of Adam
     assert all(max(own) > 0.6 for own in ours["coefficients"])
+
+
+@pytest.mark.parametrize("rivals", [1, 2])
+def test_in_a_playoff_the_worse_half_drops_out_until_one_is_left(trained, task, rivals, monkeypatch):
+    rounds = []
+
+    class Judged(_Training):
+        def _judge(self, step, judges):
+            before = self._left()
+            super()._judge(step, judges)
+            losses = sorted(one["loss"] for one in before)
+            kept = [one["loss"] for one in self._left()]
+            assert sorted(kept) == losses[: (len(losses) + 1) // 2]
+            rounds.append((len(before), len(kept)))
+
+    config = dataclasses.replace(SETTINGS, train_steps=10, rivals=rivals, refine=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_Training", Judged)
+        result = training.search_training(trained[0], task, config)
+    assert rounds == {1: [(2, 1)], 2: [(3, 2), (2, 1)]}[rivals]
+    assert "playoff: weights by lsq, inputs by lsq" in result.losses  # a usual one
 
 
 def test_what_judges_is_not_trained_on(task):

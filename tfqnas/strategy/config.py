@@ -94,9 +94,13 @@ class TrainingSettings(SearchSettings):
     )  # fmt: skip
     search_share: float = setting(0.1, "share of the steps in which coefficients and weights are learned together")
     playoff_share: float = setting(
-        0.05, "share of the steps that each contestant of the playoff trains: the largest coefficients, and rivals"
+        0.3, "share of the steps of the playoff, in which the contestants take turns: the largest coefficients, and "
+        "rivals; the worse half drops out until one is left"
     )  # fmt: skip
-    rivals: int = setting(2, "single strategies in the playoff; 0: none is held")
+    rivals: int = setting(
+        3, "single strategies in the playoff: LSQ+ and LSQ, if they are candidates, and the most promising others; 0: "
+        "no playoff"
+    )  # fmt: skip
     learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
     weight_decay: float = setting(1e-4, "of kernels")
     training_range_rate: float = setting(0.002, "learning rate (Adam) of quantizers, relative to their size")
@@ -113,8 +117,8 @@ class TrainingSettings(SearchSettings):
         super().check()
         for name in ("search_share", "playoff_share"):
             self._expect(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-        spent = self.search_share + (1 + self.rivals) * self.playoff_share * bool(self.rivals)
-        self._expect(spent < 1, "playoff_share", f"that search and playoff of {1 + self.rivals} leave steps to train")
+        spent = self.search_share + self.playoff_share * bool(self.rivals)
+        self._expect(spent < 1, "playoff_share", "that search and playoff leave steps to train")
         self._expect(0 <= self.distill <= 1, "distill", "a share from 0 to 1")
         for name in ("train_steps", "checkpoint_steps"):
             self._expect(getattr(self, name) >= 1, name, "a number from 1 on")

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,11 @@ from tfqnas.strategy.tasks import Task
 from tfqnas.strategy.variables import mixtures
 from tfqnas.train.checkpoint import Checkpoints
 
-# Training images, at most, that search and playoff do not train on: one half for losses of candidates, one judges.
-HELD_OUT = 512
+# Training images, at most, that search and playoff do not train on: a fifth for losses of candidates, the others judge.
+HELD_OUT = 1280
+
+# Strategies that usually win in training, for weights and inputs: single ones that the playoff has in any case.
+USUAL = (("lsq_plus", "lsq_plus"), ("lsq", "lsq"))
 
 # Of a checkpoint: arrays by name, and JSON data.
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -49,11 +53,11 @@ def search_training(
 
     Opening: coefficients begin with the losses that the candidates have before any training. Search: for `search_share`
     of the steps coefficients, quantizers and weights learn in one pass, while the temperature falls and an entropy term
-    grows. Playoff: the largest coefficients, with `refine` after trying others layer by layer, and the best single
-    strategies (`rivals`) take turns on the weights that they share, for `playoff_share` of the steps each; training
-    images that nothing was trained on until then decide which one goes on with the steps that are left. All of that
-    counts as steps. In the end BatchNorm statistics are estimated anew. With one candidate for each role it is
-    quantization-aware training by one strategy, with the same steps and rates.
+    grows. Playoff: the largest coefficients, with `refine` after trying others layer by layer, and single strategies
+    (`rivals`) take turns on the weights that they share, for `playoff_share` of the steps; by the loss on training
+    images that nothing was trained on until then the worse half drops out, until one is left, which goes on with the
+    steps that remain. All of that counts as steps. In the end BatchNorm statistics are estimated anew. With one
+    candidate for each role it is quantization-aware training by one strategy, with the same steps and rates.
 
     Args:
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
@@ -133,7 +137,8 @@ class _Training:
         size = min(len(x_held), 2 * config.batch_size)
         held_out = [(tf.constant(x_held[i : i + size]), tf.constant(y_held[i : i + size]))
                     for i in range(0, len(x_held) - size + 1, size)]  # fmt: skip
-        images, judges = held_out[::2], held_out[1::2] or held_out
+        fifth = max(1, len(held_out) // 5)
+        images, judges = held_out[:fifth], held_out[fifth:] or held_out
         step = self._step(model, saved)
         stop = self._end_of_search
         if saved is None or saved[1]["part"] == "search":
@@ -158,20 +163,30 @@ class _Training:
         self._play(step, task, judges, saved[1]["step"] if saved else stop)
 
     def _play(self, step: Step, task: Task, judges: Batched, first: int) -> None:
-        """The contestants take turns, a step each, on shared weights; the judges say whose loss is the best.
+        """Successive halving: the contestants take turns, a step each, on shared weights; the worse half drops out.
 
-        So no step is lost: the winner goes on from weights that all steps have trained. Its own quantizers have
-        learned in its turns.
+        So few steps are lost: the winner goes on from weights that all steps have trained. Its own quantizers have
+        learned in its turns. What leads early need not lead later, so the last two have half of the steps or more.
         """
-        contestants, start, last = self.found["contestants"], self._end_of_search, self._spent
+        start, last = self._end_of_search, self._spent
+        ends = self._ends_of_rounds()
         for number, x, y in self._batches(task, first, last):
-            step.choose(contestants[number % len(contestants)]["places"])
+            left = self._left()
+            step.choose(left[number % len(left)]["places"])
             self._stepped(step, x, y, number)
+            if number + 1 in ends:
+                self._judge(step, judges)
             self._done("playoff", step, number + 1, (number + 1 - start) / (last - start), number + 1 == last)
-        for one in contestants:
+
+    def _judge(self, step: Step, judges: Batched) -> None:
+        """The worse half of the contestants that are left drops out."""
+        left = self._left()
+        for one in left:
             step.choose(one["places"])
             one["loss"] = step.loss(judges)
             self.found["losses"][f"playoff: {one['single'] or 'layer by layer'}"] = one["loss"]
+        for one in sorted(left, key=lambda one: one["loss"])[(len(left) + 1) // 2 :]:
+            one["out"] = True
 
     def _train(self, model: keras.Model, saved: Saved | None) -> None:
         step, first, last = self._step(model, saved), self._spent, self.config.train_steps
@@ -198,20 +213,23 @@ class _Training:
     def _contestants(self, step: Step, images: Batched) -> list[dict[str, Any]]:
         """What the coefficients say and the best single strategies: `[{"single", "places"}]`, `single` in words.
 
-        With `refine` the better of the largest coefficients and the best single strategy, refined layer by layer.
+        With `refine` the better of the largest coefficients and the first single strategy, refined layer by layer.
         """
         chosen, kept = [mixed.best for mixed in step.mixtures], step.coefficients.values.numpy()
         order = [list(np.argsort(own)[::-1]) for own in step.distributions()]
         ranked: list[tuple[str | None, list[int]]] = [(None, chosen)]
         if self.config.rivals:
-            ranked += [(in_words(pair), places) for _, pair, places in self._ranked(step, images)]
+            singles = self._ranked(step, images)
+            # What learns its steps may be poor before it has: the usual ones come first.
+            singles.sort(key=lambda one: USUAL.index(one[1]) if one[1] in USUAL else len(USUAL))
+            ranked += [(in_words(pair), places) for _, pair, places in singles]
         if self.config.refine:
             loss_at = self._loss_at(step, images)
             losses = [loss_at(places) for _, places in ranked[:2]]
             start = int(np.argmin(losses))
             chosen, _ = refined(ranked[start][1], losses[start], order, loss_at, lambda _: None)
         step.coefficients.restart(kept)
-        found = [{"single": next((name for name, places in ranked if places == chosen), None), "places": chosen}]
+        found = [{"single": next((name for name, places in ranked[1:] if places == chosen), None), "places": chosen}]
         others = ({"single": name, "places": places} for name, places in ranked if name and places != chosen)
         return found + list(itertools.islice(others, self.config.rivals))
 
@@ -226,23 +244,30 @@ class _Training:
         """The single strategies by their loss, see `ranked_pairs`; changes the coefficients."""
         return ranked_pairs(self.searched, self._loss_at(step, images), self.config, signed_inputs(self.teacher))
 
+    def _left(self) -> list[dict[str, Any]]:
+        """The contestants that have not dropped out."""
+        return [one for one in self.found["contestants"] if not one.get("out")]
+
     def _winner(self) -> dict[str, Any]:
-        return min(self.found["contestants"], key=lambda one: one["loss"])
+        (winner,) = self._left()
+        return winner
 
     @property
     def _end_of_search(self) -> int:
         return round(self.config.train_steps * self.config.search_share)
 
     @property
-    def _playoff_steps(self) -> int:
-        """Of each contestant."""
-        alone = len(self.found["contestants"]) < 2
-        return 0 if alone else round(self.config.train_steps * self.config.playoff_share)
-
-    @property
     def _spent(self) -> int:
         """Steps before the part "train"."""
-        return self._end_of_search + len(self.found["contestants"]) * self._playoff_steps if self.searched else 0
+        if not self.searched:
+            return 0
+        held = len(self.found["contestants"]) > 1
+        return self._end_of_search + round(self.config.train_steps * self.config.playoff_share) * held
+
+    def _ends_of_rounds(self) -> list[int]:
+        """The steps after which the worse half of the contestants drops out, until one is left."""
+        rounds = math.ceil(math.log2(len(self.found["contestants"])))
+        return [round(end) for end in np.linspace(self._end_of_search, self._spent, rounds + 1)[1:]]
 
     def _step(self, model: keras.Model, saved: Saved | None) -> Step:
         step = Step(model, self.teacher if self.config.distill else None, self.task, self.config, self.probabilities)
