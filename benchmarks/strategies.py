@@ -41,7 +41,7 @@ KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
 LEARN = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
 VARIANTS = {
-    "losses": {loss: {"loss": loss} for loss in LOSSES},
+    "losses": {loss: {"loss": loss} for loss in LOSSES if loss != "luma"},  # of images
     "search": {
         "default": {}, "no refinement": {"refine": False}, "no tuning": {"tune_steps": 0},
         "no entropy": {"entropy": 0.0}, "constant temperature": {"temperature_end": 1.0},

@@ -30,6 +30,16 @@ def test_mse_is_the_share_of_the_variance_that_is_lost(pair):
     assert losses.mse(mean, target).numpy() == pytest.approx(1, rel=1e-5)
 
 
+def test_luma_is_that_of_y_and_a_little_of_the_channels(rng):
+    y, target = (np.float32(rng.normal(size=(2, 5, 4, 3))) for _ in range(2))
+    brightness = [image @ np.float32([0.299, 0.587, 0.114]) for image in (y, target)]
+    expected = np.mean((brightness[0] - brightness[1]) ** 2) / np.var(brightness[1])
+    expected += 0.1 * np.mean((y - target) ** 2) / np.var(target)
+    assert losses.luma(y, target).numpy() == pytest.approx(expected, rel=1e-5)
+    grey = target + np.float32([0.114, 0, -0.299])  # another colour, of the same brightness
+    assert losses.luma(grey, target).numpy() == pytest.approx(0.1 * losses.mse(grey, target).numpy(), rel=1e-4)
+
+
 def test_cosine_takes_each_example_as_one_vector(rng):
     y, target = (np.float32(rng.normal(size=(3, 2, 2, 4))) for _ in range(2))
     flat = y.reshape(3, -1), target.reshape(3, -1)

@@ -99,6 +99,16 @@ def test_a_single_strategy_of_the_guard_is_what_it_is_by_itself(found, trained):
         assert loss == single.losses["final"] and result.losses["final"] <= loss
 
 
+@pytest.mark.parametrize(("shape", "loss"), [((10,), "kl"), ((8, 8, 3), "luma"), ((8, 8, 1), "mse")])
+def test_the_loss_follows_from_the_output(shape, loss):
+    model = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1.0)], name="net")
+    assert post_training.loss_of(PostTrainingSettings(), model) == loss
+    assert post_training.loss_of(PostTrainingSettings(loss="cosine"), model) == "cosine"
+    if loss != "luma":
+        with pytest.raises(UserError, match=r"--loss=luma: expected a model that makes RGB images, net makes \("):
+            post_training.loss_of(PostTrainingSettings(loss="luma"), model)
+
+
 @pytest.mark.parametrize(
     ("count", "batch", "share", "choice"), [(512, 32, 0.25, 128), (64, 32, 0.1, 32), (40, 32, 0.5, 8)]
 )

@@ -7,7 +7,7 @@ from tfqnas.errors import UserError
 from tfqnas.settings import setting
 
 Settings = TypeVar("Settings", bound="SearchSettings")
-LOSSES = ("kl", "mse", "cosine", "features")
+LOSSES = ("kl", "mse", "luma", "cosine", "features")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,9 @@ class SearchSettings:
 class PostTrainingSettings(SearchSettings):
     """Post-training search: coefficients and quantizers are learned, weights and BatchNorm stay."""
 
-    loss: str = setting("", "against the float model's outputs: kl, mse, cosine, or features (mse of the tensors in "
-                            "between); by default kl of classifiers and mse of others")  # fmt: skip
+    loss: str = setting("", "against the float model's outputs: kl, mse, luma (mse of Y of RGB images), cosine, or "
+                            "features (mse of the tensors in between); by default kl of classifiers, luma of models "
+                            "that make RGB images, and mse of others")  # fmt: skip
     steps: int = setting(300, "of the search")
     tune_steps: int = setting(100, "after it, of the parameters of the quantizers that were chosen")
     range_rate: float = setting(0.01, "learning rate (Adam) of the quantizers' parameters, relative to their size")

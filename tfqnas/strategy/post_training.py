@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.conversion import quantize
-from tfqnas.errors import TrainingDivergedError
+from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.layers import Quantize
 from tfqnas.quantizers import ROLES, Calibrated, Quantizer, get
 from tfqnas.sites import sites_of
@@ -47,8 +47,16 @@ def gives_probabilities(model: keras.Model) -> bool:
 
 
 def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
-    """The loss that a search takes for a model: as set, else by its output."""
-    return config.loss or ("kl" if len(model.output_shape) == 2 else "mse")
+    """The loss that a search takes for a model: as set, else by its output.
+
+    Raises:
+        UserError: for the luma of what is no RGB image.
+    """
+    shape = model.output_shape
+    rgb = len(shape) == 4 and shape[-1] == 3
+    if config.loss == "luma" and not rgb:
+        raise UserError(f"--loss=luma: expected a model that makes RGB images, {model.name} makes {shape[1:]}")
+    return config.loss or ("kl" if len(shape) == 2 else "luma" if rgb else "mse")
 
 
 def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) -> keras.Model:

@@ -147,7 +147,8 @@ class SuperResolution:
 
     Args:
         train, test: lists of uint8 (h, w, 3). scale: of the model. score: function of a model and photos that returns a
-            dict with "psnr" and "ssim", on Y, such as `tfqnas.zoo.upscaling.score`. size: of low patches.
+            dict with "psnr" and "ssim", on Y, such as `tfqnas.zoo.upscaling.score`. size: of low
+            patches; 48 as in EDSR (Lim et al., 2017, section 4.1): of smaller ones convolutions see mostly the border.
     """
 
     metric, higher_is_better, probabilities = "psnr", True, False
@@ -158,7 +159,7 @@ class SuperResolution:
         test: Sequence[np.ndarray],
         scale: int,
         score: Callable[..., dict[str, Any]] | None,
-        size: int = 32,
+        size: int = 48,
     ) -> None:
         self.train, self.test, self.scale, self.score, self.size = train, test, scale, score, size
 
