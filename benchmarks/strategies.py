@@ -39,7 +39,7 @@ from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSetting
 STUDIES = ("losses", "search", "schedule", "classification")
 KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
-LEARN = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
+LEARN = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus")}
 VARIANTS = {
     "losses": {loss: {"loss": loss} for loss in LOSSES if loss != "luma"},  # of images
     "search": {
@@ -51,17 +51,12 @@ VARIANTS = {
     },
     "schedule": {
         "default": {},
-        "no opening": {"opening": 0.0}, "no playoff": {"rivals": 0}, "no search": {"search_share": 0.0},
+        "no warm-up": {"warm_up_share": 0.0, "search_share": 0.25}, "early": {"warm_up_share": 0.2},
+        "no opening": {"opening": 0.0}, "no search": {"search_share": 0.0}, "long search": {"search_share": 0.25},
         "no refinement": {"refine": False},
-        "long search": {"search_share": 0.25}, "neither opening nor playoff": {"opening": 0.0, "rivals": 0},
         "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
         "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
-        "moving averages": {"norm_images": 0},
-        "only what learns": LEARN,
-        "learns, low temperature": {**LEARN, "temperature_start": 0.1},
-        "learns, no opening": {**LEARN, "opening": 0.0},
-        "learns, no search": {**LEARN, "search_share": 0.0},
-        "learns, low, no opening": {**LEARN, "opening": 0.0, "temperature_start": 0.1},
+        "moving averages": {"norm_images": 0}, "only what learns": LEARN,
         **{f"single {name}": {"weights": (pair[0],), "inputs": (pair[1],)} for name, pair in SINGLES.items()},
     },
 }  # fmt: skip

@@ -83,14 +83,14 @@ def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_i
 def test_a_deployable_qat_is_exported(model_file, tmp_path):
     output = tmp_path / "out"
     more = ["--mode=qat", "--train_steps=8", "--checkpoint_steps=2", "--deployable", "--integer_aware",
-            "--search_share=0.25", "--playoff_share=0.125"]  # fmt: skip
+            "--search_share=0.25", "--warm_up_share=0.25"]  # fmt: skip
     code, out, err = tool(
         "quantize", *flags(model_file, output, "--weights=lsq,mse_per_channel", "--inputs=lsq,mse", *more)
     )
     assert code == 0, err
     assert "next: tools/export_tflite.py --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
     rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
-    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] playoff" in err
+    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] search" in err
     assert len(load_model(output / "model.keras").layers) > 5  # with what an integer model rounds besides
     code, out, err = tool(
         "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",

@@ -124,9 +124,8 @@ class Shown(contextlib.ExitStack):
 def work(config: Any, search: bool) -> list[tuple[str, float]]:
     """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
     if MODE.value == "qat":
-        first = config.train_steps * config.search_share * search
-        playoff = config.train_steps * config.playoff_share * bool(config.rivals) * search
-        parts = {"search": 2 * first, "playoff": 2 * playoff, "train": config.train_steps - first - playoff}
+        warm_up, first = (config.train_steps * share * search for share in (config.warm_up_share, config.search_share))
+        parts = {"warm-up": warm_up, "search": 2 * first, "train": config.train_steps - warm_up - first}
     else:
         tune = config.tune_steps
         guard = (config.guard + 3) * (config.steps + tune) * bool(config.guard) // 2  # of models without mixtures

@@ -100,8 +100,8 @@ def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
         ({"temperature_end": 0.0}, "--temperature_end: expected a number above 0, received 0"),
         ({"steps": -1}, "--steps: expected a number from 0 on, received -1"),
         ({"search_share": 1.5}, "--search_share: expected a share from 0 to 1, received 1.5"),
-        ({"playoff_share": 0.9}, "--playoff_share: expected that search and playoff leave steps to train"),
-        ({"rivals": -1}, "--rivals: expected a number from 0 on, received -1"),
+        ({"search_share": 0.7}, "--search_share: expected that it and --warm_up_share=0.4 leave steps to train"),
+        ({"opening": -1.0}, "--opening: expected a number from 0 on, received -1"),
         ({"train_steps": 0}, "--train_steps: expected a number from 1 on, received 0"),
     ],
 )

@@ -90,18 +90,12 @@ class TrainingSettings(SearchSettings):
     """Quantization-aware search: coefficients and weights are learned together, then the chosen ones go on."""
 
     train_steps: int = setting(2000, "in all")
-    opening: float = setting(
-        3.0, "how much the coefficients begin with the losses that candidates have before any training; 0: equal"
+    warm_up_share: float = setting(
+        0.4, "share of the steps before the search, in which all tensors have one strategy (LSQ+, or LSQ, if it is a "
+        "candidate, else the first one), so that strategies are compared on trained weights"
     )  # fmt: skip
     search_share: float = setting(0.1, "share of the steps in which coefficients and weights are learned together")
-    playoff_share: float = setting(
-        0.3, "share of the steps of the playoff, in which the contestants take turns: the largest coefficients, and "
-        "rivals; the worse half drops out until one is left"
-    )  # fmt: skip
-    rivals: int = setting(
-        3, "single strategies in the playoff: LSQ+ and LSQ, if they are candidates, and the most promising others; 0: "
-        "no playoff"
-    )  # fmt: skip
+    opening: float = setting(3.0, "how far the logit of that strategy is above the others when the search begins")
     learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
     weight_decay: float = setting(1e-4, "of kernels")
     training_range_rate: float = setting(0.002, "learning rate (Adam) of quantizers, relative to their size")
@@ -116,15 +110,15 @@ class TrainingSettings(SearchSettings):
 
     def check(self) -> None:
         super().check()
-        for name in ("search_share", "playoff_share"):
+        for name in ("warm_up_share", "search_share"):
             self._expect(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-        spent = self.search_share + self.playoff_share * bool(self.rivals)
-        self._expect(spent < 1, "playoff_share", "that search and playoff leave steps to train")
+        self._expect(self.warm_up_share + self.search_share < 1, "search_share",
+                     f"that it and --warm_up_share={self.warm_up_share} leave steps to train")  # fmt: skip
         self._expect(0 <= self.distill <= 1, "distill", "a share from 0 to 1")
         for name in ("train_steps", "checkpoint_steps"):
             self._expect(getattr(self, name) >= 1, name, "a number from 1 on")
         rates = ("learning_rate", "weight_decay", "training_range_rate")
-        for name in (*rates, "shift", "opening", "rivals", "norm_images"):
+        for name in (*rates, "shift", "opening", "norm_images"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
 
 

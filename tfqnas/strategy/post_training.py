@@ -15,10 +15,10 @@ from tfqnas.layers import Quantize
 from tfqnas.quantizers import ROLES, Calibrated, Quantizer, get
 from tfqnas.sites import sites_of
 from tfqnas.strategy import recalibration
+from tfqnas.strategy.adopting import adopt
 from tfqnas.strategy.candidates import (
     SINGLES,
     UNSIGNED,
-    label_of,
     mixture_for,
     names_for,
     refuse_unsigned,
@@ -30,7 +30,6 @@ from tfqnas.strategy.images import checked
 from tfqnas.strategy.learner import Learner, Targets, batches_of, cosine_decay
 from tfqnas.strategy.refining import in_words, ranked_pairs, refined
 from tfqnas.strategy.result import Result, Searched, choices_of, quantized_tensors, searched_of
-from tfqnas.strategy.variables import candidates_in
 from tfqnas.supernet import initialize
 
 # Images for the initialisation of the quantizers, and how often the coefficients are recorded.
@@ -261,17 +260,9 @@ class _PostTraining:
     def _adopted(self, single: _Candidate) -> tuple[list[int], list[np.ndarray]]:
         """Places and state of the mixtures that are, where they have its candidates, as a single strategy's model."""
         single.learner.restore(single.state)
-        theirs = {(layer, role): q for layer, role, q in quantized_tensors(single.learner.model)}
-        places = {}
-        for layer, role, quantizer in quantized_tensors(self.learner.model):
-            own, wanted = candidates_in(quantizer), theirs[layer, role]
-            place = next((n for n, one in enumerate(own) if label_of(one) == label_of(wanted)), None)
-            places[id(quantizer)] = place or 0
-            if place is not None:
-                for source, target in zip(wanted.variables, own[place].variables, strict=True):
-                    target.assign(source)
+        places = adopt(self.learner.model, single.learner.model)
         self.learner.ranges.read()
-        return [places[id(mixed)] for mixed in self.learner.mixtures], self.learner.state()
+        return places, self.learner.state()
 
     def _refined(self, best: _Candidate, state: list[np.ndarray]) -> _Candidate:
         """Other strategies layer by layer, by the loss on images that are learned on, and tuned.

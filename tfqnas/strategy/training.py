@@ -1,9 +1,8 @@
 """Quantization-aware search: the strategy of each tensor, learned together with the weights (DQSS)."""
 
+import dataclasses
 import hashlib
-import itertools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,24 +15,24 @@ from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.quantizers import ROLES
 from tfqnas.settings import first_difference, plain
 from tfqnas.strategy import recalibration
-from tfqnas.strategy.candidates import names_for, signed_inputs
+from tfqnas.strategy.adopting import adopt, with_weights_of
+from tfqnas.strategy.candidates import names_for
 from tfqnas.strategy.config import TrainingSettings
 from tfqnas.strategy.freezing import freeze
 from tfqnas.strategy.images import checked
 from tfqnas.strategy.learner import cosine_decay
 from tfqnas.strategy.post_training import INITIAL_IMAGES, RECORDS, gives_probabilities, quantized
-from tfqnas.strategy.refining import in_words, ranked_pairs, refined
+from tfqnas.strategy.refining import in_words, refined
 from tfqnas.strategy.result import Result, Searched, choices_of, searched_of
 from tfqnas.strategy.step import Step
 from tfqnas.strategy.tasks import Task
 from tfqnas.strategy.variables import mixtures
 from tfqnas.train.checkpoint import Checkpoints
 
-# Training images, at most, that search and playoff do not train on: a fifth for losses of candidates, the others judge.
+# Training images, at most, that warm-up and search do not train on: a fifth for losses of candidates, the others judge.
 HELD_OUT = 1280
-
-# Strategies that usually win in training, for weights and inputs: single ones that the playoff has in any case.
-USUAL = (("lsq_plus", "lsq_plus"), ("lsq", "lsq"))
+# Strategies that all tensors have at first, the first that is a candidate: those that usually win in training.
+USUAL = ("lsq_plus", "lsq")
 
 # Of a checkpoint: arrays by name, and JSON data.
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -51,25 +50,25 @@ def search_training(
 ) -> Result:
     """Finds the strategies of a model's layers while its weights are trained.
 
-    Opening: coefficients begin with the losses that the candidates have before any training. Search: for `search_share`
-    of the steps coefficients, quantizers and weights learn in one pass, while the temperature falls and an entropy term
-    grows. Playoff: the largest coefficients, with `refine` after trying others layer by layer, and single strategies
-    (`rivals`) take turns on the weights that they share, for `playoff_share` of the steps; by the loss on training
-    images that nothing was trained on until then the worse half drops out, until one is left, which goes on with the
-    steps that remain. All of that counts as steps. In the end BatchNorm statistics are estimated anew. With one
-    candidate for each role it is quantization-aware training by one strategy, with the same steps and rates.
+    Warm-up: for `warm_up_share` of the steps all tensors have one strategy, see `usual`, so that weights are trained
+    when strategies are compared. Search: for `search_share` of the steps coefficients, quantizers and weights learn in
+    one pass; that strategy begins with the largest coefficients, the temperature falls and an entropy term grows.
+    Choice: the largest coefficients or that one strategy, with `refine` after trying others layer by layer; training
+    images that nothing was trained on until then decide whether it is better than the one strategy. What was chosen
+    goes on with the steps that remain. In the end BatchNorm statistics are estimated anew. With one candidate for each
+    role it is quantization-aware training by one strategy, with the same steps and rates.
 
     Args:
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
         task: of tasks.py: gives batches and the loss.
         config: `TrainingSettings`.
-        on_step: called with (part, share of it done, text): parts are "search", "playoff" and "train".
+        on_step: called with (part, share of it done, text): parts are "warm-up", "search" and "train".
         checkpoints: None, or `tfqnas.train.checkpoint.Checkpoints`: where it goes on if it was stopped.
         say: called with lines on damaged checkpoints.
 
     Returns:
-        `Result`; its `losses` are the means of the last steps of search and training, and of each contestant of the
-        playoff the loss that judged it.
+        `Result`; its `losses` are the means of the last steps of warm-up, search and training, and those by which the
+        choice was made ("single": the one strategy, "chosen": what it became); `kept` says if it is the one strategy.
 
     Raises:
         UserError: for a checkpoint of another model or of other settings.
@@ -77,6 +76,13 @@ def search_training(
     """
     config.check()
     return _Training(model, task, config, on_step or (lambda *_: None), checkpoints, say).run()
+
+
+def usual(config: TrainingSettings) -> tuple[str, str]:
+    """The strategies of weights and of inputs that a search in training begins with."""
+    names = [names_for(config, role) for role in ROLES]
+    weights, inputs = (next((name for name in USUAL if name in own), own[0]) for own in names)
+    return weights, inputs
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -103,7 +109,7 @@ class _Training:
         self.mark = fingerprint(self.teacher)
         self.searched: list[Searched] = []
         # What checkpoints keep besides variables, JSON data.
-        self.found: dict[str, Any] = {"history": [], "coefficients": [], "contestants": [], "losses": {}, "recent": []}
+        self.found: dict[str, Any] = {"history": [], "coefficients": [], "places": [], "losses": {}, "recent": []}
 
     def run(self) -> Result:
         config = self.config
@@ -111,13 +117,17 @@ class _Training:
         model = quantized(self.teacher, config, images)
         self.searched = searched_of(model)
         saved = self._saved()
+        part = saved[1]["part"] if saved else ""
         if saved is not None:
             self.found = saved[1]["found"]
         if self.searched:
-            if saved is None or saved[1]["part"] != "train":
-                self._search(model, saved)
+            if part != "train":
+                task, *held_out = self.task.held_out(HELD_OUT, config.seed)
+                if part != "search":
+                    model, saved = self._opened(self._warmed_up(task, images, saved), images), None
+                self._search(model, task, held_out, saved)
                 saved = None
-            best = dict(zip(map(id, mixtures(model)), self._winner()["places"], strict=True))
+            best = dict(zip(map(id, mixtures(model)), self.found["places"], strict=True))
             model = freeze(model, best=lambda mixed: best[id(mixed)])
         self._train(model, saved)
         if config.norm_images:
@@ -125,71 +135,53 @@ class _Training:
             model = recalibration.recalibrated(model, images, min(len(images), 2 * config.batch_size))
         found = self.found
         choices = choices_of(model, self.searched, found["coefficients"])
-        kept = self._winner()["single"] if self.searched else None
-        return Result(model, choices, found["history"], self.searched, found["losses"], kept)
+        return Result(model, choices, found["history"], self.searched, found["losses"], found.get("kept"))
 
     # The three parts
 
-    def _search(self, model: keras.Model, saved: Saved | None) -> None:
-        """Coefficients and weights, then the playoff; the model has the winner's weights at the end."""
-        config = self.config
-        task, x_held, y_held = self.task.held_out(HELD_OUT, config.seed)
-        size = min(len(x_held), 2 * config.batch_size)
-        held_out = [(tf.constant(x_held[i : i + size]), tf.constant(y_held[i : i + size]))
-                    for i in range(0, len(x_held) - size + 1, size)]  # fmt: skip
-        fifth = max(1, len(held_out) // 5)
-        images, judges = held_out[:fifth], held_out[fifth:] or held_out
-        step = self._step(model, saved)
-        stop = self._end_of_search
-        if saved is None or saved[1]["part"] == "search":
-            if saved is None:
-                self._open(step, images)
-            for number, x, y in self._batches(task, saved[1]["step"] if saved else 0, stop):
-                share = number / stop
-                step.set_temperature(
-                    config.temperature_start * (config.temperature_end / config.temperature_start) ** share
-                )
-                loss = self._stepped(step, x, y, number, config.coefficient_rate, config.entropy * share, config.noise)
-                if number % max(1, stop // RECORDS) == 0 or number == stop - 1:
-                    self.found["history"].append(
-                        {"step": number, "loss": loss, "coefficients": step.distributions()}
-                    )  # fmt: skip
-                self._done("search", step, number + 1, (number + 1) / stop, number + 1 == stop)
-            step.coefficients.write(step.coefficients.values)  # without the noise of the last step
-            self.found["coefficients"] = step.distributions()
-            self.found["losses"]["search"] = self._mean()
-            self.found["contestants"] = self._contestants(step, images)
-            saved = None
-        self._play(step, task, judges, saved[1]["step"] if saved else stop)
-
-    def _play(self, step: Step, task: Task, judges: Batched, first: int) -> None:
-        """Successive halving: the contestants take turns, a step each, on shared weights; the worse half drops out.
-
-        So few steps are lost: the winner goes on from weights that all steps have trained. Its own quantizers have
-        learned in its turns. What leads early need not lead later, so the last two have half of the steps or more.
-        """
-        start, last = self._end_of_search, self._spent
-        ends = self._ends_of_rounds()
-        for number, x, y in self._batches(task, first, last):
-            left = self._left()
-            step.choose(left[number % len(left)]["places"])
+    def _warmed_up(self, task: Task, images: np.ndarray, saved: Saved | None) -> keras.Model:
+        """The model with one strategy everywhere, trained for a while."""
+        weights, inputs = usual(self.config)
+        alone = dataclasses.replace(self.config, weights=(weights,), inputs=(inputs,))
+        model = quantized(self.teacher, alone, images)
+        step, last = self._step(model, saved), self._end_of_warm_up
+        for number, x, y in self._batches(task, saved[1]["step"] if saved else 0, last):
             self._stepped(step, x, y, number)
-            if number + 1 in ends:
-                self._judge(step, judges)
-            self._done("playoff", step, number + 1, (number + 1 - start) / (last - start), number + 1 == last)
+            self._done("warm-up", step, number + 1, (number + 1) / last, number + 1 == last)
+        self.found["losses"]["warm-up"] = self._mean()
+        return model
 
-    def _judge(self, step: Step, judges: Batched) -> None:
-        """The worse half of the contestants that are left drops out."""
-        left = self._left()
-        for one in left:
-            step.choose(one["places"])
-            one["loss"] = step.loss(judges)
-            self.found["losses"][f"playoff: {one['single'] or 'layer by layer'}"] = one["loss"]
-        for one in sorted(left, key=lambda one: one["loss"])[(len(left) + 1) // 2 :]:
-            one["out"] = True
+    def _opened(self, warm: keras.Model, images: np.ndarray) -> keras.Model:
+        """Mixtures with the weights of the warm-up, its strategy with the largest coefficients."""
+        float_model = quantize(self.teacher)
+        with_weights_of(float_model, warm)
+        model = quantized(float_model, self.config, images)
+        self.found["usual"] = adopt(model, warm)
+        for mixed, place in zip(mixtures(model), self.found["usual"], strict=True):
+            mixed.alpha.assign(self.config.opening * np.eye(len(mixed.candidates), dtype=np.float32)[place])
+        return model
+
+    def _search(self, model: keras.Model, task: Task, held_out: Sequence[np.ndarray], saved: Saved | None) -> None:
+        """Coefficients and weights, then the choice: `found["places"]`."""
+        config = self.config
+        step = self._step(model, saved)
+        start, stop = self._end_of_warm_up, self._end_of_search
+        for number, x, y in self._batches(task, saved[1]["step"] if saved else start, stop):
+            share = (number - start) / (stop - start)
+            step.set_temperature(
+                config.temperature_start * (config.temperature_end / config.temperature_start) ** share
+            )
+            loss = self._stepped(step, x, y, number, config.coefficient_rate, config.entropy * share, config.noise)
+            if (number - start) % max(1, (stop - start) // RECORDS) == 0 or number == stop - 1:
+                self.found["history"].append({"step": number, "loss": loss, "coefficients": step.distributions()})
+            self._done("search", step, number + 1, (number + 1 - start) / (stop - start), number + 1 == stop)
+        step.coefficients.write(step.coefficients.values)  # without the noise of the last step
+        self.found["coefficients"] = step.distributions()
+        self.found["losses"]["search"] = self._mean()
+        self._choose(step, held_out)
 
     def _train(self, model: keras.Model, saved: Saved | None) -> None:
-        step, first, last = self._step(model, saved), self._spent, self.config.train_steps
+        step, first, last = self._step(model, saved), self._end_of_search, self.config.train_steps
         for number, x, y in self._batches(self.task, saved[1]["step"] if saved else first, last):
             self._stepped(step, x, y, number)
             self._done("train", step, number + 1, (number + 1 - first) / (last - first), number + 1 == last)
@@ -197,77 +189,39 @@ class _Training:
 
     # What they are made of
 
-    def _open(self, step: Step, images: Batched) -> None:
-        """Coefficients from the loss that each candidate has, with its best partner, before any training."""
-        best: dict[tuple[str, str], float] = {}
-        for loss, pair, _ in self._ranked(step, images):
-            for role, name in zip(ROLES, pair, strict=True):
-                best.setdefault((role, name), max(loss, 1e-6))
-        values = []
-        for _, role, names in self.searched:
-            # What is no strategy for the whole network, since some inputs are signed, begins in the middle.
-            middle = np.median([loss for (own, _), loss in best.items() if own == role])
-            values.append(-self.config.opening * np.log([best.get((role, name), middle) for name in names]))
-        step.coefficients.restart(np.float32(np.concatenate(values)))
+    def _choose(self, step: Step, held_out: Sequence[np.ndarray]) -> None:
+        """The largest coefficients or the strategy of the warm-up, refined layer by layer, if that is any better."""
+        x, y = held_out
+        size = min(len(x), 2 * self.config.batch_size)
+        batches = [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size]))
+                   for i in range(0, len(x) - size + 1, size)]  # fmt: skip
+        fifth = max(1, len(batches) // 5)
+        largest, single = [mixed.best for mixed in step.mixtures], self.found["usual"]
+        order = [list(np.argsort(own)[::-1]) for own in self.found["coefficients"]]
 
-    def _contestants(self, step: Step, images: Batched) -> list[dict[str, Any]]:
-        """What the coefficients say and the best single strategies: `[{"single", "places"}]`, `single` in words.
-
-        With `refine` the better of the largest coefficients and the first single strategy, refined layer by layer.
-        """
-        chosen, kept = [mixed.best for mixed in step.mixtures], step.coefficients.values.numpy()
-        order = [list(np.argsort(own)[::-1]) for own in step.distributions()]
-        ranked: list[tuple[str | None, list[int]]] = [(None, chosen)]
-        if self.config.rivals:
-            singles = self._ranked(step, images)
-            # What learns its steps may be poor before it has: the usual ones come first.
-            singles.sort(key=lambda one: USUAL.index(one[1]) if one[1] in USUAL else len(USUAL))
-            ranked += [(in_words(pair), places) for _, pair, places in singles]
-        if self.config.refine:
-            loss_at = self._loss_at(step, images)
-            losses = [loss_at(places) for _, places in ranked[:2]]
-            start = int(np.argmin(losses))
-            chosen, _ = refined(ranked[start][1], losses[start], order, loss_at, lambda _: None)
-        step.coefficients.restart(kept)
-        found = [{"single": next((name for name, places in ranked[1:] if places == chosen), None), "places": chosen}]
-        others = ({"single": name, "places": places} for name, places in ranked if name and places != chosen)
-        return found + list(itertools.islice(others, self.config.rivals))
-
-    def _loss_at(self, step: Step, images: Batched) -> Callable[..., float]:
-        def loss_at(places: list[int], bound: float = np.inf) -> float:
+        def loss_at(places: Sequence[int], bound: float = np.inf, images: Batched = batches[:fifth]) -> float:
             step.choose(places)
             return step.loss(images)
 
-        return loss_at
+        loss, places = min((loss_at(places), places) for places in (single, largest))
+        if self.config.refine:
+            places, _ = refined(places, loss, order, loss_at, lambda _: None)
+        judged = {name: loss_at(one, images=batches[fifth:] or batches)
+                  for name, one in (("single", single), ("chosen", places))}  # fmt: skip
+        self.found["losses"] |= judged
+        if judged["single"] <= judged["chosen"]:
+            places, self.found["kept"] = single, in_words(usual(self.config))
+        self.found["places"] = [int(place) for place in places]
 
-    def _ranked(self, step: Step, images: Batched) -> list[tuple[float, tuple[str, str], list[int]]]:
-        """The single strategies by their loss, see `ranked_pairs`; changes the coefficients."""
-        return ranked_pairs(self.searched, self._loss_at(step, images), self.config, signed_inputs(self.teacher))
-
-    def _left(self) -> list[dict[str, Any]]:
-        """The contestants that have not dropped out."""
-        return [one for one in self.found["contestants"] if not one.get("out")]
-
-    def _winner(self) -> dict[str, Any]:
-        (winner,) = self._left()
-        return winner
+    @property
+    def _end_of_warm_up(self) -> int:
+        return round(self.config.train_steps * self.config.warm_up_share)
 
     @property
     def _end_of_search(self) -> int:
-        return round(self.config.train_steps * self.config.search_share)
-
-    @property
-    def _spent(self) -> int:
         """Steps before the part "train"."""
-        if not self.searched:
-            return 0
-        held = len(self.found["contestants"]) > 1
-        return self._end_of_search + round(self.config.train_steps * self.config.playoff_share) * held
-
-    def _ends_of_rounds(self) -> list[int]:
-        """The steps after which the worse half of the contestants drops out, until one is left."""
-        rounds = math.ceil(math.log2(len(self.found["contestants"])))
-        return [round(end) for end in np.linspace(self._end_of_search, self._spent, rounds + 1)[1:]]
+        both = self.config.warm_up_share + self.config.search_share
+        return round(self.config.train_steps * both) if self.searched else 0
 
     def _step(self, model: keras.Model, saved: Saved | None) -> Step:
         step = Step(model, self.teacher if self.config.distill else None, self.task, self.config, self.probabilities)
