@@ -1,6 +1,6 @@
 """One traced step of quantization-aware training: weights, coefficients and ranges in one pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -61,13 +61,20 @@ class Step:
         scalars = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate, noise)]
         return self._function(x, y, tf.constant(number, tf.int64), *scalars)
 
-    def loss(self, batches: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> float:
-        """The mean loss over `(x, y)` batches of one size, normalised by the batch: moving statistics lag behind."""
-        kept = [v.numpy() for v in self._moving]
-        found = [float(self._loss(x, y)) for x, y in batches]
+    def loss(self, batches: Sequence[tuple[tf.Tensor, tf.Tensor]], bound: float = np.inf) -> float:
+        """The mean loss over `(x, y)` batches of one size, normalised by the batch: moving statistics lag behind.
+
+        Infinite as soon as it is sure to exceed `bound`.
+        """
+        kept, total = [v.numpy() for v in self._moving], 0.0
+        for x, y in batches:
+            total += float(self._loss(x, y))
+            if total > bound * len(batches):  # losses are not negative
+                total = np.inf
+                break
         for variable, value in zip(self._moving, kept, strict=True):
             variable.assign(value)
-        return float(np.mean(found))
+        return total / len(batches)
 
     def choose(self, places: Sequence[int]) -> None:
         """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""

@@ -29,7 +29,8 @@ from tfqnas.strategy.tasks import Task
 from tfqnas.strategy.variables import mixtures
 from tfqnas.train.checkpoint import Checkpoints
 
-# Training images, at most, that warm-up and search do not train on: a fifth for losses of candidates, the others judge.
+# Training images, at most, that warm-up and search do not train on: candidates are chosen by two fifths, the others
+# judge.
 HELD_OUT = 1280
 # Strategies that all tensors have at first, the first that is a candidate: those that usually win in training.
 USUAL = ("lsq_plus", "lsq")
@@ -195,18 +196,18 @@ class _Training:
         size = min(len(x), 2 * self.config.batch_size)
         batches = [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size]))
                    for i in range(0, len(x) - size + 1, size)]  # fmt: skip
-        fifth = max(1, len(batches) // 5)
+        part = max(1, 2 * len(batches) // 5)
         largest, single = [mixed.best for mixed in step.mixtures], self.found["usual"]
         order = [list(np.argsort(own)[::-1]) for own in self.found["coefficients"]]
 
-        def loss_at(places: Sequence[int], bound: float = np.inf, images: Batched = batches[:fifth]) -> float:
+        def loss_at(places: Sequence[int], bound: float = np.inf, images: Batched = batches[:part]) -> float:
             step.choose(places)
-            return step.loss(images)
+            return step.loss(images, bound)
 
         loss, places = min((loss_at(places), places) for places in (single, largest))
         if self.config.refine:
             places, _ = refined(places, loss, order, loss_at, lambda _: None)
-        judged = {name: loss_at(one, images=batches[fifth:] or batches)
+        judged = {name: loss_at(one, images=batches[part:] or batches)
                   for name, one in (("single", single), ("chosen", places))}  # fmt: skip
         self.found["losses"] |= judged
         if judged["single"] <= judged["chosen"]:
