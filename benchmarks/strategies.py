@@ -33,13 +33,14 @@ import table
 from tfqnas.data.config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.strategy.candidates import SINGLES
+from tfqnas.strategy.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
 from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
 STUDIES = ("losses", "search", "schedule", "classification")
 KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
-LEARN = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus")}
+# What post-training search chooses from, without PACT, which cannot be asked for where inputs are signed.
+FIXED_TOO = {"weights": WEIGHTS, "inputs": tuple(name for name in INPUTS if name not in UNSIGNED)}
 VARIANTS = {
     "losses": {loss: {"loss": loss} for loss in LOSSES if loss != "luma"},  # of images
     "search": {
@@ -56,7 +57,7 @@ VARIANTS = {
         "no refinement": {"refine": False},
         "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
         "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
-        "moving averages": {"norm_images": 0}, "only what learns": LEARN,
+        "moving averages": {"norm_images": 0}, "fixed ranges too": FIXED_TOO,
         **{f"single {name}": {"weights": (pair[0],), "inputs": (pair[1],)} for name, pair in SINGLES.items()},
     },
 }  # fmt: skip

@@ -9,13 +9,15 @@ from tfqnas.errors import UserError, did_you_mean
 from tfqnas.quantizers import Mixed, Quantizer, get
 from tfqnas.quantizers.names import NAMES, deployable, name_of, supports
 from tfqnas.sites import CONVOLUTIONS, MOVES, ONE_SCALE, sites_of
-from tfqnas.strategy.config import SearchSettings
+from tfqnas.strategy.config import SearchSettings, TrainingSettings
 
 PER_CHANNEL = "_per_channel"
 _WITH_CHANNELS = ("min_max", "percentile", "mse", "kl")
 # What a search takes by default (docs/results.md says why), and what a model quantized in one way is.
 WEIGHTS = ("lsq", "lsq_plus", "dorefa", "mse", "mse_per_channel", "min_max_per_channel")
 INPUTS = ("lsq", "lsq_plus", "pact", "mse", "percentile", "min_max")
+# In training those whose ranges learn: fixed ones lead before it and fall behind in it (docs/dqss.md).
+_IN_TRAINING = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
 # Those that clip at zero are no candidates for inputs that lie below it.
 UNSIGNED = ("pact",)
 # name: (weights, inputs). PACT is of inputs alone, and goes with the weights of DoReFa as in its paper (section 4).
@@ -65,9 +67,9 @@ def prototype(label: str, bits: int, role: str) -> Quantizer:
 def names_for(config: SearchSettings, role: str) -> tuple[str, ...]:
     """The names of a role's candidates; by default those that exist at the bit width."""
     given = getattr(config, role)
-    names = tuple(given) or tuple(
-        label for label in {"weights": WEIGHTS, "inputs": INPUTS}[role] if _usable(label, config, role)
-    )
+    in_training = isinstance(config, TrainingSettings)
+    defaults = (_IN_TRAINING if in_training else {"weights": WEIGHTS, "inputs": INPUTS})[role]
+    names = tuple(given) or tuple(label for label in defaults if _usable(label, config, role))
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"--{role}: expected each strategy once, received {', '.join(doubled)} several times")
     refused = [name for name in names if _exists(name, config.bits, role) and not _usable(name, config, role)]
