@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfqnas.errors import UserError
-from tfqnas.quantizers import LSQ, Mixed
+from tfqnas.quantizers import LSQ, Calibrated, CalibratedWeights, Mixed
 from tfqnas.strategy.candidates import (
     INPUTS,
     SINGLES,
@@ -36,6 +36,15 @@ def test_names_make_a_mixture_and_one_name_a_quantizer():
 def test_the_defaults_exist_at_every_bit_width(bits):
     assert len(labels_of(mixture_for(settings(bits=bits), "weights"))) >= len(WEIGHTS) - 1
     assert len(labels_of(mixture_for(settings(bits=bits), "inputs"))) == len(INPUTS)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_in_training_the_defaults_are_those_that_no_calibration_fixes(bits):
+    found = {role: mixture_for(TrainingSettings(bits=bits), role) for role in ("weights", "inputs")}
+    assert labels_of(found["weights"]) == ["lsq", "lsq_plus", "dorefa"]
+    assert labels_of(found["inputs"]) == ["lsq", "lsq_plus", "pact"]
+    for quantizer in found.values():
+        assert not [q for q in quantizer.candidates if isinstance(q, Calibrated | CalibratedWeights)]
 
 
 def test_every_single_strategy_is_known():
@@ -96,7 +105,7 @@ def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
     ("values", "expected"),
     [
         ({"bits": 1}, "--bits: expected a whole number from 2 to 16, received 1"),
-        ({"loss": "ce"}, "--loss: expected one of kl, mse, cosine, features, received ce"),
+        ({"loss": "ce"}, "--loss: expected one of kl, mse, luma, cosine, features, received ce"),
         ({"temperature_end": 0.0}, "--temperature_end: expected a number above 0, received 0"),
         ({"steps": -1}, "--steps: expected a number from 0 on, received -1"),
         ({"search_share": 1.5}, "--search_share: expected a share from 0 to 1, received 1.5"),
