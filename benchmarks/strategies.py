@@ -9,7 +9,7 @@
 
 losses          post-training search against each of the losses, everything else equal
 search          what refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard are worth in it
-schedule        quantization-aware search without each of: temperature, warm-up, entropy term, fine-tuning, distillation
+schedule        quantization-aware search without each of: warm-up, temperature, entropy term, refinement, distillation
                 (these three set the defaults: they are judged on --held_out training images, never on test images)
 classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
 (EfficientNet-Lite0 with ImageNet weights: strategies_zoo.py; super-resolution: strategies_restoration.py)
@@ -86,6 +86,8 @@ def cases(arguments):
     compared = arguments.strategies or ["dqss", *SINGLES]
     variants = VARIANTS.get(arguments.study)
     wanted = [name for name in variants or () if name in (arguments.variants or variants)]
+    if unknown := sorted(set(arguments.variants or ()) - set(variants or ())):
+        raise UserError(f"--variants: expected some of {', '.join(variants or ())}, received {', '.join(unknown)}")
     named = [("dqss", variant) for variant in wanted] if variants else [(name, "") for name in compared]
     return [
         Case(arguments.study, network_name(arguments), mode, bits, *pair, seed)

@@ -12,7 +12,7 @@ from tests.tools_test import refused, tool
 from tfqnas.models import load_model
 from tfqnas.strategy.result import quantized_tensors
 
-FAST = ["--steps=4", "--tune_steps=2", "--images=32", "--batch_size=16", "--refine_images=16"]
+FAST = ["--steps=4", "--tune_steps=2", "--refine_images=16"]
 NAMES = ["--weights=lsq,apot", "--inputs=lsq,mse"]
 
 
@@ -27,7 +27,9 @@ def model_file(tmp_path_factory):
 
 
 def flags(model_file, output, *more):
-    return [f"--model={model_file}", "--dataset=digits", f"--output={output}", *FAST, *more]
+    own = [] if "--mode=qat" in more else FAST
+    return [f"--model={model_file}", "--dataset=digits", f"--output={output}", "--images=32", "--batch_size=16", *own,
+            *more]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -54,6 +56,9 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
     code, again, err = tool("quantize", *flags(model_file, output, *NAMES))
     assert code == 0 and "search" not in err and again == out
     refused("--bits=3 differs from", "quantize", *flags(model_file, output, *NAMES, "--bits=3"))
+    refused("--test_share=0.5 differs from", "quantize", *flags(model_file, output, *NAMES, "--test_share=0.5"))
+    refused("--search_share: belongs to --mode=qat, received --mode=ptq", "quantize",
+            *flags(model_file, output, *NAMES, "--search_share=0.2"))  # fmt: skip
 
 
 @pytest.mark.slow
@@ -90,7 +95,7 @@ def test_a_deployable_qat_is_exported(model_file, tmp_path):
     assert code == 0, err
     assert "next: tools/export_tflite.py --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
     rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
-    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] search" in err
+    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/4] search" in err
     assert len(load_model(output / "model.keras").layers) > 5  # with what an integer model rounds besides
     code, out, err = tool(
         "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",

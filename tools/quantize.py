@@ -16,6 +16,7 @@ coefficients moved) in --output.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"expected flags alone, received {' '.join(argv[1:])}")
     data = common.from_flags(DataConfig)
     kinds: dict[str, type[SearchSettings]] = {"ptq": PostTrainingSettings, "qat": TrainingSettings}
+    refuse_of_other_mode(kinds)
     config = part_of(common.from_flags(QuantizeSettings), kinds[MODE.value])
     config.check()
     common.import_tensorflow()
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> None:
     for role in ("weights", "inputs"):
         mixture_for(config, role)  # says what is wrong with the names before anything is loaded
     model = loaded(MODEL.value)
-    settings = {"mode": MODE.value, "dataset": data.dataset, "images": IMAGES.value, **fixed(config)}
+    settings = {"mode": MODE.value, "images": IMAGES.value, **fixed(data), **fixed(config)}
     directory = Directory(OUTPUT.value, settings, MODEL.value, fingerprint(model))
     if MODE.value == "qat":
         common.keeps(OUTPUT.value)
@@ -75,10 +77,19 @@ def main(argv: list[str]) -> None:
     show(directory, data, config)
 
 
-def fixed(config: SearchSettings) -> dict[str, Any]:
+def fixed(config: DataConfig | SearchSettings) -> dict[str, Any]:
     """The settings that the results depend on."""
-    free = {"checkpoint_steps"}
+    free = {field.name for field in dataclasses.fields(config) if not field.metadata["fixed"]}
     return {name: value for name, value in plain(config).items() if name not in free}
+
+
+def refuse_of_other_mode(kinds: Mapping[str, type[SearchSettings]]) -> None:
+    """Raises UserError for a flag that is given and that only the other mode has."""
+    names = {mode: {field.name for field in dataclasses.fields(kind)} for mode, kind in kinds.items()}
+    for mode in set(kinds) - {MODE.value}:
+        for name in sorted(names[mode] - names[MODE.value]):
+            if flags.FLAGS[name].present:
+                raise UserError(f"--{name}: belongs to --mode={mode}, received --mode={MODE.value}")
 
 
 def loaded(name: str) -> keras.Model:
@@ -125,7 +136,9 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
     """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
     if MODE.value == "qat":
         warm_up, first = (config.train_steps * share * search for share in (config.warm_up_share, config.search_share))
-        parts = {"warm-up": warm_up, "search": 2 * first, "train": config.train_steps - warm_up - first}
+        trials = 100 * config.refine * search  # of each tensor some other strategies on some hundred images
+        parts = {"warm-up": warm_up, "search": 2 * first, "choose": trials,
+                 "train": config.train_steps - warm_up - first}  # fmt: skip
     else:
         tune = config.tune_steps
         guard = (config.guard + 3) * (config.steps + tune) * bool(config.guard) // 2  # of models without mixtures
@@ -142,9 +155,8 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
 
     results = directory.results
     choices = results["choices"]
-    print(
-        report.table(choices, ("layer", "role", "bits", "strategy", ("coefficient", "coefficient", ".3f"), "runner_up"))
-    )
+    columns = ("layer", "role", "bits", "strategy", ("coefficient", "coefficient", ".3f"), "best_other")
+    print(report.table(choices, columns))
     for line in replaced(choices, config):
         print(line)
     title = f"Quantization strategies of {MODEL.value.rpartition('/')[2]}, {MODE.value}"

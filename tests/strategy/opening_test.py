@@ -21,7 +21,7 @@ def enlarging(scale=2):
 
 @pytest.fixture
 def photographs(rng, monkeypatch):
-    made = [rng.integers(0, 256, (80, 96, 3)).astype(np.uint8) for _ in range(3)]
+    made = [rng.integers(0, 256, (96, 100, 3)).astype(np.uint8) for _ in range(3)]
     monkeypatch.setattr(photos, "load", lambda data_dir=None: photos.Photos(made[:2], made[2:]))
     monkeypatch.setattr(opening, "CROPS", (6, 4))
     return made
@@ -51,7 +51,7 @@ def test_a_model_that_makes_images_is_for_super_resolution(photographs):
     assert isinstance(task, SuperResolution) and task.scale == 2
     assert task.evaluate(model) == {"psnr": 30.0, "ssim": 0.9} and seen == [("larger", 1)]
     low, high = next(iter(task.batches(4, 0, 2)))
-    assert low.shape == (4, 32, 32, 3) and high.shape == (4, 64, 64, 3)
+    assert low.shape == (4, 48, 48, 3) and high.shape == (4, 96, 96, 3)
     np.testing.assert_allclose(task.loss(high + 0.5, high), 0.5, rtol=1e-6)
     with pytest.raises(UserError, match="--dataset: expected photos for larger, which makes images, received digits"):
         opening.task_of(model, DataConfig())

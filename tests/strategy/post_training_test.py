@@ -39,7 +39,7 @@ def test_weights_and_batch_norm_stay_and_no_mixture_is_left(found):
         np.testing.assert_array_equal(ours[variable.path], variable.numpy())
 
 
-def test_choices_say_layer_role_bits_and_the_runner_up(found):
+def test_choices_say_layer_role_bits_and_the_best_other(found):
     _, result, _ = found
     rows = {(c.layer, c.role): c for c in result.choices}
     assert set(rows) == {("stem", "weights"), *((name, role) for name in ("depth", "point", "head")
@@ -47,7 +47,7 @@ def test_choices_say_layer_role_bits_and_the_runner_up(found):
     assert rows["depth", "weights"].bits == 3 and rows["stem", "weights"].bits == 8
     for choice in result.choices:
         assert sum(choice.candidates.values()) == pytest.approx(1, abs=1e-4)
-        assert choice.strategy in choice.candidates and choice.runner_up != choice.strategy and choice.deployable
+        assert choice.strategy in choice.candidates and choice.best_other != choice.strategy and choice.deployable
     twins = {(name, role): q for name, role, q in post_training_tensors(result.model)}
     assert all(twins[key].bits == choice.bits for key, choice in rows.items())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,13 +13,14 @@ from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.quantizers import ROLES, Mixed, quantizers_of
 from tfqnas.strategy import training
 from tfqnas.strategy.config import TrainingSettings
+from tfqnas.strategy.step import Step
 from tfqnas.strategy.tasks import Classification, SuperResolution, Unlabelled
 from tfqnas.strategy.training import search_training
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
-    bits=4, weights=("lsq", "dorefa"), inputs=("lsq", "pact"), train_steps=20, batch_size=16, checkpoint_steps=5,
-    learning_rate=0.02, warm_up_share=0.25, search_share=0.3, norm_images=64,
+    bits=4, weights=("lsq", "dorefa"), inputs=("lsq_plus", "pact"), train_steps=20, batch_size=16, checkpoint_steps=5,
+    learning_rate=0.02, training_range_rate=0.02, warm_up_share=0.25, search_share=0.3, norm_images=64,
 )  # fmt: skip
 
 
@@ -44,8 +46,9 @@ def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(t
     assert not [q for q in quantizers_of(result.model) if isinstance(q, Mixed)]
     ours, before = weights_of(result.model), weights_of(trained[0])
     assert all(np.any(ours[path] != before[path]) for path in before if path.endswith("kernel"))
-    assert [name for name, _, _ in seen] == ["warm-up"] * 5 + ["search"] * 6 + ["train"] * 9
-    shares = {name: [share for own, share, _ in seen if own == name] for name in ("warm-up", "search", "train")}
+    choices = len(result.searched)
+    assert [name for name, _, _ in seen] == ["warm-up"] * 5 + ["search"] * 6 + ["choose"] * choices + ["train"] * 9
+    shares = {name: [share for own, share, _ in seen if own == name] for name in {name for name, _, _ in seen}}
     for own in shares.values():
         np.testing.assert_allclose(own, np.arange(1, len(own) + 1) / len(own))
     assert task.evaluate(result.model)["accuracy"] > 0.5
@@ -76,10 +79,11 @@ def test_the_search_opens_with_what_was_warmed_up(trained, task, monkeypatch):
     steps = [path for path in warm if path.endswith("step")]
     assert steps
     for path in (*kernels, *steps):
-        own = path if path in mixed else path.replace("/step", "/0_lsq/step")
+        kind = "lsq_plus" if "input" in path else "lsq"
+        own = path if path in mixed else path.replace("/step", f"/0_{kind}/step")
         np.testing.assert_array_equal(mixed[own], warm[path])
     for own, (_, _, names) in zip(result.history[0]["coefficients"], result.searched, strict=True):
-        assert names[int(np.argmax(own))] == "lsq" and max(own) > 0.99
+        assert names[int(np.argmax(own))] in ("lsq", "lsq_plus") and max(own) > 0.99
 
 
 @pytest.mark.parametrize(
@@ -119,24 +123,23 @@ def test_batch_norm_statistics_are_estimated_anew(trained, task, training):
 
 
 @pytest.mark.parametrize(
-    ("steps", "left"),
+    ("part", "steps", "left"),
     [
-        pytest.param(3, 20, id="warming up"),
-        pytest.param(5, 15, id="warmed up", marks=pytest.mark.slow),
-        pytest.param(10, 10, id="searching"),
-        pytest.param(12, 9, id="searched", marks=pytest.mark.slow),
-        pytest.param(15, 5, id="training", marks=pytest.mark.slow),
+        pytest.param("warm-up", 3, 20, id="warming up"),
+        pytest.param("search", 5, 10, id="searching"),
+        pytest.param("choose", 2, 9, id="choosing", marks=pytest.mark.slow),
+        pytest.param("train", 6, 5, id="training"),
     ],
 )
-def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, left, tmp_path):
+def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, part, steps, left, tmp_path):
     class Stop(Exception):
         pass
 
     count = 0
 
-    def stop(*_):
+    def stop(name, *_):
         nonlocal count
-        count += 1
+        count += name == part
         if count == steps:
             raise Stop
 
@@ -145,12 +148,53 @@ def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, steps, le
         search_training(trained[0], task, SETTINGS, stop, checkpoints)
     seen = []
     result = search_training(trained[0], task, SETTINGS, lambda *at: seen.append(at), checkpoints)
-    assert len(seen) == left
+    assert sum(name != "choose" for name, _, _ in seen) == left
     expected = weights_of(whole[0].model)
     for path, value in weights_of(result.model).items():
         np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=path)
     assert [c.row for c in result.choices] == [c.row for c in whole[0].choices]
     assert result.kept == whole[0].kept and result.losses == pytest.approx(whole[0].losses, rel=1e-3)
+
+
+def test_a_model_with_dropout_is_searched_goes_on_and_is_judged_without_it(task, tmp_path):
+    layers = keras.layers
+    body = [
+        layers.Conv2D(8, 3, strides=2, name="first"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(name="relu"),
+    ]
+    body += [layers.Conv2D(8, 1, name="middle"), layers.GlobalAveragePooling2D(), layers.Dropout(0.5), layers.Dense(4)]
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), *body], name="dropping")
+    config = dataclasses.replace(SETTINGS, train_steps=10, checkpoint_steps=1, inputs=("lsq_plus", "lsq"))
+    losses = []
+
+    class Judged(Step):
+        def loss(self, batches, bound=np.inf):
+            losses.append([super(Judged, self).loss(batches) for _ in range(2)])
+            return losses[-1][0]
+
+    def stop(name, *_):
+        if name == "search":
+            raise KeyboardInterrupt
+
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        search_training(model, task, config, stop, checkpoints)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "Step", Judged)
+        result = search_training(model, task, config, None, checkpoints)
+    assert losses and all(once == again for once, again in losses)
+    (dropout,) = [layer for layer in result.model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert dropout.rate == 0.5
+
+
+def test_too_few_training_images_to_choose_with_are_refused(trained):
+    few = Classification(DataSet("pictures", tuple("abcd"), (8, 8), *[Arrays(*pictures(40))] * 3), 8)
+    with pytest.raises(UserError, match="a tenth of them chooses the strategies, expected 5 at least, received 4"):
+        search_training(trained[0], few, SETTINGS)
+    with pytest.raises(UserError, match="expected at least a batch of 64, received 40"):
+        search_training(trained[0], few, dataclasses.replace(SETTINGS, batch_size=64))
 
 
 def test_checkpoints_of_another_model_or_other_settings_are_refused(trained, task, tmp_path):

@@ -131,7 +131,8 @@ class Quantizer(keras.layers.Layer):
         self.narrow_range = narrow_range
         self._last_pass: _Pass | None = None
 
-    def _decide(self, signed: bool) -> None:
+    def decide(self, signed: bool) -> None:
+        """Fixes whether the integer range reaches below zero."""
         self.narrow_range = self.narrow_range and signed
         self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
         self.signed = signed
@@ -230,7 +231,7 @@ class Quantizer(keras.layers.Layer):
             return
         self._last_pass = initializing
         if self.signed is None:
-            self._decide(self._better_sign(x))
+            self.decide(self._better_sign(x))
         if again:
             self.widen(x)
         else:

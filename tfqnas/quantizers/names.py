@@ -57,6 +57,11 @@ def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
     return cls(bits=bits, **{**arguments, **settings})
 
 
+def exists_for(name: str, role: str) -> bool:
+    """Whether a method, one of `NAMES`, is for this role, at whatever bit width."""
+    return role in _NAMED[name]
+
+
 def supports(name: str, bits: int, role: str) -> bool:
     """Whether `get` has a quantizer for this use."""
     try:

@@ -97,7 +97,8 @@ def _curves(axes: Axes, role: str, record: Record, names: list[str]) -> None:
         spine.set_visible(side == "bottom")
         spine.set_color("#999999")
     axes.set_title("means over the layers, and the middle half of them", loc="left", fontsize=9, color=GREY)
-    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
+    if axes.lines:
+        axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
 
 
 def _written(figure: Figure, path: str | Path, suffix: str) -> Path:

@@ -26,6 +26,8 @@ def adopt(mixed: keras.Model, single: keras.Model) -> list[int]:
         if place is not None:
             for source, target in zip(wanted.variables, own[place].variables, strict=True):
                 target.assign(source)
+            if wanted.signed is not None and own[place].signed is not None:
+                own[place].decide(wanted.signed)
         if isinstance(quantizer, Mixed):
             places.append(place or 0)
     return places
@@ -33,6 +35,6 @@ def adopt(mixed: keras.Model, single: keras.Model) -> list[int]:
 
 def with_weights_of(model: keras.Model, trained: keras.Model) -> None:
     """Gives a model the weights, and BatchNorm's statistics, of another one with the same layers."""
-    values = {v.path: v for v in trained.variables}
-    for variable in model.variables:
+    values = {v.path: v for v in trained.weights}
+    for variable in model.weights:
         variable.assign(np.asarray(values[variable.path].numpy()))

@@ -7,16 +7,16 @@ import keras
 
 from tfqnas.errors import UserError, did_you_mean
 from tfqnas.quantizers import Mixed, Quantizer, get
-from tfqnas.quantizers.names import NAMES, deployable, name_of, supports
+from tfqnas.quantizers.names import NAMES, deployable, exists_for, name_of, supports
 from tfqnas.sites import CONVOLUTIONS, MOVES, ONE_SCALE, sites_of
 from tfqnas.strategy.config import SearchSettings, TrainingSettings
 
 PER_CHANNEL = "_per_channel"
 _WITH_CHANNELS = ("min_max", "percentile", "mse", "kl")
-# What a search takes by default (docs/results.md says why), and what a model quantized in one way is.
+# What a search takes by default (docs/dqss.md says why), and what a model quantized in one way is.
 WEIGHTS = ("lsq", "lsq_plus", "dorefa", "mse", "mse_per_channel", "min_max_per_channel")
 INPUTS = ("lsq", "lsq_plus", "pact", "mse", "percentile", "min_max")
-# In training those whose ranges learn: fixed ones lead before it and fall behind in it (docs/dqss.md).
+# In training those that no calibration fixes: those lead before it and fall behind in it (docs/dqss.md).
 _IN_TRAINING = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
 # Those that clip at zero are no candidates for inputs that lie below it.
 UNSIGNED = ("pact",)
@@ -54,7 +54,8 @@ def prototype(label: str, bits: int, role: str) -> Quantizer:
         UserError: for a name that no strategy has, with the nearest one, or that is not for this role or bit width.
     """
     name, per_channel = label.removesuffix(PER_CHANNEL), label.endswith(PER_CHANNEL)
-    known = [*NAMES, *(f"{n}{PER_CHANNEL}" for n in _WITH_CHANNELS)] if role == "weights" else list(NAMES)
+    channels = [f"{n}{PER_CHANNEL}" for n in _WITH_CHANNELS] if role == "weights" else []
+    known = [*(n for n in NAMES if exists_for(n, role)), *channels]
     if name not in NAMES or (per_channel and label not in known):
         hint = did_you_mean(label, known)
         raise UserError(f"--{role}: expected some of {', '.join(known)}, received {label}{hint}")

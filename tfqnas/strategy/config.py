@@ -117,8 +117,9 @@ class TrainingSettings(SearchSettings):
         self._expect(0 <= self.distill <= 1, "distill", "a share from 0 to 1")
         for name in ("train_steps", "checkpoint_steps"):
             self._expect(getattr(self, name) >= 1, name, "a number from 1 on")
+        self._expect(0 <= self.shift <= 1, "shift", "a share from 0 to 1")
         rates = ("learning_rate", "weight_decay", "training_range_rate")
-        for name in (*rates, "shift", "opening", "norm_images"):
+        for name in (*rates, "opening", "norm_images"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
 
 

@@ -54,6 +54,8 @@ def task_of(
         if getattr(dataset, what) != number:
             words = what.removeprefix("num_")
             raise UserError(f"--model: expects {words} {number}, {config.dataset} has {getattr(dataset, what)}")
+    if (own := tuple(dataset.image_size)) != (size, size):
+        say(f"images of {own[0]} x {own[1]} pixels are resized to {size} x {size}, which {model.name} takes")
     return Classification(dataset, size, config.evaluation_crop, probabilities)
 
 

@@ -309,7 +309,6 @@ class _PostTraining:
             if step % stride == 0 or step == config.steps - 1:
                 self.history.append({"step": step, "loss": float(loss), "coefficients": learner.distributions()})
             self.on_step("search", (step + 1) / config.steps, f"loss {float(loss):.4g}")
-        learner.coefficients.write(learner.coefficients.values)  # without the noise of the last step
 
     def _tuned(
         self,

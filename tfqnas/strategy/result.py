@@ -38,8 +38,8 @@ class Choice:
         return self.candidates[self.strategy]
 
     @property
-    def runner_up(self) -> str | None:
-        """The best of the others by coefficient, or None."""
+    def best_other(self) -> str | None:
+        """The one of the others with the largest coefficient, which refinement may leave behind, or None."""
         others = {name: a for name, a in self.candidates.items() if name != self.strategy}
         return max(others, key=lambda name: others[name]) if others else None
 
@@ -48,7 +48,7 @@ class Choice:
         """As a record of a table."""
         return {
             "layer": self.layer, "role": self.role, "bits": self.bits, "strategy": self.strategy,
-            "coefficient": round(self.coefficient, 4), "runner_up": self.runner_up or "",
+            "coefficient": round(self.coefficient, 4), "best_other": self.best_other or "",
         }  # fmt: skip
 
 

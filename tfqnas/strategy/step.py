@@ -11,8 +11,9 @@ from tfqnas.quantizers import quantizers_of
 from tfqnas.strategy import losses
 from tfqnas.strategy.config import TrainingSettings
 from tfqnas.strategy.learner import ONE_HOT
+from tfqnas.strategy.recalibration import without_dropout
 from tfqnas.strategy.tasks import Task
-from tfqnas.strategy.variables import coefficients_of, mixtures, ranges_of
+from tfqnas.strategy.variables import candidates_in, coefficients_of, mixtures, ranges_of
 from tfqnas.train.optimizer import FusedSGD
 
 MOMENTUM = 0.9
@@ -82,6 +83,18 @@ class Step:
             mixed.alpha.assign(ONE_HOT * np.eye(len(mixed.candidates), dtype=np.float32)[place])
         self.coefficients.read()
 
+    @property
+    def signs(self) -> list[bool | None]:
+        """Whether each quantizer is signed, candidates of mixtures included: what is no variable, for checkpoints."""
+        return [one.signed for quantizer in quantizers_of(self.model) for one in candidates_in(quantizer)]
+
+    def decide(self, signs: Sequence[bool | None]) -> None:
+        """Takes the `signs` of a checkpoint."""
+        found = [one for quantizer in quantizers_of(self.model) for one in candidates_in(quantizer)]
+        for one, signed in zip(found, signs, strict=True):
+            if signed is not None and one.signed != signed:
+                one.decide(signed)
+
     def distributions(self) -> list[list[float]]:
         return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
 
@@ -92,7 +105,10 @@ class Step:
     @property
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds: `{name: variable}`."""
-        named = {v.path: v for v in self.model.variables}
+        weights = {id(v) for v in self.model.weights}
+        # Seeds of dropout have paths that count the models of a process.
+        others = [v for v in self.model.variables if id(v) not in weights]
+        named = {v.path: v for v in self.model.weights} | {f"seeds/{number}": v for number, v in enumerate(others)}
         named |= {f"optimizer/{number}": v for number, v in enumerate(self.optimizer.variables)}
         for part in ("coefficients", "ranges"):
             named |= {f"{part}/{name}": v for name, v in getattr(self, part).state.items()}
@@ -111,7 +127,8 @@ class Step:
         return total
 
     def _traced_loss(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return self._distance(x, y, self.model(x, training=True))
+        with without_dropout(self.model):
+            return self._distance(x, y, self.model(x, training=True))
 
     def _traced(
         self,

@@ -31,7 +31,7 @@ from tfqnas.train.checkpoint import Checkpoints
 
 # Training images, at most, that warm-up and search do not train on: candidates are chosen by two fifths, the others
 # judge.
-HELD_OUT = 1280
+HELD_OUT, FEWEST = 1280, 5
 # Strategies that all tensors have at first, the first that is a candidate: those that usually win in training.
 USUAL = ("lsq_plus", "lsq")
 
@@ -63,7 +63,8 @@ def search_training(
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
         task: of tasks.py: gives batches and the loss.
         config: `TrainingSettings`.
-        on_step: called with (part, share of it done, text): parts are "warm-up", "search" and "train".
+        on_step: called with (part, share of it done, text): parts are "warm-up", "search", "choose" and
+            "train".
         checkpoints: None, or `tfqnas.train.checkpoint.Checkpoints`: where it goes on if it was stopped.
         say: called with lines on damaged checkpoints.
 
@@ -114,7 +115,8 @@ class _Training:
 
     def run(self) -> Result:
         config = self.config
-        images = checked(self.task.calibration(INITIAL_IMAGES, config.seed), self.teacher, 1)
+        count = max(INITIAL_IMAGES, config.batch_size)
+        images = checked(self.task.calibration(count, config.seed), self.teacher, config.batch_size)[:INITIAL_IMAGES]
         model = quantized(self.teacher, config, images)
         self.searched = searched_of(model)
         saved = self._saved()
@@ -124,6 +126,11 @@ class _Training:
         if self.searched:
             if part != "train":
                 task, *held_out = self.task.held_out(HELD_OUT, config.seed)
+                if len(held_out[0]) < FEWEST:
+                    raise UserError(
+                        f"training images: a tenth of them chooses the strategies, expected {FEWEST} at least, "
+                        f"received {len(held_out[0])}: take more images, or one strategy by --weights and --inputs"
+                    )
                 if part != "search":
                     model, saved = self._opened(self._warmed_up(task, images, saved), images), None
                 self._search(model, task, held_out, saved)
@@ -149,7 +156,7 @@ class _Training:
         for number, x, y in self._batches(task, saved[1]["step"] if saved else 0, last):
             self._stepped(step, x, y, number)
             self._done("warm-up", step, number + 1, (number + 1) / last, number + 1 == last)
-        self.found["losses"]["warm-up"] = self._mean()
+        self._end_part("warm-up")
         return model
 
     def _opened(self, warm: keras.Model, images: np.ndarray) -> keras.Model:
@@ -176,9 +183,8 @@ class _Training:
             if (number - start) % max(1, (stop - start) // RECORDS) == 0 or number == stop - 1:
                 self.found["history"].append({"step": number, "loss": loss, "coefficients": step.distributions()})
             self._done("search", step, number + 1, (number + 1 - start) / (stop - start), number + 1 == stop)
-        step.coefficients.write(step.coefficients.values)  # without the noise of the last step
         self.found["coefficients"] = step.distributions()
-        self.found["losses"]["search"] = self._mean()
+        self._end_part("search")
         self._choose(step, held_out)
 
     def _train(self, model: keras.Model, saved: Saved | None) -> None:
@@ -186,33 +192,38 @@ class _Training:
         for number, x, y in self._batches(self.task, saved[1]["step"] if saved else first, last):
             self._stepped(step, x, y, number)
             self._done("train", step, number + 1, (number + 1 - first) / (last - first), number + 1 == last)
-        self.found["losses"]["train"] = self._mean()
+        self._end_part("train")
 
     # What they are made of
 
     def _choose(self, step: Step, held_out: Sequence[np.ndarray]) -> None:
         """The largest coefficients or the strategy of the warm-up, refined layer by layer, if that is any better."""
-        x, y = held_out
-        size = min(len(x), 2 * self.config.batch_size)
-        batches = [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size]))
-                   for i in range(0, len(x) - size + 1, size)]  # fmt: skip
-        part = max(1, 2 * len(batches) // 5)
+        part = 2 * len(held_out[0]) // 5
+        images, judges = (self._batched([array[own] for array in held_out])
+                          for own in (slice(None, part), slice(part, None)))  # fmt: skip
         largest, single = [mixed.best for mixed in step.mixtures], self.found["usual"]
         order = [list(np.argsort(own)[::-1]) for own in self.found["coefficients"]]
 
-        def loss_at(places: Sequence[int], bound: float = np.inf, images: Batched = batches[:part]) -> float:
+        def loss_at(places: Sequence[int], bound: float = np.inf, images: Batched = images) -> float:
             step.choose(places)
             return step.loss(images, bound)
 
         loss, places = min((loss_at(places), places) for places in (single, largest))
         if self.config.refine:
-            places, _ = refined(places, loss, order, loss_at, lambda _: None)
-        judged = {name: loss_at(one, images=batches[part:] or batches)
+            places, _ = refined(places, loss, order, loss_at, lambda done: self.on_step("choose", done, ""))
+        judged = {name: loss_at(one, images=judges)
                   for name, one in (("single", single), ("chosen", places))}  # fmt: skip
         self.found["losses"] |= judged
         if judged["single"] <= judged["chosen"]:
             places, self.found["kept"] = single, in_words(usual(self.config))
         self.found["places"] = [int(place) for place in places]
+
+    def _batched(self, arrays: Sequence[np.ndarray]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """`(x, y)` batches of one size, at most two of training's: batch statistics are those of training."""
+        size = min(len(arrays[0]), 2 * self.config.batch_size)
+        x, y = arrays
+        return [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size]))
+                for i in range(0, len(x) - size + 1, size)]  # fmt: skip
 
     @property
     def _end_of_warm_up(self) -> int:
@@ -227,6 +238,7 @@ class _Training:
     def _step(self, model: keras.Model, saved: Saved | None) -> Step:
         step = Step(model, self.teacher if self.config.distill else None, self.task, self.config, self.probabilities)
         if saved is not None:
+            step.decide(saved[1]["signs"])
             self._restore(step, saved[0])
         return step
 
@@ -254,6 +266,12 @@ class _Training:
         self.found["recent"] = [*self.found["recent"][-49:], loss]
         return loss
 
+    def _end_part(self, name: str) -> None:
+        """Its loss is the mean of its last steps, if it has any."""
+        if self.found["recent"]:
+            self.found["losses"][name] = self._mean()
+        self.found["recent"] = []
+
     def _mean(self) -> float:
         recent = self.found["recent"]
         return float(np.mean(recent)) if recent else float("nan")
@@ -269,7 +287,7 @@ class _Training:
     def _save(self, checkpoints: Checkpoints, step: Step, part: str, spent: int) -> None:
         meta = {
             "part": part, "fingerprint": self.mark, "config": plain(self.config), "found": self.found,
-            "candidates": self._candidates(),
+            "candidates": self._candidates(), "signs": step.signs,
         }  # fmt: skip
         checkpoints.save(spent, step.snapshot(), meta)
 

@@ -22,7 +22,7 @@ class Vector:
         self.variables = list(variables)
         self.sizes = [int(tf.size(v.value)) for v in self.variables]
         factors = [scale for scale, size in zip(scales, self.sizes, strict=True) for _ in range(size)]
-        self.scales = tf.constant(factors, tf.float32)
+        self.scales = tf.Variable(factors, dtype=tf.float32)  # in checkpoints: of the values at the start
         self.values, self.first, self.second = (tf.Variable(tf.zeros(sum(self.sizes))) for _ in range(3))
         self.count = tf.Variable(0.0)
         self.read()
@@ -30,7 +30,8 @@ class Vector:
     @property
     def state(self) -> dict[str, tf.Variable]:
         """`{name: tf.Variable}`, for checkpoints."""
-        return {"values": self.values, "first": self.first, "second": self.second, "count": self.count}
+        names = ("values", "first", "second", "count", "scales")
+        return {name: getattr(self, name) for name in names}
 
     def read(self) -> None:
         """Takes the values of the variables."""
