@@ -37,6 +37,7 @@ from tfqnas.strategy.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
 from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
 STUDIES = ("losses", "search", "schedule", "classification")
+SETTINGS = {"ptq": ("images", "steps"), "qat": ("train_steps", "learning_rate")}
 KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
 # What post-training search chooses from, without PACT, which cannot be asked for where inputs are signed.
@@ -205,7 +206,11 @@ def computed(case, config, model, task, reference, arguments):
 
 def run(arguments):
     """Computes what is missing."""
-    done = {tuple(row[name] for name in KEY) for row in read_jsonl(arguments.results)}
+    rows = {tuple(row[name] for name in KEY): row for row in read_jsonl(arguments.results)}
+    for case in cases(arguments):
+        table.refuse_other_settings([rows[case.key]] if case.key in rows else [], settings_in(case, arguments),
+                                    arguments.results)  # fmt: skip
+    done = set(rows)
     missing = [(case, config) for case in cases(arguments) if case.key not in done
                and (config := settings_of(case, arguments)) is not None]  # fmt: skip
     if not missing:
@@ -221,12 +226,17 @@ def run(arguments):
             row = computed(case, config, model, task, reference, arguments)
         except UserError as error:  # such as a training that diverges: a result, too
             row = {"figures": {}, "error": str(error)}
-        append_jsonl(arguments.results, {**dataclasses.asdict(case), **row})
+        append_jsonl(arguments.results, {**dataclasses.asdict(case), **row, "settings": settings_in(case, arguments)})
         figures = ", ".join(f"{name} {value:.4g}" for name, value in row["figures"].items())
         words = " ".join(
             filter(None, (case.mode, f"{case.bits} bits", case.strategy, case.variant, f"seed {case.seed}"))
         )
         print(f"[{number}/{len(missing)}] {words}: {figures or row['error']}", flush=True)
+
+
+def settings_in(case, arguments):
+    """What a result depends on besides its case, JSON data."""
+    return {name: getattr(arguments, name) for name in SETTINGS[case.mode]}
 
 
 def summary(rows):

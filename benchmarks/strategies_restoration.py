@@ -20,7 +20,7 @@ from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
 from tfqnas.quantizers.names import supports
 from tfqnas.strategy.candidates import PER_CHANNEL, SINGLES
-from tfqnas.strategy.config import PostTrainingSettings, TrainingSettings
+from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
 KEY = ("network", "mode", "bits", "strategy", "seed")
 DQSS, DEPLOYABLE = "dqss", "dqss_deployable"
@@ -39,13 +39,18 @@ def candidates_of(strategy, bits):
     return {role: (name,) for role, name in pair.items()}
 
 
-def missing_cases(known, network, arguments):
-    """Records of `KEY` that have no result yet, in the order in which they are wanted."""
-    done = {tuple(row[name] for name in KEY) for row in known}
+def missing_cases(known, network, arguments, settings):
+    """Records of `KEY` that have no result yet, in the order in which they are wanted.
+
+    Raises:
+        UserError: where those that have one were made with other `settings`.
+    """
+    done = {tuple(row[name] for name in KEY): row for row in known}
     wanted = [
         (network, arguments.mode, bits, strategy, seed)
         for seed in arguments.seeds for bits in arguments.bits for strategy in arguments.strategies
     ]  # fmt: skip
+    table.refuse_other_settings([done[key] for key in wanted if key in done], settings, arguments.results)
     return [dict(zip(KEY, key, strict=True)) for key in wanted
             if key not in done and candidates_of(key[3], key[2]) is not None]  # fmt: skip
 
@@ -58,7 +63,13 @@ def config_of(case, arguments):
         own = {"train_steps": arguments.train_steps, "learning_rate": arguments.learning_rate}
         return TrainingSettings(**values, **own, distill=arguments.distill)
     own = {"steps": arguments.steps, "tune_steps": arguments.steps // 3, "refine_images": arguments.refine_images}
-    return PostTrainingSettings(**values, **own)
+    return PostTrainingSettings(**values, **own, loss=arguments.loss)
+
+
+def settings_in(arguments):
+    """What a result depends on besides its case, JSON data."""
+    own = ("train_steps", "learning_rate") if arguments.mode == "qat" else ("images", "steps", "loss")
+    return {name: getattr(arguments, name) for name in ("patch", "batch_size", *own)}
 
 
 def computed(case, model, task, arguments):
@@ -80,8 +91,7 @@ def computed(case, model, task, arguments):
     return {
         **case, **task.evaluate(result.model), "seconds": round(seconds, 1), "losses": result.losses,
         "kept": result.kept, "strategies": {name: names.count(name) for name in sorted(set(names))},
-        "settings": {"images": arguments.images, "patch": arguments.patch, "steps": arguments.steps,
-                     "train_steps": arguments.train_steps, "batch_size": arguments.batch_size},
+        "settings": settings_in(arguments),
     }  # fmt: skip
 
 
@@ -94,7 +104,7 @@ def run(arguments):
     from tfqnas.zoo.upscaling import score
 
     known, network = read_jsonl(arguments.results), pathlib.Path(arguments.model).stem
-    missing = missing_cases(known, network, arguments)
+    missing = missing_cases(known, network, arguments, settings_in(arguments))
     if not missing:
         return
     found, model = photos.load(arguments.data_dir or None), models.load_model(arguments.model)
@@ -195,6 +205,7 @@ def parsed(argv):
     parser.add_argument("--patch", type=int, default=32, help="height and width of low-resolution patches")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=90, help="of ptq; a third more for tuning")
+    parser.add_argument("--loss", choices=LOSSES, default="luma", help="of ptq, against the float model")
     parser.add_argument("--refine_images", type=int, default=64)
     parser.add_argument("--train_steps", type=int, default=300, help="of qat")
     parser.add_argument("--learning_rate", type=float, default=0.01, help="of qat")

@@ -95,7 +95,8 @@ def candidates(case, arguments):
 def run(arguments):
     """Computes what is missing."""
     known = read_jsonl(arguments.results)
-    missing = missing_cases(known, NETWORK, arguments)
+    settings = {name: getattr(arguments, name) for name in SETTINGS}
+    missing = missing_cases(known, NETWORK, arguments, settings)
     if not missing:
         return
     from tfqnas import zoo
@@ -128,7 +129,7 @@ def run(arguments):
         row = {
             **case, **judge.figures(quantized), "seconds": round(seconds, 1), "losses": result.losses,
             "kept": result.kept, "strategies": {name: chosen.count(name) for name in sorted(set(chosen))},
-            "settings": {name: getattr(arguments, name) for name in SETTINGS},
+            "settings": settings,
         }  # fmt: skip
         append_jsonl(arguments.results, row)
         print(f"{words}: agreement {row['agreement']:.3f}, KL {row['kl']:.3f}, {row['right']} of {row['of']} right, "
@@ -204,8 +205,8 @@ def parsed(argv):
     parser.add_argument("--steps", type=int, default=24, help="a third more for tuning")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--size", type=int, default=SIZE, help="height and width of the crops of the calibration")
-    parser.add_argument("--weights", type=words, default=(), help="candidates of dqss; by default those of the search")
-    parser.add_argument("--inputs", type=words, default=())
+    parser.add_argument("--weights", type=words, default=[], help="candidates of dqss; by default those of the search")
+    parser.add_argument("--inputs", type=words, default=[])
     parser.add_argument("--guard", type=int, default=4, help="single strategies that dqss tunes as well")
     parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=False,
                         help="try other strategies layer by layer, the longest part")  # fmt: skip

@@ -82,3 +82,17 @@ def study(arguments, run, show):
         show(arguments)
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def refuse_other_settings(rows, settings, path):
+    """Raises UserError where a study would go on with results that other settings gave.
+
+    Args:
+        rows: of its file, those that this call would take as they are. settings: `{flag: value}` of this call.
+    """
+    for row in rows:
+        theirs = row.get("settings", {})
+        for name, value in settings.items():
+            if name in theirs and theirs[name] != value:
+                raise UserError(f"--{name}={value}: {path} has results with --{name}={theirs[name]}: give the same, or "
+                                "another --results")  # fmt: skip

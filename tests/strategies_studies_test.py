@@ -30,7 +30,7 @@ def test_only_what_is_missing_and_exists_is_computed(study):
         ["--model=runs/edsr_x2.keras", "--bits=8,4", "--strategies=dqss,dorefa,lsq", "--seeds=0,1"]
     )
     known = [{"network": "edsr_x2", "mode": "ptq", "bits": 4, "strategy": "lsq", "seed": 1, "psnr": 30.0}]
-    cases = restoration_study.missing_cases(known, "edsr_x2", arguments)
+    cases = restoration_study.missing_cases(known, "edsr_x2", arguments, {})
     found = [(case["seed"], case["bits"], case["strategy"]) for case in cases]
     eight = [(8, "dqss"), (8, "lsq")] if restoration_study.candidates_of("dorefa", 8) is None else [
         (8, "dqss"), (8, "dorefa"), (8, "lsq")]  # fmt: skip
@@ -39,6 +39,18 @@ def test_only_what_is_missing_and_exists_is_computed(study):
     assert restoration_study.candidates_of("pact", 4) == {"weights": ("dorefa",), "inputs": ("pact",)}
     with pytest.raises(SystemExit):
         restoration_study.parsed(["--model=m.keras", "--strategies=lunch"])
+
+
+def test_results_of_other_settings_are_refused(study, tmp_path):
+    results = tmp_path / "r.jsonl"
+    row = {"network": "m", "mode": "ptq", "bits": 4, "strategy": "lsq", "seed": 0, "psnr": 30.0}
+    results.write_text(json.dumps({**row, "settings": {"steps": 60, "images": 128}}) + "\n")
+    module = study("strategies_restoration")
+    arguments = [f"--results={results}", "--model=m.keras", "--bits=4", "--strategies=lsq"]
+    with pytest.raises(SystemExit, match="--steps=90: .* has results with --steps=60: give the same"):
+        module.main(arguments)
+    known, parsed = [json.loads(results.read_text())], module.parsed([*arguments, "--steps=60"])
+    assert module.missing_cases(known, "m", parsed, module.settings_in(parsed)) == []
 
 
 def test_the_report_of_restoration_has_what_is_there(study, tmp_path, capsys):
