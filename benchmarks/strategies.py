@@ -9,7 +9,7 @@
 
 losses          post-training search against each of the losses, everything else equal
 search          what refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard are worth in it
-schedule        quantization-aware search without each of: warm-up, temperature, entropy term, refinement, distillation
+schedule        quantization-aware search without each of: warm-up, temperature, entropy term, noise, distillation, or with more
                 (these three set the defaults: they are judged on --held_out training images, never on test images)
 classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
 (EfficientNet-Lite0 with ImageNet weights: strategies_zoo.py; super-resolution: strategies_restoration.py)
@@ -55,7 +55,8 @@ VARIANTS = {
         "default": {},
         "no warm-up": {"warm_up_share": 0.0, "search_share": 0.25}, "early": {"warm_up_share": 0.2},
         "no opening": {"opening": 0.0}, "no search": {"search_share": 0.0}, "long search": {"search_share": 0.25},
-        "no refinement": {"refine": False},
+        "refinement": {"refine_in_training": True}, "opening 1": {"opening": 1.0},
+        "quick coefficients": {"coefficient_rate": 0.2},
         "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
         "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
         "moving averages": {"norm_images": 0}, "fixed ranges too": FIXED_TOO,

@@ -136,7 +136,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
     """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
     if MODE.value == "qat":
         warm_up, first = (config.train_steps * share * search for share in (config.warm_up_share, config.search_share))
-        trials = 100 * config.refine * search  # of each tensor some other strategies on some hundred images
+        trials = 100 * config.refine_in_training * search  # of each tensor some other strategies on some hundred images
         parts = {"warm-up": warm_up, "search": 2 * first, "choose": trials,
                  "train": config.train_steps - warm_up - first}  # fmt: skip
     else:

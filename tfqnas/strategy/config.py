@@ -36,7 +36,6 @@ class SearchSettings:
         1.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
         "candidates, while in their mean the errors of each average out (Jang et al., 2017)"
     )  # fmt: skip
-    refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     coefficient_rate: float = setting(0.05, "learning rate (Adam) of the coefficients")
     seed: int = setting(0, "of the order of the images, and of the noise")
 
@@ -68,6 +67,7 @@ class PostTrainingSettings(SearchSettings):
     choice_share: float = setting(
         0.25, "share of the calibration images that nothing is learned on: what is kept is chosen by the loss on them"
     )
+    refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     refine_images: int = setting(256, "calibration images for that")
     guard: int = setting(
         2, "how many single strategies, the most promising ones, are tuned beside the usual ones; the best is kept, "
@@ -95,6 +95,9 @@ class TrainingSettings(SearchSettings):
         "candidate, else the first one), so that strategies are compared on trained weights"
     )  # fmt: skip
     search_share: float = setting(0.1, "share of the steps in which coefficients and weights are learned together")
+    refine_in_training: bool = setting(
+        False, "try the other strategies layer by layer when the search is done; what helps then need not help at the end"
+    )  # fmt: skip
     opening: float = setting(3.0, "how far the logit of that strategy is above the others when the search begins")
     learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
     weight_decay: float = setting(1e-4, "of kernels")

@@ -54,10 +54,10 @@ def search_training(
     Warm-up: for `warm_up_share` of the steps all tensors have one strategy, see `usual`, so that weights are trained
     when strategies are compared. Search: for `search_share` of the steps coefficients, quantizers and weights learn in
     one pass; that strategy begins with the largest coefficients, the temperature falls and an entropy term grows.
-    Choice: the largest coefficients or that one strategy, with `refine` after trying others layer by layer; training
-    images that nothing was trained on until then decide whether it is better than the one strategy. What was chosen
-    goes on with the steps that remain. In the end BatchNorm statistics are estimated anew. With one candidate for each
-    role it is quantization-aware training by one strategy, with the same steps and rates.
+    Choice: the largest coefficients or that one strategy, with `refine_in_training` after trying others layer by layer;
+    training images that nothing was trained on until then decide whether it is better than the one strategy. What was
+    chosen goes on with the steps that remain. In the end BatchNorm statistics are estimated anew. With one candidate
+    for each role it is quantization-aware training by one strategy, with the same steps and rates.
 
     Args:
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
@@ -197,7 +197,7 @@ class _Training:
     # What they are made of
 
     def _choose(self, step: Step, held_out: Sequence[np.ndarray]) -> None:
-        """The largest coefficients or the strategy of the warm-up, refined layer by layer, if that is any better."""
+        """The largest coefficients, or the strategy of the warm-up if that is better."""
         part = 2 * len(held_out[0]) // 5
         images, judges = (self._batched([array[own] for array in held_out])
                           for own in (slice(None, part), slice(part, None)))  # fmt: skip
@@ -209,7 +209,7 @@ class _Training:
             return step.loss(images, bound)
 
         loss, places = min((loss_at(places), places) for places in (single, largest))
-        if self.config.refine:
+        if self.config.refine_in_training:
             places, _ = refined(places, loss, order, loss_at, lambda done: self.on_step("choose", done, ""))
         judged = {name: loss_at(one, images=judges)
                   for name, one in (("single", single), ("chosen", places))}  # fmt: skip
