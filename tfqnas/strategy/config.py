@@ -96,7 +96,7 @@ class TrainingSettings(SearchSettings):
     )  # fmt: skip
     search_share: float = setting(0.1, "share of the steps in which coefficients and weights are learned together")
     refine_in_training: bool = setting(
-        False, "try the other strategies layer by layer when the search is done; what helps then need not help at the end"
+        False, "try other strategies layer by layer when the search is done; what helps then need not help at the end"
     )  # fmt: skip
     opening: float = setting(3.0, "how far the logit of that strategy is above the others when the search begins")
     learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
