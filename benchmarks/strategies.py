@@ -9,7 +9,7 @@
 
 losses          post-training search against each of the losses, everything else equal
 search          what refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard are worth in it
-schedule        quantization-aware search with other settings: warm-up, temperature, entropy term, noise, refinement, ...
+schedule        quantization-aware search with other settings: warm-up, temperature, noise, refinement, and so on
                 (these three set the defaults: they are judged on --held_out training images, never on test images)
 classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
 (EfficientNet-Lite0 with ImageNet weights: strategies_zoo.py; super-resolution: strategies_restoration.py)
