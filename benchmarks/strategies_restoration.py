@@ -161,7 +161,7 @@ def draw(rows, path):
             axes.axhline(level, color=colour, linewidth=1, linestyle="--")
             axes.annotate(strategy, (0.01, level), xycoords=("axes fraction", "data"), fontsize=8, color=colour,
                           va="bottom")  # fmt: skip
-        _lines(axes, [row for row in own if row["mode"] == mode], bits)
+        _lines(axes, [row for row in own if row["mode"] == mode and row["strategy"] != DEPLOYABLE], bits)
         level = next(row["psnr"] for row in own if row["strategy"] == "bicubic")
         top = next(row["psnr"] for row in own if row["strategy"] == "float")
         axes.set_ylim(level - 2.5 * (top - level), top + 0.25 * (top - level))
