@@ -10,6 +10,7 @@ from tests.strategy.conftest import network, normalized, pictures
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.splits import Arrays
 from tfqnas.errors import TrainingDivergedError, UserError
+from tfqnas.layers import DepthToSpace
 from tfqnas.quantizers import ROLES, Mixed, quantizers_of
 from tfqnas.strategy import training
 from tfqnas.strategy.config import TrainingSettings
@@ -111,6 +112,20 @@ def test_what_judges_is_not_trained_on(task):
     rest, low, high = SuperResolution(photos, [], 2, None, size=8).held_out(3)
     assert low.shape == (3, 8, 8, 3) and high.shape == (3, 16, 16, 3) and len(rest.train) == 7
     assert not {int(photo[0, 0, 0]) for photo in rest.train} & {round(128 * v + 128) for v in np.unique(high)}
+
+
+def test_of_super_resolution_batch_norm_keeps_its_statistics():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    body = [layers.Conv2D(4, 3, padding="same", name="first"), layers.BatchNormalization(name="norm"), layers.ReLU()]
+    body += [layers.Conv2D(12, 3, padding="same", name="last"), DepthToSpace(2)]
+    model = keras.Sequential([keras.Input((None, None, 3)), *body], name="enlarging")
+    model.get_layer("norm").moving_mean.assign([0.1, 0.2, 0.3, 0.4])
+    photos = [np.random.default_rng(n).integers(0, 256, (40, 40, 3)).astype(np.uint8) for n in range(8)]
+    config = TrainingSettings(weights=("lsq",), inputs=("lsq",), train_steps=3, batch_size=4, learning_rate=0.001)
+    found = search_training(model, SuperResolution(photos, [], 2, None, size=8), config).model
+    np.testing.assert_allclose(found.get_layer("norm").moving_mean, [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+    assert np.any(found.get_layer("first").kernel != model.get_layer("first").kernel)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["moving averages", "anew"])

@@ -63,7 +63,7 @@ class Step:
         return self._function(x, y, tf.constant(number, tf.int64), *scalars)
 
     def loss(self, batches: Sequence[tuple[tf.Tensor, tf.Tensor]], bound: float = np.inf) -> float:
-        """The mean loss over `(x, y)` batches of one size, normalised by the batch: moving statistics lag behind.
+        """The mean loss over `(x, y)` batches of one size, normalised as in training: moving statistics lag behind.
 
         Infinite as soon as it is sure to exceed `bound`.
         """
@@ -128,7 +128,7 @@ class Step:
 
     def _traced_loss(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         with without_dropout(self.model):
-            return self._distance(x, y, self.model(x, training=True))
+            return self._distance(x, y, self.model(x, training=self.task.batch_statistics))
 
     def _traced(
         self,
@@ -148,7 +148,7 @@ class Step:
         watched = [v.value for group in groups for v in group]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(watched)
-            loss = total = self._distance(x, y, self.model(x, training=True))
+            loss = total = self._distance(x, y, self.model(x, training=self.task.batch_statistics))
             if self.mixtures:
                 spread = losses.entropy([mixed.coefficients for mixed in self.mixtures])
                 total = loss + entropy_weight * tf.stop_gradient(loss) * spread

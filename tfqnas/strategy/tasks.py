@@ -33,6 +33,8 @@ class Classification:
     """
 
     metric, higher_is_better = "accuracy", True
+    # Whether BatchNorm normalises by the batch in training, or by its moving statistics.
+    batch_statistics = True
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class Unlabelled:
         calibration, test: uint8 (n, size, size, channels). probabilities: see `Classification`.
     """
 
-    metric, higher_is_better = "agreement", True
+    metric, higher_is_better, batch_statistics = "agreement", True, True
 
     def __init__(self, calibration: np.ndarray, test: np.ndarray, probabilities: bool = False) -> None:
         self._calibration, self.test, self.probabilities = calibration, test, probabilities
@@ -152,6 +154,8 @@ class SuperResolution:
     """
 
     metric, higher_is_better, probabilities = "psnr", True, False
+    # Those of a batch are noise in its images: trained by them SRResNet stays below bicubic (docs/dqss_photos.md).
+    batch_statistics = False
 
     def __init__(
         self,

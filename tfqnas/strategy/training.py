@@ -56,8 +56,9 @@ def search_training(
     one pass; that strategy begins with the largest coefficients, the temperature falls and an entropy term grows.
     Choice: the largest coefficients or that one strategy, with `refine_in_training` after trying others layer by layer;
     training images that nothing was trained on until then decide whether it is better than the one strategy. What was
-    chosen goes on with the steps that remain. In the end BatchNorm statistics are estimated anew. With one candidate
-    for each role it is quantization-aware training by one strategy, with the same steps and rates.
+    chosen goes on with the steps that remain. In the end BatchNorm statistics, if training normalises by the batch, are
+    estimated anew. With one candidate for each role it is quantization-aware training by one strategy, with the same
+    steps and rates.
 
     Args:
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
@@ -138,7 +139,7 @@ class _Training:
             best = dict(zip(map(id, mixtures(model)), self.found["places"], strict=True))
             model = freeze(model, best=lambda mixed: best[id(mixed)])
         self._train(model, saved)
-        if config.norm_images:
+        if config.norm_images and self.task.batch_statistics:
             images = self.task.calibration(config.norm_images, config.seed + 1)
             model = recalibration.recalibrated(model, images, min(len(images), 2 * config.batch_size))
         found = self.found
