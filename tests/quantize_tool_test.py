@@ -95,7 +95,7 @@ def test_a_deployable_qat_is_exported(model_file, tmp_path):
     assert code == 0, err
     assert "next: tools/export_tflite.py --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
     rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
-    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/4] search" in err
+    assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] search" in err
     assert len(load_model(output / "model.keras").layers) > 5  # with what an integer model rounds besides
     code, out, err = tool(
         "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",
