@@ -151,9 +151,10 @@ def draw(rows, path):
     panels = sorted({(net, mode) for net, mode, _ in widths if sum(w[:2] == (net, mode) for w in widths) > 1})
     if not panels:
         raise UserError("--figure: expected results of DQSS at two bit widths at least")
-    figure = new_figure(4.6 * len(panels), 4.2)
+    columns, rows_of_panels = min(2, len(panels)), (len(panels) + 1) // 2
+    figure = new_figure(4.6 * columns, 4.2 * rows_of_panels)
     for number, (network, mode) in enumerate(panels, 1):
-        axes, own = figure.add_subplot(1, len(panels), number), [r for r in rows if r["network"] == network]
+        axes, own = figure.add_subplot(rows_of_panels, columns, number), [r for r in rows if r["network"] == network]
         bits = sorted({row["bits"] for row in own if row["mode"] == mode})
         axes.set_xticks(range(len(bits)), [f"{b} bits" for b in bits])
         for strategy, colour in zip(("float", "bicubic"), (INK, COLOURS[1]), strict=True):
