@@ -212,10 +212,10 @@ class _Training:
         loss, places = min((loss_at(places), places) for places in (single, largest))
         if self.config.refine_in_training:
             places, _ = refined(places, loss, order, loss_at, lambda done: self.on_step("choose", done, ""))
-        judged = {name: loss_at(one, images=judges)
-                  for name, one in (("single", single), ("chosen", places))}  # fmt: skip
-        self.found["losses"] |= judged
-        if judged["single"] <= judged["chosen"]:
+        at_single = loss_at(single, images=judges)
+        at_chosen = at_single if places == single else loss_at(places, images=judges)
+        self.found["losses"] |= {"single": at_single, "chosen": at_chosen}
+        if at_single <= at_chosen:
             places, self.found["kept"] = single, in_words(usual(self.config))
         self.found["places"] = [int(place) for place in places]
 
@@ -293,7 +293,7 @@ class _Training:
         checkpoints.save(spent, step.snapshot(), meta)
 
     def _candidates(self) -> dict[str, list[str]]:
-        return {role: list(names_for(self.config, role)) for role in ("weights", "inputs")}
+        return {role: list(names_for(self.config, role)) for role in ROLES}
 
     def _saved(self) -> Saved | None:
         loaded = self.checkpoints.load(self.say) if self.checkpoints else None
