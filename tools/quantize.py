@@ -165,8 +165,8 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
     for who, values in results["metrics"].items():
         print(f"{who}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     if results["kept"]:
-        print(f"kept: the best single strategy, {results['kept']}, whose loss on the images for choices is lower "
-              "than that of what the search found")  # fmt: skip
+        print(f"kept: the best single strategy, {results['kept']}, whose loss on the images for choices is not "
+              "above that of what the search found")  # fmt: skip
     for line in left_out(results, config):
         print(line)
     print(f"written: {directory.path}/model.keras, strategies.json, .csv, .svg, .png")

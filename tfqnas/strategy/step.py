@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers import quantizers_of
+from tfqnas.quantizers import Quantizer, quantizers_of
 from tfqnas.strategy import losses
 from tfqnas.strategy.config import TrainingSettings
 from tfqnas.strategy.learner import ONE_HOT
@@ -86,14 +86,16 @@ class Step:
     @property
     def signs(self) -> list[bool | None]:
         """Whether each quantizer is signed, candidates of mixtures included: what is no variable, for checkpoints."""
-        return [one.signed for quantizer in quantizers_of(self.model) for one in candidates_in(quantizer)]
+        return [one.signed for one in self._candidates()]
 
     def decide(self, signs: Sequence[bool | None]) -> None:
         """Takes the `signs` of a checkpoint."""
-        found = [one for quantizer in quantizers_of(self.model) for one in candidates_in(quantizer)]
-        for one, signed in zip(found, signs, strict=True):
+        for one, signed in zip(self._candidates(), signs, strict=True):
             if signed is not None and one.signed != signed:
                 one.decide(signed)
+
+    def _candidates(self) -> list[Quantizer]:
+        return [one for quantizer in quantizers_of(self.model) for one in candidates_in(quantizer)]
 
     def distributions(self) -> list[list[float]]:
         return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
