@@ -141,7 +141,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
                  "train": config.train_steps - warm_up - first}  # fmt: skip
     else:
         tune = config.tune_steps
-        guard = (config.guard + 3) * (config.steps + tune) * bool(config.guard) // 2  # of models without mixtures
+        guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard) // 2  # of models without mixtures
         parts = {"search": config.steps, "tune": tune, "guard": guard, "refine": 200 * config.refine,
                  "final": tune * config.refine} if search else {"tune": config.steps + tune}  # fmt: skip
     return [(name, amount) for name, amount in parts.items() if amount]

@@ -305,7 +305,7 @@ def test_a_model_of_8_bit_qat_computes_the_same_in_keras_3(data, tmp_path):
     found = variables(source)
     quantizer = model.get_layer("stem").weight_quantizer
     assert isinstance(quantizer, CalibratedWeights)
-    np.testing.assert_array_equal(quantizer.ends.high, found["quant_stem/kernel_max"])
+    np.testing.assert_array_equal(quantizer.ends.values, found["quant_stem/kernel_max"])
     stored = model.get_layer("stem_relu_output").quantizer
     np.testing.assert_array_equal(
         [stored.low, stored.high], [found[f"quant_stem_relu/output_{end}"] for end in ("min", "max")]

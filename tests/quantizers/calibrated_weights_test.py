@@ -78,7 +78,7 @@ def test_in_layers_the_number_of_channels_is_seen_and_saved(rng, tmp_path):
     assert all("not set" in layer.weight_quantizer.problem for layer in layers)
     with initializing():
         expected = model(np.ones((1, 8, 8, 3), np.float32))
-    assert [layer.weight_quantizer.ends.high.shape for layer in layers] == [(5,), (5,)]
+    assert [layer.weight_quantizer.ends.values.shape for layer in layers] == [(5,), (5,)]
     model.save(tmp_path / "m.keras")
     np.testing.assert_array_equal(
         keras.saving.load_model(tmp_path / "m.keras")(np.ones((1, 8, 8, 3), np.float32)), expected

@@ -22,6 +22,7 @@ from tfqnas.quantizers import (
     Calibrated,
     CalibratedWeights,
     DoReFa,
+    LSQPerChannel,
     LSQPlus,
     MinMax,
     Mixed,
@@ -39,6 +40,16 @@ def lsq_surrogate(quantizer, x):
     rounding = np.rint(u) - u
     scale = {"step": 1 / np.sqrt(x.size * qp)}
     return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, scale
+
+
+def lsq_per_channel_surrogate(quantizer, x):
+    """That of LSQ in each channel; the count of the gradient's scale is a channel's."""
+    qn, qp = integer_range(quantizer.bits, True, quantizer.narrow_range)
+    shape = [-1 if i == quantizer.axis % x.ndim else 1 for i in range(x.ndim)]
+    u = np.clip(x / np.float64(quantizer.steps.values.numpy()).reshape(shape), qn, qp)
+    rounding = np.rint(u) - u
+    scale = {"step": 1 / np.sqrt(x.size / quantizer.channels * qp)}
+    return lambda x, step: (np.clip(x / step.reshape(shape), qn, qp) + rounding) * step.reshape(shape), scale
 
 
 def batch_quant_surrogate(quantizer, x):
@@ -166,7 +177,7 @@ def calibrated_weights_surrogate(quantizer, x):
         high = high if quantizer.axis is None else np.reshape(high, shape)
         return np.clip(x, -high, high), high / quantizer.qp
 
-    base, step = clipped(x, np.float64(quantizer.ends.high.numpy()))
+    base, step = clipped(x, np.float64(quantizer.ends.values.numpy()))
     rounding = np.rint(base / step) * step - base
     return lambda x, high: clipped(x, high)[0] + rounding, {}
 
@@ -197,6 +208,10 @@ CASES = {
     LSQ: (
         [{"bits": 4}, {"bits": 2, "signed": False}, {"bits": 3, "narrow_range": True}, {"bits": 8, "signed": None}],
         lsq_surrogate,
+    ),
+    LSQPerChannel: (
+        [{"bits": 4, "channels": 4}, {"bits": 2, "narrow_range": True, "channels": 4}],
+        lsq_per_channel_surrogate,
     ),
     Calibrated: (
         [{"bits": 8, "method": "min_max"}, {"bits": 3, "method": "mse"}, {"bits": 4, "bounds": [-1.0, 0.5]}],

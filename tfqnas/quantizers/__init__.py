@@ -9,6 +9,7 @@ from tfqnas.quantizers.calibrated_weights import CalibratedWeights
 from tfqnas.quantizers.dorefa import DoReFa
 from tfqnas.quantizers.dsq import DSQ
 from tfqnas.quantizers.lsq import LSQ, lsq
+from tfqnas.quantizers.lsq_per_channel import LSQPerChannel
 from tfqnas.quantizers.lsq_plus import LSQPlus
 from tfqnas.quantizers.min_max import MinMax
 from tfqnas.quantizers.mixed import Mixed
@@ -16,7 +17,10 @@ from tfqnas.quantizers.names import NAMES, deployable, get, name_of, supports
 from tfqnas.quantizers.pact import PACT
 
 # Every quantizer, for the contract test that holds for all of them (tests/quantizers/contract_test.py).
-ALL = (LSQ, LSQPlus, PACT, DoReFa, DSQ, APoT, BatchQuant, ByBits, Calibrated, CalibratedWeights, MinMax, Mixed)
+ALL = (
+    LSQ, LSQPerChannel, LSQPlus, PACT, DoReFa, DSQ, APoT, BatchQuant, ByBits, Calibrated, CalibratedWeights, MinMax,
+    Mixed,
+)  # fmt: skip
 
 __all__ = [
     "ALL", "FLOAT", "NAMES", "ROLES", "Codes", *(quantizer.__name__ for quantizer in ALL), "Quantizer", "clone",

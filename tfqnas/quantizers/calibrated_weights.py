@@ -9,17 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.channels import OfChannels, along_axis, at_other_axis, rows
 from tfqnas.quantizers.ranges import METHODS, finite_range
 from tfqnas.quantizers.uniform import Grid, rounded
-
-
-class _Ends(keras.layers.Layer):
-    """The ends of the ranges, a variable whose size is known only when there are weights."""
-
-    def build(self, shape: tuple[int, ...]) -> None:
-        start = keras.initializers.Constant(float("nan"))
-        self.high = self.add_weight(name="high", shape=shape, initializer=start, trainable=False)
-        self.built = True
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -54,7 +46,7 @@ class CalibratedWeights(Quantizer):
         if method not in METHODS:
             raise ValueError(f"method: expected one of {METHODS}, received {method!r}")
         self.method, self.axis, self.channels = method, axis, channels
-        self.ends = _Ends(name="ends")
+        self.ends = OfChannels("high", "ends", trainable=False)
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         if self.axis is None:
@@ -66,19 +58,16 @@ class CalibratedWeights(Quantizer):
     def along(self, axis: int) -> Quantizer:
         if self.axis in (None, axis):
             return self
-        return type(self).from_config({**self.get_config(), "axis": axis, "channels": None})
+        return type(self).from_config(at_other_axis(self.get_config(), axis))
 
     def set_from(self, x: tf.Tensor) -> None:
-        x = np.asarray(x, np.float32)
-        rows = x.reshape(1, -1) if self.axis is None else np.moveaxis(x, self.axis, 0).reshape(x.shape[self.axis], -1)
+        own = rows(np.asarray(x, np.float32), self.axis)
         if self.axis is not None and self.channels is None:
-            self.channels = len(rows)
-            # A mixture initialises its candidates without calling them: paths must tell their variables apart.
-            with keras.name_scope(self.name, caller=self):
-                self.ends.build((self.channels,))
-        highs = np.array([self._end(row) for row in rows])
+            self.channels = len(own)
+            self.ends.build_within(self, self.channels)
+        highs = np.array([self._end(row) for row in own])
         highs = np.where(highs > 0, highs, max(highs.max(), 1e-6))  # a channel of zeros is one at any scale
-        self.ends.high.assign(highs[0] if self.axis is None else highs)
+        self.ends.values.assign(highs[0] if self.axis is None else highs)
 
     def _end(self, row: np.ndarray) -> float:
         # Of values and their negatives both ends are alike, as the codes are.
@@ -87,16 +76,15 @@ class CalibratedWeights(Quantizer):
 
     def _highs(self, x: tf.Tensor) -> tf.Tensor:
         """Of the shape of `x`, with 1 along all axes but the channels', or a scalar."""
-        high = tf.convert_to_tensor(self.ends.high)
+        high = tf.convert_to_tensor(self.ends.values)
         if self.axis is None:
             return high
-        rank = len(x.shape)
-        return tf.reshape(high, [-1 if i == self.axis % rank else 1 for i in range(rank)])
+        return along_axis(high, self.axis, len(x.shape))
 
     def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
         if self.axis is not None:
             return None
-        high = tf.convert_to_tensor(self.ends.high)
+        high = tf.convert_to_tensor(self.ends.values)
         return Grid(self.bits, -high, high, signed=True, narrow=True, learned=False)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
@@ -109,7 +97,7 @@ class CalibratedWeights(Quantizer):
         """The scale is an array (channels,) where there is an axis."""
         x = tf.convert_to_tensor(x)
         codes = tf.round(self.fake_quantize(x, batched=False) / (self._highs(x) / self.qp))
-        return tf.cast(codes, tf.int32), tf.convert_to_tensor(self.ends.high) / self.qp, 0
+        return tf.cast(codes, tf.int32), tf.convert_to_tensor(self.ends.values) / self.qp, 0
 
     @property
     def is_set(self) -> bool:

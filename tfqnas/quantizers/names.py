@@ -11,6 +11,7 @@ from tfqnas.quantizers.calibrated_weights import CalibratedWeights
 from tfqnas.quantizers.dorefa import DoReFa
 from tfqnas.quantizers.dsq import DSQ
 from tfqnas.quantizers.lsq import LSQ
+from tfqnas.quantizers.lsq_per_channel import LSQPerChannel
 from tfqnas.quantizers.lsq_plus import LSQPlus
 from tfqnas.quantizers.min_max import MinMax
 from tfqnas.quantizers.pact import PACT
@@ -39,6 +40,8 @@ _NAMED: dict[str, dict[str, tuple[type[Quantizer], dict[str, Any]]]] = {
     "batch_quant": {"inputs": (BatchQuant, {})},
 }
 NAMES = tuple(_NAMED)
+# {name: class} of methods that have another class where weights have a scale for each channel.
+_PER_CHANNEL: dict[str, type[Quantizer]] = {"lsq": LSQPerChannel}
 
 
 def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
@@ -46,7 +49,8 @@ def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
 
     Args:
         name: one of `NAMES`. bits: bit width. role: "weights" or "inputs".
-        settings: further arguments of the class, such as `axis=-1` of "mse" for a scale for each channel of weights.
+        settings: further arguments of the class, such as `axis=-1` of "mse" or "lsq" for a scale for each channel of
+            weights.
 
     Raises:
         ValueError: for a name that no method has, with the nearest one, and for a role or a bit width at which the
@@ -54,6 +58,8 @@ def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
     """
     cls, arguments = _entry(name, role)
     cls.check_use(bits, role)
+    if role == "weights" and settings.get("axis") is not None:
+        cls = _PER_CHANNEL.get(name, cls)
     return cls(bits=bits, **{**arguments, **settings})
 
 
@@ -90,6 +96,8 @@ def name_of(quantizer: Quantizer) -> str:
     """The name by which `get` knows a quantizer's method; of other classes the name of the class."""
     if isinstance(quantizer, MinMax):
         return "min_max"
+    if alike := [name for name, cls in _PER_CHANNEL.items() if type(quantizer) is cls]:
+        return alike[0]
     for name, roles in _NAMED.items():
         for cls, arguments in roles.values():
             if type(quantizer) is cls and arguments.get("method") in (None, getattr(quantizer, "method", None)):

@@ -12,9 +12,9 @@ from tfqnas.sites import CONVOLUTIONS, MOVES, ONE_SCALE, sites_of
 from tfqnas.strategy.config import SearchSettings, TrainingSettings
 
 PER_CHANNEL = "_per_channel"
-_WITH_CHANNELS = ("min_max", "percentile", "mse", "kl")
+_WITH_CHANNELS = ("lsq", "min_max", "percentile", "mse", "kl")
 # What a search takes by default (docs/dqss.md says why), and what a model quantized in one way is.
-WEIGHTS = ("lsq", "lsq_plus", "dorefa", "mse", "mse_per_channel", "min_max_per_channel")
+WEIGHTS = ("lsq", "lsq_per_channel", "lsq_plus", "dorefa", "mse", "mse_per_channel", "min_max_per_channel")
 INPUTS = ("lsq", "lsq_plus", "pact", "mse", "percentile", "min_max")
 # In training those that no calibration fixes: those lead before it and fall behind in it (docs/dqss.md).
 _IN_TRAINING = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
@@ -34,6 +34,7 @@ SINGLES = {
     "kl": ("kl", "kl"),
     "min_max_per_channel": ("min_max_per_channel", "min_max"),
     "mse_per_channel": ("mse_per_channel", "mse"),
+    "lsq_per_channel": ("lsq_per_channel", "lsq_plus"),  # inputs have no channels with steps of their own
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers import Mixed, Quantizer
@@ -15,14 +16,17 @@ class Vector:
     Its `values` are kept apart from the variables, so that noise can be added to what a forward pass reads.
 
     Args:
-        variables: Keras variables. scales: float32 for each of them, by which the learning rate is multiplied.
+        variables: Keras variables. scales: for each of them float32, a number or an array of its shape, by which the
+            learning rate is multiplied.
     """
 
-    def __init__(self, variables: Iterable[keras.Variable], scales: Iterable[float]) -> None:
+    def __init__(self, variables: Iterable[keras.Variable], scales: Iterable[float | np.ndarray]) -> None:
         self.variables = list(variables)
         self.sizes = [int(tf.size(v.value)) for v in self.variables]
-        factors = [scale for scale, size in zip(scales, self.sizes, strict=True) for _ in range(size)]
-        self.scales = tf.Variable(factors, dtype=tf.float32)  # in checkpoints: of the values at the start
+        pairs = zip(scales, self.variables, strict=True)
+        factors = [np.broadcast_to(np.float32(scale), v.shape).ravel() for scale, v in pairs]
+        # In checkpoints: of the values at the start.
+        self.scales = tf.Variable(np.concatenate([*factors, np.zeros(0, np.float32)]))
         self.values, self.first, self.second = (tf.Variable(tf.zeros(sum(self.sizes))) for _ in range(3))
         self.count = tf.Variable(0.0)
         self.read()
@@ -92,13 +96,15 @@ def coefficients_of(model: keras.Model) -> Vector:
 
 def ranges_of(model: keras.Model) -> Vector:
     """`Vector` of what the quantizers themselves learn, each moving relative to its size at the start."""
-    variables, scales = [], []
+    variables: list[keras.Variable] = []
+    scales: list[float | np.ndarray] = []
     for quantizer in quantizers_of(model):
         for one in candidates_in(quantizer):
             step = getattr(one, "step", None)
             for variable in one.trainable_variables:
                 variables.append(variable)
-                # An offset moves by steps, whatever its size.
-                size = float(tf.reduce_mean(tf.abs(step if step is not None else variable)))
-                scales.append(size if size > 0 else 1.0)
+                # An offset moves by steps, whatever its size; the steps of channels each by their own.
+                sizes = np.abs((step if step is not None else variable).numpy())
+                own = sizes if sizes.ndim and sizes.shape == tuple(variable.shape) else sizes.mean()
+                scales.append(np.where(own > 0, own, 1.0))
     return Vector(variables, scales)

@@ -1,0 +1,143 @@
+"""LSQ of weights with a step for each output channel (Esser et al., 2019, section 2; LSQ+, equation 6)."""
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.channels import OfChannels, along_axis, at_other_axis, rows
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+
+# Starts that are tried, as shares of LSQ+'s.
+_SHARES = np.linspace(0.25, 1.1, 35)
+# The share of the squared mean in the mean square of a normally distributed input behind a ReLU.
+_OFFSET = 1 / np.pi
+
+
+def initial_steps(rows: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarray:
+    """Where the steps of channels start, float64 (channels,).
+
+    At 2 bits as weights of LSQ+ do: `max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (its equation 6). From 3 bits on
+    the share of that with the smallest expected squared error of the output, `(1 - o) sum(e^2) + o sum(e)^2` with `e`
+    the errors of a channel's weights, for inputs that are independent, normal and behind a ReLU, `o = 1 / pi`: the sum
+    counts since such inputs have a mean, which the smallest error of the weights leaves out (docs/dqss.md compares).
+
+    Args:
+        rows: float64 (channels, weights of each). bits: bit width. qn, qp: lowest and highest code.
+    """
+    mean, deviation = rows.mean(1), rows.std(1)
+    steps = np.maximum(np.abs(mean - 3 * deviation), np.abs(mean + 3 * deviation)) / 2 ** (bits - 1)
+    # A channel of zeros is one at any step; it gets one of the others' size, to be able to learn.
+    steps = np.maximum(np.where(steps > MIN_STEP, steps, steps.max()), MIN_STEP)
+    if bits > 2:
+        steps = steps * _SHARES[np.argmin([_output_error(rows, share * steps, qn, qp) for share in _SHARES], axis=0)]
+    return np.maximum(steps, MIN_STEP)
+
+
+def _output_error(rows: np.ndarray, steps: np.ndarray, qn: int, qp: int) -> np.ndarray:
+    errors = np.clip(np.rint(rows / steps[:, np.newaxis]), qn, qp) * steps[:, np.newaxis] - rows
+    return (1 - _OFFSET) * np.sum(errors**2, axis=1) + _OFFSET * np.sum(errors, axis=1) ** 2
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class LSQPerChannel(Quantizer):
+    """`round(clip(w / s_c, Qn, Qp)) * s_c` with a learned step `s_c` for each output channel `c`.
+
+    Gradients are those of LSQ within each channel: to `w` 1 inside of the range, else 0; to `s_c`, summed over the
+    channel, `round(w / s_c) - w / s_c` inside, `Qn` or `Qp` outside, times `1 / sqrt(N * Qp)` with `N` its elements.
+    Initialisation: see `initial_steps`. Integer models have scales by channel for weights, so they compute it exactly.
+
+    Args:
+        bits: 2 to 16. signed: weights are, so True. narrow_range: drop the lowest code.
+        axis: of the channels: of a kernel, those of the output.
+        channels: how many; None: initialisation sees.
+    """
+
+    BITS = MappingProxyType({"weights": range(2, 17)})
+
+    def __init__(
+        self,
+        bits: int,
+        signed: bool = True,
+        narrow_range: bool = False,
+        axis: int = -1,
+        channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(bits, signed, narrow_range, **kwargs)
+        if not signed:
+            raise ValueError(f"expected signed codes, received {signed=}")
+        self.axis, self.channels = axis, channels
+        # As in `add_parameters`: constraints need an aggregation under tf.distribute.
+        self.steps = OfChannels("step", "steps", constraint=MinimumStep(), aggregation="mean")
+
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+        if self.channels is not None:
+            self.steps.build((self.channels,))
+        self.built = True
+
+    def along(self, axis: int) -> Quantizer:
+        return self if axis == self.axis else type(self).from_config(at_other_axis(self.get_config(), axis))
+
+    def set_from(self, x: tf.Tensor) -> None:
+        own = rows(np.asarray(x, np.float64), self.axis)
+        if not np.isfinite(own).all():
+            raise ValueError(f"{self.path}: cannot set step sizes from values that are not finite")
+        if self.channels is None:
+            self.channels = len(own)
+            self.steps.build_within(self, self.channels)
+        self.steps.values.assign(initial_steps(own, self.bits, self.qn, self.qp))
+
+    def _steps(self) -> tf.Tensor:
+        return tf.maximum(tf.abs(tf.convert_to_tensor(self.steps.values)), MIN_STEP)
+
+    def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
+        if not self.steps.built:
+            return tf.fill(tf.shape(x), float("nan"))
+        steps = self._steps()
+        elements = tf.cast(tf.size(x) / tf.size(steps), tf.float32)
+        return _by_channel(x, steps, self.axis, self.qn, self.qp, tf.math.rsqrt(elements * self.qp))
+
+    def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
+        """The scale is an array (channels,)."""
+        x, steps = tf.convert_to_tensor(x), self._steps()
+        codes = tf.round(self.fake_quantize(x, batched=False) / along_axis(steps, self.axis, len(x.shape)))
+        return tf.cast(codes, tf.int32), steps, 0
+
+    def halved(self) -> Quantizer:
+        """One bit less and the steps doubled, as those of LSQ (OQA, section 3.4)."""
+        quantizer = self.with_bits(self.bits - 1)
+        if self.steps.built:
+            quantizer.build()
+            quantizer.steps.values.assign(2.0 * self.steps.values)
+        return quantizer
+
+    @property
+    def is_set(self) -> bool:
+        return self.steps.built and super().is_set
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axis": self.axis, "channels": self.channels}
+
+
+def _by_channel(x: tf.Tensor, steps: tf.Tensor, axis: int, qn: int, qp: int, gradient_scale: tf.Tensor) -> tf.Tensor:
+    others = [i for i in range(len(x.shape)) if i != axis % len(x.shape)]
+
+    @tf.custom_gradient
+    def forward(x: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        step = along_axis(steps, axis, len(x.shape))
+        codes = tf.round(tf.clip_by_value(x / step, float(qn), float(qp)))
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            u = x / step
+            inside = (u >= qn) & (u <= qp)
+            slope = tf.where(inside, codes - u, codes)
+            return tf.where(inside, upstream, 0.0), tf.reduce_sum(upstream * slope, others) * gradient_scale
+
+        return codes * step, gradient
+
+    return forward(x, steps)
