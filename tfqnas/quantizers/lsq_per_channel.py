@@ -12,8 +12,9 @@ from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.channels import OfChannels, along_axis, at_other_axis, rows
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
 
-# Starts that are tried, as shares of LSQ+'s.
-_SHARES = np.linspace(0.25, 1.1, 35)
+# Starts that are tried, as shares of the step that clips nothing; with the last no value lies at the very end, where it
+# depends on rounding which gradient it has.
+_SHARES = np.geomspace(0.1, 1.001, 40)
 # The share of the squared mean in the mean square of a normally distributed input behind a ReLU.
 _OFFSET = 1 / np.pi
 
@@ -22,15 +23,18 @@ def initial_steps(rows: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarray:
     """Where the steps of channels start, float64 (channels,).
 
     At 2 bits as weights of LSQ+ do: `max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (its equation 6). From 3 bits on
-    the share of that with the smallest expected squared error of the output, `(1 - o) sum(e^2) + o sum(e)^2` with `e`
-    the errors of a channel's weights, for inputs that are independent, normal and behind a ReLU, `o = 1 / pi`: the sum
-    counts since such inputs have a mean, which the smallest error of the weights leaves out (docs/dqss.md compares).
+    that with the smallest expected squared error of the output, `(1 - o) sum(e^2) + o sum(e)^2` with `e` the errors of
+    a channel's weights, for inputs that are independent, normal and behind a ReLU, `o = 1 / pi`: the sum counts since
+    such inputs have a mean, which the smallest error of the weights leaves out (docs/dqss.md compares).
 
     Args:
         rows: float64 (channels, weights of each). bits: bit width. qn, qp: lowest and highest code.
     """
-    mean, deviation = rows.mean(1), rows.std(1)
-    steps = np.maximum(np.abs(mean - 3 * deviation), np.abs(mean + 3 * deviation)) / 2 ** (bits - 1)
+    if bits == 2:
+        mean, deviation = rows.mean(1), rows.std(1)
+        steps = np.maximum(np.abs(mean - 3 * deviation), np.abs(mean + 3 * deviation)) / 2 ** (bits - 1)
+    else:
+        steps = np.abs(rows).max(1) / qp
     # A channel of zeros is one at any step; it gets one of the others' size, to be able to learn.
     steps = np.maximum(np.where(steps > MIN_STEP, steps, steps.max()), MIN_STEP)
     if bits > 2:
