@@ -199,7 +199,7 @@ def _with_signs(
     if codes.max() > 127:
         raise ExportError(
             f"layer {site.name}: a negative BatchNorm factor turns weight -128 into 128, which int8 does not hold; "
-            "train with narrow_range=True"
+            "quantize with narrow_range=True (tools/quantize.py: --deployable)"
         )
     return codes, scale
 

@@ -19,7 +19,7 @@ from tflite_export.writer import write
 from tfqnas import layers
 from tfqnas.errors import NoIntegersError, UserError
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ, Quantizer
+from tfqnas.quantizers import LSQ, LSQPerChannel, Quantizer
 from tfqnas.sites import sites_of
 from tfqnas.supernet import initialize
 
@@ -122,6 +122,22 @@ def test_negative_and_zero_gammas(bits):
     # A dead channel is its offset, to the rounding of the bias.
     offset = graph.tensors["inner/bias"].data[2] * graph.tensors["inner/bias"].scale[2]
     assert abs(offset - (-0.5 + 2 / 5)) < 0.01
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+def test_a_learned_step_for_each_channel(bits):
+    inputs = {"input_quantizer": LSQ(bits, signed=False)}
+    weights = LSQPerChannel(bits, narrow_range=bits == 8)
+    model = chain(keras.layers.Conv2D(6, 3), keras.layers.ReLU(),
+                  QuantDepthwiseConv2D(3, weight_quantizer=weights.along(2), name="depthwise", **inputs),
+                  norm([-1.0, 0.7, 0.0, 0.4, 1.2, -2.0]), keras.layers.ReLU(),
+                  QuantConv2D(5, 1, weight_quantizer=weights, name="point", **inputs))  # fmt: skip
+    graph, _ = assert_exact(model, images((7, 5, 2)))
+    layer, weights = model.get_layer("point"), graph.tensors["point/weights"]
+    assert len(np.unique(weights.scale)) == 5
+    in_file = weights.data * weights.scale.reshape(-1, 1, 1, 1)
+    expected = layer.weight_quantizer(layer.kernel).numpy().transpose(3, 0, 1, 2)
+    np.testing.assert_allclose(in_file, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_channel_that_always_saturates_does_so_with_a_smaller_factor():

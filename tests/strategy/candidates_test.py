@@ -60,6 +60,19 @@ def test_deployable_ones_are_those_that_integer_models_compute():
             assert names and all(is_deployable(name, bits, role) for name in names)
 
 
+def test_weights_of_deployable_models_fit_int8_with_either_sign(trained):
+    model, images, _ = trained
+    config = settings(bits=4, weights=("lsq", "lsq_per_channel", "lsq_plus", "mse"), deployable=True)
+    found = quantized(model, config, np.float32(images[:4]) / 128 - 1)
+    ends = 0
+    for layer in (layer for layer in found.layers if getattr(layer, "weight_quantizer", None)):
+        for candidate in layer.weight_quantizer.candidates:
+            ends += candidate.bits == 8
+            lowest = -(2 ** (candidate.bits - 1)) + 1
+            assert candidate.qn >= lowest if candidate.bits == 8 else candidate.qn <= lowest
+    assert ends == 2 * 4
+
+
 @pytest.mark.parametrize(
     ("values", "role", "expected"),
     [

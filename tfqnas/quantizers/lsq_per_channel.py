@@ -104,7 +104,9 @@ class LSQPerChannel(Quantizer):
             return tf.fill(tf.shape(x), float("nan"))
         steps = self._steps()
         elements = tf.cast(tf.size(x) / tf.size(steps), tf.float32)
-        return _by_channel(x, steps, self.axis, self.qn, self.qp, tf.math.rsqrt(elements * self.qp))
+        return _by_channel(
+            tf.convert_to_tensor(x), steps, self.axis, self.qn, self.qp, tf.math.rsqrt(elements * self.qp)
+        )
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         """The scale is an array (channels,)."""

@@ -124,6 +124,19 @@ def mixture_for(config: SearchSettings, role: str, without: Collection[str] = ()
     return found[0] if len(found) == 1 else Mixed(found, config.temperature_start)
 
 
+def within_int8(prototype: Quantizer) -> Quantizer:
+    """A prototype of weights whose codes fit int8 with either sign: at 8 bits without the lowest one.
+
+    The sign of a BatchNorm's factor goes into the codes when it is folded into the weights.
+    """
+    if isinstance(prototype, Mixed):
+        candidates = [within_int8(candidate) for candidate in prototype.candidates]
+        return Mixed(candidates, prototype.start, name=prototype.name)
+    if prototype.bits < 8 or prototype.narrow_range:
+        return prototype
+    return type(prototype).from_config({**prototype.get_config(), "narrow_range": True})
+
+
 def signed_inputs(model: keras.Model) -> list[str]:
     """The layers whose inputs may lie below zero, by what computes those: a list of names.
 

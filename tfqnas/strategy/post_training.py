@@ -23,6 +23,7 @@ from tfqnas.strategy.candidates import (
     names_for,
     refuse_unsigned,
     signed_inputs,
+    within_int8,
 )
 from tfqnas.strategy.config import PostTrainingSettings, SearchSettings
 from tfqnas.strategy.freezing import freeze
@@ -75,9 +76,10 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
         own = [mixture_for(config, role, left_out if below_zero else ()) for role in ROLES]
         if at_end:
             own = [_at(one, config.end_bits or config.bits, role) for one, role in zip(own, ROLES, strict=True)]
+        weights = within_int8(own[0]) if config.deployable else own[0]
         waiting = [name for name in waiting if name not in names]
         # Layers that have quantizers are left alone.
-        mixed = quantize(mixed, own[0], own[1], skip=waiting, end_bits=None)
+        mixed = quantize(mixed, weights, own[1], skip=waiting, end_bits=None)
     if config.integer_aware:
         if len(model.output_shape) == 4:  # an image, `(x - 128) / 128`: its grid is known
             pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
