@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfqnas.quantizers import LSQ
+from tfqnas.quantizers import LSQ, CalibratedWeights, LSQPerChannel
 from tfqnas.supernet import Supernet, initialize
 from tfqnas.train.calibrate import recalibrate
 
@@ -206,3 +206,10 @@ def test_logits_are_one_a_class(channels, mix, micro, rng):
     assert supernet(images(rng, 8, 5, channels)).shape == (5, 7)
     assert (supernet.mix is None) == (mix is None)
     assert supernet.stem.kernel.shape[2] == channels
+
+
+def test_scales_for_the_channels_of_one_kernel_are_refused(micro):
+    for weights in (LSQPerChannel(4), CalibratedWeights(4, axis=-1)):
+        with pytest.raises(ValueError, match=f"weights: {type(weights).__name__} keeps a scale for each channel"):
+            Supernet(micro, weights, LSQ(4, signed=False))
+    Supernet(micro, CalibratedWeights(4), LSQ(4, signed=False))

@@ -44,6 +44,11 @@ class Supernet(keras.Model):
         super().__init__(name=name)
         self.space = space
         _check_bits(space, weights, inputs)
+        if weights is not None and weights.channels_kept:
+            raise ValueError(
+                f"weights: {type(weights).__name__} keeps a scale for each channel of one kernel, of which subnets have "
+                "parts: expected one scale for all (axis=None)"
+            )
         self.settings: dict[str, Any] = {
             "weights": weights, "inputs": inputs, "num_classes": num_classes, "channels": channels,
             "dropout": dropout, "kernel_transform": kernel_transform,

@@ -194,6 +194,11 @@ class Quantizer(keras.layers.Layer):
         return False
 
     @property
+    def channels_kept(self) -> bool:
+        """Whether it keeps a scale for each output channel of the one kernel that it was initialised with."""
+        return False
+
+    @property
     def whole(self) -> bool:
         """Whether an elastic layer quantizes its whole kernel before it cuts a subnet's out."""
         return False

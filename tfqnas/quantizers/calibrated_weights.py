@@ -55,6 +55,10 @@ class CalibratedWeights(Quantizer):
             self.ends.build((self.channels,))
         self.built = True
 
+    @property
+    def channels_kept(self) -> bool:
+        return self.axis is not None
+
     def along(self, axis: int) -> Quantizer:
         if self.axis in (None, axis):
             return self

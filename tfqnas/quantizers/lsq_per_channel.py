@@ -84,6 +84,10 @@ class LSQPerChannel(Quantizer):
             self.steps.build((self.channels,))
         self.built = True
 
+    @property
+    def channels_kept(self) -> bool:
+        return True
+
     def along(self, axis: int) -> Quantizer:
         return self if axis == self.axis else type(self).from_config(at_other_axis(self.get_config(), axis))
 
