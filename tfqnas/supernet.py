@@ -46,8 +46,8 @@ class Supernet(keras.Model):
         _check_bits(space, weights, inputs)
         if weights is not None and weights.channels_kept:
             raise ValueError(
-                f"weights: {type(weights).__name__} keeps a scale for each channel of one kernel, of which subnets have "
-                "parts: expected one scale for all (axis=None)"
+                f"weights: {type(weights).__name__} keeps a scale for each channel of one kernel, of which subnets "
+                "have parts: expected one scale for all (axis=None)"
             )
         self.settings: dict[str, Any] = {
             "weights": weights, "inputs": inputs, "num_classes": num_classes, "channels": channels,
