@@ -20,9 +20,9 @@ from tfqnas.strategy.training import search_training
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
-    bits=4, weights=("lsq", "dorefa"), inputs=("lsq_plus", "pact"), train_steps=20, batch_size=16, checkpoint_steps=5,
-    learning_rate=0.02, training_range_rate=0.02, warm_up_share=0.25, search_share=0.3, norm_images=64,
-    refine_in_training=True,
+    bits=4, weights=("lsq", "lsq_per_channel", "dorefa"), inputs=("lsq_plus", "pact"), train_steps=20, batch_size=16,
+    checkpoint_steps=5, learning_rate=0.02, training_range_rate=0.02, warm_up_share=0.25, search_share=0.3,
+    norm_images=64, refine_in_training=True,
 )  # fmt: skip
 
 
