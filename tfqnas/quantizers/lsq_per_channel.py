@@ -19,7 +19,7 @@ _SHARES = np.geomspace(0.1, 1.001, 40)
 _OFFSET = 1 / np.pi
 
 
-def initial_steps(rows: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarray:
+def initial_steps(weights: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarray:
     """Where the steps of channels start, float64 (channels,).
 
     At 2 bits as weights of LSQ+ do: `max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (its equation 6). From 3 bits on
@@ -28,22 +28,22 @@ def initial_steps(rows: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarray:
     such inputs have a mean, which the smallest error of the weights leaves out (docs/dqss.md compares).
 
     Args:
-        rows: float64 (channels, weights of each). bits: bit width. qn, qp: lowest and highest code.
+        weights: float64 (channels, weights of each). bits: bit width. qn, qp: lowest and highest code.
     """
     if bits == 2:
-        mean, deviation = rows.mean(1), rows.std(1)
+        mean, deviation = weights.mean(1), weights.std(1)
         steps = np.maximum(np.abs(mean - 3 * deviation), np.abs(mean + 3 * deviation)) / 2 ** (bits - 1)
     else:
-        steps = np.abs(rows).max(1) / qp
+        steps = np.abs(weights).max(1) / qp
     # A channel of zeros is one at any step; it gets one of the others' size, to be able to learn.
     steps = np.maximum(np.where(steps > MIN_STEP, steps, steps.max()), MIN_STEP)
     if bits > 2:
-        steps = steps * _SHARES[np.argmin([_output_error(rows, share * steps, qn, qp) for share in _SHARES], axis=0)]
+        steps = steps * _SHARES[np.argmin([_output_error(weights, share * steps, qn, qp) for share in _SHARES], axis=0)]
     return np.maximum(steps, MIN_STEP)
 
 
-def _output_error(rows: np.ndarray, steps: np.ndarray, qn: int, qp: int) -> np.ndarray:
-    errors = np.clip(np.rint(rows / steps[:, np.newaxis]), qn, qp) * steps[:, np.newaxis] - rows
+def _output_error(weights: np.ndarray, steps: np.ndarray, qn: int, qp: int) -> np.ndarray:
+    errors = np.clip(np.rint(weights / steps[:, np.newaxis]), qn, qp) * steps[:, np.newaxis] - weights
     return (1 - _OFFSET) * np.sum(errors**2, axis=1) + _OFFSET * np.sum(errors, axis=1) ** 2
 
 
