@@ -96,9 +96,9 @@ def name_of(quantizer: Quantizer) -> str:
     """The name by which `get` knows a quantizer's method; of other classes the name of the class."""
     if isinstance(quantizer, MinMax):
         return "min_max"
-    if alike := [name for name, cls in _PER_CHANNEL.items() if type(quantizer) is cls]:
-        return alike[0]
     for name, roles in _NAMED.items():
+        if type(quantizer) is _PER_CHANNEL.get(name):
+            return name
         for cls, arguments in roles.values():
             if type(quantizer) is cls and arguments.get("method") in (None, getattr(quantizer, "method", None)):
                 return name
