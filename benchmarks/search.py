@@ -66,7 +66,7 @@ def overhead(problem, make, evaluations, batch=None):
 
 def row(name, problem, make, evaluations, batch=None, target=None):
     seconds, proposed = overhead(problem, make, evaluations, batch)
-    return Row(name, seconds, f"{proposed:,} architectures, {1e3 * seconds / proposed:.2f} ms each", target, ".2f")
+    return Row(name, seconds, f"{proposed:,} architectures, {1e3 * seconds / proposed:.2f} ms each", target, ".3g")
 
 
 def measure_nsga2(problem, evaluations):
@@ -133,7 +133,7 @@ def measure_pymoo(problem, evaluations):
     operators = {"sampling": IntegerRandomSampling(), "crossover": UX(), "mutation": ChoiceRandomMutation()}
     result = minimize(codes, NSGA2(pop_size=100, **operators), ("n_eval", evaluations), seed=0)
     seconds, proposed = time.process_time() - began - codes.scoring, result.algorithm.evaluator.n_eval
-    yield Row("pymoo", seconds, f"{proposed:,} codes, {1e3 * seconds / proposed:.2f} ms each", form=".2f")
+    yield Row("pymoo", seconds, f"{proposed:,} codes, {1e3 * seconds / proposed:.2f} ms each", form=".3g")
 
 
 def main():

@@ -242,7 +242,8 @@ def test_operations_of_other_models_agree_within_a_step():
 @pytest.mark.parametrize("kind", ["resize_bilinear", "depth_to_space"])
 def test_operations_of_super_resolution_agree_within_a_step(kind):
     from tests.conversion_test import quantized, ready
-    from tests.export.lower_test import bilinear, functional, super_resolution
+    from tests.export.conftest import functional
+    from tests.export.operations_test import bilinear, super_resolution
 
     x = images((6, 6, 4))
     model = functional({"resize_bilinear": bilinear, "depth_to_space": super_resolution}[kind])

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from tests import conversion_test
-from tests.export.conftest import images
-from tests.export.lower_test import chain, norm, quantized
+from tests.export.conftest import chain, images, norm, quantized
 from tflite_export import ExportError
 from tflite_export.int_graph import not_packed, pixels_of
 from tflite_export.lower import lower

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.conversion_test import SHAPE, of_operations, quantized, ready, residual_model
-from tests.export.conftest import images
-from tests.export.lower_test import assert_exact, conv
+from tests.export.conftest import assert_exact, images
+from tests.export.operations_test import conv
 from tflite_export import ExportError, snap_biases
 from tflite_export.explain import explain
 from tflite_export.lower import lower

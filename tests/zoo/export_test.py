@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.export.conftest import images
-from tests.export.lower_test import assert_exact
+from tests.export.conftest import assert_exact, images
 from tflite_export import ExportError, snap_biases
 from tflite_export.lower import lower
 from tflite_export.runtime import Runtime
