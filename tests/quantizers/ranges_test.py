@@ -38,6 +38,24 @@ def test_kl_finds_the_share_with_the_least_divergence(kind, steps, rng):
         assert ours <= divergence(values, other * low, other * high, steps) * 1.02 + 1e-6
 
 
+@pytest.mark.parametrize("steps", [3, 7, 15, 255])
+@pytest.mark.parametrize("draw", ["normal", "laplace", "exponential", "standard_t"])
+def test_mse_finds_the_share_with_the_smallest_squared_error(draw, steps, rng):
+    values = np.float32(rng.standard_t(3, 20000) if draw == "standard_t" else getattr(rng, draw)(size=20000))
+    low, high = min(values.min(), 0.0), values.max()
+
+    def error(share):
+        scale = share * (high - low) / steps
+        first = np.rint(share * low / scale)
+        return np.mean((np.clip(np.rint(values / scale), first, first + steps) * scale - values) ** 2)
+
+    found = range_of(values, low, high, "mse", steps)
+    assert found[0] == pytest.approx(found[1] / high * low)
+    assert error(found[1] / high) <= 1.015 * min(map(error, np.geomspace(1, 0.01, 600)))
+    # Only the given shares, where there are some.
+    assert range_of(values, low, high, "mse", steps, shares=[0.9])[1] == pytest.approx(0.9 * high)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("steps", [3, 7, 15, 255])
 def test_every_method_ends_within_the_values_and_holds_zero(method, steps, rng):
@@ -50,7 +68,7 @@ def test_every_method_ends_within_the_values_and_holds_zero(method, steps, rng):
 def test_an_outlier_widens_the_range_of_min_max_alone(rng):
     values = np.float32(np.append(np.abs(rng.normal(size=50000)), 40.0))
     ends = {m: range_of(values, 0.0, values.max(), m, 15)[1] for m in METHODS}
-    assert ends["min_max"] == 40 and all(ends[m] < 15 for m in ("percentile", "mse", "kl"))
+    assert ends["min_max"] == 40 and all(ends[m] < 15 for m in ("percentile", "kl")) and ends["mse"] < 4
 
 
 def test_a_sample_of_a_large_tensor_meets_every_channel(rng):

@@ -1,6 +1,7 @@
 """Ranges from values: what an affine quantizer of a tensor shall cover."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,6 +10,9 @@ METHODS = ("min_max", "percentile", "mse", "kl")
 _PERCENTILE = 99.99
 # Bins of the histogram of "kl", the ranges that it tries, and the share of a bin that stands for an empty one.
 _BINS, _TRIED, _EMPTY = 2048, 96, 1e-4
+# Shares of the whole range that "mse" tries, and those around the best of them, relative to it. At 2 bits outliers lie
+# ten times and more outside of the best range.
+_COARSE, _FINE = np.geomspace(1.0, 0.02, 24), np.geomspace(0.86, 1.16, 13)
 # Values that are enough to say where a range shall end; its extremes are those of all values.
 _ENOUGH = 1 << 18
 
@@ -22,7 +26,7 @@ def sample_of(x: ArrayLike) -> np.ndarray:
     return x.ravel()[::stride]
 
 
-def finite_range(x: ArrayLike, method: str, steps: int, where: str) -> tuple[float, float]:
+def finite_range(x: ArrayLike, method: str, steps: int, where: str, **settings: Any) -> tuple[float, float]:
     """`range_of` the values of a tensor.
 
     Raises:
@@ -31,10 +35,12 @@ def finite_range(x: ArrayLike, method: str, steps: int, where: str) -> tuple[flo
     x = np.asarray(x, np.float32)
     if not np.isfinite(x).all():
         raise ValueError(f"{where}: cannot set a range from values that are not finite")
-    return range_of(sample_of(x), min(float(x.min()), 0.0), max(float(x.max()), 0.0), method, steps)
+    return range_of(sample_of(x), min(float(x.min()), 0.0), max(float(x.max()), 0.0), method, steps, **settings)
 
 
-def range_of(sample: np.ndarray, low: float, high: float, method: str, steps: int = 255) -> tuple[float, float]:
+def range_of(
+    sample: np.ndarray, low: float, high: float, method: str, steps: int = 255, shares: ArrayLike | None = None
+) -> tuple[float, float]:
     """`(low, high)`, the range around zero that `steps` steps shall cover.
 
     Args:
@@ -43,6 +49,7 @@ def range_of(sample: np.ndarray, low: float, high: float, method: str, steps: in
         method: "min_max": all values; "percentile": without the outermost 0.01% at either end; "mse": with the
             smallest squared error of rounding and clipping, among shares of the whole range; "kl": with the smallest
             divergence of the rounded values' distribution from that of the clipped ones, among such shares.
+        shares: None, or float (n,): the only ones that "mse" tries.
     """
     if method == "min_max":
         return low, high
@@ -59,7 +66,8 @@ def range_of(sample: np.ndarray, low: float, high: float, method: str, steps: in
         first = np.rint(share * low / scale)
         return np.mean((np.clip(np.rint(sample / scale), first, first + steps) * scale - sample) ** 2)
 
-    share = min(np.linspace(1.0, 0.3, 36), key=error)
+    tried = np.minimum(min(_COARSE, key=error) * _FINE, 1.0) if shares is None else np.asarray(shares)
+    share = min(tried, key=error)
     return share * low, share * high
 
 
