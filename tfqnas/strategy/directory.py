@@ -48,7 +48,7 @@ class Directory:
     @property
     def finished(self) -> bool:
         """Whether all has been written."""
-        return (self.path / "strategies.json").exists()
+        return all((self.path / name).exists() for name in ("model.keras", "strategies.json"))
 
     @property
     def results(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Directory:
 
 
 def _refuse_another(path: pathlib.Path, kept: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    if (kept.get("model"), kept.get("fingerprint")) != (ours["model"], ours["fingerprint"]):
+    if kept.get("fingerprint") != ours["fingerprint"]:  # a path may be written in several ways
         raise UserError(
             f"--model: {path} is of another model ({kept.get('model')}, {kept.get('fingerprint')}), received "
             f"{ours['model']} ({ours['fingerprint']}): give that one, or another --output"

@@ -19,7 +19,8 @@ def checked(images: np.ndarray, model: keras.Model, batch_size: int, batches: in
     images = np.asarray(images)
     expected = tuple(model.input_shape[1:])
     received = images.shape[1:]
-    if images.ndim != 4 or any(e not in (None, r) for e, r in zip(expected, received, strict=True)):
+    fits = len(expected) == len(received) and all(e in (None, r) for e, r in zip(expected, received, strict=True))
+    if images.ndim != 4 or not fits:
         words = " x ".join("any" if e is None else str(e) for e in expected)
         raise UserError(
             f"calibration images: expected (n, height, width, channels) with {words}, which {model.name} takes, "
