@@ -1,11 +1,15 @@
 """The figure of a search: a row a tensor, a column a candidate, and how the coefficients moved."""
 
+import itertools
 import xml.etree.ElementTree
 
 import PIL.Image
 import pytest
 
+from tfqnas.report import strategies
+from tfqnas.report.canvas import new_figure
 from tfqnas.report.strategies import strategies_figure
+from tfqnas.strategy.candidates import WEIGHTS
 
 
 def record(layers, steps=5):
@@ -37,6 +41,18 @@ def test_it_has_a_row_for_each_layer_and_curves_where_something_was_searched(tmp
         < heights(record(3), tmp_path / "two")
         < heights(record(20), tmp_path / "three")
     )
+
+
+def test_the_names_of_all_default_candidates_are_readable():
+    figure = new_figure(5.4, 3)
+    axes = figure.add_subplot()
+    shares = {name: 1 / len(WEIGHTS) for name in WEIGHTS}
+    choice = {"layer": "block", "bits": 4, "strategy": "lsq", "coefficient": 0.1, "candidates": shares}
+    strategies._heat_map(axes, "weights", [choice], list(WEIGHTS))
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    assert len(boxes) == len(WEIGHTS)
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_the_same_record_makes_the_same_png(tmp_path):

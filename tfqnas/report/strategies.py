@@ -62,7 +62,7 @@ def _heat_map(axes: Axes, role: str, choices: list[Record], names: list[str]) ->
         x = names.index(choice["strategy"])
         light = choice["coefficient"] > 0.45
         axes.plot(x, y, "o", markersize=5, color="white" if light else COLOURS[1], markeredgewidth=0)
-    axes.set_xticks(range(len(names)), [name.replace("_per_", "\nper ").replace("_", " ") for name in names])
+    axes.set_xticks(range(len(names)), [name.replace("_per_", "\nper\n").replace("_", " ") for name in names])
     axes.set_yticks(range(len(choices)), [f"{c['layer']} · {c['bits']}" for c in choices])
     axes.tick_params(axis="x", labelsize=8, length=0, colors=INK, labeltop=True, labelbottom=False)
     axes.tick_params(axis="y", labelsize=7, length=0, colors=GREY)
