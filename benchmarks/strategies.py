@@ -101,14 +101,22 @@ def network_name(arguments):
     return pathlib.Path(arguments.model or ("tiny" if arguments.short else "small")).stem
 
 
-def settings_of(case, arguments):
-    """The settings of a case, or None where its strategy does not exist at this bit width."""
+def settings_of(case, arguments, signed=False):
+    """The settings of a case, or None where its strategy does not exist at this bit width.
+
+    Args:
+        signed: whether inputs lie below zero: those of strategies that clip there have LSQ instead.
+    """
     from tfqnas.quantizers import supports
     from tfqnas.strategy.candidates import PER_CHANNEL
 
     values = {"bits": case.bits, "seed": case.seed, "deployable": arguments.deployable}
     if case.strategy != "dqss":
         pair = dict(zip(("weights", "inputs"), SINGLES[case.strategy], strict=True))
+        if signed and pair["inputs"] in UNSIGNED:
+            if case.strategy in UNSIGNED and case.strategy != pair["weights"]:
+                return None  # PACT is of inputs alone
+            pair["inputs"] = "lsq"
         if not all(supports(name.removesuffix(PER_CHANNEL), case.bits, role) for role, name in pair.items()):
             return None
         values |= {role: (name,) for role, name in pair.items()}
@@ -121,7 +129,8 @@ def settings_of(case, arguments):
     if arguments.short:
         known = {field.name for field in dataclasses.fields(cls)}
         values |= {name: value for name, value in SHORT.items() if name in known and name not in ("tune_steps",)}
-    return cls(**values)
+    config = cls(**values)
+    return config.alone(*pair.values()) if case.mode == "ptq" and case.strategy != "dqss" else config
 
 
 def prepared(arguments):
@@ -207,16 +216,20 @@ def computed(case, config, model, task, reference, arguments):
 
 def run(arguments):
     """Computes what is missing."""
+    from tfqnas.conversion import quantize
+    from tfqnas.strategy.candidates import signed_inputs
+
     rows = {tuple(row[name] for name in KEY): row for row in read_jsonl(arguments.results)}
     for case in cases(arguments):
         table.refuse_other_settings([rows[case.key]] if case.key in rows else [], settings_in(case, arguments),
                                     arguments.results)  # fmt: skip
     done = set(rows)
-    missing = [(case, config) for case in cases(arguments) if case.key not in done
-               and (config := settings_of(case, arguments)) is not None]  # fmt: skip
-    if not missing:
+    wanted = [case for case in cases(arguments) if case.key not in done]
+    if not any(settings_of(case, arguments) for case in wanted):
         return
     model, task = prepared(arguments)
+    signed = bool(signed_inputs(quantize(model)))  # of a plain copy, with layers in the place of operations
+    missing = [(case, config) for case in wanted if (config := settings_of(case, arguments, signed)) is not None]
     reference = task.outputs(model)
     float_case = Case(arguments.study, network_name(arguments), missing[0][0].mode, 32, "float", "", 0)
     if float_case.key not in done:

@@ -5,9 +5,9 @@
         --strategies=dqss,lsq,lsq_plus
     python benchmarks/strategies_restoration.py --report --figure=sr_psnr.png
 
-All have the same number of steps and the same patches of the training photos; the 7 test photos judge. Each result is a
-line of --results (a .jsonl file); what is there is not computed again, so a study that was stopped goes on. With --save
-the models are kept in a directory, for pictures and exports.
+All learn in the same number of steps and from the same patches of the training photos; the 7 test photos judge. Each
+result is a line of --results (a .jsonl file); what is there is not computed again, so a study that was stopped goes on.
+With --save the models are kept in a directory, for pictures and exports.
 """
 
 import argparse
@@ -63,7 +63,8 @@ def config_of(case, arguments):
         own = {"train_steps": arguments.train_steps, "learning_rate": arguments.learning_rate}
         return TrainingSettings(**values, **own, distill=arguments.distill)
     own = {"steps": arguments.steps, "tune_steps": arguments.steps // 3, "refine_images": arguments.refine_images}
-    return PostTrainingSettings(**values, **own, loss=arguments.loss)
+    config = PostTrainingSettings(**values, **own, loss=arguments.loss)
+    return config.alone(*config.weights, *config.inputs) if case["strategy"] in SINGLES else config
 
 
 def settings_in(arguments):

@@ -5,10 +5,10 @@
 
 Post-training, without labels: calibrated on crops of 16 of the training photos, judged on crops of the 5 others and of
 the 7 test photos by how far it agrees with the float model, and on the 20 labelled photographs by its accuracy. All
-strategies have the same crops and the same number of steps. With --size they are searched and calibrated on smaller
-crops, which is cheaper; they are judged at 224 pixels always. Each result is a line of --results (a .jsonl file); what
-is there is not computed again. Intervals are 95% ones: of agreement by a bootstrap over the photos, since crops of one
-photo are alike; of accuracy by Wilson's formula.
+strategies have the same crops and learn in the same number of steps. With --size they are searched and calibrated on
+smaller crops, which is cheaper; they are judged at 224 pixels always. Each result is a line of --results (a .jsonl
+file); what is there is not computed again. Intervals are 95% ones: of agreement by a bootstrap over the photos, since
+crops of one photo are alike; of accuracy by Wilson's formula.
 """
 
 import argparse
@@ -117,6 +117,8 @@ def run(arguments):
             steps=arguments.steps, tune_steps=arguments.steps // 3, batch_size=arguments.batch_size,
             refine=arguments.refine, refine_images=arguments.refine_images,
         )  # fmt: skip
+        if case["strategy"] != DQSS:
+            config = config.alone(*config.weights, *config.inputs)
         try:
             result = search_post_training(smaller, images, config)
         except UserError as error:

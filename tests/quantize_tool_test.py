@@ -27,9 +27,8 @@ def model_file(tmp_path_factory):
 
 
 def flags(model_file, output, *more):
-    own = [] if "--mode=qat" in more else FAST
-    return [f"--model={model_file}", "--dataset=digits", f"--output={output}", "--images=32", "--batch_size=16", *own,
-            *more]  # fmt: skip
+    own = [] if "--mode=qat" in more else [*FAST, "--images=32"]
+    return [f"--model={model_file}", "--dataset=digits", f"--output={output}", "--batch_size=16", *own, *more]
 
 
 @pytest.mark.slow
@@ -45,7 +44,9 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
     model = load_model(output / "model.keras")
     assert [q.bits for _, _, q in quantized_tensors(model)] == [int(r["bits"]) for r in rows] == [8, 4, 4, 8, 8]
     assert set(record["metrics"]["quantized"]) == {"accuracy", "agreement", "kl", "cosine"}
-    assert "layer   role" in out and "float: accuracy " in out and "[1/5] search" in err
+    assert "layer   role" in out and "float: accuracy " in out and "[1/6] guard" in err
+    assert ("by the largest" in out) + ("by trying others" in out) + ("the best single strategy, " in out) == 1
+    assert "[6/6] final  done" in err and "retracing" not in err
     assert (output / "strategies.svg").read_text().startswith("<?xml")
     with Image.open(output / "strategies.png") as image:
         assert image.width > 800
@@ -59,6 +60,8 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
     refused("--test_share=0.5 differs from", "quantize", *flags(model_file, output, *NAMES, "--test_share=0.5"))
     refused("--search_share: belongs to --mode=qat, received --mode=ptq", "quantize",
             *flags(model_file, output, *NAMES, "--search_share=0.2"))  # fmt: skip
+    refused("--images: belongs to --mode=ptq, received --mode=qat", "quantize",
+            *flags(model_file, output, "--mode=qat", "--images=64"))  # fmt: skip
 
 
 @pytest.mark.slow
@@ -97,6 +100,12 @@ def test_a_deployable_qat_is_exported(model_file, tmp_path):
     rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
     assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] search" in err
     assert len(load_model(output / "model.keras").layers) > 5  # with what an integer model rounds besides
+    # What was done before a stop is neither done again nor counted.
+    (output / "strategies.json").unlink()
+    code, again, err = tool(
+        "quantize", *flags(model_file, output, "--weights=lsq,mse_per_channel", "--inputs=lsq,mse", *more)
+    )
+    assert code == 0 and again == out and "[1/3] warm-up  already done" in err and "[2/3] search  already done" in err
     code, out, err = tool(
         "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",
         "--verify_images=64", "--max_accuracy_drop=100",

@@ -62,7 +62,9 @@ def main(argv: list[str]) -> None:
     for role in ("weights", "inputs"):
         mixture_for(config, role)  # says what is wrong with the names before anything is loaded
     model = loaded(MODEL.value)
-    settings = {"mode": MODE.value, "images": IMAGES.value, **fixed(data), **fixed(config)}
+    settings = {"mode": MODE.value, **fixed(data), **fixed(config)}
+    if MODE.value == "ptq":
+        settings["images"] = IMAGES.value
     directory = Directory(OUTPUT.value, settings, MODEL.value, fingerprint(model))
     if MODE.value == "qat":
         common.keeps(OUTPUT.value)
@@ -70,6 +72,8 @@ def main(argv: list[str]) -> None:
         from tfqnas.zoo.upscaling import score
 
         task = opening.task_of(model, data, score)
+        if task.metric == "psnr":
+            refuse_of_classifiers()
         reference: Any = task.outputs(model)
         result = searched(model, task, config, directory)
         metrics = {"float": task.scores(reference), "quantized": task.evaluate(result.model, reference)}
@@ -90,6 +94,16 @@ def refuse_of_other_mode(kinds: Mapping[str, type[SearchSettings]]) -> None:
         for name in sorted(names[mode] - names[MODE.value]):
             if flags.FLAGS[name].present:
                 raise UserError(f"--{name}: belongs to --mode={mode}, received --mode={MODE.value}")
+    if MODE.value == "qat" and flags.FLAGS["images"].present:
+        raise UserError("--images: belongs to --mode=ptq, received --mode=qat")
+
+
+def refuse_of_classifiers() -> None:
+    """Raises UserError for a flag that is given and that super-resolution does not read."""
+    for name in ("flip", "shift", "norm_images"):
+        if flags.FLAGS[name].present:
+            raise UserError(f"--{name}: of classifiers; patches of photos are always turned and mirrored, and "
+                            "BatchNorm keeps its statistics: leave it out")  # fmt: skip
 
 
 def loaded(name: str) -> keras.Model:
@@ -109,7 +123,7 @@ def searched(model: keras.Model, task: Task, config: Any, directory: Directory) 
     from tfqnas.strategy.training import search_training
 
     search = any(len(names_for(config, role)) > 1 for role in ("weights", "inputs"))
-    with Shown(Progress(work(config, search), stream=sys.stderr)) as shown:
+    with Shown(work(config, search)) as shown:
         if MODE.value == "ptq":
             return search_post_training(model, task.calibration(IMAGES.value, config.seed), config, shown)
         return search_training(model, task, config, shown, directory.checkpoints)
@@ -118,17 +132,18 @@ def searched(model: keras.Model, task: Task, config: Any, directory: Directory) 
 class Shown(contextlib.ExitStack):
     """What a search calls with each step: the parts of a `Progress`, each open until the next one begins."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, parts: Sequence[tuple[str, float]]) -> None:
         super().__init__()
-        self.progress = progress
+        self.names, self.progress = [name for name, _ in parts], Progress(parts, stream=sys.stderr)
         self.part: Part | None = None
 
     def __call__(self, name: str, share: float, text: str) -> None:
         if self.part is None or self.part.name != name:
+            if self.part is None:
+                for earlier in self.names[: self.names.index(name)]:
+                    self.progress.skip(earlier)  # done before the checkpoint that it goes on from
             self.close()
-            self.part = self.enter_context(self.progress.part(name))
-            if share > 0.5:  # continued from a checkpoint
-                self.part.resume(share)
+            self.part = self.enter_context(self.progress.part(name, share))
         self.part.update(share, text)
 
 
@@ -141,9 +156,11 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
                  "train": config.train_steps - warm_up - first}  # fmt: skip
     else:
         tune = config.tune_steps
-        guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard) // 2  # of models without mixtures
-        parts = {"search": config.steps, "tune": tune, "guard": guard, "refine": 200 * config.refine,
-                 "final": tune * config.refine} if search else {"tune": config.steps + tune}  # fmt: skip
+        guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard)  # of models without mixtures
+        longer = 2 * (config.steps + tune) * bool(config.guard)
+        parts = {"guard": guard, "longer": longer, "search": 2 * config.steps, "tune": tune,
+                 "refine": 200 * config.refine, "final": tune * config.refine} if search else {
+                     "tune": config.steps + tune}  # fmt: skip
     return [(name, amount) for name, amount in parts.items() if amount]
 
 
@@ -164,22 +181,36 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
     print()
     for who, values in results["metrics"].items():
         print(f"{who}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-    if results["kept"]:
-        print(f"kept: the best single strategy, {results['kept']}, whose loss on the images for choices is not "
-              "above that of what the search found")  # fmt: skip
+    if results["searched"]:
+        print(how(results))
     for line in left_out(results, config):
         print(line)
     print(f"written: {directory.path}/model.keras, strategies.json, .csv, .svg, .png")
     refused = [choice for choice in choices if not choice["deployable"]]
     if refused:
         print(f"warning: no integer model computes the strategies of {len(refused)} tensors, so an export would be "
-              "refused; --deployable leaves such strategies out from the start. The best of those that could be "
-              "exported:")  # fmt: skip
+              "refused; --deployable leaves such strategies out from the start. Of those that could be exported, with "
+              "the largest coefficient:")  # fmt: skip
         for choice in refused:
             print(f"  {choice['layer']}, {choice['role']}: {choice['strategy']}; {best_uniform(choice)}")
     else:
         print(f"next: tools/export_tflite.py --model={directory.path}/model.keras --dataset={data.dataset} "
               "--output=MODEL.tflite")  # fmt: skip
+
+
+def how(results: Mapping[str, Any]) -> str:
+    """A line on what chose the strategies; coefficients are those at the end of the search in any case."""
+    losses, training = results["losses"], MODE.value == "qat"
+    single = "the strategy of the warm-up" if training else "the best single strategy"
+    if results["kept"]:
+        return (f"chosen: {single}, {results['kept']}: nothing that the search found has a smaller loss on the images "
+                f"for choices ({losses['single' if training else 'final']:.4g})")  # fmt: skip
+    way = {
+        "coefficients": "by the largest coefficients",
+        "refinement": "by trying others than those with the largest coefficients, tensor by tensor",
+    }[results["way"]]
+    than = f", that of {single} {losses['single']:.4g}" if "single" in losses else ""
+    return f"chosen: {way}; the loss on the images for choices is {losses['chosen' if training else 'final']:.4g}{than}"
 
 
 def left_out(results: Mapping[str, Any], config: SearchSettings) -> Iterator[str]:

@@ -106,8 +106,9 @@ def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
     for inputs in ((), ("lsq",)):
         refuse_unsigned(settings(inputs=inputs), expected)
     if expected:
-        with pytest.raises(UserError, match="--inputs: pact clips at zero, but the inputs of .*b.* lie below it"):
-            refuse_unsigned(settings(inputs=("lsq", "pact")), expected)
+        for name in ("pact", "dorefa", "apot"):
+            with pytest.raises(UserError, match=f"--inputs: {name} clips at zero, but the inputs of .*b.* lie below"):
+                refuse_unsigned(settings(inputs=("lsq", name)), expected)
         found = quantized(model, settings(), np.zeros((4, 8, 8, 1), np.float32))
         names = {layer: own for layer, role, own in searched_of(found) if role == "inputs"}
         assert set(names) == {"b", "c"} and not any("pact" in own for own in names.values())
@@ -118,6 +119,8 @@ def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
     ("values", "expected"),
     [
         ({"bits": 1}, "--bits: expected a whole number from 2 to 16, received 1"),
+        ({"bits": 9, "deployable": True}, "--bits: expected at most 8 bits with --deployable, .* received 9"),
+        ({"end_bits": 16, "deployable": True}, "--end_bits: expected at most 8 bits with --deployable, .* received 16"),
         ({"loss": "ce"}, "--loss: expected one of kl, mse, luma, cosine, features, received ce"),
         ({"temperature_end": 0.0}, "--temperature_end: expected a number above 0, received 0"),
         ({"steps": -1}, "--steps: expected a number from 0 on, received -1"),

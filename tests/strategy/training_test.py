@@ -17,6 +17,7 @@ from tfqnas.strategy.config import TrainingSettings
 from tfqnas.strategy.step import Step
 from tfqnas.strategy.tasks import Classification, SuperResolution, Unlabelled
 from tfqnas.strategy.training import search_training
+from tfqnas.strategy.variables import mixtures
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
@@ -49,10 +50,11 @@ def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(t
     ours, before = weights_of(result.model), weights_of(trained[0])
     assert all(np.any(ours[path] != before[path]) for path in before if path.endswith("kernel"))
     choices = len(result.searched)
-    assert [name for name, _, _ in seen] == ["warm-up"] * 5 + ["search"] * 6 + ["choose"] * choices + ["train"] * 9
+    assert [name for name, _, _ in seen] == ["warm-up"] * 6 + ["search"] * 7 + ["choose"] * choices + ["train"] * 10
     shares = {name: [share for own, share, _ in seen if own == name] for name in {name for name, _, _ in seen}}
-    for own in shares.values():
-        np.testing.assert_allclose(own, np.arange(1, len(own) + 1) / len(own))
+    for part, own in shares.items():
+        np.testing.assert_allclose(own, np.linspace(0, 1, choices + 1)[1:] if part == "choose"
+                                   else np.linspace(0, 1, len(own)))  # fmt: skip
     assert task.evaluate(result.model)["accuracy"] > 0.5
     assert set(result.losses) == {"warm-up", "search", "train", "single", "chosen"}
     assert (result.kept is not None) == (result.losses["single"] <= result.losses["chosen"])
@@ -63,11 +65,12 @@ def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(t
 
 
 def test_the_search_opens_with_what_was_warmed_up(trained, task, monkeypatch):
-    seen = []
+    seen, ahead = [], []
 
     class Seen(training._Training):
         def _opened(self, warm, images):
             model = super()._opened(warm, images)
+            ahead.extend(mixed.coefficients.numpy() for mixed in mixtures(model))
             seen.extend([weights_of(warm), weights_of(model)])
             return model
 
@@ -84,7 +87,7 @@ def test_the_search_opens_with_what_was_warmed_up(trained, task, monkeypatch):
         kind = "lsq_plus" if "input" in path else "lsq"
         own = path if path in mixed else path.replace("/step", f"/0_{kind}/step")
         np.testing.assert_array_equal(mixed[own], warm[path])
-    for own, (_, _, names) in zip(result.history[0]["coefficients"], result.searched, strict=True):
+    for own, (_, _, names) in zip(ahead, result.searched, strict=True):
         assert names[int(np.argmax(own))] in ("lsq", "lsq_plus") and max(own) > 0.99
 
 
@@ -139,15 +142,15 @@ def test_batch_norm_statistics_are_estimated_anew(trained, task, training):
 
 
 @pytest.mark.parametrize(
-    ("part", "steps", "left"),
+    ("part", "calls", "begins"),
     [
-        pytest.param("warm-up", 3, 20, id="warming up"),
-        pytest.param("search", 5, 10, id="searching"),
-        pytest.param("choose", 2, 9, id="choosing", marks=pytest.mark.slow),
-        pytest.param("train", 6, 5, id="training"),
+        pytest.param("warm-up", 4, [0, 0, 0], id="warming up"),
+        pytest.param("search", 6, [5 / 6, 0], id="searching"),
+        pytest.param("choose", 2, [1, 0], id="choosing", marks=pytest.mark.slow),
+        pytest.param("train", 7, [4 / 9], id="training"),
     ],
 )
-def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, part, steps, left, tmp_path):
+def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, part, calls, begins, tmp_path):
     class Stop(Exception):
         pass
 
@@ -156,7 +159,7 @@ def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, part, ste
     def stop(name, *_):
         nonlocal count
         count += name == part
-        if count == steps:
+        if count == calls:
             raise Stop
 
     checkpoints = Checkpoints(tmp_path)
@@ -164,7 +167,11 @@ def test_after_a_stop_it_goes_on_to_the_same_end(trained, task, whole, part, ste
         search_training(trained[0], task, SETTINGS, stop, checkpoints)
     seen = []
     result = search_training(trained[0], task, SETTINGS, lambda *at: seen.append(at), checkpoints)
-    assert sum(name != "choose" for name, _, _ in seen) == left
+    shares = {name: [share for own, share, _ in seen if own == name] for name in dict.fromkeys(n for n, _, _ in seen)}
+    choose = shares.pop("choose", None)
+    assert [own[0] for own in shares.values()] == pytest.approx(begins) and (choose is None) == (part == "train")
+    for own, steps in zip(list(shares.values())[::-1], (9, 6, 5), strict=False):
+        assert len(own) == 1 + round(steps * (1 - own[0]))  # none twice
     expected = weights_of(whole[0].model)
     for path, value in weights_of(result.model).items():
         np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=path)

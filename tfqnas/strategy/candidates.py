@@ -19,7 +19,7 @@ INPUTS = ("lsq", "lsq_plus", "pact", "mse", "percentile", "min_max")
 # In training those that no calibration fixes: those lead before it and fall behind in it (docs/dqss.md).
 _IN_TRAINING = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
 # Those that clip at zero are no candidates for inputs that lie below it.
-UNSIGNED = ("pact",)
+UNSIGNED = ("pact", "dorefa", "apot")
 # name: (weights, inputs). PACT is of inputs alone, and goes with the weights of DoReFa as in its paper (section 4).
 SINGLES = {
     "lsq": ("lsq", "lsq"),
@@ -169,6 +169,6 @@ def refuse_unsigned(config: SearchSettings, signed: Sequence[str]) -> None:
     if asked and signed:
         names = ", ".join(signed[:5]) + (f" and {len(signed) - 5} more" if len(signed) > 5 else "")
         raise UserError(
-            f"--inputs: {', '.join(asked)} clips at zero, but the inputs of {names} lie below it: leave it out; by "
-            "default it is a candidate only where it fits"
+            f"--inputs: {', '.join(asked)} clips at zero, but the inputs of {names} lie below it: take others, such as "
+            "lsq"
         )

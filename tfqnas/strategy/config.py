@@ -36,18 +36,31 @@ class SearchSettings:
         1.0, "Gumbel noise on the coefficients, times this: each step then sees other mixtures, near single "
         "candidates, while in their mean the errors of each average out (Jang et al., 2017)"
     )  # fmt: skip
-    coefficient_rate: float = setting(0.05, "learning rate (Adam) of the coefficients")
+    coefficient_rate: float = setting(
+        0.05, "learning rate (Adam) of the coefficients; where one strategy begins ahead, twice --opening over the "
+        "steps of the search at least, so that any other can overtake it"
+    )  # fmt: skip
+    opening: float = setting(
+        3.0, "how far the logit of the strategy that the search begins with is above the others: of the best single "
+        "one after training, see --guard, and of that of the warm-up in training"
+    )  # fmt: skip
     seed: int = setting(0, "of the order of the images, and of the noise")
 
     def check(self) -> None:
         """Raises UserError where a setting makes no sense by itself."""
         self._expect(2 <= self.bits <= 16, "bits", "a whole number from 2 to 16")
         self._expect(self.end_bits == 0 or 2 <= self.end_bits <= 16, "end_bits", "0 or a whole number from 2 to 16")
+        for name in ("bits", "end_bits") if self.deployable else ():
+            self._expect(getattr(self, name) <= 8, name, "at most 8 bits with --deployable, those of integer models")
         self._expect(self.batch_size >= 1, "batch_size", "a number from 1 on")
         for name in ("temperature_start", "temperature_end"):
             self._expect(getattr(self, name) > 0, name, "a number above 0")
-        for name in ("entropy", "noise", "coefficient_rate"):
+        for name in ("entropy", "noise", "coefficient_rate", "opening"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
+
+    def rate_of_coefficients(self, steps: int) -> float:
+        """Learning rate of coefficients in a search of so many steps where one candidate is ahead by `opening`."""
+        return max(self.coefficient_rate, 2 * self.opening / max(1, steps))  # a step of Adam is a rate long at most
 
     def _expect(self, ok: object, name: str, expected: str) -> None:
         if not ok:
@@ -70,10 +83,16 @@ class PostTrainingSettings(SearchSettings):
     refine: bool = setting(True, "try the other strategies layer by layer, and keep what lowers the loss")
     refine_images: int = setting(256, "calibration images for that")
     guard: int = setting(
-        2, "how many single strategies, the most promising ones, are tuned beside the usual ones; the best is kept, "
-        "and named, if its loss is the lowest; 0: none at all"
+        2, "how many single strategies, the most promising ones, are tuned beside the usual ones, before all else; the "
+        "search begins with the best, which is kept, and named, if its loss is the lowest in the end; 0: none at all"
     )  # fmt: skip
     recalibrate: bool = setting(False, "estimate BatchNorm statistics anew, with quantized layers")
+
+    def alone(self, weights: str, inputs: str) -> "PostTrainingSettings":
+        """The same with a single strategy, in as many steps as the parameters learn in that a search hands over."""
+        once = self.steps + self.tune_steps
+        steps = once * (2 if self.guard else 1) + self.tune_steps * self.refine
+        return dataclasses.replace(self, weights=(weights,), inputs=(inputs,), steps=steps - self.tune_steps)
 
     def check(self) -> None:
         super().check()
@@ -98,7 +117,6 @@ class TrainingSettings(SearchSettings):
     refine_in_training: bool = setting(
         False, "try other strategies layer by layer when the search is done; what helps then need not help at the end"
     )  # fmt: skip
-    opening: float = setting(3.0, "how far the logit of that strategy is above the others when the search begins")
     learning_rate: float = setting(0.01, "of the weights (SGD with Nesterov momentum), at its peak; cosine")
     weight_decay: float = setting(1e-4, "of kernels")
     training_range_rate: float = setting(0.002, "learning rate (Adam) of quantizers, relative to their size")
@@ -122,7 +140,7 @@ class TrainingSettings(SearchSettings):
             self._expect(getattr(self, name) >= 1, name, "a number from 1 on")
         self._expect(0 <= self.shift <= 1, "shift", "a share from 0 to 1")
         rates = ("learning_rate", "weight_decay", "training_range_rate")
-        for name in (*rates, "opening", "norm_images"):
+        for name in (*rates, "norm_images"):
             self._expect(getattr(self, name) >= 0, name, "a number from 0 on")
 
 

@@ -1,5 +1,6 @@
 """One traced step of a search, and the loss of what it has reached."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -113,8 +114,9 @@ class Learner:
         self._distance = losses.of_name(loss, probabilities)
         self._seed = tf.constant([seed, 5], tf.int64)
         self._steps = tf.Variable(0, dtype=tf.int64)
-        self._step = tf.function(self._traced_step, autograph=False)
-        self._loss = tf.function(self._traced_loss, autograph=False)
+        # By partial TensorFlow counts the traces of each of these apart, and does not warn of those of many models.
+        self._step = tf.function(functools.partial(self._traced_step), autograph=False)
+        self._loss = tf.function(functools.partial(self._traced_loss), autograph=False)
 
     def set_temperature(self, value: float) -> None:
         for mixed in self.mixtures:
@@ -156,11 +158,15 @@ class Learner:
                 return np.inf
         return total / len(numbers)
 
+    def open(self, places: Sequence[int], lead: float) -> None:
+        """Lets one candidate of each mixture, at `places`, begin with a logit of `lead`, the others with 0."""
+        for mixed, place in zip(self.mixtures, places, strict=True):
+            mixed.alpha.assign(lead * np.eye(len(mixed.candidates), dtype=np.float32)[place])
+        self.coefficients.read()
+
     def choose(self, places: Sequence[int]) -> None:
         """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""
-        for mixed, place in zip(self.mixtures, places, strict=True):
-            mixed.alpha.assign(ONE_HOT * np.eye(len(mixed.candidates), dtype=np.float32)[place])
-        self.coefficients.read()
+        self.open(places, ONE_HOT)
 
     def state(self) -> list[np.ndarray]:
         """The parameters of all quantizers, learned and calibrated ones: a list of arrays."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfqnas.conversion import quantize
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.layers import Quantize
-from tfqnas.quantizers import ROLES, Calibrated, Quantizer, get
+from tfqnas.quantizers import ROLES, Calibrated, Mixed, Quantizer, get
 from tfqnas.sites import sites_of
 from tfqnas.strategy import recalibration
 from tfqnas.strategy.adopting import adopt
@@ -50,13 +50,15 @@ def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
     """The loss that a search takes for a model: as set, else by its output.
 
     Raises:
-        UserError: for the luma of what is no RGB image.
+        UserError: for the luma of what is no RGB image, and for kl or cosine of single numbers, which are constants.
     """
     shape = model.output_shape
     rgb = len(shape) == 4 and shape[-1] == 3
     if config.loss == "luma" and not rgb:
         raise UserError(f"--loss=luma: expected a model that makes RGB images, {model.name} makes {shape[1:]}")
-    return config.loss or ("kl" if len(shape) == 2 else "luma" if rgb else "mse")
+    if (config.loss == "kl" and shape[-1] == 1) or (config.loss == "cosine" and shape[1:] == (1,)):
+        raise UserError(f"--loss={config.loss}: expected several outputs to compare, {model.name} makes {shape[1:]}")
+    return config.loss or ("kl" if len(shape) == 2 and shape[-1] > 1 else "luma" if rgb else "mse")
 
 
 def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) -> keras.Model:
@@ -75,7 +77,7 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
     for (at_end, below_zero), names in groups.items():
         own = [mixture_for(config, role, left_out if below_zero else ()) for role in ROLES]
         if at_end:
-            own = [_at(one, config.end_bits or config.bits, role) for one, role in zip(own, ROLES, strict=True)]
+            own = [_at_ends(one, config, role) for one, role in zip(own, ROLES, strict=True)]
         weights = within_int8(own[0]) if config.deployable else own[0]
         waiting = [name for name in waiting if name not in names]
         # Layers that have quantizers are left alone.
@@ -95,12 +97,15 @@ def _quantizable(model: keras.Model) -> list[str]:
     return [site.layer.name for site in sites_of(model) if type(site.layer) in kinds]
 
 
-def _at(prototype: Quantizer, bits: int, role: str) -> Quantizer:
-    """A prototype with another bit width; LSQ where the method does not exist at that."""
+def _at_ends(prototype: Quantizer, config: SearchSettings, role: str) -> Quantizer:
+    """A prototype with the bit width of the ends; LSQ where the method does not exist at that, or not as integers."""
+    bits = config.end_bits or config.bits
     try:
-        return prototype.with_bits(bits)
+        found = prototype.with_bits(bits)
     except ValueError:
         return get("lsq", bits, role)
+    works = isinstance(found, Mixed) or type(found).deployable(bits, role)
+    return found if works or not config.deployable else get("lsq", bits, role)
 
 
 def _ends(model: keras.Model, config: SearchSettings) -> list[str]:
@@ -119,14 +124,16 @@ def search_post_training(
 ) -> Result:
     """Finds the strategies of a trained model's layers, without labels.
 
-    The mixture of each tensor's candidates learns its coefficients and the candidates' own parameters against the
-    outputs of the float model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term
-    grows, so that they end near one-hot. What has the largest coefficients is tuned. With `guard` the usual and the
-    most promising single strategies are tuned as well, each from its own initialisation and with as many steps as by
-    itself, so that each is what a search among it alone would give; with `refine` the best so far is the start of a
-    descent: other strategies are tried layer by layer, and what comes out is tuned. What has the smallest loss is
-    frozen and handed over, and `Result.kept` says if it is a single strategy. With one candidate for weights and one
-    for inputs nothing is searched, and its parameters are tuned in as many steps.
+    With `guard` the usual and the most promising single strategies are tuned first, each from its own initialisation
+    and with as many steps as by itself, so that each is what a search among it alone would give. The best of them is
+    where the search begins: its candidates have the largest coefficients and the parameters that it has learned. It is
+    also tuned in twice as many steps by itself, as many as the way through the search has. Then the mixture of each
+    tensor's candidates learns its coefficients and the candidates' own parameters against the outputs of the float
+    model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term grows, so that they end
+    near one-hot. What has the largest coefficients is tuned. With `refine` that is the start of a descent: other
+    strategies are tried layer by layer, and what comes out is tuned. What has the smallest loss is frozen and handed
+    over, and `Result.kept` says if it is a single strategy. With one candidate for weights and one for inputs nothing
+    is searched, and its parameters are tuned in as many steps.
 
     A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
     handed over, are chosen by the loss on that part alone.
@@ -135,8 +142,8 @@ def search_post_training(
         model: float functional or Sequential `keras.Model`. images: float32 (n, height, width, channels), normalised,
             two batches at least.
         config: `PostTrainingSettings`.
-        on_step: called with (part, share of it done, text): parts are "search", "tune", "guard", "refine" and
-            "final".
+        on_step: called with (part, share of it done, text), first when a part begins: parts are "guard", "longer",
+            "search", "tune", "refine" and "final".
 
     Returns:
         `Result`.
@@ -164,6 +171,7 @@ class _Candidate:
     Args:
         places: in the mixtures. state: of all quantizers, as `Learner.state`. learner: of the model that this is in.
         single: None, or in words which single strategy it is; the model is then one of its own, without mixtures.
+        refined: whether other strategies than those with the largest coefficients were tried layer by layer.
     """
 
     places: list[int]
@@ -171,6 +179,7 @@ class _Candidate:
     loss: float
     learner: Learner
     single: str | None = None
+    refined: bool = False
 
 
 class _PostTraining:
@@ -194,14 +203,12 @@ class _PostTraining:
         config = self.config
         mixed = quantized(self.teacher, config, self.images[self.learned])
         self.learner = self._learner(mixed)
-        searched, coefficients = searched_of(mixed), []
+        searched = searched_of(mixed)
+        coefficients: list[list[float]] = []
         if searched:
-            start = self.learner.state()
-            self._search()
-            coefficients = self.learner.distributions()
-            found = self._chosen(searched, start)
+            found, coefficients = self._found(searched)
         else:
-            found = self._tuned_alone(self.learner, "tune")
+            found = self._tuned(self.learner, [], self.learner.state(), self._once, "tune")
             self.losses["single"] = found.loss
         found.learner.choose(found.places)
         found.learner.restore(found.state)
@@ -210,72 +217,74 @@ class _PostTraining:
         if config.recalibrate:
             model = recalibration.recalibrated(model, self.images[self.learned], config.batch_size)
             self.losses["final"] = self._learner(model).loss(self.choice, config.batch_size)
+        way = "single" if found.single else "refinement" if found.refined else "coefficients"
         return Result(model, choices_of(model, searched, coefficients), self.history, searched, self.losses,
-                      found.single)  # fmt: skip
+                      found.single, way)  # fmt: skip
 
-    def _chosen(self, searched: Sequence[Searched], start: list[np.ndarray]) -> _Candidate:
-        """The best that coefficients, single strategies and the descent give: a `_Candidate`."""
-        config, state = self.config, self.learner.state()
-        best = self._tuned(self.learner, self.learner.largest(), state, config.tune_steps, "tune")
-        self.losses["largest coefficients"] = best.loss
+    def _found(self, searched: Sequence[Searched]) -> tuple[_Candidate, list[list[float]]]:
+        """The best of single strategies, coefficients and descent, and the coefficients of the search."""
+        config, learner = self.config, self.learner
+        rivals: list[_Candidate] = []
         if config.guard:
-            single = self._best_single(searched, [start, state])
+            start = learner.state()
+            single, pair = self._best_single(searched)
             self.losses["single"] = single.loss
-            best = min(best, single, key=_loss)
+            learner.restore(start)
+            single.learner.restore(single.state)
+            learner.open(adopt(learner.model, single.learner.model), config.opening)
+            learner.ranges.read()
+            longer = self._single(pair, 2 * self._once, "longer")
+            self.losses["single, longer"] = longer.loss
+            rivals = [single, longer]
+        self._search(opened=bool(rivals))
+        coefficients, places = learner.distributions(), learner.largest()
+        best = self._tuned(learner, places, learner.state(), config.tune_steps, "tune")
+        self.losses["largest coefficients"] = best.loss
+        rivals.append(best)
         if config.refine:
-            finer = self._refined(best, state)
-            self.losses["refined"] = finer.loss
-            best = min(best, finer, key=_loss)
-        return best
+            rivals.append(self._refined(best))
+            self.losses["refined"] = rivals[-1].loss
+        return min(rivals, key=_loss), coefficients
 
-    def _best_single(self, searched: Sequence[Searched], states: Sequence[list[np.ndarray]]) -> _Candidate:
-        """Tunes the usual and the most promising single strategies, each by itself: the best `_Candidate`.
-
-        Args:
-            states: of the mixtures, as initialised and as searched; those are promising whose loss is small in either.
-        """
-        config, found = self.config, []
-        for state in states:
-            self.learner.restore(state)
-            found += ranked_pairs(searched, self._loss_at, config, signed_inputs(self.teacher))
-        ranked = dict.fromkeys(pair for _, pair, _ in sorted(found, key=_first))
+    def _best_single(self, searched: Sequence[Searched]) -> tuple[_Candidate, tuple[str, str]]:
+        """Tunes the usual single strategies and those with the smallest loss as initialised: the best, and its pair."""
+        config = self.config
+        self.on_step("guard", 0.0, "comparing single strategies")
+        found = ranked_pairs(searched, self._loss_at, config, signed_inputs(self.teacher))
+        ranked = [pair for _, pair, _ in found]
         # What learns its steps may be poor before it has, so the usual ones are tuned in any case.
         usual = [pair for pair in SINGLES.values() if pair in ranked]
         tried = dict.fromkeys([*itertools.islice(ranked, config.guard), *usual])
 
-        def tuned(number: int, pair: tuple[str, str]) -> _Candidate:
-            alone = dataclasses.replace(config, weights=(pair[0],), inputs=(pair[1],))
-            learner = self._learner(quantized(self.teacher, alone, self.images[self.learned]))
-            one = self._tuned_alone(learner, "guard", (number / len(tried), (number + 1) / len(tried)))
-            one = dataclasses.replace(one, single=in_words(pair))
+        def tuned(number: int, pair: tuple[str, str]) -> tuple[_Candidate, tuple[str, str]]:
+            within = number / len(tried), (number + 1) / len(tried)
+            one = self._single(pair, self._once, "guard", within)
             self.losses[f"single: {one.single}"] = one.loss
-            return one
+            return one, pair
 
         # One by one: a model that is not the best can go.
-        return min((tuned(number, pair) for number, pair in enumerate(tried)), key=_loss)
+        return min((tuned(number, pair) for number, pair in enumerate(tried)), key=lambda one: one[0].loss)
 
-    def _tuned_alone(self, learner: Learner, part: str, within: tuple[float, float] = (0.0, 1.0)) -> _Candidate:
-        """A model of one strategy, tuned in all steps: a `_Candidate`."""
-        steps = self.config.steps + self.config.tune_steps
-        return self._tuned(learner, [], learner.state(), steps, part, within)
+    @property
+    def _once(self) -> int:
+        """Steps of a single strategy by itself."""
+        return self.config.steps + self.config.tune_steps
 
-    def _adopted(self, single: _Candidate) -> tuple[list[int], list[np.ndarray]]:
-        """Places and state of the mixtures that are, where they have its candidates, as a single strategy's model."""
-        single.learner.restore(single.state)
-        places = adopt(self.learner.model, single.learner.model)
-        self.learner.ranges.read()
-        return places, self.learner.state()
+    def _single(
+        self, pair: tuple[str, str], steps: int, part: str, within: tuple[float, float] = (0.0, 1.0)
+    ) -> _Candidate:
+        """One strategy for all weights and one for all inputs, in a model of its own, tuned: a `_Candidate`."""
+        alone = dataclasses.replace(self.config, weights=(pair[0],), inputs=(pair[1],))
+        learner = self._learner(quantized(self.teacher, alone, self.images[self.learned]))
+        tuned = self._tuned(learner, [], learner.state(), steps, part, within)
+        return dataclasses.replace(tuned, single=in_words(pair))
 
-    def _refined(self, best: _Candidate, state: list[np.ndarray]) -> _Candidate:
-        """Other strategies layer by layer, by the loss on images that are learned on, and tuned.
-
-        Args:
-            state: of the mixtures as searched: that of the others where `best` is a single strategy.
-        """
+    def _refined(self, best: _Candidate) -> _Candidate:
+        """Other strategies layer by layer, by the loss on images that are learned on, and tuned."""
         learner, config = self.learner, self.config
+        self.on_step("refine", 0.0, "")
         some = self.learned[: max(config.refine_images, config.batch_size)]
-        learner.restore(state if best.single else best.state)
-        start, state = self._adopted(best) if best.single else (best.places, best.state)
+        learner.restore(best.state)
 
         def loss_at(places: Sequence[int], bound: float = np.inf) -> float:
             learner.choose(places)
@@ -283,8 +292,11 @@ class _PostTraining:
 
         order = [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]] if self.history else [
             list(range(len(mixed.candidates))) for mixed in learner.mixtures]  # fmt: skip
-        places, _ = refined(start, loss_at(start), order, loss_at, lambda done: self.on_step("refine", done, ""))
-        return self._tuned(learner, places, state, config.tune_steps, "final")
+        places, _ = refined(
+            best.places, loss_at(best.places), order, loss_at, lambda done: self.on_step("refine", done, "")
+        )
+        tuned = self._tuned(learner, places, best.state, config.tune_steps, "final")
+        return dataclasses.replace(tuned, refined=True)
 
     def _learner(self, model: keras.Model) -> Learner:
         targets = Targets(self.teacher, model, self.loss, self.images, self.config.batch_size, self._kept)
@@ -296,15 +308,21 @@ class _PostTraining:
         self.learner.choose(places)
         return self.learner.loss(self.choice, self.config.batch_size)
 
-    def _search(self) -> None:
-        """Steps of coefficients and parameters, at a temperature that falls; records the coefficients."""
+    def _search(self, opened: bool) -> None:
+        """Steps of coefficients and parameters, at a temperature that falls; records the coefficients.
+
+        Args:
+            opened: whether one candidate of each mixture is ahead by `opening`.
+        """
         config, learner = self.config, self.learner
+        rate = config.rate_of_coefficients(config.steps) if opened else config.coefficient_rate
         stride = max(1, config.steps // RECORDS)
         ratio = config.temperature_end / config.temperature_start
+        self.on_step("search", 0.0, "")
         for step, share, numbers in self._batches(config.steps):
             learner.set_temperature(config.temperature_start * ratio**share)
             loss = learner.step(
-                numbers, entropy=config.entropy * share, coefficient_rate=config.coefficient_rate,
+                numbers, entropy=config.entropy * share, coefficient_rate=rate,
                 range_rate=config.range_rate * cosine_decay(share), noise=config.noise,
             )  # fmt: skip
             _check_finite(loss, "search", step)
@@ -327,10 +345,14 @@ class _PostTraining:
             within: from which share of the progress of `part` to which.
         """
         config = self.config
+        self.on_step(part, within[0], "")
         learner.choose(places)
         learner.restore(state)
         best = learner.loss(self.choice, config.batch_size), state
-        for step, share, numbers in self._batches(steps if learner.learns else 0):
+        if not learner.learns:
+            steps = 0
+            self.on_step(part, within[1], f"loss {best[0]:.4g}")
+        for step, share, numbers in self._batches(steps):
             loss = learner.step(numbers, range_rate=config.range_rate * cosine_decay(share))
             _check_finite(loss, part, step)
             if (step + 1) % max(1, steps // LOOKS) == 0 or step == steps - 1:

@@ -62,6 +62,7 @@ class Result:
             in the order of `searched`. searched: `(layer, role, names)` of those.
         losses: `{what: loss}` on the calibration images. kept: None, or in words which single strategy was better than
             what the search found, and is what `model` has.
+        way: what chose the strategies: "coefficients" (the largest), "refinement" (tried layer by layer) or "single".
     """
 
     model: keras.Model
@@ -70,13 +71,14 @@ class Result:
     searched: list[Searched]
     losses: dict[str, float]
     kept: str | None = None
+    way: str = "coefficients"
 
     def record(self) -> dict[str, Any]:
         """As JSON data, without the model."""
         choices = [{**c.row, "candidates": c.candidates, "deployable": c.deployable} for c in self.choices]
         return {
             "choices": choices, "searched": [list(s) for s in self.searched], "history": self.history,
-            "losses": self.losses, "kept": self.kept,
+            "losses": self.losses, "kept": self.kept, "way": self.way,
         }  # fmt: skip
 
 

@@ -64,8 +64,8 @@ def search_training(
         model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
         task: of tasks.py: gives batches and the loss.
         config: `TrainingSettings`.
-        on_step: called with (part, share of it done, text): parts are "warm-up", "search", "choose" and
-            "train".
+        on_step: called with (part, share of it done, text), first when a part begins or goes on: parts are "warm-up",
+            "search", "choose" and "train".
         checkpoints: None, or `tfqnas.train.checkpoint.Checkpoints`: where it goes on if it was stopped.
         say: called with lines on damaged checkpoints.
 
@@ -144,7 +144,9 @@ class _Training:
             model = recalibration.recalibrated(model, images, min(len(images), 2 * config.batch_size))
         found = self.found
         choices = choices_of(model, self.searched, found["coefficients"])
-        return Result(model, choices, found["history"], self.searched, found["losses"], found.get("kept"))
+        kept, refined = found.get("kept"), self.config.refine_in_training
+        way = "single" if kept else "refinement" if refined else "coefficients"
+        return Result(model, choices, found["history"], self.searched, found["losses"], kept, way)
 
     # The three parts
 
@@ -153,8 +155,9 @@ class _Training:
         weights, inputs = usual(self.config)
         alone = dataclasses.replace(self.config, weights=(weights,), inputs=(inputs,))
         model = quantized(self.teacher, alone, images)
-        step, last = self._step(model, saved), self._end_of_warm_up
-        for number, x, y in self._batches(task, saved[1]["step"] if saved else 0, last):
+        step, last, begun = self._step(model, saved), self._end_of_warm_up, saved[1]["step"] if saved else 0
+        self._begin("warm-up", begun, last)
+        for number, x, y in self._batches(task, begun, last):
             self._stepped(step, x, y, number)
             self._done("warm-up", step, number + 1, (number + 1) / last, number + 1 == last)
         self._end_part("warm-up")
@@ -175,12 +178,14 @@ class _Training:
         config = self.config
         step = self._step(model, saved)
         start, stop = self._end_of_warm_up, self._end_of_search
-        for number, x, y in self._batches(task, saved[1]["step"] if saved else start, stop):
+        rate, begun = config.rate_of_coefficients(stop - start), saved[1]["step"] if saved else start
+        self._begin("search", begun - start, stop - start)
+        for number, x, y in self._batches(task, begun, stop):
             share = (number - start) / (stop - start)
             step.set_temperature(
                 config.temperature_start * (config.temperature_end / config.temperature_start) ** share
             )
-            loss = self._stepped(step, x, y, number, config.coefficient_rate, config.entropy * share, config.noise)
+            loss = self._stepped(step, x, y, number, rate, config.entropy * share, config.noise)
             if (number - start) % max(1, (stop - start) // RECORDS) == 0 or number == stop - 1:
                 self.found["history"].append({"step": number, "loss": loss, "coefficients": step.distributions()})
             self._done("search", step, number + 1, (number + 1 - start) / (stop - start), number + 1 == stop)
@@ -190,7 +195,9 @@ class _Training:
 
     def _train(self, model: keras.Model, saved: Saved | None) -> None:
         step, first, last = self._step(model, saved), self._end_of_search, self.config.train_steps
-        for number, x, y in self._batches(self.task, saved[1]["step"] if saved else first, last):
+        begun = saved[1]["step"] if saved else first
+        self._begin("train", begun - first, last - first)
+        for number, x, y in self._batches(self.task, begun, last):
             self._stepped(step, x, y, number)
             self._done("train", step, number + 1, (number + 1 - first) / (last - first), number + 1 == last)
         self._end_part("train")
@@ -266,6 +273,11 @@ class _Training:
             raise TrainingDivergedError(f"step {number}: the loss is {loss}; a smaller --learning_rate may help")
         self.found["recent"] = [*self.found["recent"][-49:], loss]
         return loss
+
+    def _begin(self, part: str, done: int, steps: int) -> None:
+        """Says that a part with steps begins, or goes on after those that are done."""
+        if steps:
+            self.on_step(part, done / steps, "")
 
     def _end_part(self, name: str) -> None:
         """Its loss is the mean of its last steps, if it has any."""
