@@ -41,6 +41,28 @@ def test_only_what_is_missing_and_exists_is_computed(study):
         restoration_study.parsed(["--model=m.keras", "--strategies=lunch"])
 
 
+def test_single_strategies_learn_as_long_as_a_search_and_have_lsq_where_inputs_lie_below_zero(study):
+    module = study("strategies")
+    arguments = module.parsed(["classification", "--model=m.keras", "--steps=100", "--bits=4", "--seeds=0"])
+    for signed, inputs in ((False, {"lsq": "lsq", "pact": "pact", "dorefa": "dorefa", "apot": "apot"}),
+                           (True, {"lsq": "lsq", "pact": None, "dorefa": "lsq", "apot": "lsq"})):  # fmt: skip
+        for case in module.cases(arguments):
+            config = module.settings_of(case, arguments, signed)
+            if case.strategy == "dqss":
+                assert (config.weights, config.inputs, config.steps, config.tune_steps) == ((), (), 100, 33)
+            elif case.strategy in inputs:
+                assert (config and config.inputs[0]) == inputs[case.strategy]
+                assert config is None or config.steps + config.tune_steps == 299
+    restoration_study = study("strategies_restoration")
+    arguments = restoration_study.parsed(["--model=m.keras", "--steps=60", "--bits=4"])
+    totals = {
+        case["strategy"]: config.steps + config.tune_steps
+        for case in restoration_study.missing_cases([], "m", arguments, {})
+        for config in [restoration_study.config_of(case, arguments)]
+    }
+    assert totals.pop("dqss") == 80 and set(totals.values()) == {180}
+
+
 def test_results_of_other_settings_are_refused(study, tmp_path):
     results = tmp_path / "r.jsonl"
     row = {"network": "m", "mode": "ptq", "bits": 4, "strategy": "lsq", "seed": 0, "psnr": 30.0}

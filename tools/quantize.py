@@ -157,7 +157,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
     else:
         tune = config.tune_steps
         guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard)  # of models without mixtures
-        longer = 2 * (config.steps + tune) * bool(config.guard)
+        longer = config.learned_steps * bool(config.guard)
         parts = {"guard": guard, "longer": longer, "search": 2 * config.steps, "tune": tune,
                  "refine": 200 * config.refine, "final": tune * config.refine} if search else {
                      "tune": config.steps + tune}  # fmt: skip

@@ -102,6 +102,17 @@ def test_a_single_strategy_of_the_guard_is_what_it_is_by_itself(found, trained):
         assert loss == single.losses["final"] and result.losses["final"] <= loss
 
 
+def test_the_best_single_strategy_is_tuned_as_long_as_what_is_handed_over(found, trained):
+    _, result, _ = found
+    model, images, _ = trained
+    singles = {name: loss for name, loss in result.losses.items() if name.startswith("single: ")}
+    pair = min(singles, key=singles.get).removeprefix("single: weights by ").split(", inputs by ")
+    alone = SETTINGS.alone(*pair)
+    assert alone.steps + alone.tune_steps == SETTINGS.learned_steps == 2 * 18 + 6
+    loss = search_post_training(model, normalized(images[:64]), alone).losses["final"]
+    assert loss == result.losses["single, longer"] >= result.losses["final"]
+
+
 def test_the_search_begins_with_the_best_single_strategy(found, trained):
     _, result, _ = found
     singles = {name: loss for name, loss in result.losses.items() if name.startswith("single: ")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,8 @@ def _curves(axes: Axes, role: str, record: Record, names: list[str]) -> None:
         axes.plot(steps, means, style, color=colour, linewidth=1.8, label=name.replace("_", " "))
         low, high = ([values[int(q * (len(values) - 1))] for values in series] for q in (0.25, 0.75))
         axes.fill_between(steps, low, high, color=colour, alpha=0.10, linewidth=0)
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1 + 0.11 * math.ceil(len(names) / 2))  # the legend is above what there is
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_xlabel("step of the search", fontsize=9, color=INK)
     axes.set_ylabel("coefficient", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=GREY, length=0)

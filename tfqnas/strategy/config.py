@@ -88,11 +88,16 @@ class PostTrainingSettings(SearchSettings):
     )  # fmt: skip
     recalibrate: bool = setting(False, "estimate BatchNorm statistics anew, with quantized layers")
 
-    def alone(self, weights: str, inputs: str) -> "PostTrainingSettings":
-        """The same with a single strategy, in as many steps as the parameters learn in that a search hands over."""
+    @property
+    def learned_steps(self) -> int:
+        """Steps in which the parameters of a candidate learn on the way through a search, all parts together."""
         once = self.steps + self.tune_steps
-        steps = once * (2 if self.guard else 1) + self.tune_steps * self.refine
-        return dataclasses.replace(self, weights=(weights,), inputs=(inputs,), steps=steps - self.tune_steps)
+        return once * (2 if self.guard else 1) + self.tune_steps * self.refine
+
+    def alone(self, weights: str, inputs: str) -> "PostTrainingSettings":
+        """The same with a single strategy, in `learned_steps`."""
+        steps = self.learned_steps - self.tune_steps
+        return dataclasses.replace(self, weights=(weights,), inputs=(inputs,), steps=steps)
 
     def check(self) -> None:
         super().check()

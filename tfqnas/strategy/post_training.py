@@ -127,7 +127,7 @@ def search_post_training(
     With `guard` the usual and the most promising single strategies are tuned first, each from its own initialisation
     and with as many steps as by itself, so that each is what a search among it alone would give. The best of them is
     where the search begins: its candidates have the largest coefficients and the parameters that it has learned. It is
-    also tuned in twice as many steps by itself, as many as the way through the search has. Then the mixture of each
+    also tuned by itself in as many steps as the way through the search has (`learned_steps`). Then the mixture of each
     tensor's candidates learns its coefficients and the candidates' own parameters against the outputs of the float
     model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term grows, so that they end
     near one-hot. What has the largest coefficients is tuned. With `refine` that is the start of a descent: other
@@ -233,7 +233,7 @@ class _PostTraining:
             single.learner.restore(single.state)
             learner.open(adopt(learner.model, single.learner.model), config.opening)
             learner.ranges.read()
-            longer = self._single(pair, 2 * self._once, "longer")
+            longer = self._single(pair, config.learned_steps, "longer")
             self.losses["single, longer"] = longer.loss
             rivals = [single, longer]
         self._search(opened=bool(rivals))
