@@ -65,6 +65,14 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
 
 
 @pytest.mark.slow
+def test_without_tuning_the_search_alone_is_shown(model_file, tmp_path):
+    more = ["--tune_steps=0", "--guard=0", "--norefine"]
+    code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", *NAMES, *more))
+    assert code == 0, err
+    assert "[1/1] search  done" in err and "chosen: by the largest coefficients; the loss on" in out
+
+
+@pytest.mark.slow
 def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_is_named(model_file, tmp_path):
     code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", "--weights=apot", "--inputs=apot"))
     assert code == 0, err

@@ -138,6 +138,8 @@ class Shown(contextlib.ExitStack):
         self.part: Part | None = None
 
     def __call__(self, name: str, share: float, text: str) -> None:
+        if name not in self.names:  # without steps, it is no work
+            return
         if self.part is None or self.part.name != name:
             if self.part is None:
                 for earlier in self.names[: self.names.index(name)]:
