@@ -114,8 +114,8 @@ def settings_of(case, arguments, signed=False):
     if case.strategy != "dqss":
         pair = dict(zip(("weights", "inputs"), SINGLES[case.strategy], strict=True))
         if signed and pair["inputs"] in UNSIGNED:
-            if case.strategy in UNSIGNED and case.strategy != pair["weights"]:
-                return None  # PACT is of inputs alone
+            if case.strategy == "pact":  # of inputs alone
+                return None
             pair["inputs"] = "lsq"
         if not all(supports(name.removesuffix(PER_CHANNEL), case.bits, role) for role, name in pair.items()):
             return None
@@ -230,6 +230,8 @@ def run(arguments):
     model, task = prepared(arguments)
     signed = bool(signed_inputs(quantize(model)))  # of a plain copy, with layers in the place of operations
     missing = [(case, config) for case in wanted if (config := settings_of(case, arguments, signed)) is not None]
+    if not missing:
+        return
     reference = task.outputs(model)
     float_case = Case(arguments.study, network_name(arguments), missing[0][0].mode, 32, "float", "", 0)
     if float_case.key not in done:

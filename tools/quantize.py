@@ -211,7 +211,8 @@ def how(results: Mapping[str, Any]) -> str:
         "coefficients": "by the largest coefficients",
         "refinement": "by trying others than those with the largest coefficients, tensor by tensor",
     }[results["way"]]
-    than = f", that of {single} {losses['single']:.4g}" if "single" in losses else ""
+    alone = [losses[name] for name in ("single", "single, longer") if name in losses]
+    than = f", that of {single} {min(alone):.4g}" if alone else ""
     return f"chosen: {way}; the loss on the images for choices is {losses['chosen' if training else 'final']:.4g}{than}"
 
 
