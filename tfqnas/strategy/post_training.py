@@ -226,10 +226,8 @@ class _PostTraining:
         config, learner = self.config, self.learner
         rivals: list[_Candidate] = []
         if config.guard:
-            start = learner.state()
             single, pair = self._best_single(searched)
             self.losses["single"] = single.loss
-            learner.restore(start)
             single.learner.restore(single.state)
             learner.open(adopt(learner.model, single.learner.model), config.opening)
             learner.ranges.read()
