@@ -16,6 +16,8 @@ echo "test: the environment, .venv"
 scripts/setup_env.sh
 echo "test: ruff check ."
 .venv/bin/ruff check .
+echo "test: ruff format --check ."
+.venv/bin/ruff format --quiet --check . || { .venv/bin/ruff format --check .; exit 1; }
 echo "test: mypy, of what pyproject.toml names"
 .venv/bin/python -m mypy
 # A file to a process, as many as there are cores: most tests use one. Each needs more than a gigabyte.

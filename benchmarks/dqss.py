@@ -167,8 +167,11 @@ def main():
         print(measure_memory(arguments))
         return
     what = "a tiny network" if arguments.short else "MobileNetV2, 96 px"
-    print(f"{versions('tensorflow', 'keras', 'numpy')}\n{what}, batch {arguments.batch}, {arguments.bits} bits, "
-          f"{arguments.rounds} rounds", flush=True)  # fmt: skip
+    print(
+        f"{versions('tensorflow', 'keras', 'numpy')}\n{what}, batch {arguments.batch}, {arguments.bits} bits, "
+        f"{arguments.rounds} rounds",
+        flush=True,
+    )
     show(measure(arguments))
 
 

@@ -294,8 +294,11 @@ def heading(s):
 
 def rows(s, parts, command):
     by_part = {
-        "latency": measure_latency, "products": measure_products, "sizes": measure_sizes, "packed": measure_packed
-    }  # fmt: skip
+        "latency": measure_latency,
+        "products": measure_products,
+        "sizes": measure_sizes,
+        "packed": measure_packed,
+    }
     for case in s.cases:
         files = Files(case, s.images)
         for part in parts:

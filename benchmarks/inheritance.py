@@ -118,8 +118,10 @@ class Study:
         path = self.directory / "study_config.json"
         if path.exists() and (difference := first_difference(self.study, read_json(path))):
             name, ours, theirs = difference
-            raise UserError(f"{path} was made with --{name}={theirs}, this study has --{name}={ours}: give the same "
-                            "value, or another --run_dir")  # fmt: skip
+            raise UserError(
+                f"{path} was made with --{name}={theirs}, this study has --{name}={ours}: give the same "
+                "value, or another --run_dir"
+            )
         write_json(path, plain(self.study))
         space = spaces.get(self.config.space)
         if self.study.sampling == "largest":
@@ -272,13 +274,16 @@ def summary(study):
         events = [study.records(seed)[stage] for seed in study.study.seeds]
         began = [e.get("inherited") or e.get("quantized") for e in events]
         row = {
-            "arm": name, "bits": arm.bits, "epochs": arm.epochs, "rate": rate,
+            "arm": name,
+            "bits": arm.bits,
+            "epochs": arm.epochs,
+            "rate": rate,
             "before": [b["accuracy"] for b in began],
             "one_epoch": [e["evaluated"]["held_out"]["largest"] if "evaluated" in e else None for e in events],
             "held_out": [e["finished"]["held_out"]["largest"] for e in events],
             "test": [e["tested"]["test"]["largest"] for e in events],
             "seconds": [e["finished"]["seconds"] for e in events],
-        }  # fmt: skip
+        }
         if "smallest" in events[0]["tested"]["test"]:
             row["test_smallest"] = [e["tested"]["test"]["smallest"] for e in events]
         found.append(row)

@@ -119,12 +119,15 @@ def main():
         rates = {name: [] for name in ways}
         for number in range(rounds + 1):
             for name, (split, decode) in ways.items():
-                rate = images_a_second(training_batches(
-                    split, resolution, batch, number, 0, steps + 1, augmentation, decode=decode), batch)  # fmt: skip
+                rate = images_a_second(
+                    training_batches(split, resolution, batch, number, 0, steps + 1, augmentation, decode=decode), batch
+                )
                 if number:  # the first round warms up
                     rates[name].append(rate)
-    print(f"{versions('tensorflow', 'tensorflow-datasets', 'numpy')}\n"
-          f"{count} JPEGs of {size[0]} x {size[1]} px, {resolution} px, batch {batch}, {rounds} rounds")  # fmt: skip
+    print(
+        f"{versions('tensorflow', 'tensorflow-datasets', 'numpy')}\n"
+        f"{count} JPEGs of {size[0]} x {size[1]} px, {resolution} px, batch {batch}, {rounds} rounds"
+    )
     show(rows(rates))
 
 

@@ -79,14 +79,26 @@ def summary(name, seed, values):
     values = 100 * np.array(values)
     low, middle, high = np.percentile(values, (5, 50, 95))
     return {
-        "inputs": name, "seed": seed, "mean": values.mean(), "deviation": values.std(), "lowest": values.min(),
-        "p5": low, "median": middle, "p95": high,
-    }  # fmt: skip
+        "inputs": name,
+        "seed": seed,
+        "mean": values.mean(),
+        "deviation": values.std(),
+        "lowest": values.min(),
+        "p5": low,
+        "median": middle,
+        "p95": high,
+    }
 
 
 def table(rows):
-    columns = {"mean": "mean", "deviation": "standard deviation", "lowest": "worst", "p5": "5%", "median": "median",
-               "p95": "95%"}  # fmt: skip
+    columns = {
+        "mean": "mean",
+        "deviation": "standard deviation",
+        "lowest": "worst",
+        "p5": "5%",
+        "median": "median",
+        "p95": "95%",
+    }
     lines = ["| inputs | seed | " + " | ".join(columns.values()) + " |", "|---" * (2 + len(columns)) + "|"]
     for row in rows:
         numbers = " | ".join("diverged" if row["mean"] is None else f"{row[key]:.1f}" for key in columns)

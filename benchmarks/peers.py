@@ -53,8 +53,9 @@ def network(arguments, task):
     shape, classes = (task.resolution, task.resolution, task.dataset.channels), task.dataset.num_classes
     if arguments.short:
         layers, x = tf_keras.layers, (images := tf_keras.Input(shape))
-        for number, layer in enumerate((layers.Conv2D(8, 3, strides=2, use_bias=False),
-                                        layers.DepthwiseConv2D(3, padding="same", use_bias=False))):  # fmt: skip
+        for number, layer in enumerate(
+            (layers.Conv2D(8, 3, strides=2, use_bias=False), layers.DepthwiseConv2D(3, padding="same", use_bias=False))
+        ):
             x = layers.ReLU(6.0)(layers.BatchNormalization(name=f"norm{number}")(layer(x)))
         x = layers.GlobalAveragePooling2D()(x)
         model = tf_keras.Model(images, layers.Dense(classes, activation="softmax")(x), name="tiny")
@@ -141,9 +142,17 @@ def our_settings(bits, arguments, steps):
     from tfqnas.strategy.config import TrainingSettings
 
     return TrainingSettings(
-        bits=bits, weights=("lsq",), inputs=("lsq",), train_steps=steps, batch_size=arguments.batch, distill=0.0,
-        learning_rate=RATE, weight_decay=0.0, seed=arguments.seed, integer_aware=True,
-    )  # fmt: skip
+        bits=bits,
+        weights=("lsq",),
+        inputs=("lsq",),
+        train_steps=steps,
+        batch_size=arguments.batch,
+        distill=0.0,
+        learning_rate=RATE,
+        weight_decay=0.0,
+        seed=arguments.seed,
+        integer_aware=True,
+    )
 
 
 class Shifted:
@@ -170,10 +179,7 @@ def files_of(name, model, images):
         }
     if name == "qat":
         return {"int8": official(model, images, True, True)}
-    return {
-        "float32": official(model, images, False, False),
-        "int8": official(model, images, True, False),
-    }
+    return {"float32": official(model, images, False, False), "int8": official(model, images, True, False)}
 
 
 def as_input(runtime, images):
@@ -250,8 +256,10 @@ def run(arguments):
     for row in rows[:1]:
         for name, value in settings_of(arguments).items():
             if row["settings"][name] != value:
-                raise UserError(f"--{name}={value}: {results} was made with --{name}={row['settings'][name]}: give the "
-                                "same, or another --run_dir")  # fmt: skip
+                raise UserError(
+                    f"--{name}={value}: {results} was made with --{name}={row['settings'][name]}: give the "
+                    "same, or another --run_dir"
+                )
     done = {row.get("arm", row.get("part")) for row in rows}
     missing = [name for name in (*ARMS, "steps", "latency") if name not in done]
     if not missing:

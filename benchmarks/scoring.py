@@ -61,8 +61,10 @@ def cases(short, rounds):
         space = spaces.SearchSpace("short", (16,), stem_channels=8, stages=(stage, stage), head_channels=16)
         return [Case(space, 1, 10, 2, 4, 32, 64, rounds or 1)]
     mbv3 = dataclasses.replace(spaces.get("mbv3"), resolutions=(96,))
-    return [Case(spaces.get("tiny"), 1, 10, 20, 200, 512, 2000, rounds or 3),
-            Case(mbv3, 3, 1000, 4, 64, 512, 2000, rounds or 3)]  # fmt: skip
+    return [
+        Case(spaces.get("tiny"), 1, 10, 20, 200, 512, 2000, rounds or 3),
+        Case(mbv3, 3, 1000, 4, 64, 512, 2000, rounds or 3),
+    ]
 
 
 class Network:
@@ -77,13 +79,17 @@ class Network:
         rng = np.random.default_rng(0)
         keras.utils.set_random_seed(0)
         self.supernet = Supernet(
-            case.space, num_classes=case.classes, channels=case.channels,
-            weights=LSQ(bits=4), inputs=LSQ(bits=4, signed=False),
-        )  # fmt: skip
+            case.space,
+            num_classes=case.classes,
+            channels=case.channels,
+            weights=LSQ(bits=4),
+            inputs=LSQ(bits=4, signed=False),
+        )
         size = max(case.space.resolutions)
         shape = (case.recalibration + case.held_out, size, size, case.channels)
-        self.images = np.clip(rng.normal(size=(len(range(shape[0])), 1, 1, case.channels))
-                              + 0.5 * rng.normal(size=shape), -1, 1).astype(np.float32)  # fmt: skip
+        self.images = np.clip(
+            rng.normal(size=(len(range(shape[0])), 1, 1, case.channels)) + 0.5 * rng.normal(size=shape), -1, 1
+        ).astype(np.float32)
         initialize(self.supernet, self.images[:64])
         self._cache = {}
         self.labels = np.zeros(case.held_out, int)
@@ -402,10 +408,20 @@ def short_run(directory):
     space = spaces.SearchSpace("short", (8, 12), 8, (stage, stage), 16)
     path = pathlib.Path(directory) / "short.json"
     path.write_text(space.to_json())
-    run = Run.create(RunConfig(
-        run_dir=str(path.with_name("run")), space=str(path), bits=(4,), batch_size=20, held_out=300, dropout=0.0,
-        recalibration_images=64, largest_epochs=0.0, supernet_epochs=(0.5,), supernet_learning_rate=(0.05,),
-    ))  # fmt: skip
+    run = Run.create(
+        RunConfig(
+            run_dir=str(path.with_name("run")),
+            space=str(path),
+            bits=(4,),
+            batch_size=20,
+            held_out=300,
+            dropout=0.0,
+            recalibration_images=64,
+            largest_epochs=0.0,
+            supernet_epochs=(0.5,),
+            supernet_learning_rate=(0.05,),
+        )
+    )
     with contextlib.redirect_stdout(io.StringIO()):
         train(run, run.progress())
     return run.directory
@@ -441,8 +457,9 @@ def _rows(arguments, parts):
         if arguments.space in ("", case.space.name):
             yield from measure(place, case, [part for part in parts if part != "search"], arguments)
     if "search" in parts and arguments.run_dir:
-        yield from measure_search(arguments.run_dir, arguments.bits, arguments.per_bin, arguments.seeds,
-                                  arguments.workers)  # fmt: skip
+        yield from measure_search(
+            arguments.run_dir, arguments.bits, arguments.per_bin, arguments.seeds, arguments.workers
+        )
     elif "search" in parts:
         with tempfile.TemporaryDirectory() as directory:
             yield from measure_search(short_run(directory), 4, per_bin=2, seeds=1)

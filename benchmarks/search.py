@@ -151,9 +151,12 @@ def main():
     evaluations = arguments.evaluations or (200 if arguments.short else 10_000)
     problem.costs["mmacs"](problem.space.encode(problem.space.largest())[None])  # makes the tables of costs
     measures = {
-        "nsga2": measure_nsga2, "ageing": measure_ageing, "bins": measure_bins, "coarse": measure_coarse,
+        "nsga2": measure_nsga2,
+        "ageing": measure_ageing,
+        "bins": measure_bins,
+        "coarse": measure_coarse,
         "pymoo": measure_pymoo,
-    }  # fmt: skip
+    }
     genes = len(problem.space.genes)
     print(f"{versions('numpy')}\nspace {problem.space.name}, {genes} genes, {evaluations:,} evaluations", flush=True)
     show(row for part in parts for row in measures[part](problem, evaluations))

@@ -45,24 +45,36 @@ FIXED_TOO = {"weights": WEIGHTS, "inputs": tuple(name for name in INPUTS if name
 VARIANTS = {
     "losses": {loss: {"loss": loss} for loss in LOSSES if loss != "luma"},  # of images
     "search": {
-        "default": {}, "no refinement": {"refine": False}, "no tuning": {"tune_steps": 0},
-        "no entropy": {"entropy": 0.0}, "constant temperature": {"temperature_end": 1.0},
+        "default": {},
+        "no refinement": {"refine": False},
+        "no tuning": {"tune_steps": 0},
+        "no entropy": {"entropy": 0.0},
+        "constant temperature": {"temperature_end": 1.0},
         "no noise": {"noise": 0.0},
         "no noise, no refinement": {"noise": 0.0, "refine": False},
-        "BatchNorm statistics": {"recalibrate": True}, "guard": {"guard": 2},
+        "BatchNorm statistics": {"recalibrate": True},
+        "guard": {"guard": 2},
     },
     "schedule": {
         "default": {},
-        "no warm-up": {"warm_up_share": 0.0, "search_share": 0.25}, "early": {"warm_up_share": 0.2},
-        "no opening": {"opening": 0.0}, "no search": {"search_share": 0.0}, "long search": {"search_share": 0.25},
-        "refinement": {"refine_in_training": True}, "opening 1": {"opening": 1.0},
+        "no warm-up": {"warm_up_share": 0.0, "search_share": 0.25},
+        "early": {"warm_up_share": 0.2},
+        "no opening": {"opening": 0.0},
+        "no search": {"search_share": 0.0},
+        "long search": {"search_share": 0.25},
+        "refinement": {"refine_in_training": True},
+        "opening 1": {"opening": 1.0},
         "quick coefficients": {"coefficient_rate": 0.2},
-        "constant temperature": {"temperature_end": 1.0}, "low temperature": {"temperature_start": 0.1},
-        "no entropy": {"entropy": 0.0}, "no noise": {"noise": 0.0}, "no distillation": {"distill": 0.0},
-        "moving averages": {"norm_images": 0}, "fixed ranges too": FIXED_TOO,
+        "constant temperature": {"temperature_end": 1.0},
+        "low temperature": {"temperature_start": 0.1},
+        "no entropy": {"entropy": 0.0},
+        "no noise": {"noise": 0.0},
+        "no distillation": {"distill": 0.0},
+        "moving averages": {"norm_images": 0},
+        "fixed ranges too": FIXED_TOO,
         **{f"single {name}": {"weights": (pair[0],), "inputs": (pair[1],)} for name, pair in SINGLES.items()},
     },
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +105,10 @@ def cases(arguments):
     named = [("dqss", variant) for variant in wanted] if variants else [(name, "") for name in compared]
     return [
         Case(arguments.study, network_name(arguments), mode, bits, *pair, seed)
-        for seed in arguments.seeds for bits in arguments.bits for pair in named
-    ]  # fmt: skip
+        for seed in arguments.seeds
+        for bits in arguments.bits
+        for pair in named
+    ]
 
 
 def network_name(arguments):
@@ -120,8 +134,11 @@ def settings_of(case, arguments, signed=False):
         if not all(supports(name.removesuffix(PER_CHANNEL), case.bits, role) for role, name in pair.items()):
             return None
         values |= {role: (name,) for role, name in pair.items()}
-    own = {"steps": arguments.steps, "tune_steps": arguments.steps // 3} if case.mode == "ptq" else {
-        "train_steps": arguments.train_steps, "learning_rate": arguments.learning_rate}  # fmt: skip
+    own = (
+        {"steps": arguments.steps, "tune_steps": arguments.steps // 3}
+        if case.mode == "ptq"
+        else {"train_steps": arguments.train_steps, "learning_rate": arguments.learning_rate}
+    )
     if case.study in ("losses", "search"):  # what the search itself finds
         own["guard"] = 0
     values |= own | VARIANTS.get(case.study, {}).get(case.variant, {})
@@ -171,10 +188,15 @@ def small():
     keras.utils.set_random_seed(0)
     layers = keras.layers
     x = images = keras.Input((8, 8, 1))
-    for number, (kind, arguments) in enumerate((
-        (layers.Conv2D, (16, 3)), (layers.DepthwiseConv2D, (3,)), (layers.Conv2D, (32, 1)),
-        (layers.DepthwiseConv2D, (3,)), (layers.Conv2D, (64, 1)),
-    )):  # fmt: skip
+    for number, (kind, arguments) in enumerate(
+        (
+            (layers.Conv2D, (16, 3)),
+            (layers.DepthwiseConv2D, (3,)),
+            (layers.Conv2D, (32, 1)),
+            (layers.DepthwiseConv2D, (3,)),
+            (layers.Conv2D, (64, 1)),
+        )
+    ):
         x = kind(*arguments, padding="same", use_bias=False, name=f"conv{number}")(x)
         x = layers.ReLU(name=f"relu{number}")(layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x))
     x = layers.Dense(32, activation="relu", name="hidden")(layers.GlobalAveragePooling2D(name="pool")(x))
@@ -221,8 +243,9 @@ def run(arguments):
 
     rows = {tuple(row[name] for name in KEY): row for row in read_jsonl(arguments.results)}
     for case in cases(arguments):
-        table.refuse_other_settings([rows[case.key]] if case.key in rows else [], settings_in(case, arguments),
-                                    arguments.results)  # fmt: skip
+        table.refuse_other_settings(
+            [rows[case.key]] if case.key in rows else [], settings_in(case, arguments), arguments.results
+        )
     done = set(rows)
     wanted = [case for case in cases(arguments) if case.key not in done]
     if not any(settings_of(case, arguments) for case in wanted):
@@ -284,8 +307,11 @@ def show(arguments):
     for (_, network, mode, bits, strategy, variant), own in found:
         cells = [_cell(own[name]) if name in own else "-" for name in names]
         count = max((number for _, _, number in own.values()), default=0)
-        print(f"| {network} | {mode} | {'float' if bits == 32 else bits} | {strategy} | {variant} | {count} | "
-              + " | ".join(cells) + " |")  # fmt: skip
+        print(
+            f"| {network} | {mode} | {'float' if bits == 32 else bits} | {strategy} | {variant} | {count} | "
+            + " | ".join(cells)
+            + " |"
+        )
     for words in replaced_at_ends(found):
         print(words)
     if arguments.figure:
@@ -305,8 +331,10 @@ def replaced_at_ends(found):
         pair = zip(("weights", "inputs"), SINGLES[strategy], strict=True)
         roles = [role for role, name in pair if not supports(name.removesuffix(PER_CHANNEL), end_bits, role)]
         if roles:
-            lines.append(f"{strategy}: does not exist at {end_bits} bits for {' and '.join(roles)}; the first and last "
-                         "layers have LSQ there")  # fmt: skip
+            lines.append(
+                f"{strategy}: does not exist at {end_bits} bits for {' and '.join(roles)}; the first and last "
+                "layers have LSQ there"
+            )
     return lines
 
 

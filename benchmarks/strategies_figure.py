@@ -28,10 +28,18 @@ def draw(found, metric, path):
             if points:
                 bits, means, errors, _ = np.array(points).T
                 ours = label == "dqss"
-                style = {"color": INK, "marker": "*", "markersize": 12, "linewidth": 2.2, "zorder": 5} if ours else {
-                    "color": COLOURS[number % len(COLOURS)] if number < 2 * len(COLOURS) else GREY,
-                    "marker": "osD^vPX<>hd"[number % 11], "markersize": 5, "linewidth": 1, "alpha": 0.85,
-                    "linestyle": "-" if number < len(COLOURS) else ":"}  # fmt: skip
+                style = (
+                    {"color": INK, "marker": "*", "markersize": 12, "linewidth": 2.2, "zorder": 5}
+                    if ours
+                    else {
+                        "color": COLOURS[number % len(COLOURS)] if number < 2 * len(COLOURS) else GREY,
+                        "marker": "osD^vPX<>hd"[number % 11],
+                        "markersize": 5,
+                        "linewidth": 1,
+                        "alpha": 0.85,
+                        "linestyle": "-" if number < len(COLOURS) else ":",
+                    }
+                )
                 axes.errorbar(bits, means, np.nan_to_num(errors), label=label, **style)
         if metric in ("accuracy", "agreement"):
             _error_scale(axes)
@@ -51,7 +59,7 @@ def _label(group):
 def _error_scale(axes):
     """Shares from 0 to 1 on a scale that is logarithmic in what is missing to 1."""
     least = 0.01
-    axes.set_yscale("function", functions=(
-        lambda share: -np.log(np.maximum(1 - share, least)), lambda y: 1 - np.exp(-y)
-    ))  # fmt: skip
+    axes.set_yscale(
+        "function", functions=(lambda share: -np.log(np.maximum(1 - share, least)), lambda y: 1 - np.exp(-y))
+    )
     axes.set_yticks([0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96], minor=False)

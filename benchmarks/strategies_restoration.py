@@ -48,11 +48,16 @@ def missing_cases(known, network, arguments, settings):
     done = {tuple(row[name] for name in KEY): row for row in known}
     wanted = [
         (network, arguments.mode, bits, strategy, seed)
-        for seed in arguments.seeds for bits in arguments.bits for strategy in arguments.strategies
-    ]  # fmt: skip
+        for seed in arguments.seeds
+        for bits in arguments.bits
+        for strategy in arguments.strategies
+    ]
     table.refuse_other_settings([done[key] for key in wanted if key in done], settings, arguments.results)
-    return [dict(zip(KEY, key, strict=True)) for key in wanted
-            if key not in done and candidates_of(key[3], key[2]) is not None]  # fmt: skip
+    return [
+        dict(zip(KEY, key, strict=True))
+        for key in wanted
+        if key not in done and candidates_of(key[3], key[2]) is not None
+    ]
 
 
 def config_of(case, arguments):
@@ -90,10 +95,14 @@ def computed(case, model, task, arguments):
         result.model.save(directory / "{network}_{mode}_{bits}_{strategy}_{seed}.keras".format(**case))
     names = [choice.strategy for choice in result.choices]
     return {
-        **case, **task.evaluate(result.model), "seconds": round(seconds, 1), "losses": result.losses,
-        "kept": result.kept, "strategies": {name: names.count(name) for name in sorted(set(names))},
+        **case,
+        **task.evaluate(result.model),
+        "seconds": round(seconds, 1),
+        "losses": result.losses,
+        "kept": result.kept,
+        "strategies": {name: names.count(name) for name in sorted(set(names))},
         "settings": settings_in(arguments),
-    }  # fmt: skip
+    }
 
 
 def run(arguments):
@@ -136,8 +145,10 @@ def show(arguments):
     floats = {row["network"]: row["psnr"] for row in rows if row["strategy"] == "float"}
     for row in sorted(rows, key=lambda r: (r["network"], r["mode"], -r["bits"], -r["psnr"])):
         bits, loss = "-" if row["bits"] == 32 else row["bits"], row["psnr"] - floats[row["network"]]
-        print(f"| {row['network']} | {row['mode']} | {bits} | {row['strategy']} | {row['psnr']:.2f} | {loss:+.2f} | "
-              f"{row['ssim']:.4f} | {row.get('seconds', '')} |")  # fmt: skip
+        print(
+            f"| {row['network']} | {row['mode']} | {bits} | {row['strategy']} | {row['psnr']:.2f} | {loss:+.2f} | "
+            f"{row['ssim']:.4f} | {row.get('seconds', '')} |"
+        )
     if arguments.figure:
         draw(rows, arguments.figure)
         print(f"written: {arguments.figure}")
@@ -161,8 +172,9 @@ def draw(rows, path):
         for strategy, colour in zip(("float", "bicubic"), (INK, COLOURS[1]), strict=True):
             level = next(row["psnr"] for row in own if row["strategy"] == strategy)
             axes.axhline(level, color=colour, linewidth=1, linestyle="--")
-            axes.annotate(strategy, (0.01, level), xycoords=("axes fraction", "data"), fontsize=8, color=colour,
-                          va="bottom")  # fmt: skip
+            axes.annotate(
+                strategy, (0.01, level), xycoords=("axes fraction", "data"), fontsize=8, color=colour, va="bottom"
+            )
         _lines(axes, [row for row in own if row["mode"] == mode and row["strategy"] != DEPLOYABLE], bits)
         level = next(row["psnr"] for row in own if row["strategy"] == "bicubic")
         top = next(row["psnr"] for row in own if row["strategy"] == "float")
@@ -179,8 +191,16 @@ def _lines(axes, rows, bits):
         points = sorted((bits.index(row["bits"]), row["psnr"]) for row in rows if row["strategy"] == strategy)
         ours = strategy == DQSS
         xs, ys = zip(*points, strict=True)
-        axes.plot(xs, ys, "o-", color=COLOURS[0] if ours else GREY, alpha=1 if ours else 0.45,
-                  linewidth=2.2 if ours else 1, markersize=6 if ours else 4, label=DQSS if ours else None)  # fmt: skip
+        axes.plot(
+            xs,
+            ys,
+            "o-",
+            color=COLOURS[0] if ours else GREY,
+            alpha=1 if ours else 0.45,
+            linewidth=2.2 if ours else 1,
+            markersize=6 if ours else 4,
+            label=DQSS if ours else None,
+        )
     axes.plot([], [], "o-", color=GREY, alpha=0.45, linewidth=1, markersize=4, label="single strategies")
     axes.legend(loc="lower right", frameon=False, fontsize=9)
 

@@ -58,9 +58,12 @@ class Judge:
         same = given.argmax(1) == self.reference.argmax(1)
         right = int((self.logits(model, self.labelled).argmax(1) == self.labels).sum())
         return {
-            **agreement(given, self.reference), "right": right, "of": len(self.labels),
-            "same": same.reshape(-1, self.each).sum(1).tolist(), "crops": self.each,
-        }  # fmt: skip
+            **agreement(given, self.reference),
+            "right": right,
+            "of": len(self.labels),
+            "same": same.reshape(-1, self.each).sum(1).tolist(),
+            "crops": self.each,
+        }
 
     @staticmethod
     def logits(model, pixels, batch_size=42):
@@ -113,10 +116,16 @@ def run(arguments):
     for number, case in enumerate(missing, 1):
         words, began = f"[{number}/{len(missing)}] {case['bits']} bits, {case['strategy']}", time.perf_counter()
         config = PostTrainingSettings(
-            bits=case["bits"], seed=case["seed"], **candidates(case, arguments), guard=arguments.guard,
-            steps=arguments.steps, tune_steps=arguments.steps // 3, batch_size=arguments.batch_size,
-            refine=arguments.refine, refine_images=arguments.refine_images,
-        )  # fmt: skip
+            bits=case["bits"],
+            seed=case["seed"],
+            **candidates(case, arguments),
+            guard=arguments.guard,
+            steps=arguments.steps,
+            tune_steps=arguments.steps // 3,
+            batch_size=arguments.batch_size,
+            refine=arguments.refine,
+            refine_images=arguments.refine_images,
+        )
         if case["strategy"] != DQSS:
             config = config.alone(*config.weights, *config.inputs)
         try:
@@ -129,13 +138,20 @@ def run(arguments):
         quantized = zoo.with_input_size(result.model, (SIZE, SIZE))
         chosen = [choice.strategy for choice in result.choices]
         row = {
-            **case, **judge.figures(quantized), "seconds": round(seconds, 1), "losses": result.losses,
-            "kept": result.kept, "strategies": {name: chosen.count(name) for name in sorted(set(chosen))},
+            **case,
+            **judge.figures(quantized),
+            "seconds": round(seconds, 1),
+            "losses": result.losses,
+            "kept": result.kept,
+            "strategies": {name: chosen.count(name) for name in sorted(set(chosen))},
             "settings": settings,
-        }  # fmt: skip
+        }
         append_jsonl(arguments.results, row)
-        print(f"{words}: agreement {row['agreement']:.3f}, KL {row['kl']:.3f}, {row['right']} of {row['of']} right, "
-              f"{seconds:.0f} s", flush=True)  # fmt: skip
+        print(
+            f"{words}: agreement {row['agreement']:.3f}, KL {row['kl']:.3f}, {row['right']} of {row['of']} right, "
+            f"{seconds:.0f} s",
+            flush=True,
+        )
 
 
 def show(arguments):
@@ -143,15 +159,19 @@ def show(arguments):
     rows = [row for row in read_jsonl(arguments.results) if "agreement" in row]
     if not rows:
         raise UserError(f"--results: {arguments.results} has nothing yet")
-    print("| bits | strategy | agreement | 95% | DQSS minus this, 95% | KL, nats | cosine | labelled photos | 95% | "
-          "seconds |\n" + "|---" * 10 + "|")  # fmt: skip
+    print(
+        "| bits | strategy | agreement | 95% | DQSS minus this, 95% | KL, nats | cosine | labelled photos | 95% | "
+        "seconds |\n" + "|---" * 10 + "|"
+    )
     for row in sorted(rows, key=lambda r: (-r["bits"], -r["agreement"])):
         low, high = interval(row["same"], row["crops"])
         down, up = (max(0.0, end) for end in wilson(row["right"], row["of"]))
         bits = "-" if row["bits"] == 32 else row["bits"]
-        print(f"| {bits} | {row['strategy']} | {row['agreement']:.1%} | {low:.1%} to {high:.1%} | "
-              f"{_difference(row, rows)} | {row['kl']:.3f} | {row['cosine']:.4f} | {row['right']} of {row['of']} | "
-              f"{down:.0%} to {up:.0%} | {row.get('seconds', '')} |")  # fmt: skip
+        print(
+            f"| {bits} | {row['strategy']} | {row['agreement']:.1%} | {low:.1%} to {high:.1%} | "
+            f"{_difference(row, rows)} | {row['kl']:.3f} | {row['cosine']:.4f} | {row['right']} of {row['of']} | "
+            f"{down:.0%} to {up:.0%} | {row.get('seconds', '')} |"
+        )
     if arguments.figure:
         draw(rows, arguments.figure)
         print(f"written: {arguments.figure}")
@@ -182,14 +202,27 @@ def draw(rows, path):
         ys = [row["agreement"] for row in own]
         ends = np.array([interval(row["same"], row["crops"]) for row in own]).T
         colour = COLOURS[0] if strategy == DQSS else [*COLOURS[1:], GREY, INK][(place - 1) % 7]
-        axes.errorbar(xs, ys, yerr=np.abs(ends - ys), fmt="D" if strategy == DQSS else "o", color=colour,
-                      markersize=8 if strategy == DQSS else 5, linewidth=1.2, label=strategy)  # fmt: skip
+        axes.errorbar(
+            xs,
+            ys,
+            yerr=np.abs(ends - ys),
+            fmt="D" if strategy == DQSS else "o",
+            color=colour,
+            markersize=8 if strategy == DQSS else 5,
+            linewidth=1.2,
+            label=strategy,
+        )
     axes.set_xticks(range(len(bits)), [f"{b} bits" for b in bits])
     axes.set_ylabel("crops with the float model's prediction")
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
-    axes.set_title("EfficientNet-Lite0, post-training: agreement on photos not calibrated on, 95%", loc="left",
-                   fontsize=11, fontweight="bold", color=INK)  # fmt: skip
+    axes.set_title(
+        "EfficientNet-Lite0, post-training: agreement on photos not calibrated on, 95%",
+        loc="left",
+        fontsize=11,
+        fontweight="bold",
+        color=INK,
+    )
     save(figure, path, "y")
 
 
@@ -210,8 +243,12 @@ def parsed(argv):
     parser.add_argument("--weights", type=words, default=[], help="candidates of dqss; by default those of the search")
     parser.add_argument("--inputs", type=words, default=[])
     parser.add_argument("--guard", type=int, default=4, help="single strategies that dqss tunes as well")
-    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=False,
-                        help="try other strategies layer by layer, the longest part")  # fmt: skip
+    parser.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="try other strategies layer by layer, the longest part",
+    )
     parser.add_argument("--refine_images", type=int, default=16)
     parser.add_argument("--crops", type=int, default=EACH, help="of each of the 12 photos that judge")
     parser.add_argument("--results", default="runs/lite0.jsonl")

@@ -94,5 +94,7 @@ def refuse_other_settings(rows, settings, path):
         theirs = row.get("settings", {})
         for name, value in settings.items():
             if name in theirs and theirs[name] != value:
-                raise UserError(f"--{name}={value}: {path} has results with --{name}={theirs[name]}: give the same, or "
-                                "another --results")  # fmt: skip
+                raise UserError(
+                    f"--{name}={value}: {path} has results with --{name}={theirs[name]}: give the same, or "
+                    "another --results"
+                )

@@ -341,11 +341,14 @@ def main():
         return
     command = [sys.executable, __file__, *(["--short"] if arguments.short else [])]
     measures = {
-        "sandwich": lambda: measure_sandwich(s), "mixed": lambda: measure_mixed(s),
+        "sandwich": lambda: measure_sandwich(s),
+        "mixed": lambda: measure_mixed(s),
         "lsq": lambda: measure_lsq(s, command),
-        "score": lambda: measure_score(s), "depthwise": lambda: measure_depthwise(s),
-        "count": lambda: measure_count(s), "input": lambda: measure_input(arguments.run_dir),
-    }  # fmt: skip
+        "score": lambda: measure_score(s),
+        "depthwise": lambda: measure_depthwise(s),
+        "count": lambda: measure_count(s),
+        "input": lambda: measure_input(arguments.run_dir),
+    }
     if not arguments.run_dir:
         measures.pop("input")
     print(heading(s), flush=True)

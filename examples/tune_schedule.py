@@ -39,8 +39,14 @@ from tfqnas.train.training import train
 
 OBJECTIVE = keras_tuner.Objective("held_out_accuracy", "max")
 # What is tuned; all else is as in `BASE` and the flags.
-TUNED = ("largest_learning_rate", "supernet_learning_rate", "warmup_epochs", "distillation_weight", "largest_epochs",
-         "supernet_epochs")  # fmt: skip
+TUNED = (
+    "largest_learning_rate",
+    "supernet_learning_rate",
+    "warmup_epochs",
+    "distillation_weight",
+    "largest_epochs",
+    "supernet_epochs",
+)
 BASE = {"space": "tiny", "batch_size": 50, "recalibration_images": 300, "dropout": 0.0, "shift": 0.08, "zoom": 0.1}
 
 
@@ -147,16 +153,25 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 
 def base_of(arguments: argparse.Namespace) -> RunConfig:
     """What all trials have in common. A directory of other settings is refused."""
-    config = RunConfig(**{
-        **BASE, "dataset": arguments.dataset, "data_dir": arguments.data_dir, "space": arguments.space,
-        "bits": (arguments.bits,), "held_out": arguments.held_out, "seed": arguments.seed,
-    })  # fmt: skip
+    config = RunConfig(
+        **{
+            **BASE,
+            "dataset": arguments.dataset,
+            "data_dir": arguments.data_dir,
+            "space": arguments.space,
+            "bits": (arguments.bits,),
+            "held_out": arguments.held_out,
+            "seed": arguments.seed,
+        }
+    )
     settings = {"epochs": arguments.epochs, "tuner": arguments.tuner, **json.loads(config.to_json())}
     path = arguments.directory / "settings.json"
     for name, kept in (read_json(path) if path.exists() else {}).items():
         if name in settings and settings[name] != kept:
-            raise UserError(f"--{name}={as_flag(settings[name])}: {path} was made with --{name}={as_flag(kept)}: give "
-                            "the same, or another --directory")  # fmt: skip
+            raise UserError(
+                f"--{name}={as_flag(settings[name])}: {path} was made with --{name}={as_flag(kept)}: give "
+                "the same, or another --directory"
+            )
     if not path.exists():
         write_json(path, settings)
     return config
@@ -168,9 +183,14 @@ def tuner_of(arguments: argparse.Namespace, model: Schedule) -> keras_tuner.Tune
     model.config(known)
     kind = {"bayesian": Bayesian, "random": Random}[arguments.tuner]
     return kind(
-        model, objective=OBJECTIVE, max_trials=arguments.trials, seed=arguments.seed, hyperparameters=known,
-        directory=str(arguments.directory), project_name="keras_tuner",
-    )  # fmt: skip
+        model,
+        objective=OBJECTIVE,
+        max_trials=arguments.trials,
+        seed=arguments.seed,
+        hyperparameters=known,
+        directory=str(arguments.directory),
+        project_name="keras_tuner",
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

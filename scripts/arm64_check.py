@@ -40,8 +40,9 @@ def main(arguments=None):
             print(f"error: {text if text.startswith(path) else f'{path}: {text}'}", file=sys.stderr)
             return 1
         what = flags.images or (f"test images of {flags.dataset}" if flags.dataset else "images of noise")
-        print(f"{path}: same integers here and on ARM64 in {same:.2%} of {count} {what}, "
-              f"largest difference {largest:g}")  # fmt: skip
+        print(
+            f"{path}: same integers here and on ARM64 in {same:.2%} of {count} {what}, largest difference {largest:g}"
+        )
         failed += same < 1
     return int(failed > 0)
 

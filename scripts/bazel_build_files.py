@@ -52,6 +52,7 @@ def text_of(value, depth=1):
 
 def rule(kind, **attributes):
     """One call of a BUILD file; lists are sorted, empty ones left out."""
+
     def place(name):
         return (FIRST.index(name) if name in FIRST else len(FIRST) + (name in LAST), name)
 
@@ -117,17 +118,19 @@ def tfqnas():
     files = sources.python_files("tfqnas")
     single = [path for path in files if len(path.parts) == 2 and path.name != "__init__.py"]
     public = [f"//{package_of(r)}" if package_of(r) != "tfqnas" else f":{r}" for r in rooms()]
-    yield "tfqnas", [
-        "# The library, for those who use it. The rooms below are seen by those alone that docs/design.md names.\n"
-        + rule("py_library", name="tfqnas", srcs=[], visibility=["//visibility:public"], deps=[":init", *public]),
-        "# The package itself: public names by name only, on first use. Every room is imported through it.\n"
-        + rule("py_library", name="init", srcs=["__init__.py"],
-               visibility=["//tfqnas:__subpackages__"]),
-        *(
-            library("tfqnas", path.stem, [path], deps=["//tfqnas:init"], visibility=visibility_of(path.stem))
-            for path in single
-        ),
-    ]  # fmt: skip
+    yield (
+        "tfqnas",
+        [
+            "# The library, for those who use it. The rooms below are seen by those alone that docs/design.md names.\n"
+            + rule("py_library", name="tfqnas", srcs=[], visibility=["//visibility:public"], deps=[":init", *public]),
+            "# The package itself: public names by name only, on first use. Every room is imported through it.\n"
+            + rule("py_library", name="init", srcs=["__init__.py"], visibility=["//tfqnas:__subpackages__"]),
+            *(
+                library("tfqnas", path.stem, [path], deps=["//tfqnas:init"], visibility=visibility_of(path.stem))
+                for path in single
+            ),
+        ],
+    )
     for room in rooms():
         if package_of(room) == "tfqnas":
             continue
@@ -135,20 +138,33 @@ def tfqnas():
         every = "**/*" if any(len(path.parts) > 3 for path in paths) else "*"
         others = {path.suffix for path in (sources.ROOT / "tfqnas" / room).glob(every)} & {".css", ".js", ".json"}
         data = {"data": glob(*sorted(f"{every}{suffix}" for suffix in others))} if others else {}
-        yield f"tfqnas/{room}", [
-            library(f"tfqnas/{room}", room, paths, glob(f"{every}.py"), visibility=visibility_of(room),
-                    deps=["//tfqnas:init"], **data)
-        ]  # fmt: skip
+        yield (
+            f"tfqnas/{room}",
+            [
+                library(
+                    f"tfqnas/{room}",
+                    room,
+                    paths,
+                    glob(f"{every}.py"),
+                    visibility=visibility_of(room),
+                    deps=["//tfqnas:init"],
+                    **data,
+                )
+            ],
+        )
 
 
 def tflite_export():
     light = sources.without_tensorflow()
     heavy = [path for path in sources.python_files("tflite_export") if path not in light]
-    yield "tflite_export", [
-        library("tflite_export", "tflite_export", heavy, visibility=["//visibility:public"]),
-        "# An IntGraph, what it computes and its file; phones, processors, compilers. Public, too: no TensorFlow.\n"
-        + library("tflite_export", "without_tensorflow", sorted(light), visibility=["//visibility:public"]),
-    ]
+    yield (
+        "tflite_export",
+        [
+            library("tflite_export", "tflite_export", heavy, visibility=["//visibility:public"]),
+            "# An IntGraph, what it computes and its file; phones, processors, compilers. Public, too: no TensorFlow.\n"
+            + library("tflite_export", "without_tensorflow", sorted(light), visibility=["//visibility:public"]),
+        ],
+    )
 
 
 def programs(package, paths, **attributes):
@@ -161,28 +177,37 @@ def programs(package, paths, **attributes):
 def tools():
     paths = sources.python_files("tools")
     copy = rule(
-        "genrule", name="installed", srcs=glob("*.py"), outs=Raw('["tfqnas_tools/" + name for name in glob(["*.py"])]'),
+        "genrule",
+        name="installed",
+        srcs=glob("*.py"),
+        outs=Raw('["tfqnas_tools/" + name for name in glob(["*.py"])]'),
         cmd="cp $(SRCS) $(RULEDIR)/tfqnas_tools/",
-    )  # fmt: skip
-    yield "tools", [
-        "# As setup.py does: the files of this directory are the package tfqnas_tools.\n" + copy,
-        library("tools", "tfqnas_tools", paths, [":installed"], imports=["."], visibility=["//visibility:public"]),
-        *programs("tools", paths, visibility=["//visibility:public"]),
-        "# Tests run the tools by their path.\n"
-        + rule("filegroup", name="files", srcs=glob("*.py"), visibility=["//tests:__subpackages__"]),
-    ]
+    )
+    yield (
+        "tools",
+        [
+            "# As setup.py does: the files of this directory are the package tfqnas_tools.\n" + copy,
+            library("tools", "tfqnas_tools", paths, [":installed"], imports=["."], visibility=["//visibility:public"]),
+            *programs("tools", paths, visibility=["//visibility:public"]),
+            "# Tests run the tools by their path.\n"
+            + rule("filegroup", name="files", srcs=glob("*.py"), visibility=["//tests:__subpackages__"]),
+        ],
+    )
 
 
 def programs_of(package):
     """benchmarks/, examples/: programs, which import each other from their own directory."""
     paths = sources.python_files(package)
     if paths:
-        yield package, [
-            "# Programs, which import each other from their own directory.\n"
-            + library(package, package, paths, glob("*.py"), imports=["."], visibility=["//tests:__subpackages__"]),
-            *programs(package, paths),
-            rule("filegroup", name="files", srcs=glob("*.py"), visibility=["//tests:__subpackages__"]),
-        ]
+        yield (
+            package,
+            [
+                "# Programs, which import each other from their own directory.\n"
+                + library(package, package, paths, glob("*.py"), imports=["."], visibility=["//tests:__subpackages__"]),
+                *programs(package, paths),
+                rule("filegroup", name="files", srcs=glob("*.py"), visibility=["//tests:__subpackages__"]),
+            ],
+        )
 
 
 def benchmarks():
@@ -192,11 +217,14 @@ def benchmarks():
 
 def scripts():
     paths = sources.python_files("scripts")
-    yield "scripts", [
-        library("scripts", "scripts", paths, glob("*.py"), imports=["."], visibility=["//tests:__subpackages__"]),
-        *programs("scripts", paths),
-        rule("filegroup", name="files", srcs=glob("*.py", "*.sh"), visibility=["//tests:__subpackages__"]),
-    ]
+    yield (
+        "scripts",
+        [
+            library("scripts", "scripts", paths, glob("*.py"), imports=["."], visibility=["//tests:__subpackages__"]),
+            *programs("scripts", paths),
+            rule("filegroup", name="files", srcs=glob("*.py", "*.sh"), visibility=["//tests:__subpackages__"]),
+        ],
+    )
 
 
 def tests():
@@ -212,9 +240,15 @@ def tests():
             is_test = path.stem.endswith("_test")
             if not is_test or path in wanted:
                 rules.append(
-                    library(package, sources.library_name(path), [path], testonly=True, deps=conftests(path),
-                            visibility=["//tests:__subpackages__"])
-                )  # fmt: skip
+                    library(
+                        package,
+                        sources.library_name(path),
+                        [path],
+                        testonly=True,
+                        deps=conftests(path),
+                        visibility=["//tests:__subpackages__"],
+                    )
+                )
             if is_test:
                 rules.append(py_test(package, path))
         yield package, rules
@@ -236,28 +270,41 @@ def py_test(package, path):
     main = "bazel_main.py" if package == "tests" else "//tests:bazel_main.py"
     comment = "# About the whole checkout, which no target declares: run by pytest alone.\n" if "manual" in tags else ""
     return comment + rule(
-        "py_test", name=path.stem, srcs=[path.name, main], args=[f"$(rootpath {path.name})"], main=main,
-        data={"//:pytest_settings", *data}, deps=local(deps, package), tags=tags,
+        "py_test",
+        name=path.stem,
+        srcs=[path.name, main],
+        args=[f"$(rootpath {path.name})"],
+        main=main,
+        data={"//:pytest_settings", *data},
+        deps=local(deps, package),
+        tags=tags,
         **({"size": "large"} if "slow" in tags else {}),
-    )  # fmt: skip
+    )
 
 
 def top():
-    yield "", [
-        "# Who may know every room of the library; that nothing else imports tools is held by tests/layering_test.py.\n"
-        + rule("package_group", name="outside",
-               packages=["//benchmarks", "//examples", "//scripts", "//tests/...", "//tools"]),
-        "# The two libraries: @tfqnas and @tfqnas//:tflite_export for those who depend on this module.\n"
-        + "\n".join(
-            rule("alias", name=name, actual=f"//{name}", visibility=["//visibility:public"])
-            for name in ("tfqnas", "tflite_export")
-        ),
-        "# The lock of the hub @pypi (MODULE.bazel).\n" + 'exports_files(["constraints.txt"])\n',
-        rule("filegroup", name="pytest_settings", srcs=["pyproject.toml"], visibility=["//tests:__subpackages__"]),
-        rule("filegroup", name="configs", srcs=glob("configs/*"), visibility=["//tests:__subpackages__"]),
-        rule("filegroup", name="docs", srcs=glob("*.md", "*.yml", "docs/**"),
-             visibility=["//tests:__subpackages__"]),
-    ]  # fmt: skip
+    yield (
+        "",
+        [
+            "# Who may know every room of the library; tests/layering_test.py holds that nothing else imports tools.\n"
+            + rule(
+                "package_group",
+                name="outside",
+                packages=["//benchmarks", "//examples", "//scripts", "//tests/...", "//tools"],
+            ),
+            "# The two libraries: @tfqnas and @tfqnas//:tflite_export for those who depend on this module.\n"
+            + "\n".join(
+                rule("alias", name=name, actual=f"//{name}", visibility=["//visibility:public"])
+                for name in ("tfqnas", "tflite_export")
+            ),
+            "# The lock of the hub @pypi (MODULE.bazel).\n" + 'exports_files(["constraints.txt"])\n',
+            rule("filegroup", name="pytest_settings", srcs=["pyproject.toml"], visibility=["//tests:__subpackages__"]),
+            rule("filegroup", name="configs", srcs=glob("configs/*"), visibility=["//tests:__subpackages__"]),
+            rule(
+                "filegroup", name="docs", srcs=glob("*.md", "*.yml", "docs/**"), visibility=["//tests:__subpackages__"]
+            ),
+        ],
+    )
 
 
 def build_files():
@@ -271,12 +318,17 @@ def build_files():
 
 def stale(made):
     """Paths of files that are not as they should be, or should not be."""
-    found = {path.relative_to(sources.ROOT).as_posix() for top in sources.LOCAL if top != "tfqnas_tools"
-             for path in (sources.ROOT / top).rglob("BUILD")}  # fmt: skip
+    found = {
+        path.relative_to(sources.ROOT).as_posix()
+        for top in sources.LOCAL
+        if top != "tfqnas_tools"
+        for path in (sources.ROOT / top).rglob("BUILD")
+    }
     return sorted(
-        path for path in found | {*made}
+        path
+        for path in found | {*made}
         if path not in made or not (sources.ROOT / path).is_file() or (sources.ROOT / path).read_text() != made[path]
-    )  # fmt: skip
+    )
 
 
 def main():

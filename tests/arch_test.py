@@ -69,20 +69,24 @@ def test_key_tells_architectures_apart():
         Arch("tiny", 24, (), (), ()),
         *(
             Arch("tiny", 24, (1,), (3,), (3,), bits)
-            for bits in ([(4, 4)] * 4, [(4, 3)] * 4, [(3, 4)] * 4, [(3, 4), (4, 4), (4, 4), (4, 4)],
-                         [(4, 3), (4, 4), (4, 4), (4, 4)], [(32, 4)] * 4, None)
+            for bits in (
+                [(4, 4)] * 4,
+                [(4, 3)] * 4,
+                [(3, 4)] * 4,
+                [(3, 4), (4, 4), (4, 4), (4, 4)],
+                [(4, 3), (4, 4), (4, 4), (4, 4)],
+                [(32, 4)] * 4,
+                None,
+            )
         ),
-    ]  # fmt: skip
+    ]
     assert len({arch.key for arch in archs}) == len(archs)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (
-            {"kernels": (3, 5)},
-            r"kernels: expected 3 values, one for each block of depths \(2, 1\), received 2",
-        ),
+        ({"kernels": (3, 5)}, r"kernels: expected 3 values, one for each block of depths \(2, 1\), received 2"),
         ({"expands": (3, 4, 6, 6)}, "expands: expected 3 values, .* received 4"),
         ({"kernels": "353"}, "kernels: expected a list of numbers, received '353'"),
         ({"kernels": (3, 5, 3.5)}, "kernels: expected a whole number, received 3.5"),
@@ -111,10 +115,7 @@ def test_constructor_says_what_is_wrong(fields, message):
     ("source", "message"),
     [
         ('{"space": "tiny"}', "architecture: missing field resolution, depths, kernels, expands"),
-        (
-            {**json.loads(ARCH.to_json()), "width": 1},
-            "architecture: unknown field width; known are space, .*",
-        ),
+        ({**json.loads(ARCH.to_json()), "width": 1}, "architecture: unknown field width; known are space, .*"),
         ("[1]", r"architecture: expected a JSON object, received \[1\]"),
         ("{", "architecture: not valid JSON"),
     ],

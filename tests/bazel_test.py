@@ -47,9 +47,12 @@ def read(texts):
             values = {k.arg: lists(k.value, package) for k in call.keywords}
             labels = {k: {absolute(v, package) for v in values.get(k, ())} for k in ("srcs", "deps", "visibility")}
             target = Target(
-                f"//{package}:{values['name'][0]}", call.func.id, frozenset(map(file_of, labels["srcs"])),
-                frozenset(labels["deps"]), frozenset(labels["visibility"]),
-            )  # fmt: skip
+                f"//{package}:{values['name'][0]}",
+                call.func.id,
+                frozenset(map(file_of, labels["srcs"])),
+                frozenset(labels["deps"]),
+                frozenset(labels["visibility"]),
+            )
             assert target.label not in found, f"{target.label} twice"
             found[target.label] = target
     return found
@@ -86,8 +89,10 @@ def files(target):
 
 
 def texts():
-    found = [ROOT / "BUILD", *(p for top in sources.READ.keys() | {"tfqnas", "tflite_export", "tests"}
-                               for p in (ROOT / top).rglob("BUILD"))]  # fmt: skip
+    found = [
+        ROOT / "BUILD",
+        *(p for top in sources.READ.keys() | {"tfqnas", "tflite_export", "tests"} for p in (ROOT / top).rglob("BUILD")),
+    ]
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in found}
 
 
@@ -108,8 +113,14 @@ def undeclared(targets):
 
 
 # What tests read or run by its path; the whole library, of which anything may be asked by name.
-BY_PATH = {"//tools:tfqnas_tools", "//benchmarks:benchmarks", "//examples:examples", "//scripts:scripts",
-           "//tfqnas:tfqnas", "//tflite_export:tflite_export"}  # fmt: skip
+BY_PATH = {
+    "//tools:tfqnas_tools",
+    "//benchmarks:benchmarks",
+    "//examples:examples",
+    "//scripts:scripts",
+    "//tfqnas:tfqnas",
+    "//tflite_export:tflite_export",
+}
 
 
 def wrong_deps(targets):
@@ -218,7 +229,7 @@ def test_targets_have_no_circles(targets):
         ("tfqnas/train/BUILD", '"//:outside"', '"//visibility:public"', "visible to //visibility:public"),
         ("tfqnas/train/BUILD", '"//:outside"', '"//:outside", "//tflite_export:__pkg__"', "visible to //tflite_export"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_in_a_build_file_is_found(path, old, new, problem):
     changed = texts()
     assert old in changed[path]
@@ -231,8 +242,9 @@ def test_what_is_wrong_in_a_build_file_is_found(path, old, new, problem):
 def test_a_file_that_differs_is_named():
     made = build_files.build_files()
     assert build_files.stale({**made, "tfqnas/zoo/BUILD": "", "tfqnas/new/BUILD": ""}) == [
-        "tfqnas/new/BUILD", "tfqnas/zoo/BUILD",
-    ]  # fmt: skip
+        "tfqnas/new/BUILD",
+        "tfqnas/zoo/BUILD",
+    ]
     assert build_files.stale({path: text for path, text in made.items() if path != "tests/BUILD"}) == ["tests/BUILD"]
 
 

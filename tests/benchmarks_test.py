@@ -14,9 +14,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def benchmark(*arguments, name="training"):
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments], capture_output=True, text=True,
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )  # fmt: skip
+    )
 
 
 def values(output):
@@ -57,9 +59,7 @@ def test_the_short_form_times_every_searcher():
     result = benchmark("--short", name="search")
     assert result.returncode == 0, result.stderr[-4000:]
     measured = values(result.stdout)
-    assert list(measured) == [
-        "nsga2", "three objectives, a limit", "one by one", "ageing", "bins", "coarse", "pymoo"
-    ]  # fmt: skip
+    assert list(measured) == ["nsga2", "three objectives, a limit", "one by one", "ageing", "bins", "coarse", "pymoo"]
     assert all(math.isfinite(value) and value > 0 for value in measured.values())
 
 
@@ -69,9 +69,12 @@ def test_the_short_form_compares_scorers_and_whole_searches():
     assert result.returncode == 0, result.stderr[-4000:]
     measured = values(result.stdout)
     assert measured.keys() == {
-        "short, random: subnets an hour", "short, kernels: subnets an hour", "with early stopping",
-        "search of 4 bits, seed 0: ours / plain", "search of 4 bits: ours / plain",
-    }  # fmt: skip
+        "short, random: subnets an hour",
+        "short, kernels: subnets an hour",
+        "with early stopping",
+        "search of 4 bits, seed 0: ours / plain",
+        "search of 4 bits: ours / plain",
+    }
     assert all(math.isfinite(value) and value > 0 for value in measured.values())
 
 
@@ -128,13 +131,27 @@ def test_the_short_form_compares_a_mixture_of_quantizers_with_one():
 @pytest.mark.slow
 def test_a_study_compares_quantizers_of_a_mixed_supernet_and_goes_on_where_it_stopped(tmp_path):
     stage = {"channels": 8, "stride": 2, "depths": [1, 2], "kernels": [3, 5], "expands": [3, 4]}
-    space = {"name": "small_mixed", "resolutions": [12], "stem_channels": 8, "head_channels": 16, "stages": [stage],
-             "weight_bits": [2, 4], "input_bits": [2, 4]}  # fmt: skip
+    space = {
+        "name": "small_mixed",
+        "resolutions": [12],
+        "stem_channels": 8,
+        "head_channels": 16,
+        "stages": [stage],
+        "weight_bits": [2, 4],
+        "input_bits": [2, 4],
+    }
     (tmp_path / "space.json").write_text(json.dumps(space))
     flags = [
-        f"--run_dir={tmp_path}/study", f"--space={tmp_path}/space.json", "--batch_size=50", "--held_out=200",
-        "--recalibration_images=100", "--float_epochs=0.5", "--mixed_epochs=0,0.6", "--seeds=3", "--subnets=6",
-    ]  # fmt: skip
+        f"--run_dir={tmp_path}/study",
+        f"--space={tmp_path}/space.json",
+        "--batch_size=50",
+        "--held_out=200",
+        "--recalibration_images=100",
+        "--float_epochs=0.5",
+        "--mixed_epochs=0,0.6",
+        "--seeds=3",
+        "--subnets=6",
+    ]
     result = benchmark(*flags, name="mixed")
     assert result.returncode == 0, result.stdout + result.stderr[-4000:]
     rows = json.loads((tmp_path / "study/mixed.json").read_text())
@@ -149,16 +166,28 @@ def test_a_study_compares_quantizers_of_a_mixed_supernet_and_goes_on_where_it_st
 @pytest.mark.slow
 def test_a_study_compares_inheritance_with_direct_training_and_goes_on_where_it_stopped(tmp_path):
     flags = [
-        f"--run_dir={tmp_path}/study", "--dataset=digits", "--held_out=1200", "--bits=4,3", "--batch_size=50",
-        "--recalibration_images=100", "--float_epochs=1", "--supernet_epochs=0.5", "--evaluation_epochs=0.25",
-        "--seeds=0", "--rates=0.05", "--ways=inherit,direct_own", "--workers=2",
-    ]  # fmt: skip
+        f"--run_dir={tmp_path}/study",
+        "--dataset=digits",
+        "--held_out=1200",
+        "--bits=4,3",
+        "--batch_size=50",
+        "--recalibration_images=100",
+        "--float_epochs=1",
+        "--supernet_epochs=0.5",
+        "--evaluation_epochs=0.25",
+        "--seeds=0",
+        "--rates=0.05",
+        "--ways=inherit,direct_own",
+        "--workers=2",
+    ]
     result = benchmark(*flags, name="inheritance")
     assert result.returncode == 0, result.stdout + result.stderr[-4000:]
     rows = json.loads((tmp_path / "study/study.json").read_text())
     assert [(row["arm"], row["epochs"], len(row["test"])) for row in rows] == [
-        ("b4", 0.5, 1), ("inherit_b3", 0.5, 1), ("direct_own_b3", 0.5, 1)
-    ]  # fmt: skip
+        ("b4", 0.5, 1),
+        ("inherit_b3", 0.5, 1),
+        ("direct_own_b3", 0.5, 1),
+    ]
     assert all(0 <= value <= 1 for row in rows for key in ("before", "one_epoch", "held_out") for value in row[key])
     assert (tmp_path / "study/study.png").stat().st_size > 10_000
     assert "| 3 | inherit | 0.5 | 0.05 |" in result.stdout
@@ -196,8 +225,11 @@ def test_the_short_form_compares_with_tfmot_and_goes_on_where_it_stopped(tmp_pat
     arms = {row["arm"]: row for row in rows if "arm" in row}
     assert list(arms) == ["float", "qat", "pruning", "clustering", "lsq8", "lsq4"]
     assert [list(arms[name]["files"]) for name in ("float", "qat", "lsq8", "lsq4")] == [
-        ["float32", "int8"], ["int8"], ["int8"], ["int8", "int4"]
-    ]  # fmt: skip
+        ["float32", "int8"],
+        ["int8"],
+        ["int8"],
+        ["int8", "int4"],
+    ]
     for name, row in arms.items():
         for kind, file in row["files"].items():
             assert file["kB"] * 1000 == (tmp_path / f"{name}.{kind}.tflite").stat().st_size > 1000 * file["zip_kB"] > 0

@@ -292,8 +292,11 @@ def test_integer_aware_models_have_8_bits_where_integers_are_kept():
     gate = model.get_layer("excite").output
     gate = next(node.operation for layer in model.layers for node in layer._inbound_nodes if gate in node.input_tensors)
     assert gate.quantizer.fixed == (0.0, 1.0)
-    before = {layer.input._keras_history.operation for layer in model.layers
-              if getattr(layer, "activation", None) is keras.activations.hard_silu}  # fmt: skip
+    before = {
+        layer.input._keras_history.operation
+        for layer in model.layers
+        if getattr(layer, "activation", None) is keras.activations.hard_silu
+    }
     assert before <= set(stored.values()) and len(before) == 2
 
 
@@ -303,8 +306,12 @@ def test_its_values_lie_on_the_grids_and_gradients_pass():
     for layer in model.layers:
         if isinstance(layer, Quantize):
             _, scale, zero = layer.quantizer.to_integers(tf.zeros(1))
-            y = keras.Model(model.input, layer.get_output_at(0) if hasattr(layer, "get_output_at") else
-                            layer._inbound_nodes[0].output_tensors[0])(x)  # fmt: skip
+            y = keras.Model(
+                model.input,
+                layer.get_output_at(0)
+                if hasattr(layer, "get_output_at")
+                else layer._inbound_nodes[0].output_tensors[0],
+            )(x)
             codes = np.asarray(y) / scale + zero
             np.testing.assert_allclose(codes, np.rint(codes), atol=2e-3)
     with tf.GradientTape() as tape:

@@ -53,15 +53,17 @@ def refused(arguments):
     if program.startswith("tools/"):  # absl: parses, and ends
         flags = ["--only_check_args", *flags]
     else:  # argparse: --help ends before anything runs, but only known options come so far
-        known = subprocess.run([sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True,
-                               env=environment()).stdout  # fmt: skip
+        known = subprocess.run(
+            [sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True, env=environment()
+        ).stdout
         if "--flagfile" in known or any(f.startswith("--flagfile") for f in flags):  # it takes a run's settings, too
             known += "".join(f"--{field.name} " for field in dataclasses.fields(RunConfig)) + "--flagfile"
         names = [f.partition("=")[0] for f in flags if f.startswith("--")]
         unknown = [n for n in names if n not in known and n.replace("--no", "--") not in known]
         return f"{program}: unknown {unknown}" if unknown else None
-    done = subprocess.run([sys.executable, program, *flags], cwd=ROOT, capture_output=True, text=True,
-                          env=environment())  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, program, *flags], cwd=ROOT, capture_output=True, text=True, env=environment()
+    )
     return (done.stderr or done.stdout)[-500:] if done.returncode else None
 
 
@@ -78,8 +80,7 @@ def test_every_command_is_one_that_the_tool_takes():
 @pytest.mark.slow
 @pytest.mark.parametrize("code", list(snippets()))
 def test_python_in_the_documentation_runs(code, tmp_path):
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                          env=environment())  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -19,9 +19,15 @@ def test_what_is_wanted_is_read_from_the_metadata(distribution, wanted):
 
 @pytest.mark.parametrize(
     "version, wanted, expected",
-    [("1.4.0", [(">=", (1, 4)), ("<", (2,))], True), ("2.0", [("<", (2,))], False), ("2", [("<", (2, 0, 1))], True),
-     ("1.3.9", [(">=", (1, 4))], False), ("2.21.0+cpu", [("==", (2, 21))], True), ("9", [], True)],
-)  # fmt: skip
+    [
+        ("1.4.0", [(">=", (1, 4)), ("<", (2,))], True),
+        ("2.0", [("<", (2,))], False),
+        ("2", [("<", (2, 0, 1))], True),
+        ("1.3.9", [(">=", (1, 4))], False),
+        ("2.21.0+cpu", [("==", (2, 21))], True),
+        ("9", [], True),
+    ],
+)
 def test_versions_are_compared_number_by_number(version, wanted, expected):
     assert doctor.fits(version, wanted) == expected
 

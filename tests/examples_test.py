@@ -140,9 +140,12 @@ def test_half_of_keras_tuners_variables_are_refused(flags, monkeypatch):
 
 def start(flags, **variables):
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "examples/tune_schedule.py"), *flags], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
-    )  # fmt: skip
+        [sys.executable, str(ROOT / "examples/tune_schedule.py"), *flags],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+    )
 
 
 @pytest.mark.slow

@@ -76,8 +76,10 @@ def test_a_subnet_that_is_chosen_twice_is_extracted_once_and_has_both_names(run,
     assert (run.directory / twin["file"]).read_bytes() == b"b4_largest" and twin["file"] == "models/b4_1.keras"
     assert (run.directory / twin["tflite"]).read_bytes() == b"integers"
     assert read_json(run.directory / "models/b4_1.json") == {
-        "model": "b4_1", "arch_key": run.space.largest().key, "file": "models/b4_1.keras"
-    }  # fmt: skip
+        "model": "b4_1",
+        "arch_key": run.space.largest().key,
+        "file": "models/b4_1.keras",
+    }
 
 
 class Part:

@@ -38,9 +38,12 @@ latency_table.cli()
 
 def tool(*arguments):
     done = subprocess.run(
-        [sys.executable, "-c", TOOL, "--seconds=0.0001", *arguments], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-c", TOOL, "--seconds=0.0001", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         timeout=600,
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -48,8 +51,15 @@ def tool(*arguments):
 def test_a_table_predicts_whole_networks_and_is_measured_on_after_a_kill(micro, tmp_path):
     space, output, log = tmp_path / "micro.json", tmp_path / "t.json", tmp_path / "t.jsonl"
     space.write_text(micro.to_json())
-    flags = [f"--space={space}", "--classes=10", "--channels=1", f"--output={output}", "--rounds=2", "--fit_models=3",
-             "--validation_models=4"]  # fmt: skip
+    flags = [
+        f"--space={space}",
+        "--classes=10",
+        "--channels=1",
+        f"--output={output}",
+        "--rounds=2",
+        "--fit_models=3",
+        "--validation_models=4",
+    ]
     code, out, err = tool(*flags)
     assert code == 0, err
     pieces = len(pieces_of(micro))

@@ -87,10 +87,7 @@ def imports(source: Source):
             for alias in node.names:
                 longer = f"{module}.{alias.name}"
                 # `from absl import flags` and the like name modules that are not here to be looked up.
-                yield (
-                    (longer if longer in sources() or module in ("absl", "tensorflow") else module),
-                    node.lineno,
-                )
+                yield ((longer if longer in sources() or module in ("absl", "tensorflow") else module), node.lineno)
 
 
 def within(module: str, names) -> bool:
@@ -204,9 +201,7 @@ def test_only_the_integration_knows_tf_keras():
 
 
 def test_keras_is_never_reached_through_tensorflow():
-    assert not offences(
-        lambda _, module: within(module, {"tensorflow.keras"}) and f"import keras, not {module}"
-    )
+    assert not offences(lambda _, module: within(module, {"tensorflow.keras"}) and f"import keras, not {module}")
     written = [
         f"{source.path.relative_to(ROOT)}:{node.lineno}: write keras, not tf.keras"
         for source in sources().values()
@@ -221,9 +216,7 @@ def test_keras_is_never_reached_through_tensorflow():
 
 def test_importing_search_and_all_below_it_loads_no_tensorflow():
     modules = [
-        name
-        for name in library()
-        if sources()[name].room in WITHOUT_TENSORFLOW and name not in MAY_LOAD_TENSORFLOW
+        name for name in library() if sources()[name].room in WITHOUT_TENSORFLOW and name not in MAY_LOAD_TENSORFLOW
     ]
     code = (
         "import importlib, sys\n"

@@ -19,10 +19,18 @@ def run_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("mixed")
     (directory / "space.json").write_text(json.dumps(MIXED))
     code, out, err = tool(
-        "run", f"--run_dir={directory}/run", f"--space={directory}/space.json", *COMMON, "--float_epochs=1",
-        "--mixed_epochs=0.3,0.5", "--random_subnets=3", "--search=nsga2", "--search_budget=12", "--models=2",
+        "run",
+        f"--run_dir={directory}/run",
+        f"--space={directory}/space.json",
+        *COMMON,
+        "--float_epochs=1",
+        "--mixed_epochs=0.3,0.5",
+        "--random_subnets=3",
+        "--search=nsga2",
+        "--search_budget=12",
+        "--models=2",
         "--search_population=6",
-    )  # fmt: skip
+    )
     assert code == 0, err
     assert "mixed_largest" in out and "fractional zero points" in out
     return directory / "run"
@@ -45,9 +53,15 @@ def test_the_same_command_goes_on_and_a_stage_that_is_done_is_not_trained_again(
 
 def test_a_search_keeps_to_the_bit_widths_that_a_target_supports(run_dir):
     code, _, err = tool(
-        "search", f"--run_dir={run_dir}", "--search=random", "--search_bins=1", "--search_per_bin=6", "--models=1",
-        "--search_weight_bits=4", "--search_bits_by=tensor",
-    )  # fmt: skip
+        "search",
+        f"--run_dir={run_dir}",
+        "--search=random",
+        "--search_bins=1",
+        "--search_per_bin=6",
+        "--models=1",
+        "--search_weight_bits=4",
+        "--search_bits_by=tensor",
+    )
     assert code == 0, err
     rows = json.loads((run_dir / "search/mixed/pareto.json").read_text())["rows"]
     archs = [Arch.from_json(row["arch"]) for row in rows]
@@ -60,18 +74,27 @@ def test_tools_take_the_mixed_supernet_by_its_name(run_dir, tmp_path):
     code, out, err = tool("evaluate", f"--run_dir={run_dir}", "--bits=mixed", "--arch=smallest")
     assert code == 0 and "in supernet_mixed" in out, err
     code, out, err = tool(
-        "export_tflite", f"--run_dir={run_dir}", "--bits=mixed", "--arch=largest", f"--output={tmp_path}/m.tflite",
+        "export_tflite",
+        f"--run_dir={run_dir}",
+        "--bits=mixed",
+        "--arch=largest",
+        f"--output={tmp_path}/m.tflite",
         "--max_accuracy_drop=100",
-    )  # fmt: skip
+    )
     assert code == 0 and "identical in 100.00%" in out, err
     refused("--bits: expected one of this run's ['mixed'], received 4", "evaluate", f"--run_dir={run_dir}", "--bits=4")
 
 
 def test_a_mixture_is_finetuned_with_the_rounding_of_its_file(run_dir):
     code, out, err = tool(
-        "train", f"--run_dir={run_dir}", "--finetune_arch=smallest", "--finetune_bits=mixed", "--finetune_epochs=0.3",
-        "--finetune_learning_rate=0.01", "--integer_aware",
-    )  # fmt: skip
+        "train",
+        f"--run_dir={run_dir}",
+        "--finetune_arch=smallest",
+        "--finetune_bits=mixed",
+        "--finetune_epochs=0.3",
+        "--finetune_learning_rate=0.01",
+        "--integer_aware",
+    )
     assert code == 0 and ".tflite" in out, err
 
 
@@ -92,8 +115,14 @@ def test_fronts_of_runs_on_the_same_images_are_compared(run_dir, tmp_path):
 def test_what_a_mixed_supernet_needs_is_asked_for(run_dir, tmp_path):
     space = run_dir.parent / "space.json"
     refused("--float_epochs: expected a positive number", "train", f"--run_dir={tmp_path}/a", f"--space={space}")
-    refused("--mixed_epochs: expected 2 values", "train", f"--run_dir={tmp_path}/b", f"--space={space}",
-            "--float_epochs=1", "--mixed_epochs=1")  # fmt: skip
+    refused(
+        "--mixed_epochs: expected 2 values",
+        "train",
+        f"--run_dir={tmp_path}/b",
+        f"--space={space}",
+        "--float_epochs=1",
+        "--mixed_epochs=1",
+    )
     refused("such as tiny_qfa", "search", f"--run_dir={_uniform_run(tmp_path)}", "--search_weight_bits=4")
 
 

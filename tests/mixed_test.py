@@ -80,8 +80,9 @@ def test_an_extracted_mixture_computes_what_the_supernet_computes(inputs, space,
         np.testing.assert_allclose(model(x), predict(supernet, code, statistics, x), atol=1e-5)
         found = [
             (layer.weight_quantizer.bits, layer.input_quantizer.bits)
-            for layer in model.layers if getattr(layer, "weight_quantizer", None) is not None
-        ]  # fmt: skip
+            for layer in model.layers
+            if getattr(layer, "weight_quantizer", None) is not None
+        ]
         assert found == [tuple(pair) for pair in arch.bits]
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(x), model(x))

@@ -24,9 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def wheel(tmp_path_factory):
     """A wheel built from a copy: building leaves files behind."""
     copy = tmp_path_factory.mktemp("copy") / "tfqnas"
-    skipped = shutil.ignore_patterns(
-        ".git", ".venv*", "runs", "build", "*.egg-info", "__pycache__", ".*_cache"
-    )
+    skipped = shutil.ignore_patterns(".git", ".venv*", "runs", "build", "*.egg-info", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=skipped)
     code = "import setuptools.build_meta as build; print(build.build_wheel('dist'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
@@ -72,11 +70,7 @@ def test_constraints_pin_every_direct_requirement(wheel):
 
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {plain(line.split("==")[0]) for line in lines if "==" in line and not line.startswith("#")}
-    required = [
-        line.partition(": ")[2]
-        for line in metadata(wheel, "METADATA").splitlines()
-        if "Requires-Dist" in line
-    ]
+    required = [line.partition(": ")[2] for line in metadata(wheel, "METADATA").splitlines() if "Requires-Dist" in line]
     assert len(required) > 10
     for requirement in required:
         name = requirement
@@ -138,17 +132,16 @@ class Checkout:
         (self.calls.parent / "venv").write_text(venv + "\n")
 
     def start(self, script="scripts/setup_env.sh", *arguments, **environment):
-        environment = {
-            "PATH": str(self.bin),
-            "FAKE_CALLS": str(self.calls),
-            "HOME": str(self.root),
-            **environment,
-        }
+        environment = {"PATH": str(self.bin), "FAKE_CALLS": str(self.calls), "HOME": str(self.root), **environment}
         return subprocess.Popen(
             [str(self.root / script), *arguments],
-            env=environment, cwd="/", start_new_session=True, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, *arguments, **environment):
         process = self.start(*arguments, **environment)
@@ -233,9 +226,7 @@ def test_a_missing_python_is_said_with_what_was_looked_for(checkout):
 
 
 def test_a_python_that_only_has_the_name_is_passed_over(checkout):
-    checkout.program(
-        "python3.11", "#!/usr/bin/env bash\necho 'python3.11: command not found' >&2\nexit 127\n"
-    )
+    checkout.program("python3.11", "#!/usr/bin/env bash\necho 'python3.11: command not found' >&2\nexit 127\n")
     checkout.program("python3")
     code, out, _ = checkout.run()
     assert code == 0
@@ -329,18 +320,10 @@ def ready(checkout):
     [
         ("test.sh", [], ["python check .", MYPY, f"{PYTEST} -m not slow"]),
         ("test.sh", ["--all"], ["python check .", MYPY, PYTEST]),
-        (
-            "test.sh",
-            ["-x", "--all", "tests/a b_test.py"],
-            ["python check .", MYPY, f"{PYTEST} -x tests/a b_test.py"],
-        ),
+        ("test.sh", ["-x", "--all", "tests/a b_test.py"], ["python check .", MYPY, f"{PYTEST} -x tests/a b_test.py"]),
         ("test.sh", ["-k", "lsq"], ["python check .", MYPY, f"{PYTEST} -m not slow -k lsq"]),
         (".ci/run", [], ["python check .", MYPY, PYTEST]),
-        (
-            "quickstart.sh",
-            ["--seed=1"],
-            ["python tools/run.py --flagfile=configs/digits_oqa.cfg --seed=1"],
-        ),
+        ("quickstart.sh", ["--seed=1"], ["python tools/run.py --flagfile=configs/digits_oqa.cfg --seed=1"]),
     ],
 )
 def test_what_the_commands_run(checkout, script, arguments, expected):

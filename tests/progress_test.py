@@ -50,8 +50,7 @@ def seconds(text):
         return total
 
     return {
-        name: None if value == "?" else parse(value)
-        for name, value in re.findall(r"(part|job) (\?|[\d:]+) left", text)
+        name: None if value == "?" else parse(value) for name, value in re.findall(r"(part|job) (\?|[\d:]+) left", text)
     }
 
 

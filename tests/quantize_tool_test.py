@@ -39,8 +39,12 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
     record = json.loads((output / "strategies.json").read_text())
     rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
     assert [(r["layer"], r["role"]) for r in rows] == [
-        ("first", "weights"), ("middle", "weights"), ("middle", "inputs"), ("last", "weights"), ("last", "inputs")
-    ]  # fmt: skip
+        ("first", "weights"),
+        ("middle", "weights"),
+        ("middle", "inputs"),
+        ("last", "weights"),
+        ("last", "inputs"),
+    ]
     model = load_model(output / "model.keras")
     assert [q.bits for _, _, q in quantized_tensors(model)] == [int(r["bits"]) for r in rows] == [8, 4, 4, 8, 8]
     assert set(record["metrics"]["quantized"]) == {"accuracy", "agreement", "kl", "cosine"}
@@ -58,10 +62,16 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
     assert code == 0 and "search" not in err and again == out
     refused("--bits=3 differs from", "quantize", *flags(model_file, output, *NAMES, "--bits=3"))
     refused("--test_share=0.5 differs from", "quantize", *flags(model_file, output, *NAMES, "--test_share=0.5"))
-    refused("--search_share: belongs to --mode=qat, received --mode=ptq", "quantize",
-            *flags(model_file, output, *NAMES, "--search_share=0.2"))  # fmt: skip
-    refused("--images: belongs to --mode=ptq, received --mode=qat", "quantize",
-            *flags(model_file, output, "--mode=qat", "--images=64"))  # fmt: skip
+    refused(
+        "--search_share: belongs to --mode=qat, received --mode=ptq",
+        "quantize",
+        *flags(model_file, output, *NAMES, "--search_share=0.2"),
+    )
+    refused(
+        "--images: belongs to --mode=ptq, received --mode=qat",
+        "quantize",
+        *flags(model_file, output, "--mode=qat", "--images=64"),
+    )
 
 
 @pytest.mark.slow
@@ -86,8 +96,9 @@ def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_i
     for choice in found["choices"]:
         choice["candidates"] = {"apot": 0.6, "lsq": 0.3, "mse": 0.1}
     record.write_text(json.dumps(found))
-    code, _, err = tool("export_tflite", f"--model={tmp_path}/out/model.keras", "--dataset=digits",
-                        f"--output={tmp_path}/m.tflite")  # fmt: skip
+    code, _, err = tool(
+        "export_tflite", f"--model={tmp_path}/out/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite"
+    )
     assert code == 1 and not (tmp_path / "m.tflite").exists()
     for role in ("weight", "input"):
         assert f"layer middle, {role}_quantizer: APoT is non-uniform" in err
@@ -98,8 +109,15 @@ def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_i
 @pytest.mark.slow
 def test_a_deployable_qat_is_exported(model_file, tmp_path):
     output = tmp_path / "out"
-    more = ["--mode=qat", "--train_steps=8", "--checkpoint_steps=2", "--deployable", "--integer_aware",
-            "--search_share=0.25", "--warm_up_share=0.25"]  # fmt: skip
+    more = [
+        "--mode=qat",
+        "--train_steps=8",
+        "--checkpoint_steps=2",
+        "--deployable",
+        "--integer_aware",
+        "--search_share=0.25",
+        "--warm_up_share=0.25",
+    ]
     code, out, err = tool(
         "quantize", *flags(model_file, output, "--weights=lsq,mse_per_channel", "--inputs=lsq,mse", *more)
     )
@@ -115,9 +133,13 @@ def test_a_deployable_qat_is_exported(model_file, tmp_path):
     )
     assert code == 0 and again == out and "[1/3] warm-up  already done" in err and "[2/3] search  already done" in err
     code, out, err = tool(
-        "export_tflite", f"--model={output}/model.keras", "--dataset=digits", f"--output={tmp_path}/m.tflite",
-        "--verify_images=64", "--max_accuracy_drop=100",
-    )  # fmt: skip
+        "export_tflite",
+        f"--model={output}/model.keras",
+        "--dataset=digits",
+        f"--output={tmp_path}/m.tflite",
+        "--verify_images=64",
+        "--max_accuracy_drop=100",
+    )
     assert code == 0, err
     assert "written" in out and np.frombuffer((tmp_path / "m.tflite").read_bytes()[4:8], "S4")[0] == b"TFL3"
 

@@ -34,9 +34,7 @@ def brute_force(costs, accuracies):
     points = list(enumerate(zip(costs, accuracies, strict=True)))
 
     def dominated(i, c, a):
-        return any(
-            (d <= c and b >= a and (d < c or b > a)) or ((d, b) == (c, a) and j < i) for j, (d, b) in points
-        )
+        return any((d <= c and b >= a and (d < c or b > a)) or ((d, b) == (c, a) and j < i) for j, (d, b) in points)
 
     return sorted((i for i, (c, a) in points if not dominated(i, c, a)), key=lambda i: costs[i])
 
@@ -81,9 +79,7 @@ def test_rows_without_extras_are_read():
 
 
 def test_front_is_in_ascending_cost():
-    results = [
-        Result(TINY.smallest(), accuracy, {"macs": cost}) for cost, accuracy in ((3, 3), (1, 1), (2, 2))
-    ]
+    results = [Result(TINY.smallest(), accuracy, {"macs": cost}) for cost, accuracy in ((3, 3), (1, 1), (2, 2))]
     front = ParetoFront.of(results, "macs")
     assert [row.costs["macs"] for row in front.rows] == [1, 2, 3]
 

@@ -22,9 +22,12 @@ from tfqnas.train.config import RunConfig
 from tfqnas.train.stages import MIXED
 
 SPACE = SearchSpace(
-    name="nano", resolutions=(8, 12), stem_channels=8, head_channels=16,
+    name="nano",
+    resolutions=(8, 12),
+    stem_channels=8,
+    head_channels=16,
     stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)), Stage(8, 1, (1, 2), (3, 5), (3, 4))),
-)  # fmt: skip
+)
 COARSE = SearchConfig(search_bins=2, search_per_bin=6, search_rounds=1, search_per_skeleton=3)
 EVOLVED = SearchConfig(search="nsga2", search_budget=30, search_population=10)
 
@@ -36,11 +39,21 @@ def run(tmp_path_factory):
 
     directory = tmp_path_factory.mktemp("searched")
     (directory / "nano.json").write_text(SPACE.to_json())
-    run = Run.create(RunConfig(
-        run_dir=str(directory / "run"), space=str(directory / "nano.json"), bits=(3,), batch_size=20, held_out=300,
-        recalibration_images=64, largest_epochs=0.0, supernet_epochs=(0.5,), supernet_learning_rate=(0.05,),
-        random_subnets=1, dropout=0.0,
-    ))  # fmt: skip
+    run = Run.create(
+        RunConfig(
+            run_dir=str(directory / "run"),
+            space=str(directory / "nano.json"),
+            bits=(3,),
+            batch_size=20,
+            held_out=300,
+            recalibration_images=64,
+            largest_epochs=0.0,
+            supernet_epochs=(0.5,),
+            supernet_learning_rate=(0.05,),
+            random_subnets=1,
+            dropout=0.0,
+        )
+    )
     train(run, run.progress())
     return run
 
@@ -217,8 +230,9 @@ def test_what_the_table_predicts_goes_with_a_model(run, table, tmp_path):
     arch = run.space.largest()
     config = dataclasses.replace(EVOLVED, latency_table=str(path))
     assert FrontSearch(run, config, 3, tmp_path).predicted(arch) == {
-        "predicted_latency_ms": made.of(arch), "latency_device": made.holds_for
-    }  # fmt: skip
+        "predicted_latency_ms": made.of(arch),
+        "latency_device": made.holds_for,
+    }
     assert FrontSearch(run, EVOLVED, 3, tmp_path).predicted(arch) == {}
     with pytest.raises(UserError, match="--objectives: npu_cycles needs another --latency_table: .* is in ms"):
         FrontSearch(run, dataclasses.replace(config, objectives=("accuracy", "npu_cycles")), 3, tmp_path)
@@ -250,7 +264,7 @@ def test_the_best_within_budgets_stand_first_and_in_lines_that_stay(run, tmp_pat
     kept = [line for line in lines if line.startswith("best after")]
     assert len(kept) == 10 and re.fullmatch(
         r"best after 30 subnets.*: ([\d.]+% at [\d.]+, ){2}[\d.]+% at [\d.]+ effective_mflops", kept[-1]
-    )  # fmt: skip
+    )
 
 
 def test_a_predictor_chooses_and_says_how_good_it_is(run, tmp_path):

@@ -75,11 +75,19 @@ def test_tiny_qfa_is_tiny_with_bits():
 
 def test_convolutions_by_hand():
     assert nano(mix_channels=24).convolutions() == (
-        (0, 0, "depthwise"), (0, 0, "project"), (0, 1, "depthwise"), (0, 1, "project"),
-        (1, 0, "expand"), (1, 0, "depthwise"), (1, 0, "project"),
-        (1, 1, "expand"), (1, 1, "depthwise"), (1, 1, "project"),
-        (None, None, "head"), (None, None, "mix"),
-    )  # fmt: skip
+        (0, 0, "depthwise"),
+        (0, 0, "project"),
+        (0, 1, "depthwise"),
+        (0, 1, "project"),
+        (1, 0, "expand"),
+        (1, 0, "depthwise"),
+        (1, 0, "project"),
+        (1, 1, "expand"),
+        (1, 1, "depthwise"),
+        (1, 1, "project"),
+        (None, None, "head"),
+        (None, None, "mix"),
+    )
 
 
 @pytest.mark.parametrize("bits_by", TIES)
@@ -280,11 +288,16 @@ def changed(space, place, pair):
         ("tensor", 3, (2, 8), r"stage 2, block 1, depthwise: input bits 8 is not one of \(2, 3, 4\)"),
         ("tensor", 11, (32, 2), r"tiny_qfa: head: weight bits 32 is not one of \(2, 3, 4\)"),
         ("layer", 12, (2, 3), r"mix: expected bits \(2, 2\), since bits_by is 'layer' and .* mix have 2, rec.* \(2, 3"),
-        ("block", 4, (3, 3), r"stage 2, block 1, project: expected bits \(2, 2\), since bits_by is 'block' and the "
-                             r"weights of stage 2, block 1, expand have 2, received \(3, 3\)"),
+        (
+            "block",
+            4,
+            (3, 3),
+            r"stage 2, block 1, project: expected bits \(2, 2\), since bits_by is 'block' and the "
+            r"weights of stage 2, block 1, expand have 2, received \(3, 3\)",
+        ),
         ("stage", 1, (4, 4), "stage 1, block 1, project: expected .* weights of stage 1, block 1, depthwise have 2"),
     ],
-)  # fmt: skip
+)
 def test_bits_that_the_space_does_not_have_are_named_with_their_place(bits_by, place, pair, message):
     space = QFA.restricted(bits_by=bits_by)
     for check in (space.validate, space.encode, space.blocks, space.end_bits):
@@ -326,13 +339,19 @@ def test_restricting_nothing_changes_nothing():
         (QFA, {"input_bits": ()}, r"tiny_qfa: input_bits: expected some of \(2, 3, 4\), received \(\)"),
         (QFA, {"input_bits": 4}, r"tiny_qfa: input_bits: expected some of \(2, 3, 4\), received 4"),
         (QFA, {"bits_by": "net"}, r"bits_by: expected one of \('tensor', 'layer', 'block', 'stage'\), received 'net'"),
-        (QFA.restricted(bits_by="block"), {"bits_by": "layer"},
-         r"bits_by: expected one of \('block', 'stage'\), received 'layer'"),
-        (QFA, {"weight_bits": (2,), "bits_by": "layer"},
-         r"input_bits: expected weight_bits \(2,\), since bits_by is 'layer', received \(2, 3, 4\)"),
+        (
+            QFA.restricted(bits_by="block"),
+            {"bits_by": "layer"},
+            r"bits_by: expected one of \('block', 'stage'\), received 'layer'",
+        ),
+        (
+            QFA,
+            {"weight_bits": (2,), "bits_by": "layer"},
+            r"input_bits: expected weight_bits \(2,\), since bits_by is 'layer', received \(2, 3, 4\)",
+        ),
         (TINY, {"bits_by": "layer"}, "tiny: expected a space with bit widths to choose"),
     ],
-)  # fmt: skip
+)
 def test_a_space_cannot_be_restricted_to_what_it_has_not(space, arguments, message):
     with pytest.raises(ValueError, match=message):
         space.restricted(**arguments)
@@ -389,13 +408,17 @@ def test_json_keeps_ties_and_fixed_bits(tied):
         ({"input_bits": 4}, "input_bits: expected a list of bit widths from 2 to 8 or 32, received 4"),
         ({"input_bits": ()}, r"input_bits: expected choices as there are weight_bits \(2, 3, 4\), received \(\)"),
         ({"bits_by": "net"}, r"bits_by: expected one of \('tensor', .*\), received 'net'"),
-        ({"bits_by": "block", "input_bits": (2, 4)},
-         r"input_bits: expected weight_bits \(2, 3, 4\), since bits_by is 'block', received \(2, 4\)"),
+        (
+            {"bits_by": "block", "input_bits": (2, 4)},
+            r"input_bits: expected weight_bits \(2, 3, 4\), since bits_by is 'block', received \(2, 4\)",
+        ),
         ({"fixed_bits": [[4, 4]]}, "fixed_bits: expected None where depths or bit widths are to be chosen"),
-        ({"fixed_bits": [[4, 4]], "weight_bits": (), "input_bits": (), "stages": STAGES[:1]},
-         "fixed_bits: expected 6 pairs of bit widths from 2 to 8 or 32"),
+        (
+            {"fixed_bits": [[4, 4]], "weight_bits": (), "input_bits": (), "stages": STAGES[:1]},
+            "fixed_bits: expected 6 pairs of bit widths from 2 to 8 or 32",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_fields_of_bits_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(QFA, **fields)

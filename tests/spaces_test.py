@@ -42,8 +42,21 @@ def test_make_divisible_is_the_rule_of_mobilenet():
 
 def test_tiny_blocks_by_hand():
     arch = Arch("tiny", 28, (1, 2, 1), (5, 3, 5, 3), (4, 3, 6, 3))
-    columns = ("stage", "index", "size", "in_channels", "hidden", "out_channels", "kernel", "stride",
-               "has_expansion", "se_channels", "activation", "residual", "bits")  # fmt: skip
+    columns = (
+        "stage",
+        "index",
+        "size",
+        "in_channels",
+        "hidden",
+        "out_channels",
+        "kernel",
+        "stride",
+        "has_expansion",
+        "se_channels",
+        "activation",
+        "residual",
+        "bits",
+    )
     expected = [  # 28 pixels: 14 after the stem, 7 after stage 2, 4 after stage 3
         (0, 0, 14, 16, 16, 16, 3, 1, False, 0, "relu", True),
         (1, 0, 14, 16, 64, 24, 5, 2, True, 0, "relu", False),
@@ -177,10 +190,7 @@ def test_code_says_each_choice():
         (lambda code: code[None], r"expected \(22,\) integers, received \(1, 22\)"),
         (lambda code: code.astype(float), "integers, received .* float64"),
         (lambda code: [3, *code[1:]], "tiny: resolution: expected an index below 3, received 3"),
-        (
-            lambda code: [*code[:-2], -1, 0],
-            "tiny: stage 4, block 3: kernel: expected an index below 2, received -1",
-        ),
+        (lambda code: [*code[:-2], -1, 0], "tiny: stage 4, block 3: kernel: expected an index below 2, received -1"),
     ],
 )
 def test_decode_says_what_is_wrong(change, message):
@@ -281,10 +291,7 @@ def test_trim_says_what_is_wrong(depths, kernels, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (
-            {"kernels": [3, 3, 3, 4, *[3] * 6]},
-            r"mbv3: stage 3, block 2: kernel size 4 is not one of \(3, 5, 7\)",
-        ),
+        ({"kernels": [3, 3, 3, 4, *[3] * 6]}, r"mbv3: stage 3, block 2: kernel size 4 is not one of \(3, 5, 7\)"),
         ({"expands": [5, *[3] * 9]}, r"mbv3: stage 2, block 1: expand ratio 5 is not one of \(3, 4, 6\)"),
         ({"depths": [2, 2, 1, 3, 2]}, r"mbv3: stage 4: depth 1 is not one of \(2, 3, 4\)"),
         ({"depths": [5, 5]}, "mbv3: depths: expected 5 values, one for each searched stage, received 2"),
@@ -336,10 +343,7 @@ def test_fields_left_out_take_their_defaults(tmp_path):
     [
         ({"width": 1}, "space.json: unknown field width"),
         ({"stages": [{"chanels": 8}]}, "space.json: stage 1: unknown field chanels"),
-        (
-            {"stages": [{"channels": 8}]},
-            "space.json: stage 1: missing field stride, depths, kernels, expands",
-        ),
+        ({"stages": [{"channels": 8}]}, "space.json: stage 1: missing field stride, depths, kernels, expands"),
         ({"stages": 3}, "space.json: stages: expected a list, received 3"),
         ({"stem_stride": 3}, "space.json: tiny: stem_stride: expected 1 or 2, received 3"),
     ],
@@ -360,10 +364,7 @@ def test_errors_of_a_file_name_it(change, message, tmp_path):
         ({"kernels": 3}, "stage 2: kernels: expected a list of odd numbers, received 3"),
         ({"depths": ()}, r"stage 2: depths: expected a list of positive integers, received \(\)"),
         ({"depths": (0, 1)}, "stage 2: depths: expected a list of positive integers"),
-        (
-            {"expands": (1, 3)},
-            r"stage 2: expands: expected \(1,\) alone or numbers above 1, received \(1, 3\)",
-        ),
+        ({"expands": (1, 3)}, r"stage 2: expands: expected \(1,\) alone or numbers above 1, received \(1, 3\)"),
         ({"expands": (0.5,)}, "stage 2: expands: expected a list of numbers from 1 on"),
         ({"stride": 3}, "stage 2: stride: expected 1 or 2, received 3"),
         ({"channels": 0}, "stage 2: channels: expected a positive integer, received 0"),

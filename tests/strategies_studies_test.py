@@ -32,10 +32,14 @@ def test_only_what_is_missing_and_exists_is_computed(study):
     known = [{"network": "edsr_x2", "mode": "ptq", "bits": 4, "strategy": "lsq", "seed": 1, "psnr": 30.0}]
     cases = restoration_study.missing_cases(known, "edsr_x2", arguments, {})
     found = [(case["seed"], case["bits"], case["strategy"]) for case in cases]
-    eight = [(8, "dqss"), (8, "lsq")] if restoration_study.candidates_of("dorefa", 8) is None else [
-        (8, "dqss"), (8, "dorefa"), (8, "lsq")]  # fmt: skip
+    eight = (
+        [(8, "dqss"), (8, "lsq")]
+        if restoration_study.candidates_of("dorefa", 8) is None
+        else [(8, "dqss"), (8, "dorefa"), (8, "lsq")]
+    )
     assert found == [(0, *e) for e in eight] + [(0, 4, "dqss"), (0, 4, "dorefa"), (0, 4, "lsq")] + [
-        (1, *e) for e in eight] + [(1, 4, "dqss"), (1, 4, "dorefa")]  # fmt: skip
+        (1, *e) for e in eight
+    ] + [(1, 4, "dqss"), (1, 4, "dorefa")]
     assert restoration_study.candidates_of("pact", 4) == {"weights": ("dorefa",), "inputs": ("pact",)}
     with pytest.raises(SystemExit):
         restoration_study.parsed(["--model=m.keras", "--strategies=lunch"])
@@ -44,8 +48,10 @@ def test_only_what_is_missing_and_exists_is_computed(study):
 def test_single_strategies_learn_as_long_as_a_search_and_have_lsq_where_inputs_lie_below_zero(study):
     module = study("strategies")
     arguments = module.parsed(["classification", "--model=m.keras", "--steps=100", "--bits=4", "--seeds=0"])
-    for signed, inputs in ((False, {"lsq": "lsq", "pact": "pact", "dorefa": "dorefa", "apot": "apot"}),
-                           (True, {"lsq": "lsq", "pact": None, "dorefa": "lsq", "apot": "lsq"})):  # fmt: skip
+    for signed, inputs in (
+        (False, {"lsq": "lsq", "pact": "pact", "dorefa": "dorefa", "apot": "apot"}),
+        (True, {"lsq": "lsq", "pact": None, "dorefa": "lsq", "apot": "lsq"}),
+    ):
         for case in module.cases(arguments):
             config = module.settings_of(case, arguments, signed)
             if case.strategy == "dqss":
@@ -100,10 +106,20 @@ def test_the_interval_is_that_of_a_mean_over_photos(study):
 
 def test_the_report_of_the_zoo_compares_on_the_same_crops(study, tmp_path, capsys):
     results, figure = tmp_path / "z.jsonl", tmp_path / "z.png"
-    shared = {"network": "efficientnet_lite0", "mode": "ptq", "seed": 0, "kl": 0.1, "cosine": 0.99, "right": 18,
-              "of": 20, "crops": 10}  # fmt: skip
-    records = [{**shared, "bits": 6, "strategy": "dqss", "agreement": 0.9, "same": [9, 9, 9]},
-               {**shared, "bits": 6, "strategy": "lsq", "agreement": 0.8, "same": [8, 8, 8]}]  # fmt: skip
+    shared = {
+        "network": "efficientnet_lite0",
+        "mode": "ptq",
+        "seed": 0,
+        "kl": 0.1,
+        "cosine": 0.99,
+        "right": 18,
+        "of": 20,
+        "crops": 10,
+    }
+    records = [
+        {**shared, "bits": 6, "strategy": "dqss", "agreement": 0.9, "same": [9, 9, 9]},
+        {**shared, "bits": 6, "strategy": "lsq", "agreement": 0.8, "same": [8, 8, 8]},
+    ]
     results.write_text("\n".join(map(json.dumps, records)) + "\n")
     study("strategies_zoo").main(["--report", f"--results={results}", f"--figure={figure}"])
     row = next(line for line in capsys.readouterr().out.splitlines() if "| lsq |" in line)
@@ -144,8 +160,16 @@ def test_the_end_of_a_training_on_photos_keeps_to_the_moving_statistics(tmp_path
 
     monkeypatch.setattr(photos, "load", lambda data_dir: photos.Photos([smooth(1, 40, 64)], [smooth(3, 31, 46)]))
     keras.utils.set_random_seed(0)
-    settings = FloatConfig(net="srresnet", dataset="photos", filters=4, blocks=1, patch=8, batch_size=2, steps=5,
-                           output=str(tmp_path / "m.keras"))  # fmt: skip
+    settings = FloatConfig(
+        net="srresnet",
+        dataset="photos",
+        filters=4,
+        blocks=1,
+        patch=8,
+        batch_size=2,
+        steps=5,
+        output=str(tmp_path / "m.keras"),
+    )
     training, seen = Training(settings, task_of(settings)), []
     training.run(Part())
     assert not np.array_equal(seen[0], seen[1])  # two of five steps by the batch

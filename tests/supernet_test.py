@@ -138,10 +138,12 @@ def test_of_the_largest_every_weight_gets_a_gradient(supernet, rng):
 def test_first_convolution_squeeze_excite_and_classifier_are_not_quantized(supernet):
     quantized = [q.path.rsplit("/", 1)[0] for q in supernet.quantizers if q.name == "weight_quantizer"]
     assert quantized == [
-        "stage1_block1/depthwise", "stage1_block1/project",
+        "stage1_block1/depthwise",
+        "stage1_block1/project",
         *(f"stage{s}_block{b}/{c}" for s in (2, 3) for b in (1, 2) for c in ("expand", "depthwise", "project")),
-        "head", "mix",
-    ]  # fmt: skip
+        "head",
+        "mix",
+    ]
     inputs = [q.path.rsplit("/", 1)[0] for q in supernet.quantizers if q.name == "input_quantizer"]
     assert inputs == quantized and supernet.bits == 16
     steps = [v.path for v in supernet.variables if v.path.endswith("step")]

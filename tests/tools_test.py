@@ -18,15 +18,24 @@ from tfqnas.data.dataset import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SPACE = {
-    "name": "small", "resolutions": [12, 16], "stem_channels": 8, "head_channels": 16,
-    "stages": [
-        {"channels": 8, "stride": 1, "depths": [1, 2], "kernels": [3, 5], "expands": [2, 3], "se": True},
-    ],
-}  # fmt: skip
+    "name": "small",
+    "resolutions": [12, 16],
+    "stem_channels": 8,
+    "head_channels": 16,
+    "stages": [{"channels": 8, "stride": 1, "depths": [1, 2], "kernels": [3, 5], "expands": [2, 3], "se": True}],
+}
 FLAGS = [
-    "--bits=3,2", "--batch_size=50", "--held_out=100", "--recalibration_images=100", "--largest_epochs=0.5",
-    "--supernet_epochs=0.5", "--search_bins=2", "--search_per_bin=3", "--models=2", "--checkpoint_steps=5",
-]  # fmt: skip
+    "--bits=3,2",
+    "--batch_size=50",
+    "--held_out=100",
+    "--recalibration_images=100",
+    "--largest_epochs=0.5",
+    "--supernet_epochs=0.5",
+    "--search_bins=2",
+    "--search_per_bin=3",
+    "--models=2",
+    "--checkpoint_steps=5",
+]
 
 
 def tool(name, *arguments):
@@ -211,8 +220,12 @@ common.run(main)
 
 
 def test_names_that_are_nearly_right_are_answered_with_the_right_one(tmp_path):
-    refused("--search: expected one of coarse_to_fine, nsga2, ageing, random, received nsga3, did you mean nsga2?",
-            "search", f"--run_dir={tmp_path}", "--search=nsga3")  # fmt: skip
+    refused(
+        "--search: expected one of coarse_to_fine, nsga2, ageing, random, received nsga3, did you mean nsga2?",
+        "search",
+        f"--run_dir={tmp_path}",
+        "--search=nsga3",
+    )
     refused("did you mean mbv3?", "train", "--space=mbv_3", f"--run_dir={tmp_path / 'run'}")
     refused("Did you mean: search", "search", f"--run_dir={tmp_path}", "--serch=nsga2")  # absl says so
 
@@ -227,11 +240,19 @@ def test_one_flagfile_describes_the_training_and_the_whole_run(tmp_path):
     """Flags that a tool does not know are refused before anything else: those of the search are known to train."""
     for name in ("train", "run"):
         refused(
-            "--bits: expected falling bit widths from 16 to 2, received 2,3", name,
-            "--flagfile=configs/digits_oqa.cfg", f"--run_dir={tmp_path}/run", "--bits=2,3",
-        )  # fmt: skip
-    refused("--search_budget: expected a number from 1 on, received 0", "search",
-            "--flagfile=configs/fashion_search.cfg", f"--run_dir={tmp_path}/run", "--search_budget=0")  # fmt: skip
+            "--bits: expected falling bit widths from 16 to 2, received 2,3",
+            name,
+            "--flagfile=configs/digits_oqa.cfg",
+            f"--run_dir={tmp_path}/run",
+            "--bits=2,3",
+        )
+    refused(
+        "--search_budget: expected a number from 1 on, received 0",
+        "search",
+        "--flagfile=configs/fashion_search.cfg",
+        f"--run_dir={tmp_path}/run",
+        "--search_budget=0",
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -243,12 +264,21 @@ def test_flags_of_a_finetuning_need_one(tmp_path):
 def test_a_finetuned_model_is_exported_and_joins_the_report(family):
     run_dir, _ = family
     flags = [f"--run_dir={run_dir}", f"--finetune_arch={run_dir}/search/b2/pareto.json#0", "--finetune_bits=2"]
-    refused("--distillation=none: a finetuning has the settings of its run, there --distillation=auto", "train", *flags,
-            "--distillation=none")  # fmt: skip
+    refused(
+        "--distillation=none: a finetuning has the settings of its run, there --distillation=auto",
+        "train",
+        *flags,
+        "--distillation=none",
+    )
     code, out, err = tool(
-        "train", *flags, "--finetune_epochs=0.5", "--finetune_learning_rate=0.01", "--integer_aware",
-        "--checkpoint_steps=7", "--batch_size=50",
-    )  # fmt: skip
+        "train",
+        *flags,
+        "--finetune_epochs=0.5",
+        "--finetune_learning_rate=0.01",
+        "--integer_aware",
+        "--checkpoint_steps=7",
+        "--batch_size=50",
+    )
     assert code == 0, err
     (record,) = [json.loads(line) for line in (run_dir / "finetuned.jsonl").read_text().splitlines()]
     assert f"{record['file']}: {record['after']:.2%} on the test split" in out and (run_dir / record["tflite"]).exists()
@@ -300,8 +330,16 @@ def test_another_budget_keeps_the_first_search_and_reuses_its_scores(family, tmp
     copy = tmp_path / "copy"
     shutil.copytree(family[0], copy)
     first = (copy / "search/b2/scored.jsonl").read_text()
-    code, out, err = tool("search", f"--run_dir={copy}", "--bits=2", "--search=nsga2", "--search_budget=4",
-                          "--search_population=4", "--max_file_kb=60", "--models=1")  # fmt: skip
+    code, out, err = tool(
+        "search",
+        f"--run_dir={copy}",
+        "--bits=2",
+        "--search=nsga2",
+        "--search_budget=4",
+        "--search_population=4",
+        "--max_file_kb=60",
+        "--models=1",
+    )
     assert code == 0, err
     assert "scores of earlier searches of this supernet are reused" in out and "[2/2] extract_b2" in out
     assert (copy / "search/b2.1/scored.jsonl").read_text() == first and (copy / "search/b2.1/models").exists()
@@ -355,9 +393,20 @@ def test_a_folder_of_photos_becomes_a_model_that_classifies_them(tmp_path, space
             pixels = np.clip(rng.normal(level, 30, (14 + i % 5, 20, 3)), 0, 255).astype(np.uint8)
             PIL.Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.{('jpg', 'png')[i % 2]}")
     (tmp_path / "photos/dark/broken.jpg").write_bytes(b"broken")
-    flags = [f"--dataset={tmp_path}/photos", f"--run_dir={tmp_path}/run", f"--space={space_file}", *FLAGS[3:],
-             "--bits=3", "--batch_size=16", "--held_out=20", "--largest_epochs=12", "--crop_area=0.5", "--flip",
-             "--warmup_epochs=1", "--evaluation_crop=0.9"]  # fmt: skip
+    flags = [
+        f"--dataset={tmp_path}/photos",
+        f"--run_dir={tmp_path}/run",
+        f"--space={space_file}",
+        *FLAGS[3:],
+        "--bits=3",
+        "--batch_size=16",
+        "--held_out=20",
+        "--largest_epochs=12",
+        "--crop_area=0.5",
+        "--flip",
+        "--warmup_epochs=1",
+        "--evaluation_crop=0.9",
+    ]
     refused("photos/dark/broken.jpg: not an image that can be decoded", "run", *flags)
     code, out, err = tool("run", *flags, "--max_bad_images=1")
     assert code == 0, err

@@ -47,8 +47,9 @@ _INSTALL = {
 }
 _LOST = re.compile(
     r"(?:error|adb): (?:.*: )?(device '.*' not found|device (?:offline|unauthorized|still \w+)"
-    r"|no devices/emulators found|closed$)", re.MULTILINE
-)  # fmt: skip
+    r"|no devices/emulators found|closed$)",
+    re.MULTILINE,
+)
 
 
 class Adb:
@@ -66,9 +67,14 @@ class Adb:
         command = [self.program, *(["-s", self.serial] if self.serial else []), *words]
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                errors="replace", timeout=timeout,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+            )
         except FileNotFoundError:
             raise UserError(
                 f"{self.program} is not there: install the package adb (Debian, Ubuntu) or Android's platform tools, "
@@ -141,9 +147,14 @@ class Device:
         properties = dict(re.findall(r"^\[(.+?)\]: \[(.*)\]\r?$", said, re.MULTILINE))
         maker, model, release, sdk, build = (
             properties.get(f"ro.{key}", "?")
-            for key in ("product.manufacturer", "product.model", "build.version.release", "build.version.sdk",
-                        "build.id")
-        )  # fmt: skip
+            for key in (
+                "product.manufacturer",
+                "product.model",
+                "build.version.release",
+                "build.version.sdk",
+                "build.id",
+            )
+        )
         self.name = model if model.lower().startswith(maker.lower()) else f"{maker} {model}"
         self.system = f"Android {release} (SDK {sdk}, {build})"
         memory = re.search(r"^MemTotal: +(\d+) kB", said, re.MULTILINE)

@@ -28,10 +28,28 @@ from tflite_export.runtime import Runtime
 from tfqnas.errors import UserError
 
 _PACKAGES = (
-    "libc6", "libgcc-s1", "libstdc++6", "libcrypt1", "zlib1g", "libbz2-1.0", "liblzma5", "libexpat1", "libffi8",
-    "libssl3", "libsqlite3-0", "libuuid1", "libtinfo6", "libncursesw6", "libreadline8", "libdb5.3", "libtirpc3",
-    "libnsl2", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
-)  # fmt: skip
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "libcrypt1",
+    "zlib1g",
+    "libbz2-1.0",
+    "liblzma5",
+    "libexpat1",
+    "libffi8",
+    "libssl3",
+    "libsqlite3-0",
+    "libuuid1",
+    "libtinfo6",
+    "libncursesw6",
+    "libreadline8",
+    "libdb5.3",
+    "libtirpc3",
+    "libnsl2",
+    "python3.11-minimal",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+)
 _WHEELS = ("ai-edge-litert", "numpy", "flatbuffers", "protobuf", "ml_dtypes")
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
 # Without these LiteRT's CPU detection crashes. A Cortex-A76: QEMU's "max" emulates SME, and returns garbage.
@@ -169,9 +187,13 @@ def _fetch_packages(directory: pathlib.Path) -> None:
         (state / part).mkdir(parents=True)
     (state / "status").touch()
     options = {
-        "APT::Architecture": "arm64", "APT::Architectures": "arm64", "Dir::State": state / "state",
-        "Dir::State::status": state / "status", "Dir::Cache": state / "cache", "APT::Sandbox::User": "root",
-    }  # fmt: skip
+        "APT::Architecture": "arm64",
+        "APT::Architectures": "arm64",
+        "Dir::State": state / "state",
+        "Dir::State::status": state / "status",
+        "Dir::Cache": state / "cache",
+        "APT::Sandbox::User": "root",
+    }
     apt = ["apt-get", "-q", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
     _call([*apt, "update"], directory)
     _call([*apt, "download", *_PACKAGES], state / "debs")
@@ -191,8 +213,23 @@ def _fetch_wheels(site: pathlib.Path, versions: Sequence[str]) -> None:
     else:
         raise UserError("the ARM64 check: expected pip, to fetch LiteRT for ARM64 with")
     platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
-    _call([*pip, "install", "-q", "--target", site, *platforms, "--python-version", "3.11", "--implementation", "cp",
-           "--only-binary=:all:", *versions], site.parent)  # fmt: skip
+    _call(
+        [
+            *pip,
+            "install",
+            "-q",
+            "--target",
+            site,
+            *platforms,
+            "--python-version",
+            "3.11",
+            "--implementation",
+            "cp",
+            "--only-binary=:all:",
+            *versions,
+        ],
+        site.parent,
+    )
 
 
 def _pretend_processor(root: pathlib.Path) -> None:

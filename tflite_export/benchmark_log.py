@@ -109,14 +109,20 @@ def parse(log: str, accelerator: str, exit_code: int = 0) -> Measurement:
     only = values.get("curr")  # with one run, or with all the same, there is no other figure
     memory = _MEMORY.search("\n".join(texts))
     return Measurement(
-        runs=int(values["count"]), avg_us=values.get("avg", average),
+        runs=int(values["count"]),
+        avg_us=values.get("avg", average),
         std_us=values.get("std", None if values["count"] == 1 else 0.0),
-        min_us=values.get("min", only), max_us=values.get("max", only),
-        p5_us=values.get("p5"), median_us=values.get("median"), p95_us=values.get("p95"),
-        first_us=first, init_us=init,
-        memory_MB=float(memory[2]) if memory else None, init_memory_MB=float(memory[1]) if memory else None,
+        min_us=values.get("min", only),
+        max_us=values.get("max", only),
+        p5_us=values.get("p5"),
+        median_us=values.get("median"),
+        p95_us=values.get("p95"),
+        first_us=first,
+        init_us=init,
+        memory_MB=float(memory[2]) if memory else None,
+        init_memory_MB=float(memory[1]) if memory else None,
         delegate=delegate,
-    )  # fmt: skip
+    )
 
 
 def has_timings(log: str) -> bool:

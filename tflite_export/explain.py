@@ -58,13 +58,18 @@ def explain(
         integers = reference.dequantized(tensor, kept[site.name]).reshape(value.shape)
         spread = rounded.std() or 1.0
         logits = _rerun(model, site.tensor, rounded, images)
-        records.append({
-            "layer": site.name, "bits": tensor.bits, "step": float(tensor.scale[0]),
-            "low": float(value.min()), "high": float(value.max()),
-            "clipped": float((np.abs(rounded - value) > 0.51 * tensor.scale[0]).mean()),
-            "noise": float(np.sqrt(((integers - rounded) ** 2).mean()) / spread),
-            "alone": float((logits.argmax(axis=-1) == labels).mean()),
-        })  # fmt: skip
+        records.append(
+            {
+                "layer": site.name,
+                "bits": tensor.bits,
+                "step": float(tensor.scale[0]),
+                "low": float(value.min()),
+                "high": float(value.max()),
+                "clipped": float((np.abs(rounded - value) > 0.51 * tensor.scale[0]).mean()),
+                "noise": float(np.sqrt(((integers - rounded) ** 2).mean()) / spread),
+                "alone": float((logits.argmax(axis=-1) == labels).mean()),
+            }
+        )
         if update is not None:
             update(len(records) / len(sites))
     return records, accuracy

@@ -62,13 +62,26 @@ class Host:
             raise UserError(f"accelerator {accelerator}: on this computer expected one of {', '.join(ACCELERATORS)}")
         with tempfile.TemporaryDirectory() as directory:
             result = pathlib.Path(directory) / "result.json"
-            command = [sys.executable, "-c", _TOOL, f"--model={model.path}", f"--num_threads={threads}",
-                       f"--num_runs={self._runs}", f"--result_json={result}", *ACCELERATORS[accelerator]]  # fmt: skip
+            command = [
+                sys.executable,
+                "-c",
+                _TOOL,
+                f"--model={model.path}",
+                f"--num_threads={threads}",
+                f"--num_runs={self._runs}",
+                f"--result_json={result}",
+                *ACCELERATORS[accelerator],
+            ]
             try:
                 done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                    errors="replace", timeout=self._timeout,
-                )  # fmt: skip
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    timeout=self._timeout,
+                )
             except subprocess.TimeoutExpired:
                 raise MeasurementFailed(f"no result within {self._timeout:g} s") from None
             if done.returncode or not result.exists():
@@ -85,11 +98,20 @@ def figures(result: Mapping[str, Any], accelerator: str) -> Measurement:
     if us["avg"] <= 0 or us["median"] <= 0:
         raise MeasurementInvalid("faster than litert-benchmark's times, which it rounds to 10 us")
     return Measurement(
-        runs=ms["num_runs"], avg_us=us["avg"], std_us=us["std"] if ms["num_runs"] > 1 else None,
-        min_us=us["min"], max_us=us["max"], p5_us=us["p5"], median_us=us["median"], p95_us=us["p95"],
-        first_us=us["warmup_first"], init_us=us["init"], memory_MB=None, init_memory_MB=None,
+        runs=ms["num_runs"],
+        avg_us=us["avg"],
+        std_us=us["std"] if ms["num_runs"] > 1 else None,
+        min_us=us["min"],
+        max_us=us["max"],
+        p5_us=us["p5"],
+        median_us=us["median"],
+        p95_us=us["p95"],
+        first_us=us["warmup_first"],
+        init_us=us["init"],
+        memory_MB=None,
+        init_memory_MB=None,
         delegate="GPU" if accelerator == "gpu" else "",
-    )  # fmt: skip
+    )
 
 
 def _why(code: int, printed: str) -> str:

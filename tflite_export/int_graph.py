@@ -14,9 +14,18 @@ import numpy as np
 CONVOLUTIONS = ("conv_2d", "depthwise_conv_2d", "fully_connected")
 # Operations that compute no product with a ratio of scales: tables, copies, kernels with one scale.
 UNSCALED = (
-    "quantize", "dequantize", "hard_swish", "softmax", "average_pool_2d", "max_pool_2d", "pad", "reshape",
-    "resize_nearest", "resize_bilinear", "depth_to_space",
-)  # fmt: skip
+    "quantize",
+    "dequantize",
+    "hard_swish",
+    "softmax",
+    "average_pool_2d",
+    "max_pool_2d",
+    "pad",
+    "reshape",
+    "resize_nearest",
+    "resize_bilinear",
+    "depth_to_space",
+)
 RANGES = {"int8": (-128, 127), "int4": (-8, 7), "int2": (-2, 1), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
 
 

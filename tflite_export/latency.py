@@ -242,11 +242,20 @@ def measure_all(
         except DeviceLost as error:
             status, lost = f"failed: device lost: {error}", True
         row = Row(
-            model=job.model.path, sha256=job.model.digest, file_kB=job.model.size / 1000, device=job.device.name,
-            serial=job.device.serial, system=job.device.system, ram_MB=job.device.ram_MB, via=job.device.via,
-            accelerator=job.accelerator, threads=job.threads, **figures, status=status,
+            model=job.model.path,
+            sha256=job.model.digest,
+            file_kB=job.model.size / 1000,
+            device=job.device.name,
+            serial=job.device.serial,
+            system=job.device.system,
+            ram_MB=job.device.ram_MB,
+            via=job.device.via,
+            accelerator=job.accelerator,
+            threads=job.threads,
+            **figures,
+            status=status,
             when=now().isoformat(timespec="seconds"),
-        )  # fmt: skip
+        )
         table.append(row)
         yield row
         if lost:

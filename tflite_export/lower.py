@@ -310,8 +310,16 @@ class _Lowering:
                 f"layer {site.name}: the accumulator of channel {worst} may reach {reach[worst]:.3g}, expected less "
                 f"than 2^31: its bias is {weights.bias[worst]:.3g} at a scale of {scale[worst]:.3g}"
             )
-        kernel = IntTensor(f"{site.name}/weights", weights.codes.shape, weights.scale, 0, weights.dtype, weights.codes,
-                           axis, weights.bits)  # fmt: skip
+        kernel = IntTensor(
+            f"{site.name}/weights",
+            weights.codes.shape,
+            weights.scale,
+            0,
+            weights.dtype,
+            weights.codes,
+            axis,
+            weights.bits,
+        )
         bias = IntTensor(f"{site.name}/bias", bias.shape, scale, 0, "int32", bias.astype(np.int32), axis=0)
         return [self._add(kernel), self._add(bias)]
 

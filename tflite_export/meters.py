@@ -126,8 +126,10 @@ class VelaMeter:
         with _written(blob) as path:
             report = npu.check(path, self._target, self._timeout)
         if report.cpu_operators:
-            raise UserError(f"{self._target} leaves operators to the CPU, which its estimate does not count: "
-                            f"{'; '.join(report.left[:3])}")  # fmt: skip
+            raise UserError(
+                f"{self._target} leaves operators to the CPU, which its estimate does not count: "
+                f"{'; '.join(report.left[:3])}"
+            )
         found = report.cycles if self.unit == "cycles" else report.milliseconds
         assert found is not None  # Vela says both
         return found

@@ -16,17 +16,22 @@ from tflite_export.verify import Verification
 _PACKAGES = ("tfqnas", "tensorflow", "keras", "ai-edge-litert")
 # Key of a record, what it is called, format.
 _COSTS = (
-    ("effective_mflops", "effective FLOPs", "{:.3f} million"), ("mmacs", "multiply-accumulates", "{:.3f} million"),
-    ("mbitops", "BitOPs", "{:.2f} million"), ("params", "parameters", "{:,}"),
-    ("kB", "weights at their bit width", "{:.1f} kB"), ("file_kB", "file", "{:.1f} kB"),
+    ("effective_mflops", "effective FLOPs", "{:.3f} million"),
+    ("mmacs", "multiply-accumulates", "{:.3f} million"),
+    ("mbitops", "BitOPs", "{:.2f} million"),
+    ("params", "parameters", "{:,}"),
+    ("kB", "weights at their bit width", "{:.1f} kB"),
+    ("file_kB", "file", "{:.1f} kB"),
     ("predicted_latency_ms", "latency by the table of {latency_device}", "{:.3f} ms"),
     ("predicted_npu_cycles", "cycles by the table of {latency_device}", "{:,.0f}"),
     ("host_ms", "an image on the machine of the export, one thread", "{:.2f} ms"),
-)  # fmt: skip
+)
 _ACCURACIES = (
-    ("float", "floating point"), ("keras", "fake-quantized (the Keras model)"),
-    ("reference", "integers (the reference)"), ("litert", "integers (LiteRT runs the file)"),
-)  # fmt: skip
+    ("float", "floating point"),
+    ("keras", "fake-quantized (the Keras model)"),
+    ("reference", "integers (the reference)"),
+    ("litert", "integers (LiteRT runs the file)"),
+)
 
 
 def versions() -> dict[str, str]:
@@ -88,8 +93,9 @@ def _data(record: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str
         f"- Classes: {len(classes)} ({named})" if classes else "",
         f"- Pixels: {record['normalization']}" if record.get("normalization") else "",
         f"- Evaluated on the central {record['evaluation_crop']:.1%} of each side"
-        if record.get("evaluation_crop", 1.0) != 1.0 else "",
-    ]  # fmt: skip
+        if record.get("evaluation_crop", 1.0) != 1.0
+        else "",
+    ]
 
 
 def _architecture(record: Mapping[str, Any]) -> list[str]:
@@ -101,8 +107,9 @@ def _architecture(record: Mapping[str, Any]) -> list[str]:
 def _costs(record: Mapping[str, Any]) -> list[str]:
     return [
         f"- {name.format(latency_device=record.get('latency_device'))}: {text.format(record[key])}"
-        for key, name, text in _COSTS if record.get(key) is not None
-    ]  # fmt: skip
+        for key, name, text in _COSTS
+        if record.get(key) is not None
+    ]
 
 
 def _accuracies(record: Mapping[str, Any], result: Verification | None) -> list[str]:

@@ -18,9 +18,18 @@ from tflite_export.runtime import tensor_types
 from tfqnas.errors import UserError, did_you_mean
 
 TARGETS = (
-    "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512",
-    "ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024", "ethos-u85-2048",
-)  # fmt: skip
+    "ethos-u55-32",
+    "ethos-u55-64",
+    "ethos-u55-128",
+    "ethos-u55-256",
+    "ethos-u65-256",
+    "ethos-u65-512",
+    "ethos-u85-128",
+    "ethos-u85-256",
+    "ethos-u85-512",
+    "ethos-u85-1024",
+    "ethos-u85-2048",
+)
 COLUMNS = (
     ("model", "model"),
     ("target", "target"),
@@ -90,8 +99,18 @@ def check(path: str | pathlib.Path, target: str = "ethos-u85-256", timeout: floa
         raise UserError("the NPU check needs Arm's compiler: pip install ethos-u-vela, or pip install tfqnas[npu]")
     _refuse_files_that_crash_it(path)
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "ethosu.vela", str(path.resolve()), "--accelerator-config", target,
-                   "--output-dir", directory, "--verbose-performance", "--show-cpu-operations"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "ethosu.vela",
+            str(path.resolve()),
+            "--accelerator-config",
+            target,
+            "--output-dir",
+            directory,
+            "--verbose-performance",
+            "--show-cpu-operations",
+        ]
         try:
             done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -115,8 +134,10 @@ def _refuse_files_that_crash_it(path: pathlib.Path) -> None:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if packed := types & {"int4", "int2"}:
-        raise UserError(f"{path}: packed weights ({', '.join(sorted(packed))}), which the compiler does not take: "
-                        "export with --storage=int8")  # fmt: skip
+        raise UserError(
+            f"{path}: packed weights ({', '.join(sorted(packed))}), which the compiler does not take: "
+            "export with --storage=int8"
+        )
 
 
 def _report(path: pathlib.Path, target: str, printed: str, row: Mapping[str, str]) -> NpuReport:
@@ -125,10 +146,13 @@ def _report(path: pathlib.Path, target: str, printed: str, row: Mapping[str, str
     if on_npu is None or on_cpu is None:
         raise UserError(f"{path}: the compiler for {target} does not say how many operators run on the CPU")
     return NpuReport(
-        model=path.name, target=target,
-        npu_operators=int(on_npu[1]), cpu_operators=int(on_cpu[1]),
+        model=path.name,
+        target=target,
+        npu_operators=int(on_npu[1]),
+        cpu_operators=int(on_cpu[1]),
         left=tuple(re.findall(r"^\s*CPU: (.+)$", printed, re.MULTILINE)),
-        cycles=float(row["cycles_total"]), milliseconds=1000 * float(row["inference_time"]),
+        cycles=float(row["cycles_total"]),
+        milliseconds=1000 * float(row["inference_time"]),
         weight_kB=float(row["total_original_weights"]) / 1000,
         encoded_kB=float(row["total_npu_encoded_weights"]) / 1000,
-    )  # fmt: skip
+    )

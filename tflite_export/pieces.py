@@ -121,8 +121,9 @@ def nothing() -> IntGraph:
     """The smallest graph: one product of one integer. What it takes is what a call costs whatever it computes."""
     one = np.array([1], np.float32)
     tensors = [
-        IntTensor("x", (1, 1, 1), one), IntTensor("one", (1,), one, data=np.ones(1, np.int8)),
+        IntTensor("x", (1, 1, 1), one),
+        IntTensor("one", (1,), one, data=np.ones(1, np.int8)),
         IntTensor("y", (1, 1, 1), one),
-    ]  # fmt: skip
+    ]
     op = IntOp("mul", ("x", "one"), ("y",), {"activation": "none"})
     return IntGraph({tensor.name: tensor for tensor in tensors}, (op,), "x", "y")

@@ -23,8 +23,9 @@ class Runtime:
         try:
             self._interpreter = Interpreter(model_content=blob, num_threads=threads, experimental_op_resolver_type=kind)
             self.input, self.output = (
-                self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
-            )  # fmt: skip
+                self._interpreter.get_input_details()[0],
+                self._interpreter.get_output_details()[0],
+            )
         except (ValueError, RuntimeError, IndexError) as error:
             raise UserError(f"not a .tflite model that LiteRT can load ({error})") from None
         self._batch: int | None = None

@@ -124,9 +124,15 @@ def verify(
         compared_top1 = {name: float((c == labels[compared]).mean()) for name, c in alike.items()}
         top1 = compared_top1 if compared.all() else {"litert": float((classes["litert"] == labels).mean())}
     return Verification(
-        count, len(differences), float((differences == 0).mean()), float(differences.max()),
-        float((alike["keras"] == alike["litert"]).mean()), top1, compared_top1, not is_packed(graph),
-    )  # fmt: skip
+        count,
+        len(differences),
+        float((differences == 0).mean()),
+        float(differences.max()),
+        float((alike["keras"] == alike["litert"]).mean()),
+        top1,
+        compared_top1,
+        not is_packed(graph),
+    )
 
 
 def _chosen(count: int, limit: int) -> np.ndarray:

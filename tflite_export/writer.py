@@ -92,9 +92,14 @@ def _model(graph: IntGraph) -> schema.ModelT:
     texts = {METADATA: json.dumps(graph.metadata).encode(), metadata.STANDARD: metadata.standard_metadata(graph)}
     entries = [schema.MetadataT(name=name, buffer=buffer(data)) for name, data in texts.items()]
     return schema.ModelT(
-        version=3, operatorCodes=[_operator_code(*code) for code in codes], subgraphs=[subgraph],
-        description="tfqnas", buffers=buffers, metadata=entries, signatureDefs=[signature],
-    )  # fmt: skip
+        version=3,
+        operatorCodes=[_operator_code(*code) for code in codes],
+        subgraphs=[subgraph],
+        description="tfqnas",
+        buffers=buffers,
+        metadata=entries,
+        signatureDefs=[signature],
+    )
 
 
 def _bytes(data: np.ndarray, dtype: str) -> bytes:
@@ -134,9 +139,14 @@ def _tensor(tensor: IntTensor, buffer: int) -> schema.TensorT:
             quantizedDimension=tensor.axis or 0,
         )
     return schema.TensorT(
-        shape=shape, type=_TYPES[tensor.dtype], buffer=buffer, name=tensor.name, quantization=quantization,
-        shapeSignature=None if tensor.data is not None else [-1, *tensor.shape], hasRank=True,
-    )  # fmt: skip
+        shape=shape,
+        type=_TYPES[tensor.dtype],
+        buffer=buffer,
+        name=tensor.name,
+        quantization=quantization,
+        shapeSignature=None if tensor.data is not None else [-1, *tensor.shape],
+        hasRank=True,
+    )
 
 
 def _code(graph: IntGraph, op: IntOp) -> tuple[str, int]:
@@ -174,6 +184,9 @@ def _operator(op: IntOp, code: int, inputs: Sequence[int], outputs: Sequence[int
     if op.kind == "mean":
         options.keepDims = True
     return schema.OperatorT(
-        opcodeIndex=code, inputs=inputs, outputs=outputs,
-        builtinOptionsType=getattr(schema.BuiltinOptions, name), builtinOptions=options,
-    )  # fmt: skip
+        opcodeIndex=code,
+        inputs=inputs,
+        outputs=outputs,
+        builtinOptionsType=getattr(schema.BuiltinOptions, name),
+        builtinOptions=options,
+    )

@@ -31,9 +31,19 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"tfqnas.{_PUBLIC[name]}"), name)
     if name in (
-        "arch", "cost", "data", "layers", "quantizers", "search", "spaces", "strategy", "subnet", "supernet", "train",
+        "arch",
+        "cost",
+        "data",
+        "layers",
+        "quantizers",
+        "search",
+        "spaces",
+        "strategy",
+        "subnet",
+        "supernet",
+        "train",
         "zoo",
-    ):  # fmt: skip
+    ):
         return importlib.import_module(f"tfqnas.{name}")
     raise AttributeError(f"module 'tfqnas' has no attribute {name!r}")
 

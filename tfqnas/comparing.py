@@ -84,5 +84,7 @@ class Comparison:
         columns: list[tuple[str, ...]] = [("front", f"within {cost_label(self.cost)} of")]
         columns += [(f"b{i}", f"{budget:.3g}", ".2%") for i, budget in enumerate(budgets)]
         error = 100 * (0.9 * 0.1 / self.images) ** 0.5
-        return (f"{report.table(rows, columns)}\n\nAccuracy on {self.images:,} held-out images, standard error about "
-                f"{error:.1f} points at 90%.")  # fmt: skip
+        return (
+            f"{report.table(rows, columns)}\n\nAccuracy on {self.images:,} held-out images, standard error about "
+            f"{error:.1f} points at 90%."
+        )

@@ -118,8 +118,12 @@ def _copy(layer: Any) -> keras.layers.Layer:
 
 # Operations on tensors (`keras.ops`, `y + x`, `keras.activations.relu(x)`), by their types' names.
 _ACTIVATIONS = {
-    "Relu": "relu", "Relu6": "relu6", "HardSilu": "hard_silu", "HardSigmoid": "hard_sigmoid", "Softmax": "softmax"
-}  # fmt: skip
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "HardSilu": "hard_silu",
+    "HardSigmoid": "hard_sigmoid",
+    "Softmax": "softmax",
+}
 _OF_TWO = {"Add": keras.layers.Add, "Multiply": keras.layers.Multiply}
 _PASSED = object()  # stands for an operation that the layer behind it computes
 

@@ -88,9 +88,12 @@ def wanted_of(distribution: str, requirements: Iterable[str] | None = None) -> l
 def fits(version: str, wanted: Iterable[tuple[str, tuple[int, ...]]]) -> bool:
     """Whether a version, a string, is within what `wanted_of` says."""
     compare = {
-        ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b, "==": lambda a, b: a == b, "<": lambda a, b: a < b,
+        ">=": lambda a, b: a >= b,
+        "<=": lambda a, b: a <= b,
+        "==": lambda a, b: a == b,
+        "<": lambda a, b: a < b,
         ">": lambda a, b: a > b,
-    }  # fmt: skip
+    }
     own = _numbers(version)
     return all(compare[op](_padded(own, bound), _padded(bound, own)) for op, bound in wanted)
 
@@ -110,9 +113,14 @@ def _same(one: str, other: str) -> bool:
 def packages() -> list[Finding]:
     """`Finding`s of the distributions that are needed."""
     found = [
-        Finding("python", platform.python_version(), sys.version_info[:2] == PYTHON, True,
-                f"expected {'.'.join(map(str, PYTHON))}, which alone is tested")
-    ]  # fmt: skip
+        Finding(
+            "python",
+            platform.python_version(),
+            sys.version_info[:2] == PYTHON,
+            True,
+            f"expected {'.'.join(map(str, PYTHON))}, which alone is tested",
+        )
+    ]
     for name, purpose in NEEDED:
         version, wanted = version_of(name), wanted_of(name)
         expected = ",".join(f"{op}{'.'.join(map(str, numbers))}" for op, numbers in wanted)
@@ -172,8 +180,11 @@ def main() -> int:
     version = version_of("tfqnas") or "of a checkout that is not installed"
     print(f"tfqnas {version}")
     for title, look in (
-        ("needed", packages), ("this machine", machine), ("optional", optional_parts), ("data sets", data_sets),
-    ):  # fmt: skip
+        ("needed", packages),
+        ("this machine", machine),
+        ("optional", optional_parts),
+        ("data sets", data_sets),
+    ):
         if title == "this machine" and wrong:
             print("\nthis machine: not looked at, since something that is needed is wrong")
             continue

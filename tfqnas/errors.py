@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(received: object, known: Iterable[object]) -> str:
-    """", did you mean NAME?" with the known name nearest to what was received; "" where none is near."""
+    """ ", did you mean NAME?" with the known name nearest to what was received; "" where none is near."""
     names = [str(name) for name in known]
     near = difflib.get_close_matches(str(received).lower().replace("-", "_"), names, n=1, cutoff=0.4)
     return f", did you mean {near[0]}?" if near else ""

@@ -181,12 +181,20 @@ def extract_model(
     if round(abs(after - before) * len(images)) > max(2, len(images) // 500):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
-        "model": path.name, "arch_key": arch.key, "bits": supernet.bits, **run.cost(arch, supernet.bits),
-        **(more or {}), **_with_fractions(reloaded, images),
-        "before": before, "after": after, "file": str(file.relative_to(run.directory)),
-        "arch": json.loads(arch.to_json()), "class_names": list(run.dataset.class_names),
-        "normalization": "(x - 128) / 128", "evaluation_crop": run.config.evaluation_crop,
-    }  # fmt: skip
+        "model": path.name,
+        "arch_key": arch.key,
+        "bits": supernet.bits,
+        **run.cost(arch, supernet.bits),
+        **(more or {}),
+        **_with_fractions(reloaded, images),
+        "before": before,
+        "after": after,
+        "file": str(file.relative_to(run.directory)),
+        "arch": json.loads(arch.to_json()),
+        "class_names": list(run.dataset.class_names),
+        "normalization": "(x - 128) / 128",
+        "evaluation_crop": run.config.evaluation_crop,
+    }
     write_json(path.with_name(f"{path.name}.json"), record)
     return record, reloaded
 
@@ -200,8 +208,10 @@ def _copied(run: Run, record: Mapping[str, Any], path: pathlib.Path) -> dict[str
             target = path.with_name(f"{path.name}{source.suffix}")
             write_atomically(target, source.read_bytes())
             copy[key] = str(target.relative_to(run.directory))
-    write_json(path.with_name(f"{path.name}.json"), {**read_json(_beside(run, record)), "model": path.name,
-                                                     "file": copy["file"]})  # fmt: skip
+    write_json(
+        path.with_name(f"{path.name}.json"),
+        {**read_json(_beside(run, record)), "model": path.name, "file": copy["file"]},
+    )
     return copy
 
 

@@ -65,18 +65,21 @@ def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[M
     report.training_figure(read_jsonl(run.directory / "log.jsonl"), pictures[1])
     sections = [
         *_fronts(run, searches, pictures[0]),
-        report.Section("Extracted models", [
-            *_drawing(run.space, models), report.Table(models, columns(models)), note(models)
-        ]),
+        report.Section(
+            "Extracted models", [*_drawing(run.space, models), report.Table(models, columns(models)), note(models)]
+        ),
         *_distributions(run.space, searches),
         *_predictors(searches),
         *analysing.sections(run),
         report.Section("Training", [report.Picture(pictures[1])]),
-        report.Section("Settings", [
-            report.Code(run.config.to_json()),
-            *[report.Code(text) for text in dict.fromkeys(json.dumps(search.settings) for search in searches)],
-        ]),
-    ]  # fmt: skip
+        report.Section(
+            "Settings",
+            [
+                report.Code(run.config.to_json()),
+                *[report.Code(text) for text in dict.fromkeys(json.dumps(search.settings) for search in searches)],
+            ],
+        ),
+    ]
     report.write_html(run.directory / "report.html", f"tfqnas: {run.config.dataset}", sections)
 
 
@@ -181,8 +184,14 @@ def _predictors(searches: Sequence[_Search]) -> list[report.Section]:
         if quality := search.quality:
             pairs = list(zip(quality["predicted"], quality["measured"], strict=True))
             name = f"{search.bits} bits" if isinstance(search.bits, int) else str(search.bits)
-            plots.append(report.scatter(
-                pairs, "predicted", "measured", quality["tau"], quality["error"],
-                f"{name}, trained on {quality['trained']} other subnets",
-            ))  # fmt: skip
+            plots.append(
+                report.scatter(
+                    pairs,
+                    "predicted",
+                    "measured",
+                    quality["tau"],
+                    quality["error"],
+                    f"{name}, trained on {quality['trained']} other subnets",
+                )
+            )
     return [report.Section("Accuracy predictor, on subnets that it was not trained on", plots)] if plots else []

@@ -106,9 +106,15 @@ class FrontSearch:
         with self.scorer(part, supernet) as scorer:
             judge = Judge(scorer, self._costs, self.config.early_stopping)
             return run_search(
-                searcher, judge, self.objectives.record, self.budget, on_result, results=results,
-                by=self.objectives.minimised or None, former=former,
-            )  # fmt: skip
+                searcher,
+                judge,
+                self.objectives.record,
+                self.budget,
+                on_result,
+                results=results,
+                by=self.objectives.minimised or None,
+                former=former,
+            )
 
     def scorer(self, part: Part, supernet: Supernet) -> AbstractContextManager[Scorer | Pool]:
         """A context in which there is a scorer."""
@@ -129,10 +135,11 @@ class FrontSearch:
         """The same with this search's costs, where they were written by one that knew others."""
         known = self.objectives.costs.keys()
         return [
-            result if result.costs.keys() == known
+            result
+            if result.costs.keys() == known
             else Result(result.arch, result.accuracy, self.objectives.record(result.arch), result.extra)
             for result in results
-        ]  # fmt: skip
+        ]
 
     def _fitting(self, results: Sequence[Result]) -> list[Result]:
         """Those of other searches' results that are within space and limits, with this search's costs."""
@@ -157,15 +164,18 @@ class FrontSearch:
         """The run's space, with the bit widths alone that the search may choose."""
         config, space = self.config, self.run.space
         asked: dict[str, Any] = {
-            "weight_bits": config.search_weight_bits, "input_bits": config.search_input_bits,
+            "weight_bits": config.search_weight_bits,
+            "input_bits": config.search_input_bits,
             "bits_by": config.search_bits_by,
-        }  # fmt: skip
+        }
         asked = {name: value for name, value in asked.items() if value}
         if not asked:
             return space
         if not space.mixed:
-            raise UserError(f"--search_{next(iter(asked))}: expected a run whose space has bit widths to choose, such "
-                            f"as tiny_qfa, this one has {space.name}")  # fmt: skip
+            raise UserError(
+                f"--search_{next(iter(asked))}: expected a run whose space has bit widths to choose, such "
+                f"as tiny_qfa, this one has {space.name}"
+            )
         try:
             return space.restricted(**asked)
         except ValueError as error:
@@ -204,8 +214,10 @@ class FrontSearch:
         limits = {flag: cost for flag, cost in LIMITS.items() if getattr(config, flag)}
         for cost, flag in [*((cost, "objectives") for cost in names), *((cost, flag) for flag, cost in limits.items())]:
             if cost not in costs:
-                raise UserError(f"--{flag}: {cost} needs another --latency_table: {config.latency_table} is in "
-                                f"{self.table and self.table.unit}")  # fmt: skip
+                raise UserError(
+                    f"--{flag}: {cost} needs another --latency_table: {config.latency_table} is in "
+                    f"{self.table and self.table.unit}"
+                )
         return Objectives(
             self.space, costs, tuple(names), {cost: getattr(config, flag) for flag, cost in limits.items()}
         )
@@ -249,9 +261,13 @@ class FrontSearch:
 
         predictor = Predictor(self.space, seed=self.config.search_seed)
         return Screened(
-            self.searcher, self.objectives, predictor, self.config.search_screen, on_fit=on_fit,
+            self.searcher,
+            self.objectives,
+            predictor,
+            self.config.search_screen,
+            on_fit=on_fit,
             estimated=self._given_up.__contains__,
-        )  # fmt: skip
+        )
 
 
 class _Shown:

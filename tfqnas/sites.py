@@ -220,9 +220,9 @@ class _Reader:
                 raise unsupported(layer, f"{setting} {received}, expected {only}")
         if activation in SEPARATE:
             raise unsupported(
-                layer, f"{activation} inside of the layer: expected a layer of its own behind it, as "
-                "tfqnas.quantize makes it"
-            )  # fmt: skip
+                layer,
+                f"{activation} inside of the layer: expected a layer of its own behind it, as tfqnas.quantize makes it",
+            )
         site = self._new(layer, kind, read, shape)
         site.activation = activation
         return site

@@ -99,9 +99,8 @@ def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], na
 
     inputs = keras.Input((arch.resolution, arch.resolution, settings["channels"]), name="image")
     stem = keras.layers.Conv2D(
-        space.stem_channels, space.stem_kernel, strides=space.stem_stride, padding="same", use_bias=False,
-        name="stem",
-    )  # fmt: skip
+        space.stem_channels, space.stem_kernel, strides=space.stem_stride, padding="same", use_bias=False, name="stem"
+    )
     x = norm(supernet.stem_norm, add(stem, supernet.stem, inputs), "stem_norm")
     x = activation(space.stem_activation, x, "stem_activation")
     by_place = {(s.stage, s.index): b for s, b in zip(space.blocks(space.largest()), supernet.blocks, strict=True)}

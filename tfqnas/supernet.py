@@ -50,16 +50,25 @@ class Supernet(keras.Model):
                 "have parts: expected one scale for all (axis=None)"
             )
         self.settings: dict[str, Any] = {
-            "weights": weights, "inputs": inputs, "num_classes": num_classes, "channels": channels,
-            "dropout": dropout, "kernel_transform": kernel_transform,
-        }  # fmt: skip
+            "weights": weights,
+            "inputs": inputs,
+            "num_classes": num_classes,
+            "channels": channels,
+            "dropout": dropout,
+            "kernel_transform": kernel_transform,
+        }
         quantizers = {"weight_quantizer": weights, "input_quantizer": inputs}
         pointwise = {"kernel_size": 1, "use_bias": False, "kernel_initializer": "he_normal", **quantizers}
 
         self.stem = ElasticConv2D(
-            space.stem_channels, space.stem_kernel, strides=space.stem_stride, padding="same", use_bias=False,
-            kernel_initializer="he_normal", name="stem",
-        )  # fmt: skip
+            space.stem_channels,
+            space.stem_kernel,
+            strides=space.stem_stride,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name="stem",
+        )
         self.stem_norm = ElasticBatchNorm(name="stem_norm")
         self.stem_activation = keras.activations.get(keras_activation(space.stem_activation))
         self.stem.build((None, None, None, channels))
@@ -68,12 +77,19 @@ class Supernet(keras.Model):
         self._choices = []
         for block in space.blocks(space.largest()):
             layer = ElasticMBConv(
-                block.hidden, block.out_channels, space.stages[block.stage].kernels, stride=block.stride,
-                has_expansion=block.has_expansion, se_channels=block.se_channels,
-                activation=block.activation, residual=block.residual, kernel_transform=kernel_transform,
+                block.hidden,
+                block.out_channels,
+                space.stages[block.stage].kernels,
+                stride=block.stride,
+                has_expansion=block.has_expansion,
+                se_channels=block.se_channels,
+                activation=block.activation,
+                residual=block.residual,
+                kernel_transform=kernel_transform,
                 hidden_sizes=space.hidden_choices(block.stage, block.index),
-                name=f"stage{block.stage + 1}_block{block.index + 1}", **quantizers,
-            )  # fmt: skip
+                name=f"stage{block.stage + 1}_block{block.index + 1}",
+                **quantizers,
+            )
             layer.build((None, None, None, block.in_channels))
             self.blocks.append(layer)
             self._choices.append(_BlockChoices(space, block))

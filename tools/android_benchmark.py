@@ -99,11 +99,15 @@ def find_devices() -> list[android.Device | host_benchmark.Host]:
         return [host_benchmark.Host(RUNS.value, TIMEOUT.value)]
     return [
         android.Device(
-            android.Adb(serial, ADB.value), binary=BINARY.value, apk=APK.value, runs=RUNS.value,
-            timeout=TIMEOUT.value, poll=POLL.value,
+            android.Adb(serial, ADB.value),
+            binary=BINARY.value,
+            apk=APK.value,
+            runs=RUNS.value,
+            timeout=TIMEOUT.value,
+            poll=POLL.value,
         )
         for serial in android.connected(android.Adb(program=ADB.value), SERIALS.value)
-    ]  # fmt: skip
+    ]
 
 
 def measure(

@@ -117,8 +117,10 @@ def main(argv: list[str]) -> None:
     if STORAGE.value == "packed":
         say_what_packing_costs(graph, blob, write(lowered("int8")))
     elif tied := ties.remaining(graph):
-        print(f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
-              "other processors may round differently")  # fmt: skip
+        print(
+            f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
+            "other processors may round differently"
+        )
     result = compare(source, graph, blob) if VERIFY.value or EXPLAIN.value else None
     about = exports.about_export(source.data_name, source.dataset)
     compared = {} if result is None else {"accuracy": result.record(), "identical": result.identical}
@@ -137,8 +139,16 @@ def export_super_resolution() -> None:
         raise UserError(f"--input_size: expected height,width in pixels, received {','.join(INPUT_SIZE.value)}")
     common.import_tensorflow()
     size = tuple(map(int, INPUT_SIZE.value))
-    super_resolution.export(MODEL.value, flags.FLAGS.data_dir, size, OUTPUT.value, CALIBRATION.value, STORAGE.value,
-                            CALIBRATION_IMAGES.value, PSNR_DROP.value)  # fmt: skip
+    super_resolution.export(
+        MODEL.value,
+        flags.FLAGS.data_dir,
+        size,
+        OUTPUT.value,
+        CALIBRATION.value,
+        STORAGE.value,
+        CALIBRATION_IMAGES.value,
+        PSNR_DROP.value,
+    )
 
 
 def say_what_packing_costs(graph: IntGraph, blob: bytes, of_bytes: bytes) -> None:
@@ -176,8 +186,15 @@ def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None
     if not VERIFY.value:
         return None
     with progress.part("compare") as part:
-        result = verify(source.model, graph, blob, images.batches(256), images.labels, THREADS.value,
-                        update=lambda done: part.update(done / len(images)))  # fmt: skip
+        result = verify(
+            source.model,
+            graph,
+            blob,
+            images.batches(256),
+            images.labels,
+            THREADS.value,
+            update=lambda done: part.update(done / len(images)),
+        )
     print(result)
     some = source.images("test", min(KERNEL_IMAGES, len(images)))
     with progress.part("other kernels") as part:
@@ -213,10 +230,14 @@ def source_of_run() -> Source:
     supernet = run.supernet(bits)
     model = extract(supernet, arch, run.recalibrate(supernet, arch))
     record = {
-        "arch_key": arch.key, "arch": json.loads(arch.to_json()), "bits": bits, **run.cost(arch, bits),
-        "class_names": list(run.dataset.class_names), "normalization": "(x - 128) / 128",
+        "arch_key": arch.key,
+        "arch": json.loads(arch.to_json()),
+        "bits": bits,
+        **run.cost(arch, bits),
+        "class_names": list(run.dataset.class_names),
+        "normalization": "(x - 128) / 128",
         "evaluation_crop": run.config.evaluation_crop,
-    }  # fmt: skip
+    }
     return Source(model, run.dataset, run.config.evaluation_crop, record, run.config.dataset)
 
 

@@ -74,12 +74,14 @@ def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[s
     write_atomically(output, blob)
     write_atomically(file.with_suffix(".md"), card)
     return {
-        "tflite": str(output.relative_to(run.directory)), "tflite_kB": len(blob) / 1000,
+        "tflite": str(output.relative_to(run.directory)),
+        "tflite_kB": len(blob) / 1000,
         "model_card": str(file.with_suffix(".md").relative_to(run.directory)),
-        "tflite_accuracy": result.top1["litert"], "tflite_identical": result.identical,
+        "tflite_accuracy": result.top1["litert"],
+        "tflite_identical": result.identical,
         "tflite_compared": result.compared,
         "host_ms": latency_ms(Runtime(blob)),
-    }  # fmt: skip
+    }
 
 
 def about_export(name: str, dataset: DataSet) -> dict[str, Any]:

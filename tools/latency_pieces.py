@@ -40,8 +40,10 @@ class Targets:
     def chosen(cls, space: SearchSpace, fit: int, validation: int, seed: int) -> Self:
         """The smallest, the largest and random subnets, all different: so many for the fit, the others to validate."""
         if space.size < fit + validation:
-            raise UserError(f"--fit_models and --validation_models: expected at most the {space.size} subnets of space "
-                            f"{space.name}, received {fit} and {validation}")  # fmt: skip
+            raise UserError(
+                f"--fit_models and --validation_models: expected at most the {space.size} subnets of space "
+                f"{space.name}, received {fit} and {validation}"
+            )
         archs, rng = dict.fromkeys((space.smallest(), space.largest())), np.random.default_rng(seed)
         while len(archs) < fit + validation:
             archs[space.sample(rng)] = None
@@ -199,8 +201,10 @@ class Log:
             append_jsonl(path, about)
             records = [about]
         if records[0] != about:
-            raise UserError(f"{path} holds measurements of something else: {_difference(records[0], about)}; give the "
-                            "same, choose another --output, or remove the file")  # fmt: skip
+            raise UserError(
+                f"{path} holds measurements of something else: {_difference(records[0], about)}; give the "
+                "same, choose another --output, or remove the file"
+            )
         self._values = {(record["name"], record["round"]): record["value"] for record in records[1:]}
 
     def __contains__(self, measurement: tuple[str, int]) -> bool:

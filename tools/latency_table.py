@@ -30,17 +30,22 @@ CLASSES = flags.DEFINE_integer("classes", None, "of the networks, with --space",
 CHANNELS = flags.DEFINE_integer("channels", None, "of the images, with --space", lower_bound=1)
 RUN_DIR = flags.DEFINE_string("run_dir", None, "instead of --space: a run directory, whose space and data are taken")
 BITS = flags.DEFINE_integer(
-    "bits", None, "bit width of the networks, by default 4 or the run's highest below 8; 2 to 7 run the same "
-    "operations", lower_bound=2, upper_bound=8,
-)  # fmt: skip
+    "bits",
+    None,
+    "bit width of the networks, by default 4 or the run's highest below 8; 2 to 7 run the same operations",
+    lower_bound=2,
+    upper_bound=8,
+)
 DEVICE = flags.DEFINE_enum("device", "host", ["host", "android", "vela"], "this computer, a phone, Arm's NPU compiler")
 OUTPUT = flags.DEFINE_string("output", None, "the table to write, JSON", required=True)
 FIT = flags.DEFINE_integer("fit_models", 8, "whole networks that the correction is fitted on", lower_bound=2)
 VALIDATION = flags.DEFINE_integer("validation_models", 8, "other whole networks, that show the error", lower_bound=2)
 ROUNDS = flags.DEFINE_integer(
-    "rounds", None, f"how often everything is measured, the median counts; by default {meters.HostMeter.rounds} on the "
-    "host, else 1", lower_bound=1,
-)  # fmt: skip
+    "rounds",
+    None,
+    f"how often everything is measured, the median counts; by default {meters.HostMeter.rounds} on the host, else 1",
+    lower_bound=1,
+)
 SEED = flags.DEFINE_integer("seed", 0, "of the order of measurements and of the random networks", lower_bound=0)
 THREADS = flags.DEFINE_integer("threads", 1, "host, android: CPU threads", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 0.05, "host: how long each file is run in a round", lower_bound=0.0001)
@@ -77,9 +82,13 @@ def main(argv: list[str]) -> None:
     space, bits, classes, channels = networks()
     targets = latency_pieces.Targets.chosen(space, FIT.value, VALIDATION.value, SEED.value)
     about = {
-        "device": meter.device, "unit": meter.unit, "threads": meter.threads, "bits": bits, "classes": classes,
+        "device": meter.device,
+        "unit": meter.unit,
+        "threads": meter.threads,
+        "bits": bits,
+        "classes": classes,
         "channels": channels,
-    }  # fmt: skip
+    }
     log = latency_pieces.Log(
         pathlib.Path(OUTPUT.value).with_suffix(".jsonl"), about | {"space": dataclasses.asdict(space)}
     )
@@ -198,8 +207,11 @@ def summary(table: LatencyTable) -> str:
         {"arch": arch, "predicted": predicted, "measured": measured, "error": error}
         for arch, predicted, measured, error in zip(v.archs, v.predicted, v.measured, v.errors, strict=True)
     ]
-    columns = (("arch", "network"), *((side, side, _FORMS[table.unit]) for side in ("predicted", "measured")),
-               ("error", "error", "+.1%"))  # fmt: skip
+    columns = (
+        ("arch", "network"),
+        *((side, side, _FORMS[table.unit]) for side in ("predicted", "measured")),
+        ("error", "error", "+.1%"),
+    )
     middle = float(f"{sorted(v.measured)[len(rows) // 2]:.2g}")
     return (
         f"\n{report.table(rows, columns)}\n\n"

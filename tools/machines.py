@@ -42,9 +42,15 @@ class ServedSearch(FrontSearch):
         if former:
             searcher.tell([result.arch for result in former], [result.accuracy for result in former])
         oracle = SearcherOracle(
-            searcher, self.objectives, self.budget, batch, [*former, *results], on_result, about(self.run, supernet),
+            searcher,
+            self.objectives,
+            self.budget,
+            batch,
+            [*former, *results],
+            on_result,
+            about(self.run, supernet),
             say=part.log,
-        )  # fmt: skip
+        )
         SubnetTuner(oracle, None, self.directory).search()
         return ParetoFront.of(oracle.results.values(), self.objectives.minimised or None)
 

@@ -21,8 +21,10 @@ def main(argv: list[str]) -> None:
         from tfqnas.data.prepare_photos import prepare_photos
 
         made, where = prepare_photos(DATA_DIR.value), photos.directory(DATA_DIR.value)
-        print(f"photos: train {len(made['train'])}, test {len(made['test'])} in {where}; next: tools/train_float.py "
-              "--net=edsr --dataset=photos ...")  # fmt: skip
+        print(
+            f"photos: train {len(made['train'])}, test {len(made['test'])} in {where}; next: tools/train_float.py "
+            "--net=edsr --dataset=photos ..."
+        )
         return
     from tfqnas.data.prepare import check, prepare
 

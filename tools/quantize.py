@@ -102,8 +102,10 @@ def refuse_of_classifiers() -> None:
     """Raises UserError for a flag that is given and that super-resolution does not read."""
     for name in ("flip", "shift", "norm_images"):
         if flags.FLAGS[name].present:
-            raise UserError(f"--{name}: of classifiers; patches of photos are always turned and mirrored, and "
-                            "BatchNorm keeps its statistics: leave it out")  # fmt: skip
+            raise UserError(
+                f"--{name}: of classifiers; patches of photos are always turned and mirrored, and "
+                "BatchNorm keeps its statistics: leave it out"
+            )
 
 
 def loaded(name: str) -> keras.Model:
@@ -154,15 +156,28 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
     if MODE.value == "qat":
         warm_up, first = (config.train_steps * share * search for share in (config.warm_up_share, config.search_share))
         trials = 100 * config.refine_in_training * search  # of each tensor some other strategies on some hundred images
-        parts = {"warm-up": warm_up, "search": 2 * first, "choose": trials,
-                 "train": config.train_steps - warm_up - first}  # fmt: skip
+        parts = {
+            "warm-up": warm_up,
+            "search": 2 * first,
+            "choose": trials,
+            "train": config.train_steps - warm_up - first,
+        }
     else:
         tune = config.tune_steps
         guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard)  # of models without mixtures
         longer = config.learned_steps * bool(config.guard)
-        parts = {"guard": guard, "longer": longer, "search": 2 * config.steps, "tune": tune,
-                 "refine": 200 * config.refine, "final": tune * config.refine} if search else {
-                     "tune": config.steps + tune}  # fmt: skip
+        parts = (
+            {
+                "guard": guard,
+                "longer": longer,
+                "search": 2 * config.steps,
+                "tune": tune,
+                "refine": 200 * config.refine,
+                "final": tune * config.refine,
+            }
+            if search
+            else {"tune": config.steps + tune}
+        )
     return [(name, amount) for name, amount in parts.items() if amount]
 
 
@@ -190,14 +205,18 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
     print(f"written: {directory.path}/model.keras, strategies.json, .csv, .svg, .png")
     refused = [choice for choice in choices if not choice["deployable"]]
     if refused:
-        print(f"warning: no integer model computes the strategies of {len(refused)} tensors, so an export would be "
-              "refused; --deployable leaves such strategies out from the start. Of those that could be exported, with "
-              "the largest coefficient:")  # fmt: skip
+        print(
+            f"warning: no integer model computes the strategies of {len(refused)} tensors, so an export would be "
+            "refused; --deployable leaves such strategies out from the start. Of those that could be exported, with "
+            "the largest coefficient:"
+        )
         for choice in refused:
             print(f"  {choice['layer']}, {choice['role']}: {choice['strategy']}; {best_uniform(choice)}")
     else:
-        print(f"next: tools/export_tflite.py --model={directory.path}/model.keras --dataset={data.dataset} "
-              "--output=MODEL.tflite")  # fmt: skip
+        print(
+            f"next: tools/export_tflite.py --model={directory.path}/model.keras --dataset={data.dataset} "
+            "--output=MODEL.tflite"
+        )
 
 
 def how(results: Mapping[str, Any]) -> str:
@@ -205,8 +224,10 @@ def how(results: Mapping[str, Any]) -> str:
     losses, training = results["losses"], MODE.value == "qat"
     single = "the strategy of the warm-up" if training else "the best single strategy"
     if results["kept"]:
-        return (f"chosen: {single}, {results['kept']}: nothing that the search found has a smaller loss on the images "
-                f"for choices ({losses['single' if training else 'final']:.4g})")  # fmt: skip
+        return (
+            f"chosen: {single}, {results['kept']}: nothing that the search found has a smaller loss on the images "
+            f"for choices ({losses['single' if training else 'final']:.4g})"
+        )
     way = {
         "coefficients": "by the largest coefficients",
         "refinement": "by trying others than those with the largest coefficients, tensor by tensor",
@@ -233,8 +254,10 @@ def replaced(choices: Sequence[Mapping[str, Any]], config: SearchSettings) -> It
     for role in ("weights", "inputs"):
         names = names_for(config, role)
         if found := [c["layer"] for c in choices if c["role"] == role and c["strategy"] not in names]:
-            yield (f"{role} of {', '.join(found)}: {', '.join(names)} does not exist at {config.end_bits} bits, lsq is "
-                   "there")  # fmt: skip
+            yield (
+                f"{role} of {', '.join(found)}: {', '.join(names)} does not exist at {config.end_bits} bits, lsq is "
+                "there"
+            )
 
 
 def cli() -> None:

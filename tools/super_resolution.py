@@ -48,8 +48,9 @@ def export(
 
     model = models.load_model(path)
     if (scale := scale_of(model)) == 1:
-        raise UserError(f"--model={path}: expected a super-resolution network for --dataset=photos, which enlarges by "
-                        "DepthToSpace")  # fmt: skip
+        raise UserError(
+            f"--model={path}: expected a super-resolution network for --dataset=photos, which enlarges by DepthToSpace"
+        )
     if sites_of(model)[-1].stored is None:
         model = zoo.with_pixel_output(model)
     model = zoo.with_input_size(model, size)
@@ -60,14 +61,14 @@ def export(
     except NonUniformError as error:
         raise UserError(f"{error}{exports.uniform_choices(path)}") from None
     blob = write(graph)
-    print(f"{model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB, {size[0]} x {size[1]} pixels "
-          f"to {size[0] * scale} x {size[1] * scale}")  # fmt: skip
+    print(
+        f"{model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB, {size[0]} x {size[1]} pixels "
+        f"to {size[0] * scale} x {size[1] * scale}"
+    )
     lows, highs = pairs(found.test, scale, size, COMPARED, seed=1)
     quality = functools.partial(restoration.psnr_y, border=scale)
     with Progress([("compare", 1.0)], stream=sys.stderr).part("compare") as part:
-        result = verify_images(
-            model, graph, blob, lows, highs, quality, lambda done: part.update(done / len(lows))
-        )  # fmt: skip
+        result = verify_images(model, graph, blob, lows, highs, quality, lambda done: part.update(done / len(lows)))
     print(result)
     if problem := result.problem(max_drop):
         raise UserError(f"{output} is not written: {problem}")
@@ -91,8 +92,10 @@ def pairs(
     smaller = [restoration.downscaled(photo, scale) for photo in photos]
     if any(low.shape[0] < size[0] or low.shape[1] < size[1] for low in smaller):
         height, width = (min(low.shape[axis] for low in smaller) for axis in (0, 1))
-        raise UserError(f"--input_size: expected at most {height},{width}, the smallest of the photos at 1/{scale} of "
-                        f"their size, received {size[0]},{size[1]}")  # fmt: skip
+        raise UserError(
+            f"--input_size: expected at most {height},{width}, the smallest of the photos at 1/{scale} of "
+            f"their size, received {size[0]},{size[1]}"
+        )
     rng = np.random.default_rng((seed, 4))
     lows, highs = [], []
     for number in range(count):

@@ -77,8 +77,10 @@ def run_to_finetune(config: RunConfig) -> Run:
     for field in dataclasses.fields(RunConfig):
         ours, theirs = (as_flag(getattr(c, field.name)) for c in (config, run.config))
         if field.name not in ("run_dir", *_FREE) and flags.FLAGS[field.name].present and ours != theirs:
-            raise UserError(f"--{field.name}={ours}: a finetuning has the settings of its run, there "
-                            f"--{field.name}={theirs}: leave it out, or give another --run_dir")  # fmt: skip
+            raise UserError(
+                f"--{field.name}={ours}: a finetuning has the settings of its run, there "
+                f"--{field.name}={theirs}: leave it out, or give another --run_dir"
+            )
     free = {name: getattr(config, name) for name in _FREE if flags.FLAGS[name].present}
     return Run(dataclasses.replace(run.config, **free)) if free else run
 
@@ -92,9 +94,13 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     bits = common.bit_width(run, "finetune_bits", FINETUNE_BITS.value)
     arch = models.read_arch(run.space, FINETUNE_ARCH.value)
     stage = finetuning(
-        bits, arch, FINETUNE_EPOCHS.value, FINETUNE_RATE.value, INTEGER_AWARE.value,
+        bits,
+        arch,
+        FINETUNE_EPOCHS.value,
+        FINETUNE_RATE.value,
+        INTEGER_AWARE.value,
         distilled=run.config.distillation != "none",
-    )  # fmt: skip
+    )
     train(run, run.progress([stage]), strategy, [stage])
     network = run.load(stage)
     if INTEGER_AWARE.value:
@@ -105,8 +111,10 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     if "tflite_refused" in made:
         print(f"no .tflite of it: {made['tflite_refused']}")
     else:
-        print(f"{made['tflite']}: {made['tflite_accuracy']:.2%}; {made['tflite_kB']:.1f} kB, {made['host_ms']:.2f} "
-              "ms on this machine")  # fmt: skip
+        print(
+            f"{made['tflite']}: {made['tflite_accuracy']:.2%}; {made['tflite_kB']:.1f} kB, {made['host_ms']:.2f} "
+            "ms on this machine"
+        )
     family.Family(run, SearchConfig()).add_finetuned(record | made)
     print(f"{run.directory}/report.html")
 

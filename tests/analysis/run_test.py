@@ -15,9 +15,12 @@ from tfqnas.train.config import RunConfig
 
 BATCH = 8
 CONFIG = AnalysisConfig(
-    subnets=6, alone=3, alone_epochs=4 * BATCH / 1300, float_supernet_epochs=3 * BATCH / 1300,
+    subnets=6,
+    alone=3,
+    alone_epochs=4 * BATCH / 1300,
+    float_supernet_epochs=3 * BATCH / 1300,
     float_supernet_learning_rate=0.1,
-)  # fmt: skip
+)
 PICTURES = ["alone.png", "depth.png", "drop.png", "ranking.png", "transfer.png"]
 
 
@@ -37,10 +40,17 @@ def analysed(space_file, tmp_path_factory):
     from tfqnas.train.training import train
 
     settings = RunConfig(
-        run_dir=str(tmp_path_factory.mktemp("runs") / "micro"), space=str(space_file), bits=(3,), batch_size=BATCH,
-        held_out=100, recalibration_images=64, largest_epochs=0.0, supernet_epochs=(4 * BATCH / 1300,),
-        random_subnets=1, checkpoint_steps=2,
-    )  # fmt: skip
+        run_dir=str(tmp_path_factory.mktemp("runs") / "micro"),
+        space=str(space_file),
+        bits=(3,),
+        batch_size=BATCH,
+        held_out=100,
+        recalibration_images=64,
+        largest_epochs=0.0,
+        supernet_epochs=(4 * BATCH / 1300,),
+        random_subnets=1,
+        checkpoint_steps=2,
+    )
     run = Run.create(settings)
     train(run, run.progress())
     family = Family(run, SearchConfig(search_bins=2, search_per_bin=3, search_rounds=0))

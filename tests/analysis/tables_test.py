@@ -23,9 +23,10 @@ def pair(fat, slim):
 
 
 DROPS = {
-    "bits": [None, 4, 2], "note": "a note",
+    "bits": [None, 4, 2],
+    "note": "a note",
     "pairs": [pair([0.90, 0.89, 0.85], [0.92, 0.90, 0.80]), pair([0.94, 0.94, 0.91], [0.93, 0.93, 0.85])],
-}  # fmt: skip
+}
 
 
 def test_drops_are_differences_in_points_with_the_error_of_their_mean():

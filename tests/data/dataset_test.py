@@ -32,9 +32,10 @@ def test_digits_have_their_sizes_and_are_scaled_to_bytes(digits):
 
 
 def test_the_classes_have_equal_shares_in_training_and_test(digits):
-    shares = [np.bincount(np.concatenate(labels), minlength=10) / sum(map(len, labels)) for labels in (
-        [digits.train.labels, digits.held_out.labels], [digits.test.labels]
-    )]  # fmt: skip
+    shares = [
+        np.bincount(np.concatenate(labels), minlength=10) / sum(map(len, labels))
+        for labels in ([digits.train.labels, digits.held_out.labels], [digits.test.labels])
+    ]
     np.testing.assert_allclose(*shares, atol=0.004)
 
 

@@ -58,8 +58,9 @@ def test_photos_are_gathered_once_and_large_ones_reduced(packages, tmp_path, mon
     monkeypatch.setattr(prepare_photos, "unpack_debian", None)  # it would fail
     assert prepare_photos.prepare_photos(str(tmp_path / "data"), lines.append) == made
     assert lines == [
-        "photos: downloading Debian's package walls", f"photos are prepared already: {tmp_path / 'data/photos'}"
-    ]  # fmt: skip
+        "photos: downloading Debian's package walls",
+        f"photos are prepared already: {tmp_path / 'data/photos'}",
+    ]
 
 
 def test_what_an_older_version_or_a_kill_left_is_replaced(packages, tmp_path):

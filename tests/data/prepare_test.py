@@ -36,8 +36,9 @@ def test_a_site_that_never_answers_costs_no_more_than_the_patience(monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     began = time.monotonic()
     assert module._silent_sites({"http://a.example/x": None, "http://b.example/y": None}) == [
-        "a.example: no answer", "b.example: no answer"
-    ]  # fmt: skip
+        "a.example: no answer",
+        "b.example: no answer",
+    ]
     assert time.monotonic() - began < 30  # not the 60 s of the two calls, which still run
     stop.set()
 

@@ -39,8 +39,11 @@ def test_ssim_is_that_of_scikit_image(photo, rng):
     b = np.uint8(np.clip(a + rng.normal(size=a.shape) * 12, 0, 255))
     expected = structural_similarity(
         *(restoration.luma(x[4:-4, 4:-4]) for x in (a, b)),
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
-    )  # fmt: skip
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+    )
     assert 0.2 < expected < 0.95
     assert restoration.ssim_y(a, b, 4) == pytest.approx(expected, abs=1e-9)
 

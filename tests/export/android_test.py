@@ -52,16 +52,31 @@ def logs(name, delegate="XNNPACK"):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("ok", {"runs": 69, "avg_us": 14575.2, "std_us": 109, "min_us": 14290, "max_us": 15012, "p5_us": 14310,
-                "median_us": 14560, "p95_us": 14820, "first_us": 18535, "init_us": 5685, "memory_MB": 46.1,
-                "init_memory_MB": 4.2, "delegate": "XNNPACK"}),
+        (
+            "ok",
+            {
+                "runs": 69,
+                "avg_us": 14575.2,
+                "std_us": 109,
+                "min_us": 14290,
+                "max_us": 15012,
+                "p5_us": 14310,
+                "median_us": 14560,
+                "p95_us": 14820,
+                "first_us": 18535,
+                "init_us": 5685,
+                "memory_MB": 46.1,
+                "init_memory_MB": 4.2,
+                "delegate": "XNNPACK",
+            },
+        ),
         ("scientific", {"runs": 50, "avg_us": 2950340, "std_us": 109798, "p95_us": 3100000}),
         ("old", {"runs": 69, "avg_us": 14575.2, "max_us": 15012, "p5_us": None, "median_us": None, "p95_us": None}),
         ("single", {"runs": 1, "avg_us": 14644, "std_us": None, "min_us": 14644, "max_us": 14644, "p95_us": 14644}),
         ("same", {"runs": 16000, "avg_us": 62, "std_us": 0, "min_us": 62, "max_us": 62, "median_us": 62}),
         ("no memory", {"runs": 69, "memory_MB": None, "init_memory_MB": None}),
     ],
-)  # fmt: skip
+)
 def test_figures_are_read_from_both_forms_of_the_log(name, expected):
     for log in logs(name):
         found = dataclasses.asdict(benchmark_log.parse(log, "cpu"))
@@ -265,12 +280,22 @@ def test_the_binary_is_pushed_made_executable_and_removed(fake):
         ({"logs": {"cpu": "hang"}}, "no result within 9 s"),
         ({"clear": "failed to clear the 'main' log"}, "the device's log cannot be cleared: failed to clear the 'main'"),
         ({"start": "Error type 3\nError: Activity class {x} does not exist."}, "does not start: Error: Activity class"),
-        ({"push": "adb: error: failed to copy '{local}' to '{there}': remote couldn't create file: No space left on "
-                  "device"}, r"no space left on the device for .*m.tflite \(0 kB\)"),
-        ({"push": "adb: error: failed to copy '{local}' to '{there}': remote couldn't create file: Permission denied"},
-         "Permission denied"),
+        (
+            {
+                "push": "adb: error: failed to copy '{local}' to '{there}': remote couldn't create file: "
+                "No space left on device"
+            },
+            r"no space left on the device for .*m.tflite \(0 kB\)",
+        ),
+        (
+            {
+                "push": "adb: error: failed to copy '{local}' to '{there}': remote couldn't create file: "
+                "Permission denied"
+            },
+            "Permission denied",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_goes_wrong_on_a_phone_is_said(fake, scenario, message):
     model = latency.Model.read(fake.model())
     with fake.device(timeout=9) as device:
@@ -352,10 +377,19 @@ def test_the_app_is_installed_or_asked_for(fake):
 
 def row(**changes):
     values = dict.fromkeys(field.name for field in dataclasses.fields(latency.Row)) | {
-        "model": "a, b.tflite", "sha256": "0123456789012345", "file_kB": 134.3, "serial": "R58N", "via": "app",
-        "accelerator": "cpu", "threads": 4, "device": "Pixel", "system": 'Android "14"', "delegate": "", "status": "ok",
+        "model": "a, b.tflite",
+        "sha256": "0123456789012345",
+        "file_kB": 134.3,
+        "serial": "R58N",
+        "via": "app",
+        "accelerator": "cpu",
+        "threads": 4,
+        "device": "Pixel",
+        "system": 'Android "14"',
+        "delegate": "",
+        "status": "ok",
         "when": "2026-11-21T10:00:00+00:00",
-    }  # fmt: skip
+    }
     return latency.Row(**values | changes)
 
 
@@ -483,8 +517,9 @@ def tiny_file(tmp_path):
         IntTensor("y", (4,), one),
     ]
     path = tmp_path / "tiny.tflite"
-    path.write_bytes(write(IntGraph({t.name: t for t in tensors}, (IntOp("fully_connected", ("x", "w", "b"), ("y",)),),
-                                    "x", "y")))  # fmt: skip
+    path.write_bytes(
+        write(IntGraph({t.name: t for t in tensors}, (IntOp("fully_connected", ("x", "w", "b"), ("y",)),), "x", "y"))
+    )
     return path
 
 
@@ -590,9 +625,7 @@ def test_the_guide_names_flags_that_exist():
 
 # -- the real adb -------------------------------------------------------------------------------------
 
-_PACKAGES = (
-    "adb", "android-libbase", "android-libboringssl", "android-libcutils", "android-liblog", "libusb-1.0-0",
-)  # fmt: skip
+_PACKAGES = ("adb", "android-libbase", "android-libboringssl", "android-libcutils", "android-liblog", "libusb-1.0-0")
 
 
 def real_adb(directory):

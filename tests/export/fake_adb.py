@@ -24,6 +24,7 @@ DEFAULTS = {
     "lost_after": None,  # commands in a shell, after which the device is gone
 }
 
+
 def line(severity, tag, text):
     return f"{severity} {tag:<8}: {text}"
 
@@ -73,11 +74,15 @@ JAVA = [
     )
 ]
 NATIVE = [
-    line("F", "libc", "Fatal signal 11 (SIGSEGV), code 1 (SEGV_MAPERR), fault addr 0x70 in tid 4321 (.lite.benchmark), "
-         "pid 4321 (.lite.benchmark)"),
+    line(
+        "F",
+        "libc",
+        "Fatal signal 11 (SIGSEGV), code 1 (SEGV_MAPERR), fault addr 0x70 in tid 4321 (.lite.benchmark), "
+        "pid 4321 (.lite.benchmark)",
+    ),
     line("F", "DEBUG", f"pid: 4321, tid: 4321, name: .lite.benchmark  >>> {PACKAGE} <<<"),
     line("F", "DEBUG", "signal 11 (SIGSEGV), code 1 (SEGV_MAPERR), fault addr 0x70"),
-]  # fmt: skip
+]
 FOREIGN = [
     line("E", "AndroidRuntime", "FATAL EXCEPTION: main"),
     line("E", "AndroidRuntime", "Process: com.example.other, PID: 999"),
@@ -87,14 +92,19 @@ FOREIGN = [
 ]
 # By the name of a log: the mean, and the statistics of the runs.
 RUNS = {
-    "ok": ("14575.2", "count=69 first=14381 curr=14644 min=14290 max=15012 avg=14575.2 std=109 p5=14310 median=14560 "
-           "p95=14820"),
-    "scientific": ("2.95034e+06", "count=50 first=2871234 curr=2901111 min=2801111 max=3123456 avg=2.95034e+06 "
-                   "std=109798 p5=2810000 median=2940000 p95=3.1e+06"),
+    "ok": (
+        "14575.2",
+        "count=69 first=14381 curr=14644 min=14290 max=15012 avg=14575.2 std=109 p5=14310 median=14560 p95=14820",
+    ),
+    "scientific": (
+        "2.95034e+06",
+        "count=50 first=2871234 curr=2901111 min=2801111 max=3123456 avg=2.95034e+06 "
+        "std=109798 p5=2810000 median=2940000 p95=3.1e+06",
+    ),
     "old": ("14575.2", "count=69 first=14381 curr=14644 min=14290 max=15012 avg=14575.2 std=109"),
     "single": ("14644", "count=1 curr=14644 p5=14644 median=14644 p95=14644"),
     "same": ("62", "count=16000 curr=62(all same) p5=62 median=62 p95=62"),
-}  # fmt: skip
+}
 
 
 def log_lines(name, args, delegate):
@@ -113,8 +123,9 @@ def log_lines(name, args, delegate):
     if name == "unreadable":
         return [*lines[:5], *complained(f"Could not open '{graph}'."), FINISH]
     if name == "fallback":
-        lines += said(f"Though {delegate} delegate is explicitly applied, the model graph will not be executed by the "
-                      "delegate.")  # fmt: skip
+        lines += said(
+            f"Though {delegate} delegate is explicitly applied, the model graph will not be executed by the delegate."
+        )
     elif name == "partial":
         lines += [*UNSUPPORTED, *delegated(delegate, "partially executed by the delegate w/ 3 delegate kernels.")]
     elif delegate and name != "unmentioned":
@@ -128,8 +139,12 @@ def log_lines(name, args, delegate):
     if name in ("hang", "gone"):
         return lines
     average, statistics = RUNS.get(name, RUNS["ok"])
-    lines += said(statistics, "", "Inference timings in us: Init: 5685, First inference: 18535, Warmup (avg): 14462.3, "
-                  f"Inference (avg): {average}")  # fmt: skip
+    lines += said(
+        statistics,
+        "",
+        "Inference timings in us: Init: 5685, First inference: 18535, Warmup (avg): 14462.3, "
+        f"Inference (avg): {average}",
+    )
     lines += [] if name == "no memory" else said(NOTE, MEMORY)
     summary = f"Average inference timings in us: Warmup: 14462.3, Init: 5685, Inference: {average}Overall "
     return [*lines, *complained(summary), FINISH]

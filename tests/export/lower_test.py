@@ -71,9 +71,13 @@ def test_at_8_bits_the_logits_are_those_of_the_float_model(subnets):
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_negative_and_zero_gammas(bits):
     first = norm([1.0, -0.7, 0.0, 0.4, -1.2, 2.0])
-    model = chain(keras.layers.Conv2D(6, 3, use_bias=False), first, keras.layers.ReLU(),
-                  quantized(bits=bits, use_bias=False, name="inner"),
-                  norm([-1.0, 0.7, 0.0, 0.4, 1.2, -2.0], name="norm2"))  # fmt: skip
+    model = chain(
+        keras.layers.Conv2D(6, 3, use_bias=False),
+        first,
+        keras.layers.ReLU(),
+        quantized(bits=bits, use_bias=False, name="inner"),
+        norm([-1.0, 0.7, 0.0, 0.4, 1.2, -2.0], name="norm2"),
+    )
     if bits == 8:  # a code of -128 would become 128
         inner = model.get_layer("inner")
         inner.kernel.assign(np.clip(inner.kernel, -126 * inner.weight_quantizer.step, None))
@@ -90,10 +94,14 @@ def test_negative_and_zero_gammas(bits):
 def test_a_learned_step_for_each_channel(bits):
     inputs = {"input_quantizer": LSQ(bits, signed=False)}
     weights = LSQPerChannel(bits, narrow_range=bits == 8)
-    model = chain(keras.layers.Conv2D(6, 3), keras.layers.ReLU(),
-                  QuantDepthwiseConv2D(3, weight_quantizer=weights.along(2), name="depthwise", **inputs),
-                  norm([-1.0, 0.7, 0.0, 0.4, 1.2, -2.0]), keras.layers.ReLU(),
-                  QuantConv2D(5, 1, weight_quantizer=weights, name="point", **inputs))  # fmt: skip
+    model = chain(
+        keras.layers.Conv2D(6, 3),
+        keras.layers.ReLU(),
+        QuantDepthwiseConv2D(3, weight_quantizer=weights.along(2), name="depthwise", **inputs),
+        norm([-1.0, 0.7, 0.0, 0.4, 1.2, -2.0]),
+        keras.layers.ReLU(),
+        QuantConv2D(5, 1, weight_quantizer=weights, name="point", **inputs),
+    )
     graph, _ = assert_exact(model, images((7, 5, 2)))
     layer, weights = model.get_layer("point"), graph.tensors["point/weights"]
     assert len(np.unique(weights.scale)) == 5
@@ -154,8 +162,9 @@ def test_one_tensor_for_several_quantizers_and_the_pooling():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(7, 5, 2), (8, 6, 1)])
 def test_odd_and_even_sizes_with_strides(size, stride):
-    depthwise = QuantDepthwiseConv2D(5, strides=stride, padding="same", weight_quantizer=LSQ(4),
-                                     input_quantizer=LSQ(4, signed=False))  # fmt: skip
+    depthwise = QuantDepthwiseConv2D(
+        5, strides=stride, padding="same", weight_quantizer=LSQ(4), input_quantizer=LSQ(4, signed=False)
+    )
     model = chain(keras.layers.Conv2D(6, 3, strides=stride, padding="same", activation="relu"), depthwise, shape=size)
     assert_exact(model, images(size))
 

@@ -7,11 +7,22 @@ from tflite_export.model_card import command, model_card, versions
 from tflite_export.verify import Verification
 
 RECORD = {
-    "model": "b4_3", "arch_key": "tiny-r24-d1", "bits": 4, "effective_mflops": 0.5, "mmacs": 12.25, "params": 41237,
-    "kB": 52.53, "host_ms": 0.1234, "predicted_latency_ms": 0.5, "latency_device": "a phone", "after": 0.875,
+    "model": "b4_3",
+    "arch_key": "tiny-r24-d1",
+    "bits": 4,
+    "effective_mflops": 0.5,
+    "mmacs": 12.25,
+    "params": 41237,
+    "kB": 52.53,
+    "host_ms": 0.1234,
+    "predicted_latency_ms": 0.5,
+    "latency_device": "a phone",
+    "after": 0.875,
     "arch": {"space": "tiny", "resolution": 24, "depths": [1, 2, 1], "bits": None},
-    "class_names": ["cat", "dog"], "normalization": "(x - 128) / 128", "evaluation_crop": 0.875,
-}  # fmt: skip
+    "class_names": ["cat", "dog"],
+    "normalization": "(x - 128) / 128",
+    "evaluation_crop": 0.875,
+}
 RESULT = Verification(400, 300, 1.0, 0.0, 0.99, {"litert": 0.8725}, {"keras": 0.87, "reference": 0.88, "litert": 0.88})
 DATA = {"name": "pets", "train": 1400, "test": 400}
 MADE = {"command": "python tools/run.py --run_dir='a b'", "versions": {"tfqnas": "0.1.0", "keras": "3.15.1"}}
@@ -39,9 +50,11 @@ def test_a_card_says_all_that_is_known():
 
 @pytest.mark.parametrize(
     "result, expected",
-    [(None, "LiteRT has not run the file"),
-     (dataclasses.replace(RESULT, exact=False, identical=0.25), "25.00% of 300 test images have the same integers")],
-)  # fmt: skip
+    [
+        (None, "LiteRT has not run the file"),
+        (dataclasses.replace(RESULT, exact=False, identical=0.25), "25.00% of 300 test images have the same integers"),
+    ],
+)
 def test_a_card_says_what_was_not_checked(result, expected):
     card = model_card({}, result)
     assert expected in card and card.startswith("# Model")

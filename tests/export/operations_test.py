@@ -97,11 +97,23 @@ def one_relu_for_all(x):
 @pytest.mark.parametrize(
     "build",
     [
-        relu_of_a_branch, h_swish_of_a_branch, relu_of_a_sum, gate_in_a_sum, image_in_a_sum, norms_on_their_own, pools,
-        padded, gate_of_dense_layers, dense_layers_of_pixels, gate_without_layers, super_resolution, bilinear,
-        probabilities, one_relu_for_all,
+        relu_of_a_branch,
+        h_swish_of_a_branch,
+        relu_of_a_sum,
+        gate_in_a_sum,
+        image_in_a_sum,
+        norms_on_their_own,
+        pools,
+        padded,
+        gate_of_dense_layers,
+        dense_layers_of_pixels,
+        gate_without_layers,
+        super_resolution,
+        bilinear,
+        probabilities,
+        one_relu_for_all,
     ],
-)  # fmt: skip
+)
 def test_other_operations_are_exact_and_close_to_the_float_model(build):
     model = functional(build)
     x = images((6, 6, 4))

@@ -43,8 +43,16 @@ def convolution(rng, kind, shape, filters, size, weight_bits, bits, per_channel=
     top = 2 ** (weight_bits - 1)
     x = activation("x", shape, scale(rng), int(rng.integers(-128, 128)))
     w_scale = scale(rng, 0.001, 0.02, filters if per_channel else 1)
-    w = IntTensor("w", kernel_shape, w_scale, 0, "int8", rng.integers(-top, top, kernel_shape).astype(np.int8),
-                  axis=(3 if depthwise else 0) if per_channel else None, bits=weight_bits)  # fmt: skip
+    w = IntTensor(
+        "w",
+        kernel_shape,
+        w_scale,
+        0,
+        "int8",
+        rng.integers(-top, top, kernel_shape).astype(np.int8),
+        axis=(3 if depthwise else 0) if per_channel else None,
+        bits=weight_bits,
+    )
     bias = rng.integers(-2000, 2000, filters).astype(np.int32)
     b = IntTensor("b", (filters,), x.scale * w_scale, 0, "int32", bias, axis=0 if per_channel else None)
     stride = options.get("strides", (1, 1))
@@ -142,8 +150,12 @@ def test_bytes_in_and_floats_out(rng):
     x = IntTensor("x", (3, 3, 2), np.float32([1 / 128]), 128, "uint8")
     shifted = activation("s", (3, 3, 2), np.float32([1 / 128]), 0)
     y = IntTensor("y", (3, 3, 2), np.zeros(0, np.float32), 0, "float32")
-    graph = IntGraph({t.name: t for t in (x, shifted, y)},
-                     (IntOp("quantize", ("x",), ("s",)), IntOp("dequantize", ("s",), ("y",))), "x", "y")  # fmt: skip
+    graph = IntGraph(
+        {t.name: t for t in (x, shifted, y)},
+        (IntOp("quantize", ("x",), ("s",)), IntOp("dequantize", ("s",), ("y",))),
+        "x",
+        "y",
+    )
     pixels = rng.integers(0, 256, (5, 3, 3, 2)).astype(np.uint8)
     expected = Runtime(write(graph)).run(pixels)
     np.testing.assert_array_equal(reference.run(graph, pixels), expected)

@@ -29,8 +29,21 @@ def test_quantized_models_of_every_operation_are_exact(bits):
             variable.assign_add(np.random.default_rng(3).normal(size=variable.shape) * 0.05)
     graph, plain = assert_exact(model, x)
     kinds = {op.kind for op in graph.ops}
-    assert kinds >= {"conv_2d", "depthwise_conv_2d", "fully_connected", "add", "mul", "mean", "softmax", "pad",
-                     "max_pool_2d", "average_pool_2d", "resize_nearest", "reshape", "hard_swish"}  # fmt: skip
+    assert kinds >= {
+        "conv_2d",
+        "depthwise_conv_2d",
+        "fully_connected",
+        "add",
+        "mul",
+        "mean",
+        "softmax",
+        "pad",
+        "max_pool_2d",
+        "average_pool_2d",
+        "resize_nearest",
+        "reshape",
+        "hard_swish",
+    }
     if bits < 8:  # with 8 bits everywhere there is little to see, and halves of the average pool are most of it
         assert_evaluation_sees_the_rounding(model, x, plain)
 

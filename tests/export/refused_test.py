@@ -15,8 +15,9 @@ pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 def broken(change):
-    model = chain(keras.layers.Conv2D(6, 3, activation="relu"), quantized(bits=8, name="inner", use_bias=False),
-                  norm([1.0] * 6))  # fmt: skip
+    model = chain(
+        keras.layers.Conv2D(6, 3, activation="relu"), quantized(bits=8, name="inner", use_bias=False), norm([1.0] * 6)
+    )
     change(model.get_layer("inner"), model.get_layer("norm"))
     return model
 

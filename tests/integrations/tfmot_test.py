@@ -39,15 +39,17 @@ def compiled(model):
 def lsq_model(bits=4):
     tf_keras.utils.set_random_seed(0)
     lsq = integration.lsq
-    return tf_keras.Sequential([
-        tf_keras.Input((8, 8, 2)),
-        annotate(L.Conv2D(6, 3, activation="relu", name="conv"), lsq(bits)),
-        annotate(L.DepthwiseConv2D(3, name="depthwise"), lsq(bits)),
-        L.BatchNormalization(momentum=0.5, name="norm"),
-        annotate(L.Activation("swish", name="act"), lsq(bits)),
-        L.Flatten(),
-        annotate(L.Dense(5, name="classes"), lsq(8)),
-    ])  # fmt: skip
+    return tf_keras.Sequential(
+        [
+            tf_keras.Input((8, 8, 2)),
+            annotate(L.Conv2D(6, 3, activation="relu", name="conv"), lsq(bits)),
+            annotate(L.DepthwiseConv2D(3, name="depthwise"), lsq(bits)),
+            L.BatchNormalization(momentum=0.5, name="norm"),
+            annotate(L.Activation("swish", name="act"), lsq(bits)),
+            L.Flatten(),
+            annotate(L.Dense(5, name="classes"), lsq(8)),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +101,12 @@ def test_values_and_both_gradients_are_those_of_lsq(bits, signed, batched, rng):
 @pytest.mark.parametrize("traced", [False, True])
 def test_step_and_sign_are_set_as_lsq_sets_them(values, bits, traced, rng):
     x = tf.constant(2 * rng.normal(size=(16, 20)), tf.float32)
-    x = {"normal": x, "relu": tf.nn.relu(x), "hard_silu": x * tf.nn.relu6(x + 3) / 6,
-         "slightly_negative": tf.maximum(x, -0.01)}[values]  # fmt: skip
+    x = {
+        "normal": x,
+        "relu": tf.nn.relu(x),
+        "hard_silu": x * tf.nn.relu6(x + 3) / 6,
+        "slightly_negative": tf.maximum(x, -0.01),
+    }[values]
     ours = LSQ(bits, signed=None)
     with initializing():
         expected = ours(x, batched=True)
@@ -170,10 +176,12 @@ def test_a_saved_model_is_read_again_and_goes_on_training(name, trained, data, t
 def test_a_saved_model_is_served_without_this_package(trained, data, tmp_path):
     integration.save(trained[0], tmp_path / "saved")
     np.save(tmp_path / "x.npy", data[0])
-    code = ("import sys, numpy as np, tensorflow as tf\n"
-            "served = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
-            "((_, y),) = served(tf.constant(np.load(sys.argv[2]))).items()\n"
-            "np.save(sys.argv[3], y)\n")  # fmt: skip
+    code = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "served = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
+        "((_, y),) = served(tf.constant(np.load(sys.argv[2]))).items()\n"
+        "np.save(sys.argv[3], y)\n"
+    )
     paths = [str(tmp_path / name) for name in ("saved", "x.npy", "y.npy")]
     done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -247,8 +255,9 @@ def test_which_outputs_are_quantized_and_how(layer, arguments, quantized, signed
 
 def test_a_config_that_tfmot_drops_is_reported():
     lsq = integration.lsq(4)
-    model = tf_keras.Sequential([tf_keras.Input((8, 8, 1)), annotate(L.Conv2D(2, 3, name="lost"), lsq),
-                                 annotate(L.ReLU(), lsq), L.Flatten()])  # fmt: skip
+    model = tf_keras.Sequential(
+        [tf_keras.Input((8, 8, 1)), annotate(L.Conv2D(2, 3, name="lost"), lsq), annotate(L.ReLU(), lsq), L.Flatten()]
+    )
     with pytest.raises(UnsupportedModelError, match="layer lost .* drops its config; give it the activation inside"):
         integration.quantize_apply(model)
 
@@ -324,9 +333,11 @@ def test_a_model_with_lsq_has_its_steps_and_signs_in_keras_3(trained, data):
     np.testing.assert_allclose(model.predict(data[0], verbose=0), outputs, atol=1e-5)
     found = variables(source)
     for name, attribute, prefix in (
-        ("conv", "weight_quantizer", "conv/kernel"), ("depthwise", "weight_quantizer", "depthwise/depthwise_kernel"),
-        ("conv_output", "quantizer", "conv/output"), ("act_output", "quantizer", "act/output"),
-    ):  # fmt: skip
+        ("conv", "weight_quantizer", "conv/kernel"),
+        ("depthwise", "weight_quantizer", "depthwise/depthwise_kernel"),
+        ("conv_output", "quantizer", "conv/output"),
+        ("act_output", "quantizer", "act/output"),
+    ):
         quantizer = getattr(model.get_layer(name), attribute)
         assert isinstance(quantizer, LSQ) and quantizer.bits == 4
         assert float(quantizer.step) == found[f"quant_{prefix}_step"]
@@ -366,10 +377,15 @@ def test_pruned_and_clustered_models_are_taken_without_their_wrappers(method, da
 
 
 def test_a_sequential_float_model_is_taken(data):
-    model = tf_keras.Sequential([
-        tf_keras.Input((8, 8, 2)), L.Conv2D(4, 3, strides=2, activation="relu"), L.MaxPooling2D(),
-        L.Reshape((4,)), L.Dense(5, activation="sigmoid"),
-    ])  # fmt: skip
+    model = tf_keras.Sequential(
+        [
+            tf_keras.Input((8, 8, 2)),
+            L.Conv2D(4, 3, strides=2, activation="relu"),
+            L.MaxPooling2D(),
+            L.Reshape((4,)),
+            L.Dense(5, activation="sigmoid"),
+        ]
+    )
     same(integration.to_keras3(model), model, data[0])
 
 

@@ -74,8 +74,15 @@ def assert_same(ours, small, slices):
 
 
 def small_copy(cls, layer, kernel, bias=None, **settings):
-    small = cls(kernel_size=kernel.shape[:2], strides=layer.strides, padding=layer.padding, use_bias=bias is not None,
-                weight_quantizer=layer.weight_quantizer, input_quantizer=layer.input_quantizer, **settings)  # fmt: skip
+    small = cls(
+        kernel_size=kernel.shape[:2],
+        strides=layer.strides,
+        padding=layer.padding,
+        use_bias=bias is not None,
+        weight_quantizer=layer.weight_quantizer,
+        input_quantizer=layer.input_quantizer,
+        **settings,
+    )
     small.build((None, None, None, kernel.shape[2]))
     small.kernel.assign(kernel)
     if bias is not None:
@@ -134,9 +141,14 @@ def test_a_setting_that_the_elastic_layer_does_not_compute_is_refused(cls, setti
 
 def depthwise(rng, transform=False, strides=1, quantizers=NONE):
     layer = ElasticDepthwiseConv2D(
-        7, strides=strides, padding="same", use_bias=False, kernel_sizes=(3, 5, 7), kernel_transform=transform,
+        7,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_sizes=(3, 5, 7),
+        kernel_transform=transform,
         **quantizers,
-    )  # fmt: skip
+    )
     return filled(layer, 6, rng)
 
 
@@ -184,9 +196,7 @@ def test_a_transformed_kernel_is_the_centre_times_one_matrix_a_step_down(size, c
 
 
 def test_transforms_start_as_the_plain_centre_and_are_trained(rng):
-    layer = ElasticDepthwiseConv2D(
-        7, padding="same", use_bias=False, kernel_sizes=(3, 5, 7), kernel_transform=True
-    )  # fmt: skip
+    layer = ElasticDepthwiseConv2D(7, padding="same", use_bias=False, kernel_sizes=(3, 5, 7), kernel_transform=True)
     layer.build((None, None, None, 4))
     layer.kernel.assign(rng.normal(size=layer.kernel.shape))
     assert {name: m.shape for name, m in layer.transforms.items()} == {"5": (25, 25), "3": (9, 9)}
@@ -240,9 +250,10 @@ def test_batch_norm_normalises_by_given_statistics(channels, given_as, rng):
         y = layer(x, statistics=statistics)
     else:
         y = tf.function(
-            lambda x, s: layer(x, statistics=s), autograph=False,
+            lambda x, s: layer(x, statistics=s),
+            autograph=False,
             input_signature=[tf.TensorSpec((None, None, None, None)), tf.TensorSpec((2, 6))],
-        )(x, statistics)  # fmt: skip
+        )(x, statistics)
     expected = normalized(layer, np.float64(x), *np.float64(statistics)[:, :channels])
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 

@@ -37,8 +37,13 @@ def expected(block, x, kernel_size, hidden, squeezed, statistics):
     settings = block.settings
 
     def convolution(cls, source, y, kernel, **arguments):
-        layer = cls(use_bias=False, padding="same", weight_quantizer=source.weight_quantizer,
-                    input_quantizer=source.input_quantizer, **arguments)  # fmt: skip
+        layer = cls(
+            use_bias=False,
+            padding="same",
+            weight_quantizer=source.weight_quantizer,
+            input_quantizer=source.input_quantizer,
+            **arguments,
+        )
         layer.build(y.shape)
         layer.kernel.assign(kernel)
         for own, shared in zip(layer.quantizers, source.quantizers, strict=True):

@@ -24,11 +24,18 @@ CONVOLUTIONS = [
     {"dilation_rate": 2, "padding": "same"},
 ]
 VARIANTS = [
-    ("conv", {}), *(("conv", v) for v in CONVOLUTIONS[1:]), ("conv", {"groups": 2}), ("conv", {"kernel_size": (1, 3)}),
-    ("depthwise", {}), *(("depthwise", v) for v in CONVOLUTIONS[1:]), ("depthwise", {"depth_multiplier": 2}),
+    ("conv", {}),
+    *(("conv", v) for v in CONVOLUTIONS[1:]),
+    ("conv", {"groups": 2}),
+    ("conv", {"kernel_size": (1, 3)}),
+    ("depthwise", {}),
+    *(("depthwise", v) for v in CONVOLUTIONS[1:]),
+    ("depthwise", {"depth_multiplier": 2}),
     ("depthwise", {"data_format": "channels_first"}),
-    ("dense", {}), ("dense", {"use_bias": False}), ("dense", {"activation": "relu"}),
-]  # fmt: skip
+    ("dense", {}),
+    ("dense", {"use_bias": False}),
+    ("dense", {"activation": "relu"}),
+]
 every_variant = pytest.mark.parametrize(
     ("kind", "variant"),
     [pytest.param(k, v, id=f"{k}-{'-'.join(f'{a}={b}' for a, b in v.items())}") for k, v in VARIANTS],

@@ -184,8 +184,9 @@ def calibrated_weights_surrogate(quantizer, x):
 
 def mixed_surrogate(quantizer, x):
     """Of LSQ and a calibrated quantizer, what they have is named by no other."""
-    (by_lsq, scales), (by_range, _) = (f(q, x) for f, q in zip(
-        (lsq_surrogate, calibrated_weights_surrogate), quantizer.candidates, strict=True))  # fmt: skip
+    (by_lsq, scales), (by_range, _) = (
+        f(q, x) for f, q in zip((lsq_surrogate, calibrated_weights_surrogate), quantizer.candidates, strict=True)
+    )
 
     def function(x, mixture, temperature, step, high):
         one, other = np.exp(mixture / temperature) / np.exp(mixture / temperature).sum()
@@ -220,15 +221,15 @@ CASES = {
     BatchQuant: ([{"bits": 4}, {"bits": 2, "snapped": False}, {"bits": 3, "signed": True}], batch_quant_surrogate),
     ByBits: ([{"prototype": LSQ_4, "choices": [2, 3, 4]}, {"prototype": LSQ_4, "choices": [4, 32]}], by_bits_surrogate),
     MinMax: ([{"bits": 8}, {"bits": 3}], min_max_surrogate),
-    LSQPlus: (
-        [{"bits": 4, "role": "inputs"}, {"bits": 3, "role": "weights"}],
-        lsq_plus_surrogate,
-    ),
+    LSQPlus: ([{"bits": 4, "role": "inputs"}, {"bits": 3, "role": "weights"}], lsq_plus_surrogate),
     PACT: ([{"bits": 4, "initial": 1.5}, {"bits": 2, "initial": 0.7}], pact_surrogate),
     DoReFa: ([{"bits": 4, "role": "weights"}, {"bits": 3, "role": "inputs"}], dorefa_surrogate),
     DSQ: (
-        [{"bits": 4, "role": "weights"}, {"bits": 3, "role": "inputs", "sharpness": 0.2},
-         {"bits": 3, "role": "weights", "narrow_range": True}],
+        [
+            {"bits": 4, "role": "weights"},
+            {"bits": 3, "role": "inputs", "sharpness": 0.2},
+            {"bits": 3, "role": "weights", "narrow_range": True},
+        ],
         dsq_surrogate,
     ),
     APoT: ([{"bits": 4, "role": "weights"}, {"bits": 4, "role": "inputs", "initial": 1.0}], apot_surrogate),
@@ -240,7 +241,9 @@ CASES = {
 }
 PARAMETERS = [
     pytest.param(
-        cls, settings, surrogate,
+        cls,
+        settings,
+        surrogate,
         id="-".join([cls.__name__, *(f"{name}={v}" for name, v in settings.items() if name not in NESTED)]),
     )
     for cls, (all_settings, surrogate) in CASES.items()

@@ -40,9 +40,18 @@ def test_settings_reach_the_class():
 
 @pytest.mark.parametrize(
     ("given", "near"),
-    [("lsq+", "lsq"), ("LSQ", "lsq"), ("lsqplus", "lsq_plus"), ("dorefa-net", "dorefa"), ("minmax", "min_max"),
-     ("DSQ", "dsq"), ("percentil", "percentile"), ("batchquant", "batch_quant"), ("Pact", "pact")],
-)  # fmt: skip
+    [
+        ("lsq+", "lsq"),
+        ("LSQ", "lsq"),
+        ("lsqplus", "lsq_plus"),
+        ("dorefa-net", "dorefa"),
+        ("minmax", "min_max"),
+        ("DSQ", "dsq"),
+        ("percentil", "percentile"),
+        ("batchquant", "batch_quant"),
+        ("Pact", "pact"),
+    ],
+)
 def test_an_unknown_name_is_answered_with_the_nearest_right_one(given, near):
     with pytest.raises(ValueError, match=f"received '.*', did you mean {near}\\?"):
         quantizers.get(given, 4, "inputs")

@@ -12,9 +12,15 @@ import time
 
 _PATIENCE = 60  # seconds for one answer: the machine may be busy with something else
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--remote-debugging-pipe",
+)
 
 
 @contextlib.contextmanager
@@ -26,8 +32,10 @@ def chromium(command):
         script = f'exec "$0" "$@" 3<&{read} 4>&{write}'
         process = subprocess.Popen(
             ["bash", "-c", script, command, *_FLAGS, f"--user-data-dir={profile}"],
-            pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            pass_fds=(read, write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(read)
         os.close(write)
         browser = Browser(to_browser, from_browser)
@@ -93,8 +101,13 @@ class Page:
         browser.listeners.append(self._listen)
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=2 if phone else 1, mobile=phone)  # fmt: skip
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # as if it were the tab in front
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
@@ -128,8 +141,14 @@ class Page:
         )
 
     def mouse(self, x, y, kind="mouseMoved"):
-        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="none" if kind == "mouseMoved" else "left",
-                  clickCount=1)  # fmt: skip
+        self.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="none" if kind == "mouseMoved" else "left",
+            clickCount=1,
+        )
 
     def hover(self, selector):
         self.mouse(*self.centre(selector))

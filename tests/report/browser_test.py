@@ -78,8 +78,10 @@ def test_the_points_equal_the_data_for_every_cost(opened, records):
     for cost, label in [*COSTS.items(), next(iter(COSTS.items()))]:
         choose(tab, cost)
         assert_plotted(tab.evaluate(SEEN), records, cost)
-        axes = tab.evaluate("[...document.querySelectorAll('.x.axis .title')].filter(e => e.getClientRects().length)"
-                            ".map(e => e.textContent)")  # fmt: skip
+        axes = tab.evaluate(
+            "[...document.querySelectorAll('.x.axis .title')].filter(e => e.getClientRects().length)"
+            ".map(e => e.textContent)"
+        )
         assert axes[0] == label
 
 
@@ -156,14 +158,16 @@ def test_the_legend_hides_and_shows_a_bit_width(opened, records):
 def test_on_a_phone_nothing_is_wider_than_the_screen_and_a_tap_tells(opened, records):
     tab = opened(width=360, height=740, phone=True)
     assert tab.evaluate("[innerWidth, document.documentElement.scrollWidth, document.body.scrollWidth]") == [360] * 3
-    sizes = tab.evaluate("[...document.querySelectorAll('svg text')].map(e => e.getBoundingClientRect().height)"
-                         ".filter(height => height)")  # fmt: skip
+    sizes = tab.evaluate(
+        "[...document.querySelectorAll('svg text')].map(e => e.getBoundingClientRect().height).filter(height => height)"
+    )
     assert min(sizes) > 10
     record = front_of(by_bits(records)[2])[-1]
     tab.tap(mark(records, record))
     assert record["key"] in tab.evaluate(TIP)
-    tip, plot = (tab.evaluate(f"document.querySelector('{name}').getBoundingClientRect().toJSON()")
-                 for name in (".tip", ".plot"))  # fmt: skip
+    tip, plot = (
+        tab.evaluate(f"document.querySelector('{name}').getBoundingClientRect().toJSON()") for name in (".tip", ".plot")
+    )
     assert tip["top"] > plot["bottom"] and tip["left"] >= 0 and tip["right"] <= 360
     tab.tap(".tip .close")
     assert tab.evaluate(TIP) == ""

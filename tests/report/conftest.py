@@ -21,10 +21,17 @@ def scored(space, all_bits=(4, 3, 2), count=40, seed=0, images=4000):
             mmacs = found.macs / 1e6
             costs = {"effective_mflops": found.effective_flops / 1e6, "mmacs": mmacs, "params": found.params}
             right = round(images * (0.95 - 0.02 * (bits == 2) - 0.05 / mmacs - abs(rng.normal(0, 0.01))))
-            records.append({
-                "bits": bits, "arch": json.loads(arch.to_json()), "key": arch.key, "accuracy": right / images,
-                "costs": costs, "images": images, "on_front": False,
-            })  # fmt: skip
+            records.append(
+                {
+                    "bits": bits,
+                    "arch": json.loads(arch.to_json()),
+                    "key": arch.key,
+                    "accuracy": right / images,
+                    "costs": costs,
+                    "images": images,
+                    "on_front": False,
+                }
+            )
     return records
 
 

@@ -75,11 +75,7 @@ def test_stages_follow_each_other_whether_or_not_their_steps_restart(restart):
 
 
 def test_a_training_figure_is_made_of_records_that_lack_some_values(tmp_path):
-    records = [
-        *log(["a", "b"]),
-        {"stage": "c", "step": 0, "loss": 1.0},
-        {"stage": "c", "step": 1, "accuracy": None},
-    ]
+    records = [*log(["a", "b"]), {"stage": "c", "step": 0, "loss": 1.0}, {"stage": "c", "step": 1, "accuracy": None}]
     assert report.training_figure(records, tmp_path / "a.png").stat().st_size > 10_000
 
 

@@ -117,9 +117,12 @@ def test_float_is_a_bit_width(tiny, records):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"accuracy": 97.0}, "accuracy is 97.0, expected 0 to 1"), ({"accuracy": math.nan}, "accuracy is nan"),
-     ({"costs": {}}, "a cost that all subnets have")],
-)  # fmt: skip
+    [
+        ({"accuracy": 97.0}, "accuracy is 97.0, expected 0 to 1"),
+        ({"accuracy": math.nan}, "accuracy is nan"),
+        ({"costs": {}}, "a cost that all subnets have"),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused(tiny, records, change, message):
     with pytest.raises(ValueError, match=message):
         report.fronts_plot(tiny, [*records, {**records[0], **change}], pareto_front)

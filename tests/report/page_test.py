@@ -34,9 +34,7 @@ def test_the_page_needs_no_other_file_and_escapes_text(tmp_path):
         report.Table(ROWS, COLUMNS, "subnets"),
         report.Code("a <b>"),
     ]
-    path = report.write_html(
-        tmp_path / "report.html", "4 < 8 $body {body}", [report.Section("Results", items)]
-    )
+    path = report.write_html(tmp_path / "report.html", "4 < 8 $body {body}", [report.Section("Results", items)])
     page = path.read_text()
     assert re.findall(r'(?:src|href)="(.{11})', page) == ["data:image/"]
     for text in ("a &lt; b &amp; c", "x&lt;y", "a &lt;b&gt;", "<td class=n>50.0%</td>", "<h2>Results</h2>"):

@@ -32,10 +32,12 @@ def test_with_all_images_seen_the_difference_itself_decides(rng):
 
 
 def test_the_estimate_is_nearer_than_the_accuracy_so_far(rng):
-    errors = np.array([
-        (estimate(own[:256], rival) - own.mean(), own[:256].mean() - own.mean())
-        for own, rival in (pairs(rng, 2000, 0.75, 0.8) for _ in range(500))
-    ])  # fmt: skip
+    errors = np.array(
+        [
+            (estimate(own[:256], rival) - own.mean(), own[:256].mean() - own.mean())
+            for own, rival in (pairs(rng, 2000, 0.75, 0.8) for _ in range(500))
+        ]
+    )
     ours, plain = np.sqrt((errors**2).mean(axis=0))
     assert ours < 0.75 * plain and abs(errors[:, 0].mean()) < 0.005
 

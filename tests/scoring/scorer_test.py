@@ -88,10 +88,14 @@ def test_a_block_is_computed_once_for_all_that_agree_up_to_it(scorer, archs, mon
     steps = []
     parts = scorer._parts
     counted = types.SimpleNamespace(
-        begin=parts.begin, end=parts.end, pieces=parts.pieces, observers_of=parts.observers_of,
-        begin_observers=parts.begin_observers, end_observers=parts.end_observers,
+        begin=parts.begin,
+        end=parts.end,
+        pieces=parts.pieces,
+        observers_of=parts.observers_of,
+        begin_observers=parts.begin_observers,
+        end_observers=parts.end_observers,
         piece=lambda *piece, collect: steps.append((*piece, collect)) or parts.piece(*piece, collect),
-    )  # fmt: skip
+    )
     monkeypatch.setattr(scorer, "_parts", counted)
     list(scorer.score(archs))
     paths = [(arch.resolution, path_of(scorer.space, arch)) for arch in archs]

@@ -17,9 +17,12 @@ def test_the_best_within_the_limits_is_found_and_nothing_beyond_them_proposed(
     results = []
     run(
         AgeingEvolution(Objectives(micro, {"ms": cost}, (), {"ms": limit}), 20, 5, seed=seed),
-        lambda arch: score(micro.encode(arch)[None])[0], lambda arch: cost(micro.encode(arch)[None])[0],
-        budget, results.append, batch=10,
-    )  # fmt: skip
+        lambda arch: score(micro.encode(arch)[None])[0],
+        lambda arch: cost(micro.encode(arch)[None])[0],
+        budget,
+        results.append,
+        batch=10,
+    )
     assert max(result.costs["cost"] for result in results) <= limit
     best = score(every_code[cost(every_code) <= limit]).max()
     assert len(results) == budget and max(result.accuracy for result in results) == pytest.approx(best, rel=1e-12)

@@ -19,9 +19,7 @@ def every_code(micro):
 
 @pytest.fixture(scope="session")
 def random_cost():
-    """`random_cost(space, seed)`: a cost as a latency table gives it, a sum over blocks that follows no order.
-
-    """
+    """`random_cost(space, seed)`: a cost as a latency table gives it, a sum over blocks that follows no order."""
 
     def make(space, seed):
         rng = np.random.default_rng(seed)

@@ -13,25 +13,34 @@ from tfqnas.search.latency import LatencyTable, Piece, Validation, correction, p
 TINY = spaces.get("tiny")
 # A fixed stage of several blocks, a stage without further blocks, one with an odd expand ratio.
 MIXED = spaces.SearchSpace(
-    "mixed", (8, 10), 8,
+    "mixed",
+    (8, 10),
+    8,
     (
         spaces.Stage(8, 2, (3,), (3,), (2,)),
         spaces.Stage(8, 1, (1,), (3, 5), (2, 4)),
         spaces.Stage(16, 2, (1, 3), (3,), (2.5, 4)),
     ),
     16,
-)  # fmt: skip
+)
 
 
 def table(space, **changes):
     """A table of random values."""
     rng = np.random.default_rng(0)
     fields = {
-        "device": "host x86-64 test", "unit": "ms", "threads": 2, "bits": 4, "classes": 10, "channels": 1,
-        "when": "2026-11-22T10:00:00+00:00", "factor": 1.1, "offset": -0.2,
+        "device": "host x86-64 test",
+        "unit": "ms",
+        "threads": 2,
+        "bits": 4,
+        "classes": 10,
+        "channels": 1,
+        "when": "2026-11-22T10:00:00+00:00",
+        "factor": 1.1,
+        "offset": -0.2,
         "values": {piece.key: rng.uniform(0.01, 1) for piece in pieces_of(space)},
         "validation": Validation(("a", "b"), (1.0, 2.5), (1.25, 2.0)),
-    }  # fmt: skip
+    }
     return LatencyTable(space, **fields | changes)
 
 

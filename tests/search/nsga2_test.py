@@ -24,9 +24,10 @@ def zdt(problem, x):
     f1, g = x[:, 0], 1 + 9 * x[:, 1:].mean(axis=1)
     ratio = f1 / g
     h = {
-        "zdt1": 1 - np.sqrt(ratio), "zdt2": 1 - ratio**2,
+        "zdt1": 1 - np.sqrt(ratio),
+        "zdt2": 1 - ratio**2,
         "zdt3": 1 - np.sqrt(ratio) - ratio * np.sin(10 * np.pi * f1),
-    }[problem]  # fmt: skip
+    }[problem]
     return np.stack((f1, g * h), axis=1)
 
 

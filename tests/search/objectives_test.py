@@ -35,9 +35,12 @@ def test_costs_of_models_are_counted_in_the_units_of_a_run(rng, space, bits):
     for i, arch in enumerate(archs):
         cost = count(space, arch, bits, 10, 1)
         expected = {
-            "effective_mflops": cost.effective_flops / 1e6, "mmacs": cost.macs / 1e6, "mbitops": cost.bitops / 1e6,
-            "params": cost.params, "kB": cost.weight_bytes / 1e3,
-        }  # fmt: skip
+            "effective_mflops": cost.effective_flops / 1e6,
+            "mmacs": cost.macs / 1e6,
+            "mbitops": cost.bitops / 1e6,
+            "params": cost.params,
+            "kB": cost.weight_bytes / 1e3,
+        }
         record = Objectives(space, costs).record(arch)
         assert record == expected == {name: column[i] for name, column in columns.items()}
         assert {name: type(value) for name, value in record.items()} == {n: type(v) for n, v in expected.items()}

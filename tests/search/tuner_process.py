@@ -74,7 +74,7 @@ def main(kind, deadly=0, awaited=(), bits=4, timeout=600.0):
 
     oracle = SearcherOracle(
         searcher, OBJECTIVES, BUDGET, batch, results, keep, {"bits": bits}, timeout=timeout, say=say
-    )  # fmt: skip
+    )
     place = directory if chief else directory / os.environ["KERASTUNER_TUNER_ID"]
     SubnetTuner(oracle, Fake(deadly, directory, awaited), place, heartbeat=1, say=say).search()
     say("ended")

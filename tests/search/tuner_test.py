@@ -49,14 +49,22 @@ class Chief:
 
     def __init__(
         self, directory, kind="nsga2", results=(), on_result=None, searcher=None, budget=BUDGET, batch="default"
-    ):  # fmt: skip
+    ):
         default, usual = tuner_process.parts(kind)
         batch = usual if batch == "default" else batch
         self.clock, self.said, self.new = Clock(), [], []
         self.oracle = SearcherOracle(
-            searcher or default, OBJECTIVES, budget, batch, results, on_result or self.new.append, {"bits": 4}, 60,
-            self.said.append, self.clock,
-        )  # fmt: skip
+            searcher or default,
+            OBJECTIVES,
+            budget,
+            batch,
+            results,
+            on_result or self.new.append,
+            {"bits": 4},
+            60,
+            self.said.append,
+            self.clock,
+        )
         # The files' names are those of a chief that is started again.
         self.tuner = SubnetTuner(self.oracle, tuner_process.Fake(), directory, say=self.said.append)
 
@@ -529,9 +537,13 @@ class Processes:
         """A process with settings of `tuner_process.main`; its output goes to a file."""
         variables = dict(zip(VARIABLES, (tuner_id, "127.0.0.1", str(self._port)), strict=True))
         environment = {
-            **os.environ, **variables, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT),
-            "TF_CPP_MIN_LOG_LEVEL": "3", "no_grpc_proxy": "127.0.0.1",
-        }  # fmt: skip
+            **os.environ,
+            **variables,
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "no_grpc_proxy": "127.0.0.1",
+        }
         command = [sys.executable, tuner_process.__file__, json.dumps({"kind": kind, **settings})]
         with open(self.directory / f"{tuner_id}-{len(self._started)}.txt", "w") as output:
             process = subprocess.Popen(

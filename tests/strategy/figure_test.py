@@ -18,11 +18,21 @@ def record(layers, steps=5):
     for number in range(layers):
         for role, own in names.items():
             shares = {name: 1 / len(own) for name in own}
-            choices.append({"layer": f"block_{number}", "role": role, "bits": 4, "strategy": own[-1],
-                            "coefficient": shares[own[-1]], "candidates": shares})  # fmt: skip
+            choices.append(
+                {
+                    "layer": f"block_{number}",
+                    "role": role,
+                    "bits": 4,
+                    "strategy": own[-1],
+                    "coefficient": shares[own[-1]],
+                    "candidates": shares,
+                }
+            )
             searched.append([f"block_{number}", role, own])
-    history = [{"step": s, "loss": 1.0, "coefficients": [[1 / len(own)] * len(own) for _, _, own in searched]}
-               for s in range(steps)]  # fmt: skip
+    history = [
+        {"step": s, "loss": 1.0, "coefficients": [[1 / len(own)] * len(own) for _, _, own in searched]}
+        for s in range(steps)
+    ]
     return {"choices": choices, "searched": searched, "history": history}
 
 

@@ -15,9 +15,15 @@ from tfqnas.strategy.metrics import agreement
 from tfqnas.strategy.post_training import search_post_training
 
 SETTINGS = PostTrainingSettings(
-    bits=3, weights=("lsq", "mse_per_channel"), inputs=("lsq", "pact", "mse"), steps=12, tune_steps=6, batch_size=16,
-    refine_images=32, guard=2,
-)  # fmt: skip
+    bits=3,
+    weights=("lsq", "mse_per_channel"),
+    inputs=("lsq", "pact", "mse"),
+    steps=12,
+    tune_steps=6,
+    batch_size=16,
+    refine_images=32,
+    guard=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +48,10 @@ def test_weights_and_batch_norm_stay_and_no_mixture_is_left(found):
 def test_choices_say_layer_role_bits_and_the_best_other(found):
     _, result, _ = found
     rows = {(c.layer, c.role): c for c in result.choices}
-    assert set(rows) == {("stem", "weights"), *((name, role) for name in ("depth", "point", "head")
-                                                for role in ("weights", "inputs"))}  # fmt: skip
+    assert set(rows) == {
+        ("stem", "weights"),
+        *((name, role) for name in ("depth", "point", "head") for role in ("weights", "inputs")),
+    }
     assert rows["depth", "weights"].bits == 3 and rows["stem", "weights"].bits == 8
     for choice in result.choices:
         assert sum(choice.candidates.values()) == pytest.approx(1, abs=1e-4)
@@ -150,9 +158,7 @@ def test_a_single_strategy_to_compare_with_learns_in_as_many_steps_as_what_is_ha
     assert PostTrainingSettings(steps=100, tune_steps=33, guard=0, refine=False).alone("mse", "lsq").steps == 100
 
 
-@pytest.mark.parametrize(
-    ("shape", "loss"), [((10,), "kl"), ((1,), "mse"), ((8, 8, 3), "luma"), ((8, 8, 1), "mse")]
-)
+@pytest.mark.parametrize(("shape", "loss"), [((10,), "kl"), ((1,), "mse"), ((8, 8, 3), "luma"), ((8, 8, 1), "mse")])
 def test_the_loss_follows_from_the_output(shape, loss):
     model = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1.0)], name="net")
     assert post_training.loss_of(PostTrainingSettings(), model) == loss

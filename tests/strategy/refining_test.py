@@ -7,9 +7,10 @@ from tfqnas.strategy.refining import ranked_pairs, refined
 
 CONFIG = PostTrainingSettings(inputs=("percentile",))
 SEARCHED = [
-    ("first", "weights", ["lsq", "mse"]), ("middle", "weights", ["lsq", "dorefa", "mse"]),
+    ("first", "weights", ["lsq", "mse"]),
+    ("middle", "weights", ["lsq", "dorefa", "mse"]),
     ("middle", "inputs", ["lsq", "pact"]),
-]  # fmt: skip
+]
 
 
 def test_the_best_single_strategy_has_one_name_for_each_role():

@@ -21,10 +21,19 @@ from tfqnas.strategy.variables import mixtures
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
-    bits=4, weights=("lsq", "lsq_per_channel", "dorefa"), inputs=("lsq_plus", "pact"), train_steps=20, batch_size=16,
-    checkpoint_steps=5, learning_rate=0.02, training_range_rate=0.02, warm_up_share=0.25, search_share=0.3,
-    norm_images=64, refine_in_training=True,
-)  # fmt: skip
+    bits=4,
+    weights=("lsq", "lsq_per_channel", "dorefa"),
+    inputs=("lsq_plus", "pact"),
+    train_steps=20,
+    batch_size=16,
+    checkpoint_steps=5,
+    learning_rate=0.02,
+    training_range_rate=0.02,
+    warm_up_share=0.25,
+    search_share=0.3,
+    norm_images=64,
+    refine_in_training=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +62,9 @@ def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(t
     assert [name for name, _, _ in seen] == ["warm-up"] * 6 + ["search"] * 7 + ["choose"] * choices + ["train"] * 10
     shares = {name: [share for own, share, _ in seen if own == name] for name in {name for name, _, _ in seen}}
     for part, own in shares.items():
-        np.testing.assert_allclose(own, np.linspace(0, 1, choices + 1)[1:] if part == "choose"
-                                   else np.linspace(0, 1, len(own)))  # fmt: skip
+        np.testing.assert_allclose(
+            own, np.linspace(0, 1, choices + 1)[1:] if part == "choose" else np.linspace(0, 1, len(own))
+        )
     assert task.evaluate(result.model)["accuracy"] > 0.5
     assert set(result.losses) == {"warm-up", "search", "train", "single", "chosen"}
     assert (result.kept is not None) == (result.losses["single"] <= result.losses["chosen"])

@@ -30,9 +30,13 @@ def batch(rng):
 def test_the_loss_is_that_of_the_oracle(weight, smoothing, temperature, batch):
     logits, labels, soft = batch
     computed = subnet_loss(
-        tf.constant(logits, tf.float32), tf.constant(labels), tf.constant(soft, tf.float32), tf.constant(weight),
-        smoothing, temperature,
-    )  # fmt: skip
+        tf.constant(logits, tf.float32),
+        tf.constant(labels),
+        tf.constant(soft, tf.float32),
+        tf.constant(weight),
+        smoothing,
+        temperature,
+    )
     assert computed.shape == ()
     assert computed.numpy() == pytest.approx(oracle(logits, labels, soft, weight, smoothing, temperature), rel=1e-5)
 

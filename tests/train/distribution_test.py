@@ -20,11 +20,7 @@ from tfqnas.train.config import RunConfig
 pytestmark = pytest.mark.slow
 
 SPACE = SearchSpace(
-    name="nano",
-    resolutions=(8, 12),
-    stem_channels=8,
-    stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),),
-    head_channels=16,
+    name="nano", resolutions=(8, 12), stem_channels=8, stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),), head_channels=16
 )
 STEPS = 2
 BATCH = 8
@@ -32,18 +28,28 @@ BATCH = 8
 
 def settings(**changes):
     return RunConfig(
-        bits=(4, 3), batch_size=BATCH, largest_epochs=0, supernet_epochs=(STEPS * BATCH / 1300,), held_out=100,
-        supernet_learning_rate=(0.05,), recalibration_images=64, random_subnets=1, dropout=0.2, **changes,
-    )  # fmt: skip
+        bits=(4, 3),
+        batch_size=BATCH,
+        largest_epochs=0,
+        supernet_epochs=(STEPS * BATCH / 1300,),
+        held_out=100,
+        supernet_learning_rate=(0.05,),
+        recalibration_images=64,
+        random_subnets=1,
+        dropout=0.2,
+        **changes,
+    )
 
 
 def ran(arguments, environment=()):
     return subprocess.Popen(
         [sys.executable, __file__, *arguments],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **dict(environment)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         cwd=pathlib.Path(__file__).parents[2],
-    )  # fmt: skip
+    )
 
 
 def finish(processes):

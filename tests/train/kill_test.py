@@ -16,11 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 SPACE = SearchSpace(
-    name="nano",
-    resolutions=(8, 12),
-    stem_channels=8,
-    stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),),
-    head_channels=16,
+    name="nano", resolutions=(8, 12), stem_channels=8, stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),), head_channels=16
 )
 STEPS = 60
 
@@ -28,18 +24,31 @@ STEPS = 60
 def command(directory, checkpoint_steps):
     epochs = STEPS * 8 / 1300
     return [
-        sys.executable, str(ROOT / "tools" / "train.py"), f"--run_dir={directory}",
-        f"--space={directory.parent / 'nano.json'}", "--bits=4,3", "--batch_size=8", "--held_out=100",
-        "--recalibration_images=64", "--largest_epochs=0", f"--supernet_epochs={epochs}", "--random_subnets=1",
-        "--dropout=0.1", "--shift=0.1", f"--checkpoint_steps={checkpoint_steps}",
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "tools" / "train.py"),
+        f"--run_dir={directory}",
+        f"--space={directory.parent / 'nano.json'}",
+        "--bits=4,3",
+        "--batch_size=8",
+        "--held_out=100",
+        "--recalibration_images=64",
+        "--largest_epochs=0",
+        f"--supernet_epochs={epochs}",
+        "--random_subnets=1",
+        "--dropout=0.1",
+        "--shift=0.1",
+        f"--checkpoint_steps={checkpoint_steps}",
+    ]
 
 
 def start(directory, checkpoint_steps, output):
     return subprocess.Popen(
-        command(directory, checkpoint_steps), stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
+        command(directory, checkpoint_steps),
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+    )
 
 
 def checkpoints(directory, stage):

@@ -14,9 +14,16 @@ from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import Stage, finetuning
 
 CONFIG = RunConfig(
-    batch_size=8, weight_decay=0.01, momentum=0.9, label_smoothing=0.1, distillation_temperature=2.0,
-    random_subnets=2, warmup_epochs=0.0, dropout=0.0, checkpoint_steps=2,
-)  # fmt: skip
+    batch_size=8,
+    weight_decay=0.01,
+    momentum=0.9,
+    label_smoothing=0.1,
+    distillation_temperature=2.0,
+    random_subnets=2,
+    warmup_epochs=0.0,
+    dropout=0.0,
+    checkpoint_steps=2,
+)
 STAGE = Stage("some", 4, 1.0, 0.1, "sandwich", "in_place")
 
 
@@ -173,9 +180,7 @@ def test_decay_alone_shrinks_kernels_and_spares_batch_norm_biases_and_steps(micr
 
 
 def test_one_trace_serves_every_stage_architecture_and_number_of_subnets(micro, fresh, batch, rng):
-    stages = [
-        dataclasses.replace(STAGE, sampling="largest"), STAGE, finetuning(4, micro.smallest(), 1.0, 0.1)
-    ]  # fmt: skip
+    stages = [dataclasses.replace(STAGE, sampling="largest"), STAGE, finetuning(4, micro.smallest(), 1.0, 0.1)]
     for stage in (*stages, *stages):
         archs = sampler(micro, stage, 2)(rng)
         fresh.run_step(batch, archs, soft_weights(stage, len(archs), CONFIG.distillation_weight), (0, 1), 0.01)
@@ -231,8 +236,11 @@ def test_the_learning_rate_rises_linearly_and_falls_as_half_a_cosine(total, warm
 
 def test_a_stage_is_as_many_steps_as_its_epochs_have_batches():
     assert [total_steps(dataclasses.replace(STAGE, epochs=e), 1200, 64) for e in (0.0, 1.0, 10.0, 0.5)] == [
-        0, 19, 188, 9
-    ]  # fmt: skip
+        0,
+        19,
+        188,
+        9,
+    ]
 
 
 def test_a_result_with_a_number_that_is_not_finite_says_so():
@@ -253,9 +261,12 @@ def data():
 def recorded(trainer, data, start=0, stage=STAGE):
     steps, checkpoints = [], []
     trainer.fit(
-        stage, data, start, on_step=lambda step, result, rate, waited: steps.append((step, result, rate, waited)),
+        stage,
+        data,
+        start,
+        on_step=lambda step, result, rate, waited: steps.append((step, result, rate, waited)),
         on_checkpoint=checkpoints.append,
-    )  # fmt: skip
+    )
     return steps, checkpoints
 
 

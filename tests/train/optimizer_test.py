@@ -13,9 +13,11 @@ def trained(optimizer_class, momentum, gradients, rates, compiled):
     variables = [keras.Variable(np.ones(shape, np.float32), name=f"v{i}") for i, shape in enumerate(SHAPES)]
     optimizer = optimizer_class(1.0, momentum=momentum, nesterov=True)
     optimizer.build(variables)
-    apply = tf.function(lambda g: optimizer.apply(g, variables), autograph=False) if compiled else (
-        lambda g: optimizer.apply(g, variables)
-    )  # fmt: skip
+    apply = (
+        tf.function(lambda g: optimizer.apply(g, variables), autograph=False)
+        if compiled
+        else (lambda g: optimizer.apply(g, variables))
+    )
     for g, rate in zip(gradients, rates, strict=True):
         optimizer.learning_rate.assign(rate)
         apply([tf.constant(x, tf.float32) for x in g])

@@ -14,11 +14,7 @@ from tfqnas.train.config import RunConfig
 
 BATCH = 8
 SPACE = SearchSpace(
-    name="nano",
-    resolutions=(8, 12),
-    stem_channels=8,
-    stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),),
-    head_channels=16,
+    name="nano", resolutions=(8, 12), stem_channels=8, stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),), head_channels=16
 )
 
 
@@ -38,10 +34,22 @@ def space_file(tmp_path_factory):
 def settings(space_file):
     """Settings of a run of a few steps in every stage."""
     return RunConfig(
-        space=str(space_file), bits=(4, 3), batch_size=BATCH, held_out=100, recalibration_images=64,
-        float_epochs=epochs(2), largest_epochs=epochs(2), supernet_epochs=(epochs(4),), warmup_epochs=epochs(1),
-        evaluation_epochs=epochs(2), random_subnets=1, dropout=0.2, shift=0.1, rotation=5.0, checkpoint_steps=2,
-    )  # fmt: skip
+        space=str(space_file),
+        bits=(4, 3),
+        batch_size=BATCH,
+        held_out=100,
+        recalibration_images=64,
+        float_epochs=epochs(2),
+        largest_epochs=epochs(2),
+        supernet_epochs=(epochs(4),),
+        warmup_epochs=epochs(1),
+        evaluation_epochs=epochs(2),
+        random_subnets=1,
+        dropout=0.2,
+        shift=0.1,
+        rotation=5.0,
+        checkpoint_steps=2,
+    )
 
 
 def trained(config):
@@ -226,9 +234,14 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(set
     from tfqnas.train.training import train
 
     config = dataclasses.replace(
-        settings, run_dir=str(tmp_path / "run"), bits=(4,), float_epochs=epochs(60), float_learning_rate=1e6,
-        warmup_epochs=0.0, checkpoint_steps=1,
-    )  # fmt: skip
+        settings,
+        run_dir=str(tmp_path / "run"),
+        bits=(4,),
+        float_epochs=epochs(60),
+        float_learning_rate=1e6,
+        warmup_epochs=0.0,
+        checkpoint_steps=1,
+    )
     run = Run.create(config)
     with pytest.raises(TrainingDivergedError, match=r"stage float, step \d+ of 60, learning rate \S+e\+0[56]"):
         train(run, run.progress())
@@ -244,9 +257,14 @@ def test_an_update_that_is_not_finite_is_never_saved(settings, tmp_path):
     from tfqnas.train.training import train
 
     config = dataclasses.replace(
-        settings, run_dir=str(tmp_path / "run"), bits=(4,), float_epochs=epochs(1), float_learning_rate=3e38,
-        warmup_epochs=0.0, weight_decay=10.0,
-    )  # fmt: skip
+        settings,
+        run_dir=str(tmp_path / "run"),
+        bits=(4,),
+        float_epochs=epochs(1),
+        float_learning_rate=3e38,
+        warmup_epochs=0.0,
+        weight_decay=10.0,
+    )
     run = Run.create(config)
     message = r"step 0 of 1, learning rate 3e\+38.*is not finite after the update"
     with pytest.raises(TrainingDivergedError, match=message):
@@ -264,10 +282,15 @@ def test_float_weights_of_the_users_own_are_where_training_starts(finished, sett
         source.save_weights(path)
     run = trained(
         dataclasses.replace(
-            settings, run_dir=str(tmp_path / "run"), bits=(4,), float_weights=str(path), float_epochs=0.0,
-            largest_epochs=0.0, supernet_epochs=(0.0,),
+            settings,
+            run_dir=str(tmp_path / "run"),
+            bits=(4,),
+            float_weights=str(path),
+            float_epochs=0.0,
+            largest_epochs=0.0,
+            supernet_epochs=(0.0,),
         )
-    )  # fmt: skip
+    )
     assert [stage.name for stage in run.stages] == ["float", "supernet_b4"]
     began = {v.path: v.numpy() for v in source.variables}
     assert_same({name: weights(run, "float")[0][name] for name in began}, began)
@@ -293,10 +316,15 @@ def test_direct_schedule_starts_every_bit_width_from_float(finished, settings, t
     path = finished.checkpoints(finished.stage("float")).files()[0]
     run = trained(
         dataclasses.replace(
-            settings, run_dir=str(tmp_path / "run"), schedule="direct", float_weights=str(path), float_epochs=0.0,
-            largest_epochs=0.0, supernet_epochs=(0.0,),
+            settings,
+            run_dir=str(tmp_path / "run"),
+            schedule="direct",
+            float_weights=str(path),
+            float_epochs=0.0,
+            largest_epochs=0.0,
+            supernet_epochs=(0.0,),
         )
-    )  # fmt: skip
+    )
     starts = [(stage.name, stage.init) for stage in run.stages[1:]]
     assert starts == [("supernet_b4", "float"), ("supernet_b3", "float")]
     assert not [r for r in read_jsonl(run.directory / "log.jsonl") if r.get("event") == "inherited"]
@@ -310,10 +338,15 @@ def test_a_step_down_by_four_bits_doubles_the_steps_four_times(finished, setting
     path = finished.checkpoints(finished.stage("float")).files()[0]
     run = trained(
         dataclasses.replace(
-            settings, run_dir=str(tmp_path / "run"), bits=(8, 4), float_weights=str(path), float_epochs=0.0,
-            largest_epochs=0.0, supernet_epochs=(0.0,),
+            settings,
+            run_dir=str(tmp_path / "run"),
+            bits=(8, 4),
+            float_weights=str(path),
+            float_epochs=0.0,
+            largest_epochs=0.0,
+            supernet_epochs=(0.0,),
         )
-    )  # fmt: skip
+    )
     assert [stage.name for stage in run.stages] == ["float", "supernet_b8", "supernet_b4"]
     eight, four = (weights(run, f"supernet_b{bits}")[0] for bits in (8, 4))
     for name in eight:

@@ -60,10 +60,7 @@ def _stage(with_float):
 
 def test_the_first_phase_draws_floating_point_as_well_and_the_second_does_not():
     rng = np.random.default_rng(0)
-    both, alone = (
-        [a for _ in range(20) for a in sampler(MIXED_SPACE, _stage(f), 4)(rng)]
-        for f in (True, False)
-    )
+    both, alone = ([a for _ in range(20) for a in sampler(MIXED_SPACE, _stage(f), 4)(rng)] for f in (True, False))
     widths = [{b for arch in archs for pair in arch.bits for b in pair} for archs in (both, alone)]
     assert widths == [{2, 3, 4, 32}, {2, 3, 4}]
     assert {b for pair in both[0].bits for b in pair} == {32} and {b for pair in both[1].bits for b in pair} == {2}

@@ -6,8 +6,14 @@ from tfqnas.errors import UserError
 from tfqnas.train.config import RunConfig
 from tfqnas.train.stages import MIXED, Stage, finetuning, schedule
 
-EPOCHS = {"largest_epochs": 6.0, "largest_learning_rate": 0.4, "supernet_epochs": (3.0,),
-          "supernet_learning_rate": (0.2,), "float_epochs": 0.0, "float_learning_rate": 0.5}  # fmt: skip
+EPOCHS = {
+    "largest_epochs": 6.0,
+    "largest_learning_rate": 0.4,
+    "supernet_epochs": (3.0,),
+    "supernet_learning_rate": (0.2,),
+    "float_epochs": 0.0,
+    "float_learning_rate": 0.5,
+}
 
 
 def stages(**settings):
@@ -53,11 +59,13 @@ def test_floating_point_comes_first_where_it_is_trained_or_given(settings):
 
 def test_without_epochs_of_the_largest_the_supernet_starts_from_what_there_is():
     assert [(s.name, s.init) for s in stages(bits=(4, 3), largest_epochs=0.0)] == [
-        ("supernet_b4", None), ("supernet_b3", "supernet_b4")
-    ]  # fmt: skip
+        ("supernet_b4", None),
+        ("supernet_b3", "supernet_b4"),
+    ]
     assert [(s.name, s.init) for s in stages(bits=(4,), largest_epochs=0.0, float_epochs=1.0)] == [
-        ("float", None), ("supernet_b4", "float")
-    ]  # fmt: skip
+        ("float", None),
+        ("supernet_b4", "float"),
+    ]
 
 
 def test_a_supernet_of_no_epochs_stays_in_the_line_of_inheritance():
@@ -116,8 +124,9 @@ def test_a_mixed_supernet_learns_in_two_phases_from_the_largest_network_in_float
     )
     shorter = schedule(RunConfig(**{**EPOCHS, **settings, "mixed_epochs": (0.0, 4.0)}), mixed=True)
     assert [(s.name, s.init, s.with_float) for s in shorter] == [
-        ("float", None, False), ("supernet_mixed", "float", False)
-    ]  # fmt: skip
+        ("float", None, False),
+        ("supernet_mixed", "float", False),
+    ]
 
 
 def test_without_the_network_in_floating_point_a_mixed_supernet_is_refused():

@@ -29,7 +29,7 @@ def quantized(name, bits, scale=2, pixels=True):
 
 @pytest.mark.parametrize(
     ("name", "bits", "scale"), [("edsr", 8, 2), ("edsr", 4, 4), ("srresnet", 4, 2), ("srresnet", 8, 4)]
-)  # fmt: skip
+)
 def test_super_resolution_is_exact_in_integers_and_returns_pixels(name, bits, scale):
     x = images((*SIZE, 3))
     model = zoo.with_input_size(quantized(name, bits, scale), SIZE)

@@ -50,12 +50,18 @@ class Training:
         directory = supernets.directory / "alone" / f"{label(bits)}_{epochs:g}_epochs" / arch.key
         # The space is read from the directory; its name stands for it wherever the run is moved to.
         config = dataclasses.replace(
-            run.config, run_dir=str(directory), space=space.name,
+            run.config,
+            run_dir=str(directory),
+            space=space.name,
             # A mixture has its bit widths in the space, whose schedule, not used here, begins in floating point.
             **({"float_epochs": epochs} if bits == MIXED else {"bits": (bits,), "float_epochs": 0.0}),
-            float_weights="", float_supernet_epochs=0.0, largest_epochs=epochs, supernet_epochs=(0.0,),
-            supernet_learning_rate=(0.0,), distribution="none",
-        )  # fmt: skip
+            float_weights="",
+            float_supernet_epochs=0.0,
+            largest_epochs=epochs,
+            supernet_epochs=(0.0,),
+            supernet_learning_rate=(0.0,),
+            distribution="none",
+        )
         write_atomically(directory / "space.json", space.to_json() + "\n")
         write_atomically(directory / "config.json", config.to_json() + "\n")
         self.run = Run(config)
@@ -97,16 +103,20 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     bits = _bits(supernets, config)
     records = [
         {
-            "arch": json.loads(training.arch.to_json()), "mmacs": supernets.run.cost(training.arch, None)["mmacs"],
-            "supernet": supernets.accuracy(bits, training.arch), "alone": training.accuracy,
+            "arch": json.loads(training.arch.to_json()),
+            "mmacs": supernets.run.cost(training.arch, None)["mmacs"],
+            "supernet": supernets.accuracy(bits, training.arch),
+            "alone": training.accuracy,
         }
         for training in trainings(supernets, config)
-    ]  # fmt: skip
+    ]
     first, second = ([record[key] for record in records] for key in ("supernet", "alone"))
     return {
-        "bits": bits, "epochs": config.alone_epochs or supernets.run.config.largest_epochs, "subnets": records,
+        "bits": bits,
+        "epochs": config.alone_epochs or supernets.run.config.largest_epochs,
+        "subnets": records,
         "agreement": dataclasses.asdict(agreement(first, second, seed=config.analysis_seed)),
-    }  # fmt: skip
+    }
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:

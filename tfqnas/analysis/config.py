@@ -14,16 +14,17 @@ class AnalysisConfig:
     """Which questions are asked, and of how many subnets."""
 
     only: tuple[str, ...] = setting(
-        (), "transfer: fronts at lower bit widths; drop: shallow-fat against deep-slim subnets; depth: along the "
-        "fronts; ranking: agreement of bit widths; alone: of supernet and separate training; by default all possible"
-    )  # fmt: skip
+        (),
+        "transfer: fronts at lower bit widths; drop: shallow-fat against deep-slim subnets; depth: along the "
+        "fronts; ranking: agreement of bit widths; alone: of supernet and separate training; by default all possible",
+    )
     subnets: int = setting(60, "random subnets, spread over cost, for ranking, and as many in pairs for drop")
     alone: int = setting(0, "how many of them are trained alone, from scratch; 0: none, it takes long")
     alone_epochs: float = setting(0.0, "epochs of each of these trainings; 0: those of the run's largest network")
     alone_bits: int = setting(0, "their bit width; 0: the run's highest")
     float_supernet_epochs: float = setting(
         0.0, "train a float supernet first, to compare with, unless the run has one; 0: the highest bit width stands in"
-    )  # fmt: skip
+    )
     float_supernet_learning_rate: float = setting(0.05, "its peak learning rate")
     analysis_seed: int = setting(0, "of the random subnets, and of the resampling behind intervals")
 

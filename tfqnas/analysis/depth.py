@@ -34,10 +34,11 @@ def result(supernets: Supernets, config: AnalysisConfig | None) -> dict[str, Any
         "range": [sum(arch.depths) for arch in (space.smallest(), space.largest())],
         "fronts": [
             {"bits": bits, "depths": [sum(row.arch.depths) for row in front.rows]}
-            for bits, front in fronts.items() if front
+            for bits, front in fronts.items()
+            if front
         ],
         "note": supernets.source_note,
-    }  # fmt: skip
+    }
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -50,8 +51,9 @@ def section(result: Mapping[str, Any], picture: Path) -> report.Section:
     for front in result["fronts"]:
         mean, error = mean_and_error(front["depths"])
         ends = {"lowest": min(front["depths"]), "highest": max(front["depths"])}
-        rows.append({"bits": bits_label(front["bits"]), "count": len(front["depths"]), "mean": mean,
-                     "error": error, **ends})  # fmt: skip
+        rows.append(
+            {"bits": bits_label(front["bits"]), "count": len(front["depths"]), "mean": mean, "error": error, **ends}
+        )
     items = [report.Picture(picture), report.Table(rows, _COLUMNS), _TEXT, *filter(None, [result["note"]])]
     return report.Section("Depth along the fronts", items)
 

@@ -43,10 +43,11 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
         record: dict[str, Any] = {"resolution": pair[0].resolution}
         for shape, arch in zip(SHAPES, pair, strict=True):
             record[shape] = {
-                "arch": json.loads(arch.to_json()), "mmacs": supernets.run.cost(arch, None)["mmacs"],
+                "arch": json.loads(arch.to_json()),
+                "mmacs": supernets.run.cost(arch, None)["mmacs"],
                 "accuracies": [supernets.accuracy(bits, arch) for bits in supernets.bits],
                 "effective_mflops": [supernets.run.cost(arch, bits)["effective_mflops"] for bits in supernets.bits],
-            }  # fmt: skip
+            }
         records.append(record)
     return {"bits": list(supernets.bits), "pairs": records, "note": supernets.source_note}
 
@@ -88,9 +89,15 @@ def panels(result: Mapping[str, Any]) -> dict[Any, dict[str, dict[str, Any]]]:
 
 def section(result: Mapping[str, Any], picture: Path) -> report.Section:
     rows = [{**row, "bits": bits_label(row["bits"])} for row in table(result)]
-    columns = (("bits", "at"), ("shape", "shape"), ("source", bits_label(result["bits"][0]) + ", %", ".2f"),
-               ("here", "accuracy there, %", ".2f"), ("drop", "drop, points", "+.2f"),
-               ("error", "standard error", ".2f"), ("count", "pairs"))  # fmt: skip
+    columns = (
+        ("bits", "at"),
+        ("shape", "shape"),
+        ("source", bits_label(result["bits"][0]) + ", %", ".2f"),
+        ("here", "accuracy there, %", ".2f"),
+        ("drop", "drop, points", "+.2f"),
+        ("error", "standard error", ".2f"),
+        ("count", "pairs"),
+    )
     items = [report.Picture(picture), report.Table(rows, columns), _TEXT, *filter(None, [result["note"]])]
     return report.Section("Shallow and fat, or deep and slim", items)
 

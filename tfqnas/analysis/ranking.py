@@ -63,20 +63,29 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     outcomes = {bits: np.array([supernets.outcomes(bits, arch) for arch in archs]) for bits in supernets.bits}
     scores, like, seed = {b: own.mean(axis=1) for b, own in outcomes.items()}, alike(mmacs), config.analysis_seed
     return {
-        "archs": [json.loads(arch.to_json()) for arch in archs], "mmacs": mmacs, "note": supernets.source_note,
+        "archs": [json.loads(arch.to_json()) for arch in archs],
+        "mmacs": mmacs,
+        "note": supernets.source_note,
         "images": outcomes[supernets.source].shape[1],
         "supernets": [
-            {"bits": bits, "accuracies": scores[bits].tolist(), "halves": of_halves(own, seed=seed),
-             "halves_alike": of_halves(own, like, seed)}
+            {
+                "bits": bits,
+                "accuracies": scores[bits].tolist(),
+                "halves": of_halves(own, seed=seed),
+                "halves_alike": of_halves(own, like, seed),
+            }
             for bits, own in outcomes.items()
         ],
         "pairs": [
-            {"first": first, "second": second,
-             "all": dataclasses.asdict(agreement(scores[first], scores[second], seed=seed)),
-             "alike": dataclasses.asdict(agreement(scores[first], scores[second], like, seed=seed))}
+            {
+                "first": first,
+                "second": second,
+                "all": dataclasses.asdict(agreement(scores[first], scores[second], seed=seed)),
+                "alike": dataclasses.asdict(agreement(scores[first], scores[second], like, seed=seed)),
+            }
             for first, second in supernets.pairs()
         ],
-    }  # fmt: skip
+    }
 
 
 def alike(mmacs: Sequence[float]) -> np.ndarray:
@@ -100,8 +109,14 @@ def section(result: Mapping[str, Any], picture: Path) -> report.Section:
         rows.append({**names, **found})
     for record in result["supernets"]:
         name = bits_label(record["bits"])
-        rows.append({"first": name, "second": f"{name}, other images", "all_tau": record["halves"],
-                     "alike_tau": record["halves_alike"]})  # fmt: skip
+        rows.append(
+            {
+                "first": name,
+                "second": f"{name}, other images",
+                "all_tau": record["halves"],
+                "alike_tau": record["halves_alike"],
+            }
+        )
     count, pairs, images = len(result["archs"]), result["pairs"][0]["alike"]["pairs"], result["images"]
     text = _TEXT.format(count=count, images=f"{images:,}", half=f"{images // 2:,}", pairs=pairs)
     items = [report.Picture(picture), report.Table(rows, _COLUMNS), text, *filter(None, [result["note"]])]

@@ -167,9 +167,11 @@ class Supernets:
         packed = np.packbits(outcomes)
         self._kept(bits, split)[arch] = packed, len(outcomes)
         record = {
-            "arch": json.loads(arch.to_json()), "accuracy": float(np.mean(outcomes)), "images": len(outcomes),
+            "arch": json.loads(arch.to_json()),
+            "accuracy": float(np.mean(outcomes)),
+            "images": len(outcomes),
             "outcomes": base64.b64encode(packed.tobytes()).decode("ascii"),
-        }  # fmt: skip
+        }
         append_jsonl(self._file(bits, split), record)
 
     def _kept(self, bits: Bits, split: str) -> dict[Arch, tuple[np.ndarray, int]]:
@@ -188,8 +190,12 @@ class Supernets:
         """The `Scorer` of a supernet; one for all splits, since its pieces take long to trace."""
         if self._scorer[0] != bits:
             run, limit = self.run, self.run.config.recalibration_images
-            self._scorer = bits, Scorer(
-                run.supernet(bits), lambda resolution: run.images("train", resolution, limit),
-                lambda resolution: run.images(self._split, resolution),
-            )  # fmt: skip
+            self._scorer = (
+                bits,
+                Scorer(
+                    run.supernet(bits),
+                    lambda resolution: run.images("train", resolution, limit),
+                    lambda resolution: run.images(self._split, resolution),
+                ),
+            )
         return self._scorer[1]

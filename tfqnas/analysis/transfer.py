@@ -52,10 +52,16 @@ def result(supernets: Supernets, config: AnalysisConfig | None = None) -> list[d
             searched = supernets.searched(target)
             by = _cost(supernets, front)
             dots = searched[:: -(-len(searched) // _DOTS)]
-            panels.append({
-                "bits": target, "by": by, "front": _rows(supernets, front, target, by, True), "moved": moved,
-                "scored": [(result.costs[by], result.accuracy) for result in dots], "note": supernets.source_note,
-            })  # fmt: skip
+            panels.append(
+                {
+                    "bits": target,
+                    "by": by,
+                    "front": _rows(supernets, front, target, by, True),
+                    "moved": moved,
+                    "scored": [(result.costs[by], result.accuracy) for result in dots],
+                    "note": supernets.source_note,
+                }
+            )
     return panels
 
 
@@ -66,11 +72,15 @@ def draw(result: Sequence[Mapping[str, Any]], path: Path) -> None:
 def section(result: Sequence[Mapping[str, Any]], picture: Path) -> report.Section:
     rows = [
         {
-            "from": bits_label(moved["source"]), "at": bits_label(panel["bits"]),
-            "moved": len(moved["rows"]), "own": len(panel["front"]), **moved["gain"],
+            "from": bits_label(moved["source"]),
+            "at": bits_label(panel["bits"]),
+            "moved": len(moved["rows"]),
+            "own": len(panel["front"]),
+            **moved["gain"],
         }
-        for panel in result for moved in panel["moved"]
-    ]  # fmt: skip
+        for panel in result
+        for moved in panel["moved"]
+    ]
     tested = all("test" in moved["gain"] for panel in result for moved in panel["moved"])
     table = report.Table(rows, _COLUMNS if tested else _COLUMNS[:-2])
     items = [report.Picture(picture), table, _TEXT, *filter(None, [result[0]["note"]])]
@@ -129,12 +139,14 @@ def _rows(supernets: Supernets, front: ParetoFront, target: Bits, by: str, own: 
     """The subnets of a front, its own or another, at a bit width; `score`: what they were chosen by in their search."""
     return [
         {
-            "arch": json.loads(row.arch.to_json()), "cost": supernets.run.cost(row.arch, target)[by],
-            "score": row.accuracy, "test": supernets.accuracy(target, row.arch, "test"),
+            "arch": json.loads(row.arch.to_json()),
+            "cost": supernets.run.cost(row.arch, target)[by],
+            "score": row.accuracy,
+            "test": supernets.accuracy(target, row.arch, "test"),
             "accuracy": row.accuracy if own else supernets.accuracy(target, row.arch),
         }
         for row in front.rows
-    ]  # fmt: skip
+    ]
 
 
 def _cost(supernets: Supernets, front: ParetoFront) -> str:

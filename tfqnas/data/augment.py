@@ -96,8 +96,12 @@ def cropped_and_moved(
     # Output pixel (i, j) reads the input at A (i, j) + b, about the centres of output and box, whose pixels'
     # centres lie at halves as in tf.image.resize.
     scale_y, scale_x = height / resolution * zoom, width / resolution * zoom
-    a = [mirror * scale_x * tf.cos(angle), -scale_y * tf.sin(angle),
-         mirror * scale_x * tf.sin(angle), scale_y * tf.cos(angle)]  # fmt: skip
+    a = [
+        mirror * scale_x * tf.cos(angle),
+        -scale_y * tf.sin(angle),
+        mirror * scale_x * tf.sin(angle),
+        scale_y * tf.cos(angle),
+    ]
     middle = (resolution - 1) / 2
     b_x = left + (width - 1) / 2 + shift_x - (a[0] + a[1]) * middle
     b_y = top + (height - 1) / 2 + shift_y - (a[2] + a[3]) * middle

@@ -10,8 +10,9 @@ from tfqnas.settings import setting
 class DataConfig:
     """A data set, its splits, and how its test images are cut."""
 
-    dataset: str = setting("digits", "digits, a TFDS name (fashion_mnist, cifar10, ...), or a folder with one "
-                                     "sub-folder a class")  # fmt: skip
+    dataset: str = setting(
+        "digits", "digits, a TFDS name (fashion_mnist, cifar10, ...), or a folder with one sub-folder a class"
+    )
     data_dir: str = setting("", "directory of prepared TFDS data sets; by default that of TFDS", fixed=False)
     train_split: str = setting("train", "TFDS split to train on, slices allowed: train[:80%]")
     test_split: str = setting("", "TFDS split to test on; by default test, else validation")

@@ -72,8 +72,10 @@ def load(config: DataConfig, held_out: int, seed: int = 0, say: Callable[[str], 
         parts = tfds_sets.load(name, config)
     class_names, image_size, train, test = parts
     if len(class_names) < 2:
-        raise UserError(f"--dataset={name}: expected at least two classes, received {len(class_names)}: "
-                        f"{', '.join(class_names) or 'none'}")  # fmt: skip
+        raise UserError(
+            f"--dataset={name}: expected at least two classes, received {len(class_names)}: "
+            f"{', '.join(class_names) or 'none'}"
+        )
     if not 0 < held_out < len(train):
         raise UserError(
             f"--held_out: expected between 1 and {len(train) - 1} of the {len(train)} training images of "

@@ -52,8 +52,10 @@ def load(
         raise UserError(f"{where}: expected one sub-folder a class with its images, found no sub-folder")
     if "test" in roots and _folders(roots["test"], where) != classes:
         other = sorted(set(classes) ^ set(_folders(roots["test"], where)))
-        raise UserError(f"{where}: expected the same classes in {roots['train'].name} and {roots['test'].name}, "
-                        f"only one of them has {', '.join(other)}")  # fmt: skip
+        raise UserError(
+            f"{where}: expected the same classes in {roots['train'].name} and {roots['test'].name}, "
+            f"only one of them has {', '.join(other)}"
+        )
     files = {name: _files(root, classes, where) for name, root in roots.items()}
     _refuse_empty(files, classes, roots, where)
     shapes = _checked([file for split in files.values() for file, _ in split], config.max_bad_images, where, say)
@@ -75,8 +77,10 @@ def load(
 def _roots(path: pathlib.Path, where: str) -> dict[str, pathlib.Path]:
     """The folders that hold the classes: "train" and, where there is one, "test"."""
     if not path.is_dir():
-        raise UserError(f"{where}: expected a folder with one sub-folder a class, "
-                        f"{'this is a file' if path.exists() else 'there is none'}")  # fmt: skip
+        raise UserError(
+            f"{where}: expected a folder with one sub-folder a class, "
+            f"{'this is a file' if path.exists() else 'there is none'}"
+        )
     names = _folders(path, where)
     tests = [name for name in ("test", "val", "validation") if name in names]
     if "train" in names and tests and _folders(path / "train", where):
@@ -119,8 +123,10 @@ def _refuse_empty(
         counts = np.bincount([label for _, label in split], minlength=len(classes))
         if not counts.all():
             empty = [classes[i] for i in np.flatnonzero(counts == 0).tolist()]
-            raise UserError(f"{where}: expected images ({' '.join(READABLE)}) in every class, {roots[name]} has none "
-                            f"in {', '.join(empty)}")  # fmt: skip
+            raise UserError(
+                f"{where}: expected images ({' '.join(READABLE)}) in every class, {roots[name]} has none "
+                f"in {', '.join(empty)}"
+            )
 
 
 def _split(
@@ -133,8 +139,10 @@ def _split(
     for label in range(labels.max() + 1):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
-            raise UserError(f"{where}: expected at least 2 images in every class, one to train and one to test on; "
-                            f"{os.path.dirname(files[int(members[0])][0])} has 1")  # fmt: skip
+            raise UserError(
+                f"{where}: expected at least 2 images in every class, one to train and one to test on; "
+                f"{os.path.dirname(files[int(members[0])][0])} has 1"
+            )
         count = min(len(members) - 1, max(1, round(test_share * len(members))))
         chosen[rng.permutation(members)[:count]] = True
     return [files[i] for i in np.flatnonzero(~chosen).tolist()], [files[i] for i in np.flatnonzero(chosen).tolist()]

@@ -59,8 +59,10 @@ def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     """
     known, where = index(data_dir), directory(data_dir)
     if known is None:
-        raise UserError(f"photos are not prepared in {where}: run tools/prepare_data.py photos, or give the --data_dir "
-                        "that has them")  # fmt: skip
+        raise UserError(
+            f"photos are not prepared in {where}: run tools/prepare_data.py photos, or give the --data_dir "
+            "that has them"
+        )
     splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
     names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]
     return Photos(splits[0], splits[1], names[0], names[1])
@@ -79,8 +81,10 @@ def _read(where: pathlib.Path, record: Mapping[str, Any]) -> np.ndarray:
         if pixels.shape[:2] != size:
             raise ValueError(f"expected {size[0]} x {size[1]} pixels, received {pixels.shape[0]} x {pixels.shape[1]}")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not the photo that was prepared ({error}); remove {where} and run "
-                        "tools/prepare_data.py photos again") from None  # fmt: skip
+        raise UserError(
+            f"{path}: not the photo that was prepared ({error}); remove {where} and run "
+            "tools/prepare_data.py photos again"
+        ) from None
     return pixels
 
 

@@ -71,12 +71,7 @@ class _Order:
 
 
 def _from_arrays(
-    split: Arrays,
-    order: _Order,
-    firsts: tf.data.Dataset,
-    share: int,
-    resolution: int,
-    augmentation: Augmentation,
+    split: Arrays, order: _Order, firsts: tf.data.Dataset, share: int, resolution: int, augmentation: Augmentation
 ) -> tf.data.Dataset:
     images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
     heights, widths = (tf.fill((share,), size) for size in split.images.shape[1:3])

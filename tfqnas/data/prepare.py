@@ -57,9 +57,11 @@ def check(name: str, data_dir: str, say: Callable[[str], None]) -> tfds.core.Dat
             _fashion_mnist_from_debian(missing, manual)
         elif silent:
             files = ", ".join(info.filename or url for url, info in missing.items())
-            raise UserError(f"{name} cannot be downloaded: {'; '.join(silent)}. Give this machine access, download it "
-                            f"by hand into {manual} ({files}), or copy {made.data_dir} from a machine that has it "
-                            "prepared")  # fmt: skip
+            raise UserError(
+                f"{name} cannot be downloaded: {'; '.join(silent)}. Give this machine access, download it "
+                f"by hand into {manual} ({files}), or copy {made.data_dir} from a machine that has it "
+                "prepared"
+            )
     return made
 
 
@@ -145,8 +147,10 @@ def _fashion_mnist_from_debian(files: Mapping[str, Any], manual: pathlib.Path) -
     TFDS knows are checked.
     """
     if missing := _missing_debian():
-        raise UserError(f"fashion_mnist: expected Debian's {missing} or access to its site, found neither; download "
-                        f"{', '.join(info.filename for info in files.values())} by hand into {manual}")  # fmt: skip
+        raise UserError(
+            f"fashion_mnist: expected Debian's {missing} or access to its site, found neither; download "
+            f"{', '.join(info.filename for info in files.values())} by hand into {manual}"
+        )
     with tempfile.TemporaryDirectory() as directory:
         package = unpack_debian("dataset-fashion-mnist", directory)
         for info in files.values():
@@ -154,8 +158,10 @@ def _fashion_mnist_from_debian(files: Mapping[str, Any], manual: pathlib.Path) -
             content = _with_gzip_header(packed, info.filename)
             found = hashlib.sha256(content).hexdigest()
             if found != info.checksum:
-                raise UserError(f"fashion_mnist: {info.filename} of Debian's package {package} is another file: "
-                                f"expected SHA-256 {info.checksum}, received {found}")  # fmt: skip
+                raise UserError(
+                    f"fashion_mnist: {info.filename} of Debian's package {package} is another file: "
+                    f"expected SHA-256 {info.checksum}, received {found}"
+                )
             manual.mkdir(parents=True, exist_ok=True)
             write_atomically(manual / info.filename, content)
 
@@ -186,8 +192,10 @@ def _run(command: Sequence[str], directory: str | pathlib.Path) -> None:
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise UserError(f"{' '.join(command)} failed: {lines[-1] if lines else 'no message'} (after `apt-get update` "
-                        "as root it may work)")  # fmt: skip
+        raise UserError(
+            f"{' '.join(command)} failed: {lines[-1] if lines else 'no message'} (after `apt-get update` "
+            "as root it may work)"
+        )
 
 
 def _with_gzip_header(packed: bytes, filename: str) -> bytes:

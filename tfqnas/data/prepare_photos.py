@@ -68,8 +68,10 @@ class Source(NamedTuple):
 
 
 def _sources(package: str, pattern: str, files: Mapping[str, str]) -> tuple[Source, ...]:
-    return tuple(Source(name.partition(".")[0].lower(), package, pattern.format(name), checksum)
-                 for name, checksum in files.items())  # fmt: skip
+    return tuple(
+        Source(name.partition(".")[0].lower(), package, pattern.format(name), checksum)
+        for name, checksum in files.items()
+    )
 
 
 # In Debian's packages.
@@ -129,8 +131,15 @@ def _store(
             image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), PIL.Image.Resampling.BICUBIC, reducing_gap=None)
         file = f"{split}/{photo.name}.png"
         image.save(made / file)
-        records.append({"name": photo.name, "file": file, "size": [image.height, image.width],
-                        "source": photo.package, "sha256": photo.checksum})  # fmt: skip
+        records.append(
+            {
+                "name": photo.name,
+                "file": file,
+                "size": [image.height, image.width],
+                "source": photo.package,
+                "sha256": photo.checksum,
+            }
+        )
     return records
 
 
@@ -139,7 +148,9 @@ def _image(photo: Source, path: pathlib.Path) -> PIL.Image.Image:
     content = path.read_bytes() if path.exists() else b""
     found = hashlib.sha256(content).hexdigest() if content else "no file"
     if found != photo.checksum:
-        raise UserError(f"photos: {photo.path} of {photo.package}: expected SHA-256 {photo.checksum}, received "
-                        f"{found}; another release of the package?")  # fmt: skip
+        raise UserError(
+            f"photos: {photo.path} of {photo.package}: expected SHA-256 {photo.checksum}, received "
+            f"{found}; another release of the package?"
+        )
     with PIL.Image.open(io.BytesIO(content)) as image:
         return image.convert("RGB")

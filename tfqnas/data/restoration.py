@@ -90,8 +90,10 @@ def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
 
 def _inner(a: np.ndarray, b: np.ndarray, border: int) -> list[np.ndarray]:
     if a.shape != b.shape or a.ndim != 3 or min(a.shape[:2]) <= 2 * border:
-        raise ValueError(f"expected two images of one size with more than {2 * border} pixels each way, received "
-                         f"{a.shape} and {b.shape}")  # fmt: skip
+        raise ValueError(
+            f"expected two images of one size with more than {2 * border} pixels each way, received "
+            f"{a.shape} and {b.shape}"
+        )
     return [luma(x[border : x.shape[0] - border, border : x.shape[1] - border]) for x in (a, b)]
 
 
@@ -117,8 +119,10 @@ def patches(
     pairs = [(downscaled(photo, scale), cropped(photo, scale)) for photo in photos]
     for number, (low, _) in enumerate(pairs):
         if min(low.shape[:2]) < size:
-            raise UserError(f"patches: expected photos of at least {size * scale} pixels each way, photo {number} has "
-                            f"{photos[number].shape[:2]}")  # fmt: skip
+            raise UserError(
+                f"patches: expected photos of at least {size * scale} pixels each way, photo {number} has "
+                f"{photos[number].shape[:2]}"
+            )
     if not pairs:
         raise UserError("patches: expected at least one photo, received none")
     pixels = np.array([low.shape[0] * low.shape[1] for low, _ in pairs], float)

@@ -61,8 +61,10 @@ def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], S
     if size[-1] not in (1, 3):
         raise UserError(f"--dataset={name}: expected images with 1 or 3 channels, received {size[-1]}")
     test = config.test_split or _test_split(made, name)
-    splits = [_split(made, split, image, label, name, flag)
-              for split, flag in ((config.train_split, "train_split"), (test, "test_split"))]  # fmt: skip
+    splits = [
+        _split(made, split, image, label, name, flag)
+        for split, flag in ((config.train_split, "train_split"), (test, "test_split"))
+    ]
     if None in size and isinstance(splits[0], Encoded):
         size = _median_size(splits[0])
     return made.info.features[label].names, size[:2], *splits
@@ -121,8 +123,10 @@ def _split(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, n
         raise UserError(f"--{flag}={split}: expected a split of {name}, which has {have} ({error})") from None
     labels = result.labels if isinstance(result, Arrays) else np.array([result.read(0)[1]])
     if len(labels) and labels.min() < 0:
-        raise UserError(f"--{flag}={split}: expected a split with labels, those of {name} {split} are hidden "
-                        f"({tfds.__name__} gives {labels.min()}); it has {', '.join(made.info.splits)}")  # fmt: skip
+        raise UserError(
+            f"--{flag}={split}: expected a split with labels, those of {name} {split} are hidden "
+            f"({tfds.__name__} gives {labels.min()}); it has {', '.join(made.info.splits)}"
+        )
     return result
 
 

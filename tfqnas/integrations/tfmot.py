@@ -184,9 +184,10 @@ def quantize_apply(model: tf_keras.Model) -> tf_keras.Model:
     for annotation in annotated:
         if annotation.layer.name not in present:
             raise _unsupported(
-                annotation.layer, "tfmot merges it with the ReLU layer behind it and drops its config; give it the "
-                'activation inside, activation="relu", instead of that layer'
-            )  # fmt: skip
+                annotation.layer,
+                "tfmot merges it with the ReLU layer behind it and drops its config; give it the "
+                'activation inside, activation="relu", instead of that layer',
+            )
     return quantized
 
 
@@ -213,9 +214,11 @@ def save(model: tf_keras.Model, path: str | os.PathLike[str]) -> None:
             its `QuantizeLayer` have others when they are made from a file; tf_keras writes it, and fails to read it.
     """
     if os.fspath(path).endswith(".keras"):
-        raise UserError(f"{path}: a .keras file of tfmot's layers cannot be read again, they number their variables in "
-                        "another way then; save a SavedModel (a path without a suffix) or an .h5 file, or "
-                        "to_keras3(model)")  # fmt: skip
+        raise UserError(
+            f"{path}: a .keras file of tfmot's layers cannot be read again, they number their variables in "
+            "another way then; save a SavedModel (a path without a suffix) or an .h5 file, or "
+            "to_keras3(model)"
+        )
     model.save(path)
 
 
@@ -235,8 +238,10 @@ def _kernel_of(layer: tf_keras.layers.Layer) -> list[str]:
     several = hasattr(layer, "pointwise_kernel")
     normalizes = isinstance(layer, tf_keras.layers.BatchNormalization)
     if several or (layer.weights and not found and not normalizes):
-        raise UserError(f"layer {layer.name} ({type(layer).__name__}): lsq: expected a layer with one kernel, such as "
-                        "Conv2D, DepthwiseConv2D or Dense, or one without weights")  # fmt: skip
+        raise UserError(
+            f"layer {layer.name} ({type(layer).__name__}): lsq: expected a layer with one kernel, such as "
+            "Conv2D, DepthwiseConv2D or Dense, or one without weights"
+        )
     return found
 
 
@@ -312,8 +317,9 @@ def to_keras3(model: tf_keras.Model) -> keras.Model:
         UnsupportedModelError: for a layer or a setting that has no form there, with its name, its type and the reason.
     """
     if not isinstance(model, tf_keras.Model):
-        raise UnsupportedModelError(f"expected a model of tf_keras, received {type(model).__name__}; tfqnas.quantize "
-                                    "takes models of Keras 3")  # fmt: skip
+        raise UnsupportedModelError(
+            f"expected a model of tf_keras, received {type(model).__name__}; tfqnas.quantize takes models of Keras 3"
+        )
     if not model.built or not (isinstance(model, tf_keras.Sequential) or hasattr(model, "input_names")):
         raise UnsupportedModelError(f"{model.name}: expected a functional or Sequential model that has been built")
     return _Reader(model).made()
@@ -336,8 +342,9 @@ class _Reader:
             self._graph(config["layers"])
             outputs = [self.tensors[tuple(reference[:3])] for reference in _references(config["output_layers"])]
         if len(self.inputs) != 1 or len(outputs) != 1:
-            raise UnsupportedModelError(f"{self.source.name}: expected one input and one output, has "
-                                        f"{len(self.inputs)} and {len(outputs)}")  # fmt: skip
+            raise UnsupportedModelError(
+                f"{self.source.name}: expected one input and one output, has {len(self.inputs)} and {len(outputs)}"
+            )
         model = keras.Model(self.inputs[0], outputs[0], name=self.source.name)
         for twin in self.twins.values():
             twin.take_over()
@@ -474,8 +481,11 @@ class _Twin:
             return LSQ(found[0].bits), self._step(name)
         low, high, bits = self._range(found[0], name)
         if not found[0].narrow_range or not np.allclose(low, -high, rtol=1e-5) or not (high > 0).all():
-            raise _unsupported(self.source, f"{name}: its quantizer ({type(found[0]).__name__}) has another range than "
-                               "one around zero without the lowest code")  # fmt: skip
+            raise _unsupported(
+                self.source,
+                f"{name}: its quantizer ({type(found[0]).__name__}) has another range than "
+                "one around zero without the lowest code",
+            )
         if high.size == 1:
             return CalibratedWeights(bits), np.reshape(high, ())
         return CalibratedWeights(bits, axis=-1, channels=high.size), np.asarray(high)
@@ -495,9 +505,12 @@ class _Twin:
         if np.array_equal(low, high):
             raise _unsupported(self.source, f"{prefix}: its range is not set: train")
         if quantizer.narrow_range or low.size > 1 or not low <= 0 < high or bits > 8:
-            raise _unsupported(self.source, f"{prefix}: its quantizer ({type(quantizer).__name__}, {bits} bits) has "
-                               f"the range {low} to {high}, expected a single one, with zero, of up to 8 bits and all "
-                               "codes")  # fmt: skip
+            raise _unsupported(
+                self.source,
+                f"{prefix}: its quantizer ({type(quantizer).__name__}, {bits} bits) has "
+                f"the range {low} to {high}, expected a single one, with zero, of up to 8 bits and all "
+                "codes",
+            )
         self.layers.append(Quantize(Calibrated(bits, fixed=(float(low), float(high))), name=name))
 
     def _step(self, prefix: str) -> np.ndarray:

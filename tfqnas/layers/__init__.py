@@ -1,11 +1,6 @@
 """Quantized and elastic layers. Layers take plain numbers or tensors, never an Arch."""
 
-from tfqnas.layers.elastic import (
-    ElasticBatchNorm,
-    ElasticConv2D,
-    ElasticDepthwiseConv2D,
-    ElasticSqueezeExcite,
-)
+from tfqnas.layers.elastic import ElasticBatchNorm, ElasticConv2D, ElasticDepthwiseConv2D, ElasticSqueezeExcite
 from tfqnas.layers.mbconv import ElasticMBConv, keras_activation
 from tfqnas.layers.quantized import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tfqnas.layers.tensors import DepthToSpace, Quantize

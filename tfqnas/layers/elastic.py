@@ -172,9 +172,14 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
                 kwargs[role] = clone(kwargs[role]).for_kernel_sizes(tuple(kernel_sizes))
         super().__init__(kernel_size, *args, **kwargs)
         _refuse_unless(
-            self, padding="same", data_format="channels_last", dilation_rate=(1, 1), depth_multiplier=1,
-            use_bias=False, activation=keras.activations.linear,
-        )  # fmt: skip
+            self,
+            padding="same",
+            data_format="channels_last",
+            dilation_rate=(1, 1),
+            depth_multiplier=1,
+            use_bias=False,
+            activation=keras.activations.linear,
+        )
         self.kernel_sizes = tuple(kernel_sizes or ())
         self.kernel_transform = kernel_transform
         if kernel_transform and not self.kernel_sizes:

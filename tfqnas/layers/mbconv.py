@@ -61,11 +61,17 @@ class ElasticMBConv(keras.layers.Layer):
         super().__init__(**kwargs)
         widths = tuple(hidden_sizes or (hidden,))
         self.settings: dict[str, Any] = {
-            "hidden": hidden, "out_channels": out_channels, "kernel_sizes": tuple(kernel_sizes),
-            "stride": stride, "has_expansion": has_expansion, "se_channels": se_channels,
-            "activation": activation, "residual": residual, "kernel_transform": kernel_transform,
+            "hidden": hidden,
+            "out_channels": out_channels,
+            "kernel_sizes": tuple(kernel_sizes),
+            "stride": stride,
+            "has_expansion": has_expansion,
+            "se_channels": se_channels,
+            "activation": activation,
+            "residual": residual,
+            "kernel_transform": kernel_transform,
             "hidden_sizes": widths,
-        }  # fmt: skip
+        }
         self.prototypes = {"weight_quantizer": weight_quantizer, "input_quantizer": input_quantizer}
         self.activation = keras.activations.get(keras_activation(activation))
         common = {"padding": "same", "use_bias": False}
@@ -81,10 +87,15 @@ class ElasticMBConv(keras.layers.Layer):
         # makes wide kernels so small that the first steps of training overturn them and their LSQ step.
         he_normal = keras.initializers.RandomNormal(stddev=2**0.5 / largest)
         self.depthwise = ElasticDepthwiseConv2D(
-            largest, strides=stride, kernel_sizes=kernel_sizes, kernel_transform=kernel_transform,
-            depthwise_initializer=he_normal, name="depthwise", **common,
+            largest,
+            strides=stride,
+            kernel_sizes=kernel_sizes,
+            kernel_transform=kernel_transform,
+            depthwise_initializer=he_normal,
+            name="depthwise",
+            **common,
             **self._quantizers({0: tuple(kernel_sizes), 2: widths}, {3: widths}),
-        )  # fmt: skip
+        )
         self.depthwise_norm = ElasticBatchNorm(name="depthwise_norm")
         if se_channels:
             self.squeeze_excite = ElasticSqueezeExcite(se_channels, name="squeeze_excite")
@@ -92,8 +103,11 @@ class ElasticMBConv(keras.layers.Layer):
             out_channels, name="project", **pointwise, **self._quantizers({2: widths}, {3: widths})
         )
         self.project_norm = ElasticBatchNorm(name="project_norm")
-        pairs = ((self.expand, self.expand_norm), (self.depthwise, self.depthwise_norm),
-                 (self.project, self.project_norm))  # fmt: skip
+        pairs = (
+            (self.expand, self.expand_norm),
+            (self.depthwise, self.depthwise_norm),
+            (self.project, self.project_norm),
+        )
         self.convolutions = [convolution for convolution, _ in pairs if convolution is not None]
         # Whatever has statistics that a call takes and returns, in their order.
         of_halves = [

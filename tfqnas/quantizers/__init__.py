@@ -18,11 +18,36 @@ from tfqnas.quantizers.pact import PACT
 
 # Every quantizer, for the contract test that holds for all of them (tests/quantizers/contract_test.py).
 ALL = (
-    LSQ, LSQPerChannel, LSQPlus, PACT, DoReFa, DSQ, APoT, BatchQuant, ByBits, Calibrated, CalibratedWeights, MinMax,
+    LSQ,
+    LSQPerChannel,
+    LSQPlus,
+    PACT,
+    DoReFa,
+    DSQ,
+    APoT,
+    BatchQuant,
+    ByBits,
+    Calibrated,
+    CalibratedWeights,
+    MinMax,
     Mixed,
-)  # fmt: skip
+)
 
 __all__ = [
-    "ALL", "FLOAT", "NAMES", "ROLES", "Codes", *(quantizer.__name__ for quantizer in ALL), "Quantizer", "clone",
-    "deployable", "get", "initializing", "integer_range", "lsq", "name_of", "quantizers_of", "supports",
-]  # fmt: skip
+    "ALL",
+    "FLOAT",
+    "NAMES",
+    "ROLES",
+    "Codes",
+    *(quantizer.__name__ for quantizer in ALL),
+    "Quantizer",
+    "clone",
+    "deployable",
+    "get",
+    "initializing",
+    "integer_range",
+    "lsq",
+    "name_of",
+    "quantizers_of",
+    "supports",
+]

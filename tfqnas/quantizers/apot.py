@@ -87,9 +87,12 @@ class APoT(OfRole, Quantizer):
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.alpha = self.add_weight(
-            name="alpha", shape=(), initializer=keras.initializers.Constant(float("nan")), constraint=MinimumStep(),
+            name="alpha",
+            shape=(),
+            initializer=keras.initializers.Constant(float("nan")),
+            constraint=MinimumStep(),
             aggregation="mean",
-        )  # fmt: skip
+        )
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:

@@ -381,8 +381,10 @@ def clone(quantizer: Quantizer | dict[str, Any] | None, name: str | None = None)
         raise TypeError(f"expected a tfqnas Quantizer or None, received {type(quantizer).__name__}")
     role = _ROLE_OF_ARGUMENT.get(name or "")
     if role and role not in quantizer.roles:
-        raise ValueError(f"{name}: expected a quantizer of {role}, received {type(quantizer).__name__} of "
-                         f"{' and '.join(quantizer.roles)}")  # fmt: skip
+        raise ValueError(
+            f"{name}: expected a quantizer of {role}, received {type(quantizer).__name__} of "
+            f"{' and '.join(quantizer.roles)}"
+        )
     return type(quantizer).from_config({**quantizer.get_config(), "name": name or quantizer.name})
 
 

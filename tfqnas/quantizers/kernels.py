@@ -21,9 +21,14 @@ def on_grid(
     unset = tf.math.is_nan(high)  # the kernel refuses NaN, but makes it of infinity
     low, high = (tf.where(unset, end, value) for end, value in ((-float("inf"), low), (float("inf"), high)))
     return tf.raw_ops.QuantizeAndDequantizeV3(
-        input=x, input_min=low, input_max=high, num_bits=bits, signed_input=signed, range_given=True,
+        input=x,
+        input_min=low,
+        input_max=high,
+        num_bits=bits,
+        signed_input=signed,
+        range_given=True,
         narrow_range=narrow,
-    )  # fmt: skip
+    )
 
 
 def passed(

@@ -14,6 +14,19 @@ from tfqnas.report.scatter import scatter
 from tfqnas.report.stability import stability_figure
 
 __all__ = [
-    "Code", "Html", "Picture", "Section", "Table", "architecture_drawing", "distributions", "dots_figure",
-    "fronts_plot", "pareto_figure", "scatter", "stability_figure", "table", "training_figure", "write_html",
-]  # fmt: skip
+    "Code",
+    "Html",
+    "Picture",
+    "Section",
+    "Table",
+    "architecture_drawing",
+    "distributions",
+    "dots_figure",
+    "fronts_plot",
+    "pareto_figure",
+    "scatter",
+    "stability_figure",
+    "table",
+    "training_figure",
+    "write_html",
+]

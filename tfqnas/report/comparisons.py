@@ -42,8 +42,15 @@ def moved_figure(panels: Sequence[Record], path: str | Path, title: str) -> Path
         axes.plot(*columns(scored), "o", markersize=3.2, color=GREY, alpha=0.22, markeredgewidth=0)
         colour, marker = look[panel["bits"]]
         axes.step(*columns(own), where="post", color=colour, linewidth=1.8, zorder=3)
-        axes.plot(*columns(own), marker, markersize=6, color=colour, markeredgecolor="white",
-                  label=f"searched at {bits_label(panel['bits'])}", zorder=4)  # fmt: skip
+        axes.plot(
+            *columns(own),
+            marker,
+            markersize=6,
+            color=colour,
+            markeredgecolor="white",
+            label=f"searched at {bits_label(panel['bits'])}",
+            zorder=4,
+        )
         every = [*scored, *own]
         for place, moved in enumerate(panel["moved"]):
             points = _points(moved["rows"])
@@ -51,9 +58,16 @@ def moved_figure(panels: Sequence[Record], path: str | Path, title: str) -> Path
             other, shape = look[moved["source"]]
             # Open and of different sizes: some architectures are on several fronts.
             size = 7 + 3 * (len(panel["moved"]) - 1 - place)
-            axes.plot(*columns(points), shape, markersize=size, markerfacecolor="none", markeredgecolor=other,
-                      markeredgewidth=1.5, label=f"{_searched(moved['source'])}: {_lost(moved['gain'])}",
-                      zorder=5)  # fmt: skip
+            axes.plot(
+                *columns(points),
+                shape,
+                markersize=size,
+                markerfacecolor="none",
+                markeredgecolor=other,
+                markeredgewidth=1.5,
+                label=f"{_searched(moved['source'])}: {_lost(moved['gain'])}",
+                zorder=5,
+            )
         set_axes(axes, every, [*own, *(point for moved in panel["moved"] for point in _points(moved["rows"]))])
         axes.set_xlabel(cost_label(panel["by"]))
         axes.set_ylabel(ACCURACY if number == 1 else "")
@@ -77,8 +91,17 @@ def drops_figure(panels: Mapping[Label, Mapping[str, Record]], path: str | Path,
         for (shape, record), (colour, marker) in zip(shapes.items(), STYLES[3:], strict=False):
             x, y = columns(record["points"])
             name = f"{shape}: {_change(-record['drop'])} ± {_figure(record['error'])}"
-            axes.plot(x, [-drop for drop in y], marker, markersize=5.5, color=colour, alpha=0.75, label=name,
-                      markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+            axes.plot(
+                x,
+                [-drop for drop in y],
+                marker,
+                markersize=5.5,
+                color=colour,
+                alpha=0.75,
+                label=name,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+            )
             axes.axhline(-record["drop"], color=colour, linewidth=1.6)
         cost_axis(axes, [x for record in shapes.values() for x, _ in record["points"]])
         axes.axhline(0, color="#999999", linewidth=0.8)
@@ -107,8 +130,17 @@ def depths_figure(groups: Mapping[Label, Sequence[int]], limits: Sequence[int], 
         axes.bar(range(low, high + 1), shares, width=0.8, color=colour, alpha=0.55)
         mean = sum(depths) / len(depths)
         axes.axvline(mean, color=colour, linewidth=2)
-        axes.annotate(f"{mean:.1f}", (mean, 1), xycoords=("data", "axes fraction"), xytext=(4, -1), va="top",
-                      textcoords="offset points", color=colour, fontsize=9.5, fontweight="bold")  # fmt: skip
+        axes.annotate(
+            f"{mean:.1f}",
+            (mean, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -1),
+            va="top",
+            textcoords="offset points",
+            color=colour,
+            fontsize=9.5,
+            fontweight="bold",
+        )
         axes.set_ylabel(f"{bits_label(bits)}\n{len(depths)} subnets", rotation=0, ha="right", va="center")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0f}%")
     rows[-1].set_xlabel("blocks in all stages that have a choice; line: mean")
@@ -149,10 +181,20 @@ def ranking_figure(
                 _cell(axes, bits_label(first), words, "white", look[first][0])
             else:
                 found = taus[labels[row], labels[column]]
-                _cell(axes, _figure(found["tau"]), f"{_figure(found['low'])} to {_figure(found['high'])}",
-                      (*_rgb(COLOURS[0]), 0.75 * max(0.0, found["tau"] or 0.0)), INK)  # fmt: skip
-    figure.supxlabel("Below: accuracies, a dot a subnet, darker for more MACs. Above: Kendall's tau, 95% of resamples.",
-                     x=0.02, ha="left", fontsize=9, color=GREY)  # fmt: skip
+                _cell(
+                    axes,
+                    _figure(found["tau"]),
+                    f"{_figure(found['low'])} to {_figure(found['high'])}",
+                    (*_rgb(COLOURS[0]), 0.75 * max(0.0, found["tau"] or 0.0)),
+                    INK,
+                )
+    figure.supxlabel(
+        "Below: accuracies, a dot a subnet, darker for more MACs. Above: Kendall's tau, 95% of resamples.",
+        x=0.02,
+        ha="left",
+        fontsize=9,
+        color=GREY,
+    )
     _heading(figure, title)
     return save(figure, path)
 
@@ -172,8 +214,12 @@ def alone_figure(points: Sequence[tuple[float, float, float]], found: Record, pa
     bar.outline.set_visible(False)
     axes.set_xlabel("in the supernet, %")
     axes.set_ylabel("trained alone, %")
-    axes.set_title(f"Kendall's tau {_figure(found['tau'])} ({_figure(found['low'])} to {_figure(found['high'])})",
-                   loc="left", fontsize=10.5, color=INK)  # fmt: skip
+    axes.set_title(
+        f"Kendall's tau {_figure(found['tau'])} ({_figure(found['low'])} to {_figure(found['high'])})",
+        loc="left",
+        fontsize=10.5,
+        color=INK,
+    )
     _heading(figure, title)
     return save(figure, path)
 

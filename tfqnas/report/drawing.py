@@ -41,9 +41,14 @@ def architecture_drawing(space: Space, archs: Mapping[str, Arch], caption: str =
     )
     width = sum(widths) + _GAP * len(widths)
     drawing = tag(
-        "svg", rows, class_="drawing", width=width, viewBox=f"0 0 {width} {height * len(archs)}", role="img",
+        "svg",
+        rows,
+        class_="drawing",
+        width=width,
+        viewBox=f"0 0 {width} {height * len(archs)}",
+        role="img",
         aria_label="; ".join(f"{label}: {arch.key}" for label, arch in archs.items()),
-    )  # fmt: skip
+    )
     # A region that scrolls is one that the keyboard can reach.
     scroll = tag("div", drawing, class_="wide", tabindex=0, role="region", aria_label="architectures, stage by stage")
     words = html.escape(" ".join(filter(None, [caption, _outside(space)])))

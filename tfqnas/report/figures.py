@@ -36,9 +36,8 @@ def pareto_figure(
     fronts, ends = {}, {}
     for (label, points), (colour, marker) in zip(groups.items(), cycle(STYLES), strict=False):
         axes.scatter(
-            [x for x, _, _ in points], [y for _, y, _ in points],
-            s=13, color=colour, alpha=0.22, linewidths=0, zorder=2,
-        )  # fmt: skip
+            [x for x, _, _ in points], [y for _, y, _ in points], s=13, color=colour, alpha=0.22, linewidths=0, zorder=2
+        )
         front = fronts[label] = sorted((x, y) for x, y, on_front in points if on_front)
         # A front is a staircase: between two of its subnets, and beyond the last, nothing better is known.
         axes.step(*columns(front), where="post", color=colour, linewidth=1.8, zorder=3)
@@ -48,9 +47,15 @@ def pareto_figure(
             axes.plot((x, reach), (y, y), color=colour, linewidth=1, alpha=0.55, zorder=3)
             ends[label] = (reach, y, colour)
         axes.plot(
-            *columns(front), linestyle="none", marker=marker, markersize=6.5,
-            color=colour, markeredgecolor="white", markeredgewidth=0.9, zorder=4,
-        )  # fmt: skip
+            *columns(front),
+            linestyle="none",
+            marker=marker,
+            markersize=6.5,
+            color=colour,
+            markeredgecolor="white",
+            markeredgewidth=0.9,
+            zorder=4,
+        )
     every = [point for points in groups.values() for point in points]
     hidden = set_axes(axes, every, [point for front in fronts.values() for point in front])
     _label_fronts(axes, ends)
@@ -62,9 +67,8 @@ def pareto_figure(
         subtitle += f" · {hidden:,} below the axis"
     axes.set_title(title, loc="left", fontsize=13.5, fontweight="bold", color=INK, pad=25)
     axes.annotate(
-        subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points",
-        fontsize=9, color=GREY,
-    )  # fmt: skip
+        subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", fontsize=9, color=GREY
+    )
     return save(figure, path, grid="y")
 
 
@@ -89,9 +93,12 @@ def training_figure(records: Sequence[Record], path: str | Path, title: str = "T
             curve = [(x, factor * r[key]) for x, r in points if isinstance(r.get(key), numbers.Real)]
             sparse = len(curve) < 16
             axes.plot(
-                *columns(curve), color=COLOURS[number % len(COLOURS)], linewidth=1.5,
-                marker="o" if sparse else None, markersize=3.2,
-            )  # fmt: skip
+                *columns(curve),
+                color=COLOURS[number % len(COLOURS)],
+                linewidth=1.5,
+                marker="o" if sparse else None,
+                markersize=3.2,
+            )
             if number:
                 axes.axvline(points[0][0], color="#bbbbbb", linewidth=0.8, zorder=0)
         axes.set_ylabel(axis)
@@ -104,10 +111,18 @@ def training_figure(records: Sequence[Record], path: str | Path, title: str = "T
         share = (following - points[0][0]) / end
         turned = len(str(stage)) * 0.0095 > share
         panels[0].annotate(
-            str(stage), (points[0][0], 1), xycoords=("data", "axes fraction"), xytext=(3, 4),
-            textcoords="offset points", fontsize=8.5, color=COLOURS[number % len(COLOURS)],
-            rotation=35 if turned else 0, ha="left", va="bottom", rotation_mode="anchor",
-        )  # fmt: skip
+            str(stage),
+            (points[0][0], 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 4),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=COLOURS[number % len(COLOURS)],
+            rotation=35 if turned else 0,
+            ha="left",
+            va="bottom",
+            rotation_mode="anchor",
+        )
     panels[-1].set_xlabel("step")
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
     return save(figure, path)
@@ -132,9 +147,15 @@ def dots_figure(
             axes.plot([min(values), max(values)], [y, y], color=colour, linewidth=1.8)
             axes.plot(values, [y] * len(values), "o", color=colour, markersize=7, markeredgecolor="white")
             axes.annotate(
-                f"{sum(values) / len(values):.1f}", (max(values), y), xytext=(8, 0), textcoords="offset points",
-                va="center", fontsize=9.5, color=colour, fontweight="bold" if strong else "normal",
-            )  # fmt: skip
+                f"{sum(values) / len(values):.1f}",
+                (max(values), y),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
+                color=colour,
+                fontweight="bold" if strong else "normal",
+            )
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.margins(x=0.18)
@@ -165,10 +186,19 @@ def _label_fronts(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> N
         heights[i] = min(heights[i], (heights[i + 1] if i + 1 < len(heights) else high + 0.5 * gap) - gap)
     for (label, (x, _, colour)), y in zip(by_height, heights, strict=True):
         axes.annotate(
-            label, (x, y), xytext=(6, 0), textcoords="offset points", va="center", ha="left",
-            color=colour, fontsize=10.5, fontweight="bold", annotation_clip=False, zorder=5,
+            label,
+            (x, y),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left",
+            color=colour,
+            fontsize=10.5,
+            fontweight="bold",
+            annotation_clip=False,
+            zorder=5,
             path_effects=[withStroke(linewidth=3, foreground="white")],
-        )  # fmt: skip
+        )
 
 
 def _point(label: Label, record: Record, cost: str) -> tuple[float, float, bool]:

@@ -45,10 +45,13 @@ def fronts_plot(
     plot = _Plot.of(name, _thinned(records, costs, front, limit), costs, front)
     scales = {c: {"label": cost_label(c), "low": s.low, "high": s.high, "log": s.log} for c, s in plot.x.items()}
     data = {
-        "groups": [group.label for group in plot.groups], "points": plot.points, "costs": scales,
+        "groups": [group.label for group in plot.groups],
+        "points": plot.points,
+        "costs": scales,
         "y": {"low": plot.y.low, "high": plot.y.high},
-        "stages": [s + 1 for s in space.searched], "kernels": space_kernel_colours(space),
-    }  # fmt: skip
+        "stages": [s + 1 for s in space.searched],
+        "kernels": space_kernel_colours(space),
+    }
     body = (
         _choices(name, costs)
         + _legend(name, plot.groups)
@@ -158,9 +161,12 @@ class _Plot:
         fronts = [self._front(group, cost, cost in others) for cost in self.x for group in self.groups]
         labels = ", ".join(group.label for group in self.groups)
         return tag(
-            "svg", tag("defs", shapes) + y_axis(self.y) + "".join([*axes, *dots, *fronts]), class_="plot",
-            role="group", aria_label=f"accuracy against cost of {len(self.points)} subnets, Pareto fronts of {labels}",
-        )  # fmt: skip
+            "svg",
+            tag("defs", shapes) + y_axis(self.y) + "".join([*axes, *dots, *fronts]),
+            class_="plot",
+            role="group",
+            aria_label=f"accuracy against cost of {len(self.points)} subnets, Pareto fronts of {labels}",
+        )
 
     def _dots(self, group: _Group, cost: str) -> str:
         """A circle for every subnet of a bit width; `data-i` is its place in the data."""
@@ -182,9 +188,15 @@ class _Plot:
         ]
         reach = max(self._place(p, cost)[0] for p in self.points if p["group"] == group.number)
         return tag(
-            "g", _staircase(places, reach) + "".join(marks), class_="front", fill=group.colour, stroke=group.colour,
-            data_group=group.number, data_cost=cost, hidden="" if hidden else None,
-        )  # fmt: skip
+            "g",
+            _staircase(places, reach) + "".join(marks),
+            class_="front",
+            fill=group.colour,
+            stroke=group.colour,
+            data_group=group.number,
+            data_cost=cost,
+            hidden="" if hidden else None,
+        )
 
     def _place(self, point: Record, cost: str) -> tuple[float, float]:
         """Shares of the width and the height, from the upper left corner; what is below the axis is on it."""

@@ -40,9 +40,12 @@ def scatter(
     equal = tag("line", x1="0", y1="100%", x2="100%", y2="0", class_="equal") if same else ""
     words = _agreement(len(points), tau, error)
     drawing = tag(
-        "svg", y_axis(y_scale) + x_axis(x_scale, f"{x_label}, %") + equal + tag("g", dots, fill=COLOURS[0]),
-        class_="plot", role="img", aria_label=f"{y_label} against {x_label}: {words}",
-    )  # fmt: skip
+        "svg",
+        y_axis(y_scale) + x_axis(x_scale, f"{x_label}, %") + equal + tag("g", dots, fill=COLOURS[0]),
+        class_="plot",
+        role="img",
+        aria_label=f"{y_label} against {x_label}: {words}",
+    )
     legend = html.escape(f"{caption} {words}".strip())
     return Html(
         f'<figure class="scatter"><p class="y title">{html.escape(y_label)}, %</p><div class="frame">{drawing}</div>'

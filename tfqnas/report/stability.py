@@ -40,9 +40,13 @@ def stability_figure(series: Sequence[Record], path: str | Path, title: str) -> 
         spread = rng.uniform(-0.18, 0.18, len(values))
         right.scatter(place + spread, values, s=9, color=COLOURS[place], alpha=0.35, linewidths=0)
         right.boxplot(
-            [values], positions=[place], widths=0.5, showfliers=False, whis=(5, 95),
+            [values],
+            positions=[place],
+            widths=0.5,
+            showfliers=False,
+            whis=(5, 95),
             medianprops={"color": INK, "linewidth": 1.6},
-        )  # fmt: skip
+        )
     right.set_xticks(range(len(labels)), labels)
     right.set_title("Held-out accuracy of mixtures, %", loc="left", fontsize=10.5, color=INK)
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)

@@ -28,9 +28,10 @@ def scorer_of(run: Run, supernet: Supernet) -> Scorer:
     """A `Scorer` with the run's images: recalibration on training images, accuracy on those held out for it."""
     limit = run.config.recalibration_images
     return Scorer(
-        supernet, lambda resolution: run.images("train", resolution, limit),
+        supernet,
+        lambda resolution: run.images("train", resolution, limit),
         lambda resolution: run.images("held_out", resolution),
-    )  # fmt: skip
+    )
 
 
 def open_scorer(run_dir: str, bits: Bits, threads: int) -> Scorer:

@@ -115,9 +115,9 @@ class Predictor:
         self._mean, self._spread = accuracies.mean(), max(accuracies.std(), 1e-6)
         rng = np.random.default_rng(self._seed)
         batch = min(self._batch_size, len(codes))
-        order = np.concatenate([
-            rng.permutation(len(codes))[: len(codes) // batch * batch].reshape(-1, batch) for _ in range(self._epochs)
-        ])  # fmt: skip
+        order = np.concatenate(
+            [rng.permutation(len(codes))[: len(codes) // batch * batch].reshape(-1, batch) for _ in range(self._epochs)]
+        )
         targets = np.float32((accuracies - self._mean) / self._spread)
         rates = self._rate * 0.5 * (1 + np.cos(np.pi * np.arange(len(order)) / len(order)))
         self._train(*map(tf.constant, (self.features(codes), targets, order, np.float32(rates))))

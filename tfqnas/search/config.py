@@ -8,9 +8,15 @@ from tfqnas.settings import setting
 SEARCHES = ("coarse_to_fine", "nsga2", "ageing", "random")
 # Settings that are limits, and the costs that they limit.
 LIMITS = {
-    "max_effective_mflops": "effective_mflops", "max_mmacs": "mmacs", "max_mbitops": "mbitops", "max_params": "params",
-    "max_kb": "kB", "max_file_kb": "file_kB", "max_latency_ms": "latency_ms", "max_npu_cycles": "npu_cycles",
-}  # fmt: skip
+    "max_effective_mflops": "effective_mflops",
+    "max_mmacs": "mmacs",
+    "max_mbitops": "mbitops",
+    "max_params": "params",
+    "max_kb": "kB",
+    "max_file_kb": "file_kB",
+    "max_latency_ms": "latency_ms",
+    "max_npu_cycles": "npu_cycles",
+}
 # Costs by the unit of a latency table.
 TABLE_COSTS = {"ms": "latency_ms", "cycles": "npu_cycles"}
 
@@ -25,30 +31,32 @@ class SearchConfig:
     """Which subnets are looked at, what they are to be good at, and how they are scored."""
 
     search: str = setting(
-        "coarse_to_fine", "coarse_to_fine: random subnets in bins of MACs, then other kernel sizes for the best (OQA, "
-        "3.3); nsga2: evolution of the front; ageing: evolution of the most accurate within the limits; random"
-    )  # fmt: skip
+        "coarse_to_fine",
+        "coarse_to_fine: random subnets in bins of MACs, then other kernel sizes for the best (OQA, "
+        "3.3); nsga2: evolution of the front; ageing: evolution of the most accurate within the limits; random",
+    )
     objectives: tuple[str, ...] = setting(
-        ("accuracy", "effective_mflops"), "what the front is made of: accuracy and some of effective_mflops, mmacs, "
+        ("accuracy", "effective_mflops"),
+        "what the front is made of: accuracy and some of effective_mflops, mmacs, "
         "mbitops, params, kB (weights at their bit width), file_kB (the int8 .tflite), latency (with --latency_table), "
-        "npu_cycles (with that of an NPU)"
-    )  # fmt: skip
+        "npu_cycles (with that of an NPU)",
+    )
     max_effective_mflops: float = setting(0.0, "no subnet above so many million effective FLOPs; 0: no limit")
     max_mmacs: float = setting(0.0, "no subnet above so many million MACs; 0: no limit")
     max_mbitops: float = setting(0.0, "no subnet above so many million BitOPs; 0: no limit")
     max_params: int = setting(0, "no subnet above so many parameters; 0: no limit")
     max_kb: float = setting(
         0.0, "no subnet above so many kB (1,000 bytes) of weights at their bit width; 0: no limit; see --max_file_kb"
-    )  # fmt: skip
+    )
     max_file_kb: float = setting(
-        0.0, "no subnet whose int8 .tflite, a byte a weight, has more than so many kB; computed, to "
-        "about 0.2%; 0: no limit"
-    )  # fmt: skip
+        0.0,
+        "no subnet whose int8 .tflite, a byte a weight, has more than so many kB; computed, to about 0.2%; 0: no limit",
+    )
     max_latency_ms: float = setting(0.0, "no subnet slower than so many ms by --latency_table; 0: no limit")
     max_npu_cycles: float = setting(0.0, "no subnet above so many cycles by --latency_table of an NPU; 0: no limit")
     latency_table: str = setting(
         "", "file of tools/latency_table.py; with another content it is another search", fixed=False
-    )  # fmt: skip
+    )
     search_bins: int = setting(0, "coarse_to_fine, random: bins of equal width in MACs; 0: 6, or the paper's edges")
     search_edges: tuple[float, ...] = setting((), "instead: edges of the bins in millions of MACs")
     search_per_bin: int = setting(0, "random subnets in each bin; 0: 20, or the paper's 2,000 in its spaces")
@@ -63,16 +71,18 @@ class SearchConfig:
     search_seed: int = setting(0, "of the random subnets")
     search_weight_bits: tuple[int, ...] = setting(
         (), "mixed supernets: bit widths of weights to choose from, such as what a target supports; by default all"
-    )  # fmt: skip
+    )
     search_input_bits: tuple[int, ...] = setting((), "the same of inputs")
     search_bits_by: str = setting(
-        "", "mixed supernets: one bit width for each tensor, layer (weights and inputs), block or stage; by default as "
-        "in the space"
-    )  # fmt: skip
+        "",
+        "mixed supernets: one bit width for each tensor, layer (weights and inputs), block or stage; by default as "
+        "in the space",
+    )
     workers: int = setting(
-        0, "processes that score; 1: this one; 0: one a core to score a thousand subnets or more, else this one",
+        0,
+        "processes that score; 1: this one; 0: one a core to score a thousand subnets or more, else this one",
         fixed=False,
-    )  # fmt: skip
+    )
     models: int = setting(
         4, "subnets of each front to extract, evenly spread, the most accurate always among them", fixed=False
     )

@@ -51,8 +51,10 @@ def claim(
                 found |= {result.arch: result for result in results_in(other, say) if not result.estimated}
             reused = fitting(list(found.values()))
             if found:
-                say(f"{len(reused)} scores of earlier searches of this supernet are reused, {len(found) - len(reused)} "
-                    "are beyond the limits")  # fmt: skip
+                say(
+                    f"{len(reused)} scores of earlier searches of this supernet are reused, {len(found) - len(reused)} "
+                    "are beyond the limits"
+                )
             lines = "".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in reused)
             write_atomically(directory / _REUSED, lines)
     write_json(directory / _SETTINGS, {**plain(config), **more})

@@ -73,12 +73,23 @@ def _tables(
     for block in blocks:
         stage, first = space.stages[block.stage], block.residual and block.stage not in seen
         seen |= {block.stage} if block.residual else set()
-        sizes = np.array([
-            [_block(block._replace(kernel=kernel, hidden=hidden, se_channels=se, has_expansion=expand != 1), first)
-             for expand, hidden, se in zip(stage.expands, space.hidden_choices(block.stage, block.index),
-                                           space.se_choices(block.stage, block.index), strict=True)]
-            for kernel in stage.kernels
-        ], np.int64)  # fmt: skip
+        sizes = np.array(
+            [
+                [
+                    _block(
+                        block._replace(kernel=kernel, hidden=hidden, se_channels=se, has_expansion=expand != 1), first
+                    )
+                    for expand, hidden, se in zip(
+                        stage.expands,
+                        space.hidden_choices(block.stage, block.index),
+                        space.se_choices(block.stage, block.index),
+                        strict=True,
+                    )
+                ]
+                for kernel in stage.kernels
+            ],
+            np.int64,
+        )
         if stage.fixed:
             constant += sizes.item()
         else:

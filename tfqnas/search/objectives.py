@@ -215,9 +215,12 @@ def model_costs(
     """
     counted = _Counted(space, bits, num_classes, channels)
     fields = {
-        "effective_mflops": ("effective_flops", 1e6), "mmacs": ("macs", 1e6), "mbitops": ("bitops", 1e6),
-        "params": ("params", None), "kB": ("weight_bytes", 1e3),
-    }  # fmt: skip
+        "effective_mflops": ("effective_flops", 1e6),
+        "mmacs": ("macs", 1e6),
+        "mbitops": ("bitops", 1e6),
+        "params": ("params", None),
+        "kB": ("weight_bytes", 1e3),
+    }
     return {name: functools.partial(_field, counted, *field) for name, field in fields.items()}
 
 

@@ -80,9 +80,12 @@ class SearcherOracle(keras_tuner.Oracle):
             space.Fixed(name, value)
         # No limit on failures in a row: keras-tuner raises at it, and never releases the lock of a call that raised.
         super().__init__(
-            keras_tuner.Objective("accuracy", "max"), hyperparameters=space, allow_new_entries=False,
-            max_retries_per_trial=_RETRIES, max_consecutive_failed_trials=None,
-        )  # fmt: skip
+            keras_tuner.Objective("accuracy", "max"),
+            hyperparameters=space,
+            allow_new_entries=False,
+            max_retries_per_trial=_RETRIES,
+            max_consecutive_failed_trials=None,
+        )
         self.verbose = 0
         self.results = {result.arch: result for result in results}
         self.failure: Exception | None = None

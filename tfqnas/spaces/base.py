@@ -108,11 +108,21 @@ class SearchSpace:
                 bits = tuple(itertools.islice(widths, len(layers))) if self.mixed else None
                 blocks.append(
                     Block(
-                        s, b, size, in_channels, hidden, stage.channels, kernel, stride, expand != 1,
-                        make_divisible(hidden // 4) if stage.se else 0, stage.activation,
-                        stride == 1 and in_channels == stage.channels, bits,
+                        s,
+                        b,
+                        size,
+                        in_channels,
+                        hidden,
+                        stage.channels,
+                        kernel,
+                        stride,
+                        expand != 1,
+                        make_divisible(hidden // 4) if stage.se else 0,
+                        stage.activation,
+                        stride == 1 and in_channels == stage.channels,
+                        bits,
                     )
-                )  # fmt: skip
+                )
                 size = -(-size // stride)
         return tuple(blocks)
 
@@ -554,9 +564,15 @@ class SearchSpace:
                 dataclasses.replace(stage, stride=block.stride, depths=(1,), kernels=(block.kernel,), expands=(expand,))
             )
         return dataclasses.replace(
-            self, name=arch.key, resolutions=(arch.resolution,), stages=tuple(stages),
-            weight_bits=(), input_bits=(), bits_by=bit_choices.TENSOR, fixed_bits=arch.bits,
-        )  # fmt: skip
+            self,
+            name=arch.key,
+            resolutions=(arch.resolution,),
+            stages=tuple(stages),
+            weight_bits=(),
+            input_bits=(),
+            bits_by=bit_choices.TENSOR,
+            fixed_bits=arch.bits,
+        )
 
     def to_json(self) -> str:
         """The space as JSON text, to be loaded by `from_json` or, from a file, by `spaces.get`.

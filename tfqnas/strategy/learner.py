@@ -108,9 +108,7 @@ class Learner:
         self.model, self.targets = model, targets
         self.mixtures = mixtures(model)
         self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
-        self._parameters = [
-            v for q in quantizers_of(model) for one in candidates_in(q) for v in one.variables
-        ]  # fmt: skip
+        self._parameters = [v for q in quantizers_of(model) for one in candidates_in(q) for v in one.variables]
         self._distance = losses.of_name(loss, probabilities)
         self._seed = tf.constant([seed, 5], tf.int64)
         self._steps = tf.Variable(0, dtype=tf.int64)

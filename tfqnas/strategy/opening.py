@@ -46,8 +46,10 @@ def task_of(
         if channels != 3:
             raise UserError(f"--dataset=photos: expected a model of 3 channels, {model.name} takes {channels}")
         found = photos.load(config.data_dir or None)
-        train, test = (photos.crops(split, size, count, seed) for seed, (split, count) in
-                       enumerate(zip((found.train, found.test), CROPS, strict=True)))  # fmt: skip
+        train, test = (
+            photos.crops(split, size, count, seed)
+            for seed, (split, count) in enumerate(zip((found.train, found.test), CROPS, strict=True))
+        )
         return Unlabelled(train, test, probabilities)
     dataset = load_data(config, held_out=1, say=say)
     for what, number in (("channels", channels), ("num_classes", model.output_shape[-1])):

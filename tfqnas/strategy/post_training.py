@@ -218,8 +218,9 @@ class _PostTraining:
             model = recalibration.recalibrated(model, self.images[self.learned], config.batch_size)
             self.losses["final"] = self._learner(model).loss(self.choice, config.batch_size)
         way = "single" if found.single else "refinement" if found.refined else "coefficients"
-        return Result(model, choices_of(model, searched, coefficients), self.history, searched, self.losses,
-                      found.single, way)  # fmt: skip
+        return Result(
+            model, choices_of(model, searched, coefficients), self.history, searched, self.losses, found.single, way
+        )
 
     def _found(self, searched: Sequence[Searched]) -> tuple[_Candidate, list[list[float]]]:
         """The best of single strategies, coefficients and descent, and the coefficients of the search."""
@@ -288,8 +289,11 @@ class _PostTraining:
             learner.choose(places)
             return learner.loss(some, config.batch_size, bound)
 
-        order = [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]] if self.history else [
-            list(range(len(mixed.candidates))) for mixed in learner.mixtures]  # fmt: skip
+        order = (
+            [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]]
+            if self.history
+            else [list(range(len(mixed.candidates))) for mixed in learner.mixtures]
+        )
         places, _ = refined(
             best.places, loss_at(best.places), order, loss_at, lambda done: self.on_step("refine", done, "")
         )
@@ -320,9 +324,12 @@ class _PostTraining:
         for step, share, numbers in self._batches(config.steps):
             learner.set_temperature(config.temperature_start * ratio**share)
             loss = learner.step(
-                numbers, entropy=config.entropy * share, coefficient_rate=rate,
-                range_rate=config.range_rate * cosine_decay(share), noise=config.noise,
-            )  # fmt: skip
+                numbers,
+                entropy=config.entropy * share,
+                coefficient_rate=rate,
+                range_rate=config.range_rate * cosine_decay(share),
+                noise=config.noise,
+            )
             _check_finite(loss, "search", step)
             if step % stride == 0 or step == config.steps - 1:
                 self.history.append({"step": step, "loss": float(loss), "coefficients": learner.distributions()})

@@ -47,9 +47,13 @@ class Choice:
     def row(self) -> dict[str, Any]:
         """As a record of a table."""
         return {
-            "layer": self.layer, "role": self.role, "bits": self.bits, "strategy": self.strategy,
-            "coefficient": round(self.coefficient, 4), "best_other": self.best_other or "",
-        }  # fmt: skip
+            "layer": self.layer,
+            "role": self.role,
+            "bits": self.bits,
+            "strategy": self.strategy,
+            "coefficient": round(self.coefficient, 4),
+            "best_other": self.best_other or "",
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +81,13 @@ class Result:
         """As JSON data, without the model."""
         choices = [{**c.row, "candidates": c.candidates, "deployable": c.deployable} for c in self.choices]
         return {
-            "choices": choices, "searched": [list(s) for s in self.searched], "history": self.history,
-            "losses": self.losses, "kept": self.kept, "way": self.way,
-        }  # fmt: skip
+            "choices": choices,
+            "searched": [list(s) for s in self.searched],
+            "history": self.history,
+            "losses": self.losses,
+            "kept": self.kept,
+            "way": self.way,
+        }
 
 
 def quantized_tensors(model: keras.Model) -> list[tuple[str, str, Quantizer]]:
@@ -108,8 +116,10 @@ def choices_of(
     Args:
         searched, coefficients: of the mixtures that it was frozen from; the other tensors had nothing to choose.
     """
-    known = {(layer, role): dict(zip(names, map(float, values), strict=True))
-             for (layer, role, names), values in zip(searched, coefficients, strict=True)}  # fmt: skip
+    known = {
+        (layer, role): dict(zip(names, map(float, values), strict=True))
+        for (layer, role, names), values in zip(searched, coefficients, strict=True)
+    }
     found = []
     for layer, role, quantizer in quantized_tensors(frozen):
         label = label_of(quantizer)

@@ -207,8 +207,9 @@ class _Training:
     def _choose(self, step: Step, held_out: Sequence[np.ndarray]) -> None:
         """The largest coefficients, or the strategy of the warm-up if that is better."""
         part = 2 * len(held_out[0]) // 5
-        images, judges = (self._batched([array[own] for array in held_out])
-                          for own in (slice(None, part), slice(part, None)))  # fmt: skip
+        images, judges = (
+            self._batched([array[own] for array in held_out]) for own in (slice(None, part), slice(part, None))
+        )
         largest, single = [mixed.best for mixed in step.mixtures], self.found["usual"]
         order = [list(np.argsort(own)[::-1]) for own in self.found["coefficients"]]
 
@@ -230,8 +231,7 @@ class _Training:
         """`(x, y)` batches of one size, at most two of training's: batch statistics are those of training."""
         size = min(len(arrays[0]), 2 * self.config.batch_size)
         x, y = arrays
-        return [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size]))
-                for i in range(0, len(x) - size + 1, size)]  # fmt: skip
+        return [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size])) for i in range(0, len(x) - size + 1, size)]
 
     @property
     def _end_of_warm_up(self) -> int:
@@ -299,9 +299,13 @@ class _Training:
 
     def _save(self, checkpoints: Checkpoints, step: Step, part: str, spent: int) -> None:
         meta = {
-            "part": part, "fingerprint": self.mark, "config": plain(self.config), "found": self.found,
-            "candidates": self._candidates(), "signs": step.signs,
-        }  # fmt: skip
+            "part": part,
+            "fingerprint": self.mark,
+            "config": plain(self.config),
+            "found": self.found,
+            "candidates": self._candidates(),
+            "signs": step.signs,
+        }
         checkpoints.save(spent, step.snapshot(), meta)
 
     def _candidates(self) -> dict[str, list[str]]:

@@ -31,9 +31,10 @@ class RunConfig(DataConfig):
     supernet_epochs: tuple[float, ...] = setting((10.0,), "epochs of each bit width's supernet")
     supernet_learning_rate: tuple[float, ...] = setting((0.02,), "peak learning rate of each supernet")
     mixed_epochs: tuple[float, float] = setting(
-        (10.0, 10.0), "spaces with several bit widths (mbv3_qfa, tiny_qfa): epochs of the supernet's two phases, with "
-        "32 bits (floating point) among the choices, then without"
-    )  # fmt: skip
+        (10.0, 10.0),
+        "spaces with several bit widths (mbv3_qfa, tiny_qfa): epochs of the supernet's two phases, with "
+        "32 bits (floating point) among the choices, then without",
+    )
     mixed_learning_rate: tuple[float, float] = setting((0.02, 0.02), "peak learning rates of these two phases")
     mixed_inputs: str = setting(
         "batch_quant", "quantizer of the inputs in such spaces: batch_quant (QFA), or lsq to compare with"
@@ -42,9 +43,10 @@ class RunConfig(DataConfig):
     sample_full_depth: float = setting(0.0, "share of the random subnets with the largest depths")
     sample_full_resolution: float = setting(0.0, "share of the random subnets at the largest resolution")
     float_supernet_epochs: float = setting(
-        0.0, "epochs of a float supernet, for tools/analyze.py to compare with; trained last, also in a finished run",
+        0.0,
+        "epochs of a float supernet, for tools/analyze.py to compare with; trained last, also in a finished run",
         fixed=False,
-    )  # fmt: skip
+    )
     float_supernet_learning_rate: float = setting(0.05, "peak learning rate of the float supernet", fixed=False)
     warmup_epochs: float = setting(0.5, "epochs of linear warm-up in each stage, before the cosine")
     momentum: float = setting(0.9, "Nesterov momentum of SGD")
@@ -53,9 +55,10 @@ class RunConfig(DataConfig):
     dropout: float = setting(0.1, "rate before the classifier")
     random_subnets: int = setting(2, "random subnets a step, beside the largest and the smallest")
     distillation: str = setting(
-        "auto", "none; in_place: from the largest subnet; teacher: from the next higher bit width; "
+        "auto",
+        "none; in_place: from the largest subnet; teacher: from the next higher bit width; "
         "auto: teacher after inheritance, else in_place",
-    )  # fmt: skip
+    )
     distillation_weight: float = setting(0.5, "share of the loss that comes from the teacher's soft labels, 0 to 1")
     distillation_temperature: float = setting(1.0, "temperature of the soft labels")
     teacher_arch: str = setting("largest", "the teacher's subnet: largest, or same (as the student's)")
@@ -73,8 +76,9 @@ class RunConfig(DataConfig):
         0.0, "epochs between looks at the held-out accuracy while training; 0: at the end of a stage only", fixed=False
     )
     checkpoint_steps: int = setting(200, "steps between checkpoints; each stage ends with one", fixed=False)
-    cache_gb: float = setting(4.0, "memory for decoded evaluation images; what does not fit is decoded again",
-                              fixed=False)  # fmt: skip
+    cache_gb: float = setting(
+        4.0, "memory for decoded evaluation images; what does not fit is decoded again", fixed=False
+    )
     distribution: str = setting("none", "none, mirrored (all devices) or multiworker (TF_CONFIG)", fixed=False)
 
     def __post_init__(self) -> None:
@@ -141,16 +145,35 @@ class RunConfig(DataConfig):
 # The largest float32: rates that diverge are for whoever asks for them.
 _HIGHEST = 3.4e38
 _RANGES = (
-    ("crop_area", 0.001, 1), ("shift", 0, 1), ("zoom", 0, 0.99), ("rotation", 0, 360), ("brightness", 0, 1),
-    ("saturation", 0, 1), ("distillation_weight", 0, 1), ("dropout", 0, 0.99), ("label_smoothing", 0, 0.99),
-    ("evaluation_epochs", 0, 1e9), ("cache_gb", 0, 1e9), ("float_epochs", 0, 1e9), ("largest_epochs", 0, 1e9),
-    ("supernet_epochs", 0, 1e9), ("mixed_epochs", 0, 1e9), ("float_supernet_epochs", 0, 1e9), ("warmup_epochs", 0, 1e9),
-    ("float_learning_rate", 0, _HIGHEST), ("largest_learning_rate", 0, _HIGHEST),
+    ("crop_area", 0.001, 1),
+    ("shift", 0, 1),
+    ("zoom", 0, 0.99),
+    ("rotation", 0, 360),
+    ("brightness", 0, 1),
+    ("saturation", 0, 1),
+    ("distillation_weight", 0, 1),
+    ("dropout", 0, 0.99),
+    ("label_smoothing", 0, 0.99),
+    ("evaluation_epochs", 0, 1e9),
+    ("cache_gb", 0, 1e9),
+    ("float_epochs", 0, 1e9),
+    ("largest_epochs", 0, 1e9),
+    ("supernet_epochs", 0, 1e9),
+    ("mixed_epochs", 0, 1e9),
+    ("float_supernet_epochs", 0, 1e9),
+    ("warmup_epochs", 0, 1e9),
+    ("float_learning_rate", 0, _HIGHEST),
+    ("largest_learning_rate", 0, _HIGHEST),
     ("supernet_learning_rate", 0, _HIGHEST),
-    ("mixed_learning_rate", 0, _HIGHEST), ("float_supernet_learning_rate", 0, _HIGHEST), ("weight_decay", 0, 1e3),
-    ("momentum", 0, 1), ("distillation_temperature", 1e-3, 1e3), ("sample_one_precision", 0, 1),
-    ("sample_full_depth", 0, 1), ("sample_full_resolution", 0, 1),
-)  # fmt: skip
+    ("mixed_learning_rate", 0, _HIGHEST),
+    ("float_supernet_learning_rate", 0, _HIGHEST),
+    ("weight_decay", 0, 1e3),
+    ("momentum", 0, 1),
+    ("distillation_temperature", 1e-3, 1e3),
+    ("sample_one_precision", 0, 1),
+    ("sample_full_depth", 0, 1),
+    ("sample_full_resolution", 0, 1),
+)
 _CHOICES = {
     "schedule": ("inherit", "direct"),
     "distillation": ("auto", "none", "in_place", "teacher"),

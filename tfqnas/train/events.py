@@ -87,9 +87,14 @@ class Events:
         """float32 (n, height, width, channels) from 0 to 1."""
         run = self._run
         batches = training_batches(
-            run.dataset.train, max(run.space.resolutions), min(IMAGES, len(run.dataset.train)), run.config.seed, 0, 1,
+            run.dataset.train,
+            max(run.space.resolutions),
+            min(IMAGES, len(run.dataset.train)),
+            run.config.seed,
+            0,
+            1,
             augmentation_of(run.config),
-        )  # fmt: skip
+        )
         images, _ = next(iter(batches))
         return np.clip((np.asarray(images) * 128 + 128) / 255, 0, 1)
 

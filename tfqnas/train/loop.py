@@ -163,9 +163,13 @@ class Trainer:
             with tf.GradientTape() as tape:
                 logits = self.supernet(x, codes[i], training=True, seed=seed + tf.stack([i, 0]))
                 loss = subnet_loss(
-                    logits, labels, soft_logits, soft_weights[i],
-                    self.config.label_smoothing, self.config.distillation_temperature,
-                )  # fmt: skip
+                    logits,
+                    labels,
+                    soft_logits,
+                    soft_weights[i],
+                    self.config.label_smoothing,
+                    self.config.distillation_temperature,
+                )
             own = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             if self.teacher is None:
                 soft_logits = tf.where(tf.equal(i, 0), logits, soft_logits)

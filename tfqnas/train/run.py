@@ -87,8 +87,10 @@ class Run:
             config = _with_float_supernet(config, kept, path.parent / "checkpoints" / "supernet_float")
         run = cls(config)
         if run.space != _space(config.space):
-            raise UserError(f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
-                            f"{run.directory} began: give the same space, or another --run_dir")  # fmt: skip
+            raise UserError(
+                f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
+                f"{run.directory} began: give the same space, or another --run_dir"
+            )
         run.check()
         if run.writes:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,8 +136,10 @@ class Run:
         """Refuses settings that the data cannot serve."""
         images, name = len(self.dataset.train), self.config.dataset
         if self.config.batch_size > images:
-            raise UserError(f"--batch_size: expected at most the {images} training images of "
-                            f"{name}, received {self.config.batch_size}")  # fmt: skip
+            raise UserError(
+                f"--batch_size: expected at most the {images} training images of "
+                f"{name}, received {self.config.batch_size}"
+            )
         lowest, shorter = min(self.space.resolutions), min(self.dataset.image_size)
         highest = LARGEST_ENLARGEMENT * shorter
         if lowest > highest:
@@ -211,9 +215,13 @@ class Run:
             quantizers["weights"] = LSQ(bits=bits, narrow_range=config.narrow_range, shared=config.shared_steps)
             quantizers["inputs"] = LSQ(bits=bits, signed=False, shared=config.shared_steps)
         return Supernet(
-            space, num_classes=self.dataset.num_classes, channels=self.dataset.channels,
-            dropout=config.dropout, kernel_transform=config.kernel_transform, **quantizers,
-        )  # fmt: skip
+            space,
+            num_classes=self.dataset.num_classes,
+            channels=self.dataset.channels,
+            dropout=config.dropout,
+            kernel_transform=config.kernel_transform,
+            **quantizers,
+        )
 
     def new_subnet(self, supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray] | None = None) -> SubnetNet:
         """A subnet of a supernet as an integer-aware `SubnetNet`; without statistics, of no use but to be loaded."""
@@ -239,9 +247,12 @@ class Run:
             bits, space = None, space.with_float() if any(FLOAT in pair for pair in arch.bits) else space
         cost = count(space, arch, cast("int | None", bits), self.dataset.num_classes, self.dataset.channels)
         return {
-            "effective_mflops": cost.effective_flops / 1e6, "mmacs": cost.macs / 1e6,
-            "mbitops": cost.bitops / 1e6, "params": cost.params, "kB": cost.weight_bytes / 1e3,
-        }  # fmt: skip
+            "effective_mflops": cost.effective_flops / 1e6,
+            "mmacs": cost.macs / 1e6,
+            "mbitops": cost.bitops / 1e6,
+            "params": cost.params,
+            "kB": cost.weight_bytes / 1e3,
+        }
 
     def sampler(self, stage: Stage) -> Callable[[np.random.Generator], list[Arch]]:
         """The subnets of a step of a stage, a function of a numpy Generator."""
@@ -277,8 +288,10 @@ class Run:
         loaded = self.checkpoints(stage).load()
         if loaded is None or loaded[1]["step"] != self.steps(stage):
             at = "has no checkpoint" if loaded is None else f"stands at step {loaded[1]['step']}"
-            raise UserError(f"{self.directory}: stage {stage.name} {at}, expected step {self.steps(stage)}: "
-                            "run tools/train.py with this run's flags to its end")  # fmt: skip
+            raise UserError(
+                f"{self.directory}: stage {stage.name} {at}, expected step {self.steps(stage)}: "
+                "run tools/train.py with this run's flags to its end"
+            )
         supernet = self.new_supernet(stage.bits, stage.with_float)
         subnet = stage.arch if stage.integer_aware else None
         network = supernet if subnet is None else self.new_subnet(supernet, subnet)
@@ -340,8 +353,10 @@ def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.
     for name in names:
         ours, theirs = getattr(config, name), getattr(kept, name)
         if ours != theirs and checkpoint.Checkpoints(directory).files():
-            raise UserError(f"{directory} was made with --{name}={theirs}, this command has --{name}={ours}: give the "
-                            "same value, or remove that directory to train the float supernet anew")  # fmt: skip
+            raise UserError(
+                f"{directory} was made with --{name}={theirs}, this command has --{name}={ours}: give the "
+                "same value, or remove that directory to train the float supernet anew"
+            )
     return config
 
 

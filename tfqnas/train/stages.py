@@ -91,14 +91,23 @@ def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
             rate = config.largest_learning_rate
             stages.append(Stage(name, bits, config.largest_epochs, rate, "largest", None, init))
             init = name
-        soft = {"auto": previous if inherits else "in_place", "none": None, "in_place": "in_place",
-                "teacher": previous if inherits else "in_place"}[config.distillation]  # fmt: skip
+        soft = {
+            "auto": previous if inherits else "in_place",
+            "none": None,
+            "in_place": "in_place",
+            "teacher": previous if inherits else "in_place",
+        }[config.distillation]
         stages.append(
             Stage(
-                f"supernet_b{bits}", bits, config.for_bits("supernet_epochs", bits),
-                config.for_bits("supernet_learning_rate", bits), "sandwich", soft, init,
+                f"supernet_b{bits}",
+                bits,
+                config.for_bits("supernet_epochs", bits),
+                config.for_bits("supernet_learning_rate", bits),
+                "sandwich",
+                soft,
+                init,
             )
-        )  # fmt: skip
+        )
         previous = stages[-1].name
     if config.float_supernet_epochs:
         soft = None if config.distillation == "none" else "in_place"

@@ -49,8 +49,10 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     if run.config.batch_size % strategy.num_replicas_in_sync:
-        raise UserError(f"--batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, "
-                        f"received {run.config.batch_size}")  # fmt: skip
+        raise UserError(
+            f"--batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, "
+            f"received {run.config.batch_size}"
+        )
     trainer = None
     for stage in stages or run.stages:
         if run.finished(stage):
@@ -90,9 +92,8 @@ class _StageTraining:
             self.events.begin()
         self.began = time.perf_counter()
         trainer.fit(
-            stage, run.dataset.train, start,
-            on_step=self._record, on_checkpoint=lambda step: self._save(trainer, step),
-        )  # fmt: skip
+            stage, run.dataset.train, start, on_step=self._record, on_checkpoint=lambda step: self._save(trainer, step)
+        )
         if self.total == 0:
             self._save(trainer, 0)
         self._finish(start)
@@ -159,8 +160,10 @@ class _StageTraining:
         subnet = run.new_subnet(supernet, arch, run.recalibrate(supernet, arch))
         initialize(subnet.model, self._initial_images(arch.resolution), missing_only=True)
         before, after = run.accuracy(supernet, arch, "held_out"), run.accuracy(subnet, arch, "held_out")
-        self.say(f"{self.stage.name}: {before:.1%} held-out accuracy in the supernet, {after:.1%} with all tensors at "
-                 "the bit widths of the integer model")  # fmt: skip
+        self.say(
+            f"{self.stage.name}: {before:.1%} held-out accuracy in the supernet, {after:.1%} with all tensors at "
+            "the bit widths of the integer model"
+        )
         return subnet
 
     def _log_beginning(self, source: Supernet, supernet: Supernet) -> None:
@@ -221,10 +224,14 @@ class _StageTraining:
         if (step + 1) % 10 and step + 1 != self.total:
             return
         self.run.log(
-            stage=self.stage.name, step=step + 1, learning_rate=rate, loss=float(result.losses[0]),
-            accuracy=float(np.mean(self.recent)), losses=[round(float(x), 5) for x in result.losses],
+            stage=self.stage.name,
+            step=step + 1,
+            learning_rate=rate,
+            loss=float(result.losses[0]),
+            accuracy=float(np.mean(self.recent)),
+            losses=[round(float(x), 5) for x in result.losses],
             gradient_norm=result.gradient_norm,
-        )  # fmt: skip
+        )
         self.events.step(step + 1, rate, result)
 
     def _evaluates(self, step: int) -> bool:
@@ -249,9 +256,13 @@ class _StageTraining:
         held_out = self._held_out()
         self.events.end(self.total, held_out)
         self.run.log(
-            stage=self.stage.name, event="finished", steps=self.total, held_out=held_out,
-            seconds=round(seconds, 2), input_wait=round(self.waited / max(seconds, 1e-9), 4),
-        )  # fmt: skip
+            stage=self.stage.name,
+            event="finished",
+            steps=self.total,
+            held_out=held_out,
+            seconds=round(seconds, 2),
+            input_wait=round(self.waited / max(seconds, 1e-9), 4),
+        )
         accuracies = ", ".join(f"{name} {value:.1%}" for name, value in held_out.items())
         self.say(
             f"{self.stage.name}: {self.total - start} steps in {seconds:.0f} s, {self.waited / seconds:.1%} of it "

@@ -9,8 +9,13 @@ from tfqnas.errors import UserError, did_you_mean
 from tfqnas.settings import setting
 
 # What a setting of 0 stands for: in classification, and on photos.
-_DEFAULTS = {"batch_size": (128, 16), "learning_rate": (0.1, 1e-3), "steps": (0, 5000), "epochs": (5.0, 0.0),
-             "batch_statistics": (1.0, 0.4)}  # fmt: skip
+_DEFAULTS = {
+    "batch_size": (128, 16),
+    "learning_rate": (0.1, 1e-3),
+    "steps": (0, 5000),
+    "epochs": (5.0, 0.0),
+    "batch_statistics": (1.0, 0.4),
+}
 PHOTOS = "photos"
 
 
@@ -18,8 +23,10 @@ PHOTOS = "photos"
 class FloatConfig(DataConfig):
     """A float network and its training."""
 
-    dataset: str = setting("digits", "digits, a TFDS name (fashion_mnist, ...), a folder with one sub-folder a class; "
-                                     "photos for super-resolution")  # fmt: skip
+    dataset: str = setting(
+        "digits",
+        "digits, a TFDS name (fashion_mnist, ...), a folder with one sub-folder a class; photos for super-resolution",
+    )
     net: str = setting("mobilenet_small", f"network: {', '.join(zoo.NAMES)}")
     output: str = setting("", "the .keras file to write; its figures go into a .json file beside it", fixed=False)
     scale: int = setting(2, "super-resolution: how many times larger images become, 2 or 4")
@@ -34,9 +41,10 @@ class FloatConfig(DataConfig):
     warmup: float = setting(0.05, "share of the steps in which the learning rate rises, before the cosine")
     weight_decay: float = setting(1e-4, "classification: L2 decay of kernels")
     batch_statistics: float = setting(
-        0.0, "share of the steps in which BatchNorm normalises by the batch, before it keeps to its moving statistics, "
-        "whose lack of noise super-resolution needs; 0: 1, on photos 0.4"
-    )  # fmt: skip
+        0.0,
+        "share of the steps in which BatchNorm normalises by the batch, before it keeps to its moving statistics, "
+        "whose lack of noise super-resolution needs; 0: 1, on photos 0.4",
+    )
     label_smoothing: float = setting(0.1, "classification: share of a label's probability spread over all classes")
     flip: bool = setting(False, "classification: mirror half of the images")
     shift: float = setting(0.0, "classification: largest shift of an image, as a share of it")

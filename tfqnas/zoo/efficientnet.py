@@ -13,9 +13,14 @@ from tfqnas.zoo.torch_file import read_tensors
 SIZE = 224
 # Filters, kernel size, stride, expand ratio and repeats of the stages.
 _STAGES = (
-    (16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3), (112, 5, 1, 6, 3), (192, 5, 2, 6, 4),
+    (16, 3, 1, 1, 1),
+    (24, 3, 2, 6, 2),
+    (40, 5, 2, 6, 2),
+    (80, 3, 2, 6, 3),
+    (112, 5, 1, 6, 3),
+    (192, 5, 2, 6, 4),
     (320, 3, 1, 6, 1),
-)  # fmt: skip
+)
 # The weights were trained on (x - 127) / 128; images here are (x - 128) / 128.
 TRAINED_MEAN, MEAN, DEVIATION = 127.0, 128.0, 128.0
 

@@ -54,8 +54,10 @@ def load(name: str) -> keras.Model:
         UserError: for another name, or where the package with the weights is not installed.
     """
     if name != "efficientnet_lite0":
-        raise UserError(f"net: expected efficientnet_lite0, received {name!r}; tfqnas.zoo.build makes "
-                        f"{', '.join(zoo.NAMES)} without trained weights")  # fmt: skip
+        raise UserError(
+            f"net: expected efficientnet_lite0, received {name!r}; tfqnas.zoo.build makes "
+            f"{', '.join(zoo.NAMES)} without trained weights"
+        )
     from tfqnas.zoo import efficientnet
 
     return efficientnet.load()

@@ -102,9 +102,7 @@ def _conv(
 ) -> keras.layers.Conv2D:
     """A convolution; `gain`: of the variance of its initial weights, against that which keeps its input's."""
     initializer = keras.initializers.VarianceScaling(gain, "fan_in", "truncated_normal")
-    return keras.layers.Conv2D(
-        filters, kernel, padding="same", kernel_initializer=initializer, name=name, **settings
-    )  # fmt: skip
+    return keras.layers.Conv2D(filters, kernel, padding="same", kernel_initializer=initializer, name=name, **settings)
 
 
 def _normed_conv(filters: int, name: str, gamma: float = 1.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:

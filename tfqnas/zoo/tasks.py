@@ -54,9 +54,7 @@ class Classification:
         self.config = config
         self.data = load_data(config, 1, config.seed, say)
         self.size = config.size or max(self.data.image_size)
-        self.model = _network(
-            config, num_classes=self.data.num_classes, channels=self.data.channels, size=self.size
-        )  # fmt: skip
+        self.model = _network(config, num_classes=self.data.num_classes, channels=self.data.channels, size=self.size)
         self.optimizer = FusedSGD(config.value("learning_rate"), momentum=0.9, nesterov=True)
         epochs = config.value("epochs")
         self.steps = config.value("steps") or max(1, round(epochs * len(self.data.train) / config.value("batch_size")))
@@ -66,9 +64,11 @@ class Classification:
         """Iterator of (images, labels) of the steps from `start` to `stop`, a function of seed and step."""
         config = self.config
         augmentation = Augmentation(flip=config.flip, shift=config.shift)
-        return iter(training_batches(
-            self.data.train, self.size, config.value("batch_size"), config.seed, start, stop, augmentation
-        ))  # fmt: skip
+        return iter(
+            training_batches(
+                self.data.train, self.size, config.value("batch_size"), config.seed, start, stop, augmentation
+            )
+        )
 
     def loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy with smoothed labels, a scalar."""
@@ -110,7 +110,7 @@ class SuperResolution:
         config = self.config
         return restoration.patches(
             self.photos.train, config.scale, config.patch, config.value("batch_size"), config.seed, start
-        )  # fmt: skip
+        )
 
     def loss(self, found: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
         """Mean absolute error, a scalar."""

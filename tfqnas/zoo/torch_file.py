@@ -17,8 +17,12 @@ from tfqnas.errors import UserError
 _MAGIC = 0x1950A86A20F9469CFC6C
 # All that such a pickle may name.
 _STORAGES = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4"
-}  # fmt: skip
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+}
 
 
 def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:

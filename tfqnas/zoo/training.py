@@ -144,8 +144,10 @@ def _finished(config: FloatConfig, record: pathlib.Path) -> dict[str, Any]:
 def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: str | pathlib.Path) -> None:
     if difference := first_difference(config, known):
         name, ours, theirs = difference
-        raise UserError(f"{where} was made with --{name}={theirs}, this command has --{name}={ours}: give the same "
-                        "settings or another --output")  # fmt: skip
+        raise UserError(
+            f"{where} was made with --{name}={theirs}, this command has --{name}={ours}: give the same "
+            "settings or another --output"
+        )
 
 
 def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, figures: Mapping[str, Any]) -> None:
