@@ -276,7 +276,7 @@ def measure_cost(s, command):
 def print_cost(path, s):
     """Seconds, MB and bytes of the file of exporting the `.keras` file at `path`."""
     from tflite_export import export
-    from tfqnas.models import load_model
+    from tfqnas.runs.model_files import load_model
 
     model, images = load_model(path), random_images(s.cost_images, s.cost.resolution)
     blobs = []

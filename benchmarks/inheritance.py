@@ -31,13 +31,13 @@ import numpy as np
 from absl import flags
 
 from tfqnas import report, spaces
+from tfqnas.cli import command
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, read_jsonl, write_atomically, write_json
 from tfqnas.progress import Progress
 from tfqnas.settings import first_difference, plain, setting
-from tfqnas.train.config import RunConfig
+from tfqnas.train.run_config import RunConfig
 from tfqnas.train.stages import Stage
-from tfqnas_tools import common
 
 WAYS = ("inherit", "hard", "half", "direct_own", "direct_kd", "direct_all")
 
@@ -192,9 +192,9 @@ def stage_name(arm, rate):
 
 def train_one(study, seed, stage):
     """One training, in this process."""
-    common.import_tensorflow()
-    from tfqnas.train.run import Run
-    from tfqnas.train.training import train
+    command.import_tensorflow()
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.training import train
 
     run = Run.create(study.run_config(seed))
     own, *others = study.stages(stage)
@@ -324,7 +324,7 @@ def picture(rows, path, title):
 
 def main(argv):
     del argv
-    config, study_config = common.from_flags(RunConfig), common.from_flags(StudyConfig)
+    config, study_config = command.from_flags(RunConfig), command.from_flags(StudyConfig)
     study = Study(config, study_config)
     if not config.run_dir or config.bits[0] == config.bits[-1] or not config.float_epochs:
         raise UserError("expected --run_dir, at least two --bits and --float_epochs above 0")
@@ -344,7 +344,7 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    common.define_flags(RunConfig)
-    common.define_flags(StudyConfig)
+    command.define_flags(RunConfig)
+    command.define_flags(StudyConfig)
     flags.DEFINE_string("task", "", "SEED/STAGE: this training alone; used by the study itself")
-    common.run(main)
+    command.run(main)

@@ -76,7 +76,7 @@ def tfds_class(directory, files):
 
 def splits(directory, files):
     """The training split of each way to store the files."""
-    from tfqnas.data.config import DataConfig
+    from tfqnas.data.data_config import DataConfig
     from tfqnas.data.dataset import load
 
     folder(directory / "folder", files)

@@ -17,11 +17,11 @@ import pathlib
 import numpy as np
 
 from tfqnas import report
+from tfqnas.cli import command
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically, write_json
 from tfqnas.settings import setting
-from tfqnas.train.config import RunConfig
-from tfqnas_tools import common
+from tfqnas.train.run_config import RunConfig
 
 QUANTIZERS = {"batch_quant": "BatchQuant", "lsq": "LSQ"}
 
@@ -36,8 +36,8 @@ class StudyConfig:
 
 def trained(config, progress):
     """The `Run` of these settings, trained to its end; None where it diverged."""
-    from tfqnas.train.run import Run
-    from tfqnas.train.training import train
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.training import train
 
     run = Run.create(config)
     try:
@@ -50,7 +50,7 @@ def trained(config, progress):
 
 def accuracies(run, archs, part):
     """Held-out accuracies of subnets, kept in the run directory."""
-    from tfqnas.scoring.of_run import scorer_of
+    from tfqnas.runs.scoring import scorer_of
     from tfqnas.train.stages import MIXED
 
     path = run.directory / "mixtures.jsonl"
@@ -108,17 +108,17 @@ def table(rows):
 
 def main(argv):
     del argv
-    config, study = common.from_flags(RunConfig), common.from_flags(StudyConfig)
+    config, study = command.from_flags(RunConfig), command.from_flags(StudyConfig)
     if not config.run_dir:
         raise UserError("--run_dir: expected a directory for the study")
-    common.import_tensorflow()
+    command.import_tensorflow()
     from tfqnas.progress import Progress
 
     directory, rows, series = pathlib.Path(config.run_dir), [], []
     for seed in study.seeds:
         for name in QUANTIZERS:
             own = dataclasses.replace(config, seed=seed, mixed_inputs=name, run_dir=str(directory / f"{name}_s{seed}"))
-            from tfqnas.train.run import Run
+            from tfqnas.runs.run import Run
 
             stages = Run(own).stages
             progress = Progress([*((stage.name, Run(own).work(stage)) for stage in stages), ("mixtures", 1.0)])
@@ -141,9 +141,9 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    from tfqnas.search.config import SearchConfig
+    from tfqnas.search.search_config import SearchConfig
 
-    common.define_flags(RunConfig)
-    common.define_flags(StudyConfig)
-    common.define_flags(SearchConfig)  # not used here, but flagfiles of runs have them
-    common.run(main)
+    command.define_flags(RunConfig)
+    command.define_flags(StudyConfig)
+    command.define_flags(SearchConfig)  # not used here, but flagfiles of runs have them
+    command.run(main)

@@ -25,7 +25,7 @@ import zlib
 import numpy as np
 import table
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically
 
@@ -139,7 +139,7 @@ def official(model, images, integers, quantized):
 
 
 def our_settings(bits, arguments, steps):
-    from tfqnas.strategy.config import TrainingSettings
+    from tfqnas.dqss.quantize_settings import TrainingSettings
 
     return TrainingSettings(
         bits=bits,
@@ -209,8 +209,8 @@ def trained(name, arguments, task, start, first, steps):
     if name not in OURS:
         model, callbacks = prepared(name, start, steps)
         return stripped(name, fitted(model, task, arguments, RATE, first, first + steps, callbacks))
+    from tfqnas.dqss.training import search_training
     from tfqnas.integrations.tfmot import to_keras3
-    from tfqnas.strategy.training import search_training
 
     settings = our_settings(OURS[name], arguments, steps)
     return search_training(to_keras3(start), Shifted(task, first), settings).model
@@ -234,7 +234,7 @@ def float_start(arguments, task, steps):
 def opened(arguments):
     """`(task, steps of the float training, steps of a method)`."""
     from tfqnas.data.dataset import load
-    from tfqnas.strategy.tasks import Classification
+    from tfqnas.dqss.tasks import Classification
 
     dataset = load(DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir), held_out=1)
     limit = 100 if arguments.short else None

@@ -94,10 +94,10 @@ def main(argv=None):
     parser.add_argument("--data_dir", default="", help="of the prepared photos")
     parser.add_argument("--output", required=True, help="a .png to write")
     arguments = parser.parse_args(argv)
-    from tfqnas import models
+    from tfqnas.runs import model_files
 
     try:
-        loaded = [(label, models.load_model(path)) for label, path in arguments.models]
+        loaded = [(label, model_files.load_model(path)) for label, path in arguments.models]
         draw(rows_of(loaded, arguments.crops, arguments.side, arguments.data_dir or None), arguments.output)
         print(f"written: {arguments.output}")
     except UserError as error:

@@ -299,8 +299,8 @@ class Search:
     """Both searches of one supernet of a run."""
 
     def __init__(self, run_dir, bits, per_bin, seed, scorer):
+        from tfqnas.runs.run import Run
         from tfqnas.search import Objectives, model_costs
-        from tfqnas.train.run import Run
 
         self.run, self.bits, self.per_bin, self.seed, self.scorer = Run.existing(run_dir), bits, per_bin, seed, scorer
         self.supernet = self.run.supernet(bits)
@@ -325,8 +325,8 @@ class Search:
     def ours(self, wanted, most):
         """The same of the search of tools/search.py, until the hypervolume is `wanted` or `most` subnets are scored."""
         from tfqnas.progress import Progress
-        from tfqnas.search.config import SearchConfig
-        from tfqnas.searching import FrontSearch
+        from tfqnas.runs.searching import FrontSearch
+        from tfqnas.search.search_config import SearchConfig
 
         points, count = [], 0
 
@@ -365,8 +365,8 @@ class _Reached(Exception):
 
 
 def measure_search(run_dir, bits, per_bin, seeds, workers=1):
-    from tfqnas.scoring.of_run import open_scorer
-    from tfqnas.train.run import Run
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.scoring import open_scorer
 
     make = functools.partial(open_scorer, str(run_dir), bits, threads_of(workers))
     with pool(make, Run.existing(run_dir).space, workers) if workers > 1 else in_process(run_dir, bits) as scorer:
@@ -374,8 +374,8 @@ def measure_search(run_dir, bits, per_bin, seeds, workers=1):
 
 
 def in_process(run_dir, bits):
-    from tfqnas.scoring.of_run import scorer_of
-    from tfqnas.train.run import Run
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.scoring import scorer_of
 
     run = Run.existing(run_dir)
     scorer = scorer_of(run, run.supernet(bits))
@@ -400,9 +400,9 @@ def compare_searches(run_dir, bits, per_bin, seeds, scorer):
 def short_run(directory):
     """A run of a supernet of a few steps, for --short."""
     from tfqnas import spaces
-    from tfqnas.train.config import RunConfig
-    from tfqnas.train.run import Run
-    from tfqnas.train.training import train
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.training import train
+    from tfqnas.train.run_config import RunConfig
 
     stage = spaces.Stage(8, 2, (1, 2), (3, 5), (3, 4))
     space = spaces.SearchSpace("short", (8, 12), 8, (stage, stage), 16)

@@ -30,11 +30,11 @@ import numpy as np
 import strategies_figure
 import table
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
+from tfqnas.dqss.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
+from tfqnas.dqss.quantize_settings import LOSSES, PostTrainingSettings, TrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.strategy.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
-from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
 STUDIES = ("losses", "search", "schedule", "classification")
 SETTINGS = {"ptq": ("images", "steps"), "qat": ("train_steps", "learning_rate")}
@@ -121,8 +121,8 @@ def settings_of(case, arguments, signed=False):
     Args:
         signed: whether inputs lie below zero: those of strategies that clip there have LSQ instead.
     """
+    from tfqnas.dqss.candidates import PER_CHANNEL
     from tfqnas.quantizers import supports
-    from tfqnas.strategy.candidates import PER_CHANNEL
 
     values = {"bits": case.bits, "seed": case.seed, "deployable": arguments.deployable}
     if case.strategy != "dqss":
@@ -152,11 +152,11 @@ def settings_of(case, arguments, signed=False):
 
 def prepared(arguments):
     """`(float model, task)` of a study."""
-    from tfqnas import models
-    from tfqnas.strategy import opening
+    from tfqnas.dqss import task_choice
+    from tfqnas.runs import model_files
 
-    model = models.load_model(arguments.model) if arguments.model else tiny() if arguments.short else small()
-    task = opening.task_of(model, DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir))
+    model = model_files.load_model(arguments.model) if arguments.model else tiny() if arguments.short else small()
+    task = task_choice.task_of(model, DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir))
     if arguments.study in VARIANTS:
         task = on_held_out(task, arguments.held_out)
     if not arguments.model and not arguments.short:
@@ -215,8 +215,8 @@ def train(model, task, steps=1500):
 
 def computed(case, config, model, task, reference, arguments):
     """The figures of one case."""
-    from tfqnas.strategy.post_training import search_post_training
-    from tfqnas.strategy.training import search_training
+    from tfqnas.dqss.post_training import search_post_training
+    from tfqnas.dqss.training import search_training
 
     began = time.perf_counter()
     if case.mode == "ptq":
@@ -238,8 +238,8 @@ def computed(case, config, model, task, reference, arguments):
 
 def run(arguments):
     """Computes what is missing."""
-    from tfqnas.conversion import quantize
-    from tfqnas.strategy.candidates import signed_inputs
+    from tfqnas.dqss.candidates import signed_inputs
+    from tfqnas.graph.rewriting import quantize
 
     rows = {tuple(row[name] for name in KEY): row for row in read_jsonl(arguments.results)}
     for case in cases(arguments):
@@ -323,8 +323,8 @@ def show(arguments):
 
 def replaced_at_ends(found):
     """Lines that say which rows have LSQ in their first and last layers, since the strategy does not exist there."""
+    from tfqnas.dqss.candidates import PER_CHANNEL
     from tfqnas.quantizers import supports
-    from tfqnas.strategy.candidates import PER_CHANNEL
 
     lines, end_bits = [], PostTrainingSettings().end_bits
     for strategy in dict.fromkeys(group[4] for group, _ in found if group[4] in SINGLES):

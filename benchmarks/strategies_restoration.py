@@ -16,11 +16,11 @@ import time
 
 import table
 
+from tfqnas.dqss.candidates import PER_CHANNEL, SINGLES
+from tfqnas.dqss.quantize_settings import LOSSES, PostTrainingSettings, TrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
 from tfqnas.quantizers.names import supports
-from tfqnas.strategy.candidates import PER_CHANNEL, SINGLES
-from tfqnas.strategy.config import LOSSES, PostTrainingSettings, TrainingSettings
 
 KEY = ("network", "mode", "bits", "strategy", "seed")
 DQSS, DEPLOYABLE = "dqss", "dqss_deployable"
@@ -80,8 +80,8 @@ def settings_in(arguments):
 
 def computed(case, model, task, arguments):
     """The row of a case."""
-    from tfqnas.strategy.post_training import search_post_training
-    from tfqnas.strategy.training import search_training
+    from tfqnas.dqss.post_training import search_post_training
+    from tfqnas.dqss.training import search_training
 
     config, began = config_of(case, arguments), time.perf_counter()
     if case["mode"] == "ptq":
@@ -107,9 +107,9 @@ def computed(case, model, task, arguments):
 
 def run(arguments):
     """Computes what is missing."""
-    from tfqnas import models
     from tfqnas.data import photos
-    from tfqnas.strategy.tasks import SuperResolution
+    from tfqnas.dqss.tasks import SuperResolution
+    from tfqnas.runs import model_files
     from tfqnas.zoo.super_resolution import scale_of
     from tfqnas.zoo.upscaling import score
 
@@ -117,7 +117,7 @@ def run(arguments):
     missing = missing_cases(known, network, arguments, settings_in(arguments))
     if not missing:
         return
-    found, model = photos.load(arguments.data_dir or None), models.load_model(arguments.model)
+    found, model = photos.load(arguments.data_dir or None), model_files.load_model(arguments.model)
     task = SuperResolution(found.train, found.test, scale_of(model), score, arguments.patch)
     if not any(row["network"] == network and row["strategy"] == "float" for row in known):
         of_float = score(model, found.test)

@@ -18,10 +18,10 @@ import numpy as np
 import table
 from strategies_restoration import COMPARED, DQSS, KEY, candidates_of, missing_cases, names, numbers
 
+from tfqnas.dqss.metrics import agreement, wilson
+from tfqnas.dqss.quantize_settings import PostTrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.strategy.config import PostTrainingSettings
-from tfqnas.strategy.metrics import agreement, wilson
 
 NETWORK, SIZE = "efficientnet_lite0", 224
 # Training photos for the calibration; the others are among those that judge.
@@ -104,7 +104,7 @@ def run(arguments):
         return
     from tfqnas import zoo
     from tfqnas.data import photos
-    from tfqnas.strategy.post_training import search_post_training
+    from tfqnas.dqss.post_training import search_post_training
 
     found, model = photos.load(arguments.data_dir or None), zoo.load(NETWORK)
     judge = Judge(model, [*found.test, *found.train[CALIBRATING:]], arguments.crops)

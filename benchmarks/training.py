@@ -111,9 +111,9 @@ def random_batch(s):
 def measure_sandwich(s):
     import tensorflow as tf
 
-    from tfqnas.train.config import RunConfig
     from tfqnas.train.distill import subnet_loss
     from tfqnas.train.loop import Trainer
+    from tfqnas.train.run_config import RunConfig
 
     rng = np.random.default_rng(0)
     archs = [s.space.largest(), s.space.smallest(), s.space.sample(rng), s.space.sample(rng)]
@@ -155,8 +155,8 @@ def measure_mixed(s):
     from tfqnas import Supernet, initialize
     from tfqnas.quantizers import LSQ, BatchQuant, ByBits
     from tfqnas.train.calibrate import recalibrate
-    from tfqnas.train.config import RunConfig
     from tfqnas.train.loop import Trainer
+    from tfqnas.train.run_config import RunConfig
 
     mixed = dataclasses.replace(s.space, weight_bits=(2, 3, 4), input_bits=(2, 3, 4))
     rng = np.random.default_rng(0)
@@ -185,8 +185,8 @@ def measure_mixed(s):
 
 def training_step(s, bits):
     """A function that does one training step of the largest network."""
-    from tfqnas.train.config import RunConfig
     from tfqnas.train.loop import Trainer
+    from tfqnas.train.run_config import RunConfig
 
     trainer = Trainer(make_supernet(s, bits=bits), RunConfig())
     batch, archs = random_batch(s), [s.space.largest()]
@@ -206,7 +206,7 @@ def measure_lsq(s, command):
 
 def measure_memory(s, bits):
     """Peak memory in MB of three training steps, less that of the imports."""
-    import tfqnas.train.training  # noqa: F401  everything that a training imports
+    import tfqnas.runs.training  # noqa: F401  everything that a training imports
 
     before = peak_memory()
     step = training_step(s, bits or None)

@@ -30,12 +30,12 @@ import tensorflow as tf
 
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.files import read_json, write_json
+from tfqnas.integrations.keras_tuner.remote import role
 from tfqnas.progress import Progress
-from tfqnas.search.remote import role
+from tfqnas.runs.run import Run
+from tfqnas.runs.training import train
 from tfqnas.settings import as_flag
-from tfqnas.train.config import RunConfig
-from tfqnas.train.run import Run
-from tfqnas.train.training import train
+from tfqnas.train.run_config import RunConfig
 
 OBJECTIVE = keras_tuner.Objective("held_out_accuracy", "max")
 # What is tuned; all else is as in `BASE` and the flags.

@@ -59,7 +59,7 @@ def images_for(path, flags):
     if not flags.dataset:
         return arm64.noise(flags.count, (height, width, channels), np.uint8)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from tfqnas.data.config import DataConfig
+    from tfqnas.data.data_config import DataConfig
     from tfqnas.data.dataset import load
     from tfqnas.data.images import EvaluationImages
 

@@ -180,14 +180,14 @@ def tools():
         "genrule",
         name="installed",
         srcs=glob("*.py"),
-        outs=Raw('["tfqnas_tools/" + name for name in glob(["*.py"])]'),
-        cmd="cp $(SRCS) $(RULEDIR)/tfqnas_tools/",
+        outs=Raw('["tfqnas.cli/" + name for name in glob(["*.py"])]'),
+        cmd="cp $(SRCS) $(RULEDIR)/tfqnas.cli/",
     )
     yield (
         "tools",
         [
-            "# As setup.py does: the files of this directory are the package tfqnas_tools.\n" + copy,
-            library("tools", "tfqnas_tools", paths, [":installed"], imports=["."], visibility=["//visibility:public"]),
+            "# As setup.py does: the files of this directory are the package tfqnas.cli.\n" + copy,
+            library("tools", "tfqnas.cli", paths, [":installed"], imports=["."], visibility=["//visibility:public"]),
             *programs("tools", paths, visibility=["//visibility:public"]),
             "# Tests run the tools by their path.\n"
             + rule("filegroup", name="files", srcs=glob("*.py"), visibility=["//tests:__subpackages__"]),
@@ -321,7 +321,7 @@ def stale(made):
     found = {
         path.relative_to(sources.ROOT).as_posix()
         for top in sources.LOCAL
-        if top != "tfqnas_tools"
+        if top != "tfqnas.cli"
         for path in (sources.ROOT / top).rglob("BUILD")
     }
     return sorted(

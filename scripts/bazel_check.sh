@@ -23,7 +23,7 @@ tests=("$@")
 if [[ $# == 0 ]]; then
     tests=(//tests:arch_test //tests:cost_test //tests:files_test //tests:progress_test //tests:spaces_test
         //tests:spaces_bits_test //tests/report:page_test //tests/search:pareto_test //tests/search:nsga2_test
-        //tests/export:meters_test)
+        //tests/tflite_export:meters_test)
 fi
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"

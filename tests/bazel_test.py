@@ -114,7 +114,7 @@ def undeclared(targets):
 
 # What tests read or run by its path; the whole library, of which anything may be asked by name.
 BY_PATH = {
-    "//tools:tfqnas_tools",
+    "//tools:tfqnas.cli",
     "//benchmarks:benchmarks",
     "//examples:examples",
     "//scripts:scripts",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tfqnas.train.config import RunConfig
+from tfqnas.train.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

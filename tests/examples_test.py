@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from tfqnas.errors import TrainingDivergedError
-from tfqnas.search.remote import VARIABLES
+from tfqnas.integrations.keras_tuner.remote import VARIABLES
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # These know no room; those that read settings, write files or talk to people may use them.
 HELPERS = {"errors", "files", "progress", "report", "settings"}
-NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet", "sites", "conversion"}
-SEARCHING = {"search", "scoring", "searching"}
+NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet", "graph"}
+LIBRARY = NETWORKS | {"data", "train", "search", "scoring", "dqss", "zoo"} | HELPERS
 ROOMS = {
     "errors": set(),
     "files": {"errors"},
@@ -27,29 +27,26 @@ ROOMS = {
     "search": {"arch", "spaces", "cost"} | HELPERS,
     "quantizers": {"errors"},
     "layers": {"quantizers", "errors"},  # plain numbers or tensors, never an Arch
-    "sites": {"layers", "quantizers", "errors"},  # what a Keras model computes, for quantize and for the exporter
-    "conversion": {"sites", "layers", "quantizers", "errors"},
+    "graph": {"layers", "quantizers", "errors"},  # what a Keras model computes, for quantize and for the exporter
     "supernet": {"arch", "spaces", "quantizers", "layers", "errors"},
     "subnet": {"arch", "spaces", "quantizers", "layers", "supernet", "errors"},
     "data": HELPERS,
     "train": NETWORKS | {"data"} | HELPERS,
     "scoring": NETWORKS | {"data", "train", "search"} | HELPERS,
-    "strategy": NETWORKS | {"data", "train", "search"} | HELPERS,
+    "dqss": NETWORKS | {"data", "train", "search"} | HELPERS,
     "zoo": NETWORKS | {"data", "train"} | HELPERS,
-    "models": NETWORKS | {"data", "search"} | HELPERS,
-    "searching": NETWORKS | {"data", "train", "search", "scoring"} | HELPERS,
-    "family": NETWORKS | SEARCHING | {"data", "train", "models", "analysis", "run_report"} | HELPERS,
-    "analysis": NETWORKS | SEARCHING | {"data", "train", "models"} | HELPERS,
-    "run_report": NETWORKS | SEARCHING | {"train", "analysis"} | HELPERS,
-    "comparing": NETWORKS | SEARCHING | {"train"} | HELPERS,
-    "integrations": NETWORKS | HELPERS,
+    "runs": LIBRARY,  # the application; it may use the exporter
+    "integrations": LIBRARY | {"runs"},
     "doctor": set(),
-    "__init__": NETWORKS | {"data", "train", "search", "models", "family"},  # by name only, on first use
+    "cli": LIBRARY | {"runs", "integrations", "doctor"},
+    "__init__": LIBRARY,  # by name only, on first use
 }
+# Rooms that may use the exporter.
+EXPORTING = {"runs", "integrations", "cli"}
 TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets", "tensorflow_model_optimization"}
 WITHOUT_TENSORFLOW = {"arch", "spaces", "cost", "search"} | HELPERS
 # keras-tuner itself loads Keras.
-MAY_LOAD_TENSORFLOW = {"tfqnas.search.tuner"}
+MAY_LOAD_TENSORFLOW = {"tfqnas.integrations.keras_tuner.tuner"}
 
 
 class Source(NamedTuple):
@@ -149,14 +146,14 @@ def test_search_and_all_below_it_do_without_tensorflow():
     assert not offences(rule)
 
 
-def test_nothing_imports_the_tools_and_the_library_not_the_exporter():
+def test_only_tools_import_the_command_line_and_few_rooms_the_exporter():
     def rule(source, module):
-        if within(module, {"tools"}):
-            return "tools/ is imported as tfqnas_tools"
-        if within(module, {"tfqnas_tools"}) and not within(source.name, {"tools"}):
-            return "only tools import tools"
-        if within(module, {"tflite_export"}) and within(source.name, {"tfqnas"}):
-            return "tfqnas must not import tflite_export"
+        if within(module, {"tfqnas.cli"}) and not within(source.name, {"tools", "tfqnas.cli"}):
+            return "only tools/ may import tfqnas.cli"
+        if within(module, {"tflite_export"}) and within(source.name, {"tfqnas"}) and source.room not in EXPORTING:
+            return f"{source.room} must not import tflite_export"
+        if within(source.name, {"tools"}) and module != "tfqnas.cli.main":
+            return "a file of tools/ imports tfqnas.cli.main.run and nothing else"
         return None
 
     assert not offences(rule)
@@ -180,10 +177,10 @@ def test_in_the_exporter_few_know_the_library_and_its_models():
     assert not offences(rule)
 
 
-def test_only_tools_read_flags():
+def test_only_the_command_line_reads_flags():
     def rule(source, module):
         read = within(module, {"absl.flags", "absl.app", "argparse"})
-        return f"{module} belongs in tools/" if read and not within(source.name, {"tools"}) else None
+        return f"{module} belongs in tfqnas/cli/" if read and source.room != "cli" else None
 
     assert not offences(rule)
 

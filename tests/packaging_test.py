@@ -41,12 +41,12 @@ def metadata(wheel, name):
 
 def test_top_level_packages_of_the_wheel(wheel):
     top = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name}
-    assert top == {"tfqnas", "tfqnas_tools", "tflite_export"}
+    assert top == {"tfqnas", "tfqnas.cli", "tflite_export"}
 
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel):
     names = set(wheel.namelist())
-    for directory, package in (("tfqnas",) * 2, ("tflite_export",) * 2, ("tools", "tfqnas_tools")):
+    for directory, package in (("tfqnas",) * 2, ("tflite_export",) * 2, ("tools", "tfqnas.cli")):
         for path in (ROOT / directory).rglob("*"):
             if path.suffix in (".py", ".json", ".css", ".js"):
                 assert f"{package}/{path.relative_to(ROOT / directory).as_posix()}" in names

@@ -146,7 +146,7 @@ def test_crops_stand_beside_each_other_with_their_psnr(study, tmp_path, monkeypa
 
 
 def test_the_end_of_a_training_on_photos_keeps_to_the_moving_statistics(tmp_path, monkeypatch):
-    from tfqnas.zoo.config import FloatConfig
+    from tfqnas.zoo.float_config import FloatConfig
     from tfqnas.zoo.tasks import task_of
     from tfqnas.zoo.training import Training
 

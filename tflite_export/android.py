@@ -18,7 +18,7 @@ from typing import Self
 
 from tflite_export import benchmark_log
 from tflite_export.benchmark_log import Measurement, MeasurementFailed
-from tflite_export.latency import DeviceLost, Model
+from tflite_export.measurements import DeviceLost, Model
 from tfqnas.errors import UserError
 
 PACKAGE = "org.tensorflow.lite.benchmark"

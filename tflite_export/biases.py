@@ -5,7 +5,7 @@ import numpy as np
 
 from tflite_export.folding import folded
 from tflite_export.int_graph import CONVOLUTIONS, IntGraph
-from tfqnas.sites import sites_of
+from tfqnas.graph.reading import sites_of
 
 
 def snap_biases(model: keras.Model, graph: IntGraph) -> None:

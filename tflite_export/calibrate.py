@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.graph.reading import nodes_of
 from tfqnas.quantizers.ranges import range_of
-from tfqnas.sites import nodes_of
 
 # Values of one tensor that are kept for percentiles and errors; the extremes are of all values.
 _KEPT = 1 << 18

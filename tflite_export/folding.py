@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tflite_export.int_graph import RANGES
 from tfqnas.errors import NoIntegersError, UnsupportedModelError
+from tfqnas.graph.reading import Site
 from tfqnas.quantizers import Quantizer
-from tfqnas.sites import Site
 
 # The scale of a bias beside the step of the output, above which it is made finer: an error of a sixteenth of a step.
 _BIAS = 1 / 8

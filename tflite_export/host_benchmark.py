@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from tflite_export.benchmark_log import Measurement, MeasurementFailed, MeasurementInvalid
-from tflite_export.latency import Model
+from tflite_export.measurements import Model
 from tfqnas.errors import UserError
 
 ACCELERATORS = {"cpu": (), "gpu": ("--use_gpu", "--require_full_delegation")}

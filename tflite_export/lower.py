@@ -25,10 +25,10 @@ from tflite_export.calibrate import common_range, values_of
 from tflite_export.folding import ExportError, Grid, finer, folded, grid_of, refuse_non_uniform, wide_grid
 from tflite_export.inputs import checked_images, checked_normalization
 from tflite_export.int_graph import CONVOLUTIONS, UNSCALED, IntGraph, IntOp, IntTensor, limits, ratios
-from tfqnas.conversion import as_layers
 from tfqnas.errors import UnsupportedModelError
+from tfqnas.graph.reading import MOVES, ONE_SCALE, Site, has_fixed_grid, is_summed, sites_of, streams_of, wanted
+from tfqnas.graph.rewriting import as_layers
 from tfqnas.quantizers.ranges import METHODS
-from tfqnas.sites import MOVES, ONE_SCALE, Site, has_fixed_grid, is_summed, sites_of, streams_of, wanted
 
 _STORAGES = ("int8", "packed")
 # The largest and the smallest factor that integer kernels can requantize with.
@@ -47,7 +47,7 @@ def lower(
 
     Args:
         model: functional or Sequential `keras.Model` of the layers that `sites` knows, with quantizers or without; of
-            operations on tensors those that `tfqnas.conversion.as_layers` knows.
+            operations on tensors those that `tfqnas.graph.rewriting.as_layers` knows.
         images: normalised calibration images, float32 (n, height, width, channels).
         calibration: "min_max", "percentile", "mse" or "kl": how the ranges of the 8-bit tensors are found.
         normalization: `(mean, divisor)` of the pixels; the mean an integer.

@@ -12,7 +12,7 @@ import numpy as np
 
 from tflite_export import host_benchmark, npu
 from tflite_export.android import Device
-from tflite_export.latency import Model
+from tflite_export.measurements import Model
 from tfqnas.errors import UserError, did_you_mean
 
 # Inferences before those that count: the first one allocates, and finds nothing in the caches.

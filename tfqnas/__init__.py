@@ -18,7 +18,7 @@ _PUBLIC = {
     "Supernet": "supernet",
     "initialize": "supernet",
     "extract": "subnet",
-    "quantize": "conversion",
+    "quantize": "graph.rewriting",
     "inherit": "train.inherit",
     "recalibrate": "train.calibrate",
 }
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
         "quantizers",
         "search",
         "spaces",
-        "strategy",
+        "dqss",
         "subnet",
         "supernet",
         "train",

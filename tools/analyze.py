@@ -1,46 +1,6 @@
-"""The paper's analyses on your own supernets: what search, shapes and rankings do at each bit width.
+"""python tools/analyze.py: the same as `tfqnas analyze`."""
 
-    python tools/analyze.py --run_dir=runs/fashion [--only=ranking,drop] [--subnets=60] [--alone=12]
-
-Fronts at lower bit widths (OQA, figures 2b and 5), what quantization costs shallow-fat and deep-slim subnets (figure
-4), depth along the fronts (figure 6), agreement of rankings between bit widths and, with --alone, with subnets that are
-trained alone. Compared is with floating point where the run has a float supernet, which --float_supernet_epochs=5
-trains first, in the same run directory; else with the highest bit width. Writes analysis/*.json and analysis/*.png in
-the run directory, and report.html with them. The same command continues what was stopped.
-"""
-
-from absl import flags
-
-from tfqnas.analysis.config import AnalysisConfig
-from tfqnas_tools import common
-
-RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
-common.define_flags(AnalysisConfig)
-
-
-def main(argv: list[str]) -> None:
-    del argv
-    config = common.from_flags(AnalysisConfig)
-    common.import_tensorflow()
-    from tfqnas.analysis import analysing
-    from tfqnas.family import Family
-    from tfqnas.search.config import SearchConfig
-    from tfqnas.train.run import Run
-    from tfqnas.train.stages import label
-
-    common.keeps(RUN_DIR.value)
-    found = analysing.analyse(Run.existing(RUN_DIR.value), config)
-    print(analysing.in_text(found))
-    run = Run.existing(RUN_DIR.value)  # it may have a float supernet now
-    print(f"\npictures and numbers: {run.directory}/analysis")
-    if any((run.directory / "search" / label(bits) / "pareto.json").exists() for bits in run.bit_widths):
-        Family(run, SearchConfig()).report()
-        print(f"{run.directory}/report.html")
-
-
-def cli() -> None:
-    common.run(main)
-
+from tfqnas.cli.main import run
 
 if __name__ == "__main__":
-    cli()
+    run("analyze")

@@ -1,54 +1,6 @@
-"""Compiles .tflite files for an NPU: which operators are left to the CPU, cycles, time, encoded weights.
+"""python tools/npu_check.py: the same as `tfqnas npu-check`."""
 
-    python tools/npu_check.py m.tflite [more.tflite ...] --target=ethos-u85-256
-
-Ends with exit code 1 if more operators than --max_cpu_operators are left to the CPU of any file.
-"""
-
-import contextlib
-import dataclasses
-import sys
-
-from absl import flags
-
-from tflite_export import npu
-from tfqnas import report
-from tfqnas.errors import UserError
-from tfqnas.progress import Progress
-from tfqnas_tools import common
-
-TARGET = flags.DEFINE_list(
-    "target",
-    ["ethos-u85-256"],
-    f"some of {', '.join(npu.TARGETS)}; qualcomm, mediatek, or with a processor, qualcomm:SM8750",
-)
-ALLOWED = flags.DEFINE_integer("max_cpu_operators", 0, "operators that may be left to the CPU", lower_bound=0)
-TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for each compilation", lower_bound=1)
-
-
-def main(argv: list[str]) -> None:
-    if len(argv) < 2:
-        raise UserError("expected files: tools/npu_check.py MODEL.tflite [...]")
-    asked = list(dict.fromkeys((path, target) for path in argv[1:] for target in TARGET.value))
-    progress, found = Progress([(f"{path}, {target}", 1) for path, target in asked], stream=sys.stderr), []
-    for path, target in asked:
-        with progress.part(f"{path}, {target}") if len(asked) > 1 else contextlib.nullcontext():
-            found.append(npu.check(path, target, TIMEOUT.value))
-    print(f"{report.table([dataclasses.asdict(r) for r in found], npu.COLUMNS)}\n\n{npu.NOTE}")
-    for one in found:
-        for operator in one.left:
-            print(f"{one.model}, {one.target}: left to the CPU: {operator}")
-    over = [one for one in found if one.cpu_operators > ALLOWED.value]
-    if over:
-        raise UserError(
-            f"{over[0].model}: {over[0].cpu_operators} operators are left to the CPU on {over[0].target}, "
-            f"--max_cpu_operators allows {ALLOWED.value}" + (f"; {over[0].advice}" if over[0].advice else "")
-        )
-
-
-def cli() -> None:
-    common.run(main)
-
+from tfqnas.cli.main import run
 
 if __name__ == "__main__":
-    cli()
+    run("npu-check")

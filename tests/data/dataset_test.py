@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.data.dataset import load
 from tfqnas.errors import UserError
 

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.data.dataset import load
 from tfqnas.data.splits import Arrays, Encoded
 from tfqnas.errors import UserError

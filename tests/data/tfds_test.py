@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfqnas.data.augment import Augmentation
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.data.dataset import load
 from tfqnas.data.images import EvaluationImages
 from tfqnas.data.pipeline import training_batches

@@ -442,7 +442,7 @@ def test_what_has_no_form_in_keras_3_is_refused_by_name(make, message):
 
 def test_importing_the_package_loads_neither_tfmot_nor_tf_keras():
     code = (
-        "import sys, tfqnas.conversion, tfqnas.integrations\n"
+        "import sys, tfqnas.graph.rewriting, tfqnas.integrations\n"
         "print({'tf_keras', 'tensorflow_model_optimization'} & set(sys.modules))"
     )
     # tfmot leaves a variable behind by which TensorFlow itself would load tf_keras.

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from tfqnas.dqss import freeze
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
 from tfqnas.quantizers import LSQ, CalibratedWeights, MinMax, Mixed, initializing
 from tfqnas.quantizers.ranges import METHODS
-from tfqnas.strategy import freeze
 
 
 def ready(w, **settings):

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from tfqnas import quantizers
+from tfqnas.dqss import freeze
+from tfqnas.dqss.variables import ranges_of
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
 from tfqnas.quantizers import LSQ, LSQPerChannel, LSQPlus, Mixed, initializing
-from tfqnas.strategy import freeze
-from tfqnas.strategy.variables import ranges_of
 
 
 def kernel(rng):

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 import tfqnas
 from tfqnas import quantizers
+from tfqnas.dqss import freeze
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tfqnas.quantizers import LSQ, PACT, ByBits, DoReFa, LSQPlus, Mixed, initializing
-from tfqnas.strategy import freeze
 
 # DSQ, APoT and DoReFa of weights are computed by themselves, the others as one.
 WEIGHTS = ("lsq", "lsq_plus", "dorefa", "min_max", "dsq", "apot")
@@ -212,7 +212,7 @@ def test_at_another_bit_width_it_has_the_candidates_that_exist_there():
 
 def test_it_has_no_integers_and_says_what_has():
     mixed = mixed_of(("lsq", "mse"), "weights")
-    with pytest.raises(TypeError, match=r"tfqnas.strategy.freeze\(model\)"):
+    with pytest.raises(TypeError, match=r"tfqnas.dqss.freeze\(model\)"):
         mixed.to_integers(np.ones(3, np.float32))
     with pytest.raises(TypeError, match="freeze"):
         mixed.halved()

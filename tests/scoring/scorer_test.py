@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfqnas.scoring.parts import with_fixed_weights
+from tfqnas.scoring.pieces import with_fixed_weights
 from tfqnas.scoring.prefixes import path_of
 from tfqnas.scoring.scorer import Scorer
 from tfqnas.train.calibrate import predict, recalibrate

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tfqnas import spaces
+from tfqnas.runs import latency_pieces
 from tfqnas.search.file_size import file_kb
-from tfqnas_tools import latency_pieces
 
 TINY, MBV3 = spaces.get("tiny"), spaces.get("mbv3")
 

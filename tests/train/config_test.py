@@ -4,7 +4,7 @@ import json
 import pytest
 
 from tfqnas.errors import UserError
-from tfqnas.train.config import RunConfig
+from tfqnas.train.run_config import RunConfig
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tfqnas.spaces import SearchSpace, Stage
-from tfqnas.train.config import RunConfig
+from tfqnas.train.run_config import RunConfig
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +118,7 @@ def mirrored(kind):
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    from tfqnas.train.training import make_strategy
+    from tfqnas.runs.training import make_strategy
 
     keras.utils.set_random_seed(0)
     strategy = make_strategy("mirrored")
@@ -182,8 +182,8 @@ def mirrored(kind):
 def worker(directory):
     import keras
 
-    from tfqnas.train import training
-    from tfqnas.train.run import Run
+    from tfqnas.runs import training
+    from tfqnas.runs.run import Run
 
     strategy = training.make_strategy("multiworker")
     assert strategy.num_replicas_in_sync == 2

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from tfqnas.data.splits import Arrays
 from tfqnas.errors import TrainingDivergedError
-from tfqnas.train.config import RunConfig
 from tfqnas.train.distill import subnet_loss
 from tfqnas.train.loop import StepResult, Teacher, Trainer, cosine, soft_weights, total_steps
+from tfqnas.train.run_config import RunConfig
 from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import Stage, finetuning
 

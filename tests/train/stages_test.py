@@ -3,7 +3,7 @@ import pytest
 
 from tfqnas import spaces
 from tfqnas.errors import UserError
-from tfqnas.train.config import RunConfig
+from tfqnas.train.run_config import RunConfig
 from tfqnas.train.stages import MIXED, Stage, finetuning, schedule
 
 EPOCHS = {

@@ -7,7 +7,7 @@ import pytest
 from tfqnas import zoo
 from tfqnas.data import packages
 from tfqnas.errors import UserError
-from tfqnas.sites import sites_of
+from tfqnas.graph.reading import sites_of
 from tfqnas.zoo import efficientnet
 from tfqnas.zoo.torch_file import read_tensors
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.export.conftest import assert_exact, images
+from tests.tflite_export.conftest import assert_exact, images
 from tflite_export import ExportError, snap_biases
 from tflite_export.lower import lower
 from tflite_export.runtime import Runtime

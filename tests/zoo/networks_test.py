@@ -5,7 +5,7 @@ import pytest
 from tests.data.conftest import smooth
 from tfqnas import LSQ, initialize, quantize, zoo
 from tfqnas.errors import UserError
-from tfqnas.sites import sites_of
+from tfqnas.graph.reading import sites_of
 from tfqnas.zoo.super_resolution import scale_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.data.splits import Arrays, Split
 from tfqnas.errors import UserError
 

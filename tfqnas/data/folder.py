@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.data.images import decode
 from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import UserError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfqnas.data.config import DataConfig
+from tfqnas.data.data_config import DataConfig
 from tfqnas.data.records import TFRecords
 from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import UserError

@@ -19,7 +19,7 @@ class Mixed(Quantizer):
 
     With a mixture of weights and one of inputs a layer is one convolution of mixed weights with mixed inputs, which by
     bilinearity is `sum_i a_i sum_j b_j (W_j * A_i)`. Learned are `alpha`, which starts at zeros, and what the
-    candidates learn. `frozen` is the best candidate by itself; `tfqnas.strategy.freeze` makes it so in a whole model.
+    candidates learn. `frozen` is the best candidate by itself; `tfqnas.dqss.freeze` makes it so in a whole model.
 
     Candidates with uniform levels share one pass forward and one backward, and keep nothing but `x` (`mixture`).
 
@@ -153,7 +153,7 @@ class Mixed(Quantizer):
         return type(self)([candidate.along(axis) for candidate in self.candidates], self.start, name=self.name)
 
     def to_integers(self, x: tf.Tensor) -> NoReturn:
-        raise NoIntegersError("a mixture of quantizers: tfqnas.strategy.freeze(model) leaves the best of them")
+        raise NoIntegersError("a mixture of quantizers: tfqnas.dqss.freeze(model) leaves the best of them")
 
     def halved(self) -> NoReturn:
         raise TypeError(f"{self.name}: bits are inherited by one quantizer, not by a mixture: freeze(model) first")

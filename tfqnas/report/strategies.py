@@ -26,7 +26,7 @@ def strategies_figure(record: Record, path: str | Path, title: str) -> list[Path
     """A heat map of the coefficients, layers by candidates, and curves of their means over the search; SVG and PNG.
 
     Args:
-        record: `tfqnas.strategy.result.Result.record()`. path: of the files, without suffix.
+        record: `tfqnas.dqss.result.Result.record()`. path: of the files, without suffix.
 
     Returns:
         The two files.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfqnas.arch import Arch
 from tfqnas.data.images import EvaluationImages
 from tfqnas.scoring.dominated import estimate, is_behind
-from tfqnas.scoring.parts import Parts, with_fixed_weights
+from tfqnas.scoring.pieces import Parts, with_fixed_weights
 from tfqnas.scoring.prefixes import path_of, walk
 from tfqnas.scoring.score import Score
 from tfqnas.supernet import Supernet

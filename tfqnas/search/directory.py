@@ -15,8 +15,8 @@ from typing import Any
 
 from tfqnas.arch import Arch
 from tfqnas.files import read_json, read_jsonl, write_atomically, write_json
-from tfqnas.search.config import SearchConfig
 from tfqnas.search.pareto import ParetoFront, Result
+from tfqnas.search.search_config import SearchConfig
 from tfqnas.settings import first_difference, plain
 
 _SETTINGS, _SCORES, _REUSED, _MODELS = "config.json", "scored.jsonl", "reused.jsonl", "models.json"

@@ -4,9 +4,9 @@ import pathlib
 
 from tfqnas.errors import did_you_mean
 from tfqnas.spaces.base import SearchSpace
+from tfqnas.spaces.blocks import Block, Gene, Stage, make_divisible
 from tfqnas.spaces.mbv2 import MBV2
 from tfqnas.spaces.mbv3 import MBV3, MBV3_QFA, MBV3_RELU
-from tfqnas.spaces.parts import Block, Gene, Stage, make_divisible
 from tfqnas.spaces.tiny import TINY, TINY_QFA
 
 __all__ = ["Block", "Gene", "SearchSpace", "Stage", "get", "make_divisible", "names"]

@@ -14,9 +14,9 @@ import numpy as np
 
 from tfqnas.arch import FLOAT_BITS, Arch, fields_from_json
 from tfqnas.spaces import bits as bit_choices
+from tfqnas.spaces.blocks import Block, Gene, Stage, as_tuple, make_divisible
 from tfqnas.spaces.checking import check_space
 from tfqnas.spaces.messages import where_in
-from tfqnas.spaces.parts import Block, Gene, Stage, as_tuple, make_divisible
 
 _BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
 

@@ -12,7 +12,7 @@ from tfqnas.spaces.messages import where_in
 if TYPE_CHECKING:
     from tfqnas.arch import Arch
     from tfqnas.spaces.base import SearchSpace
-    from tfqnas.spaces.parts import Stage
+    from tfqnas.spaces.blocks import Stage
 
 # What a bit width is chosen for, each in multiples of the one before: weights and inputs of a convolution by
 # themselves, a convolution, a block, a stage. Head and feature mix are in no block: they have one each.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfqnas.arch import NAME
 from tfqnas.spaces import bits as bit_choices
-from tfqnas.spaces.parts import Stage
+from tfqnas.spaces.blocks import Stage
 
 if TYPE_CHECKING:
     from tfqnas.spaces.base import SearchSpace

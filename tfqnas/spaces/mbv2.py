@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfqnas.spaces.base import SearchSpace
-from tfqnas.spaces.parts import Stage
+from tfqnas.spaces.blocks import Stage
 
 _ELASTIC: dict[str, Any] = {"kernels": (3, 5, 7), "expands": (3, 4, 6), "activation": "relu6"}
 _DEPTHS = (2, 3, 4)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfqnas.spaces.base import SearchSpace
-from tfqnas.spaces.parts import Stage, make_divisible
+from tfqnas.spaces.blocks import Stage, make_divisible
 
 _ELASTIC: dict[str, Any] = {"depths": (2, 3, 4), "kernels": (3, 5, 7), "expands": (3, 4, 6)}
 

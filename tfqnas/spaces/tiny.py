@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfqnas.spaces.base import SearchSpace
-from tfqnas.spaces.parts import Stage
+from tfqnas.spaces.blocks import Stage
 
 _ELASTIC: dict[str, Any] = {"depths": (1, 2), "kernels": (3, 5), "expands": (3, 4, 6)}
 

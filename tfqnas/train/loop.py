@@ -16,9 +16,9 @@ from tfqnas.data.splits import Split
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.spaces import SearchSpace
 from tfqnas.supernet import Supernet
-from tfqnas.train.config import RunConfig
 from tfqnas.train.distill import subnet_loss
 from tfqnas.train.optimizer import FusedSGD
+from tfqnas.train.run_config import RunConfig
 from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import Stage
 from tfqnas.train.subnet_net import SubnetNet

@@ -10,7 +10,7 @@ from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 
 if TYPE_CHECKING:
-    from tfqnas.train.config import RunConfig
+    from tfqnas.train.run_config import RunConfig
 
 # In the place of a bit width, of a supernet with several (QFA).
 MIXED: Literal["mixed"] = "mixed"

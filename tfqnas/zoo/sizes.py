@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import keras
 
-from tfqnas.conversion import rebuilt
 from tfqnas.errors import UserError
+from tfqnas.graph.rewriting import rebuilt
 
 
 def with_input_size(model: keras.Model, size: Sequence[int] | None = None) -> keras.Model:

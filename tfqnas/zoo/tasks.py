@@ -14,7 +14,7 @@ from tfqnas.data.dataset import load as load_data
 from tfqnas.data.images import EvaluationImages
 from tfqnas.data.pipeline import training_batches
 from tfqnas.train.optimizer import FusedSGD
-from tfqnas.zoo.config import FloatConfig
+from tfqnas.zoo.float_config import FloatConfig
 from tfqnas.zoo.networks import build
 
 

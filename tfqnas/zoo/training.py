@@ -17,7 +17,7 @@ from tfqnas.settings import first_difference, plain
 from tfqnas.train import checkpoint
 from tfqnas.train.loop import cosine
 from tfqnas.zoo import tasks
-from tfqnas.zoo.config import FloatConfig
+from tfqnas.zoo.float_config import FloatConfig
 
 
 def train_float(

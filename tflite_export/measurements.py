@@ -1,0 +1,262 @@
+"""Latencies as a table of what was measured where, which a killed list of measurements is continued from."""
+
+import contextlib
+import csv
+import dataclasses
+import datetime
+import glob
+import hashlib
+import io
+import os
+import pathlib
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self
+
+from tflite_export.benchmark_log import Measurement, MeasurementFailed
+from tfqnas.errors import UserError
+
+# Of what was measured: the file's digest, serial, via, accelerator, threads.
+Key = tuple[str, str, str, str, int]
+
+
+class DeviceLost(UserError):
+    """The device does not answer any more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A `.tflite` file: its path, the start of its SHA-256, its size in bytes."""
+
+    path: str
+    digest: str
+    size: int
+
+    @classmethod
+    def read(cls, path: str | pathlib.Path) -> Self:
+        blob = pathlib.Path(path).read_bytes()
+        if blob[4:8] != b"TFL3":
+            raise UserError(f"{path}: not a .tflite file (bytes 4 to 7 are {blob[4:8]!r}, expected b'TFL3')")
+        return cls(str(path), hashlib.sha256(blob).hexdigest()[:16], len(blob))
+
+
+def find_models(patterns: Iterable[str]) -> tuple[Model, ...]:
+    """The `Model`s that file names or patterns with * and ? name, in order; one where several have the same content."""
+    found: dict[str, Model] = {}
+    for pattern in patterns:
+        paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        if not paths:
+            raise UserError(f"{pattern}: no such file")
+        for model in map(Model.read, paths):
+            found.setdefault(model.digest, model)
+    return tuple(found.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table: what was measured where, `Measurement`'s figures (None in a row that is not ok), `status`.
+
+    Args:
+        sha256: its first 16 digits. file_kB: 1,000 bytes. ram_MB: of the device. via: app, binary or litert-benchmark.
+        status: ok, or failed or invalid with the reason. when: UTC.
+    """
+
+    model: str
+    sha256: str
+    file_kB: float
+    device: str
+    serial: str
+    system: str
+    ram_MB: int | None
+    via: str
+    accelerator: str
+    threads: int
+    runs: int | None
+    avg_us: float | None
+    std_us: float | None
+    min_us: float | None
+    max_us: float | None
+    p5_us: float | None
+    median_us: float | None
+    p95_us: float | None
+    first_us: float | None
+    init_us: float | None
+    memory_MB: float | None
+    init_memory_MB: float | None
+    delegate: str | None
+    status: str
+    when: str
+
+    @property
+    def key(self) -> Key:
+        """Rows with the same key are measurements of the same thing."""
+        return self.sha256, self.serial, self.via, self.accelerator, self.threads
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(Row)]
+_TEXTS = {"model", "sha256", "device", "serial", "system", "via", "accelerator", "delegate", "status", "when"}
+
+
+class MeasurementTable:
+    """A CSV file of `Row`s that grows by whole lines: what a kill left half-written is dropped when it is opened.
+
+    A measurement that failed may be repeated; its new row stands below, and the last one with a key counts.
+    """
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        self.path = pathlib.Path(path)
+        self._rows: dict[Key, Row] = {}
+        if not self.path.exists() or not self.path.stat().st_size:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write([_COLUMNS])
+            return
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole and _line(_COLUMNS).startswith(content.decode(errors="replace")):
+            whole = _line(_COLUMNS).encode()  # killed within the first line
+        head, *lines = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [[]]
+        if head != _COLUMNS:
+            raise UserError(f"{path}: its first line is not that of a latency table; choose another --output")
+        for number, line in enumerate(lines, 2):
+            try:
+                row = Row(**{name: _value(name, text) for name, text in zip(_COLUMNS, line, strict=True)})
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: not a row of this table ({error})") from None
+            self._keep(row)
+        if whole != content:
+            with open(self.path, "r+b") as file:
+                file.write(whole)
+                file.truncate()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The last row of each key."""
+        return list(self._rows.values())
+
+    def holds(self, key: Key) -> bool:
+        """Whether a row with this key is ok."""
+        return key in self._rows and self._rows[key].status == "ok"
+
+    def append(self, row: Row) -> None:
+        """Adds a row, in the file when this returns."""
+        self._write([[getattr(row, name) for name in _COLUMNS]])
+        self._keep(row)
+
+    def _keep(self, row: Row) -> None:
+        self._rows.pop(row.key, None)
+        self._rows[row.key] = row
+
+    def _write(self, rows: Iterable[Sequence[object]]) -> None:
+        data = "".join(map(_line, rows)).encode()
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    if file.write(data) != len(data):  # a disk that fills up takes a part and says nothing
+                        raise OSError("no space left on the disk")
+                    os.fsync(file.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        file.truncate(size)
+                    raise
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: a row cannot be written ({error.strerror or error}); the rows before it are kept: free "
+                "space, or see that the file may be written to, and repeat the command"
+            ) from None
+
+
+def _line(values: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+def _value(name: str, text: str) -> Any:
+    if name in _TEXTS:
+        return text
+    return None if text == "" else int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+
+
+class MeasuredDevice(Protocol):
+    """What models are measured on: `android.Device` and `host_benchmark.Host` are such."""
+
+    serial: str
+    name: str
+    system: str
+    via: str
+
+    @property
+    def ram_MB(self) -> int | None: ...
+
+    def measure(self, model: Model, accelerator: str, threads: int) -> Measurement: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One measurement to make: a `Device` (or `host_benchmark.Host`), a `Model`, an accelerator, threads."""
+
+    device: MeasuredDevice
+    model: Model
+    accelerator: str
+    threads: int
+
+    @property
+    def key(self) -> Key:
+        return self.model.digest, self.device.serial, self.device.via, self.accelerator, self.threads
+
+
+def jobs(
+    device: MeasuredDevice, models: Iterable[Model], accelerators: Iterable[str], threads: Iterable[int]
+) -> list[Job]:
+    """The `Job`s on a device: each model on each accelerator with each number of threads."""
+    every = [Job(device, m, a, t) for m in models for a in accelerators for t in threads]
+    return list({job.key: job for job in every}.values())
+
+
+def measure_all(
+    todo: Iterable[Job],
+    table: MeasurementTable,
+    pause: float = 0.0,
+    sleep: Callable[[float], object] = time.sleep,
+    now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+) -> Iterator[Row]:
+    """Makes each measurement of one device, and adds its row to the table: a generator of the rows.
+
+    A measurement that fails gives a row that says why. With a device that is lost the list ends.
+
+    Args:
+        todo: `Job`s, without those that the table `holds`. table: `MeasurementTable`.
+        pause: seconds between two measurements, to let the device cool.
+    """
+    for number, job in enumerate(todo):
+        if number and pause:
+            sleep(pause)
+        figures, lost = dict.fromkeys(field.name for field in dataclasses.fields(Measurement)), False
+        try:
+            figures |= dataclasses.asdict(job.device.measure(job.model, job.accelerator, job.threads))
+            status = "ok"
+        except MeasurementFailed as error:
+            status = f"{error.kind}: {' '.join(str(error).split())}"
+        except DeviceLost as error:
+            status, lost = f"failed: device lost: {error}", True
+        row = Row(
+            model=job.model.path,
+            sha256=job.model.digest,
+            file_kB=job.model.size / 1000,
+            device=job.device.name,
+            serial=job.device.serial,
+            system=job.device.system,
+            ram_MB=job.device.ram_MB,
+            via=job.device.via,
+            accelerator=job.accelerator,
+            threads=job.threads,
+            **figures,
+            status=status,
+            when=now().isoformat(timespec="seconds"),
+        )
+        table.append(row)
+        yield row
+        if lost:
+            return

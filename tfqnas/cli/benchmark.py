@@ -1,0 +1,132 @@
+"""Measures the latency of .tflite files on Android phones, or on this computer, and writes a table.
+
+    python tools/android_benchmark.py --models='out/*.tflite' --accelerators=cpu,gpu --threads=1,4 \\
+        --apk=android_aarch64_benchmark_model.apk --output=measurements.csv
+    python tools/android_benchmark.py --models='out/*.tflite' --binary=android_aarch64_benchmark_model
+    python tools/android_benchmark.py --models='out/*.tflite' --host
+
+The same command continues a table that is half done, and repeats what failed. docs/android.md begins with the phone.
+Ends with exit code 1 if a measurement failed, or is invalid because another accelerator did the work.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from absl import flags
+
+from tflite_export import android, host_benchmark, measurements
+from tfqnas import report
+from tfqnas.cli import command
+from tfqnas.errors import UserError
+from tfqnas.progress import Progress
+
+MODELS = flags.DEFINE_list("models", None, ".tflite files; * and ? match names", required=True)
+ACCELERATORS = flags.DEFINE_list("accelerators", ["cpu"], f"some of {', '.join(android.ACCELERATORS)}")
+THREADS = flags.DEFINE_list("threads", ["1"], "numbers of CPU threads")
+OUTPUT = flags.DEFINE_string("output", "latency.csv", "the table; its rows are kept and not measured again")
+SERIALS = flags.DEFINE_list("serials", [], "devices, as `adb devices` lists them; one that is alone needs no name")
+VIA = flags.DEFINE_enum("via", None, ["app", "binary"], "what measures; by default the binary if --binary is given")
+APK = flags.DEFINE_string("apk", None, "the benchmark app's file, to install it first")
+BINARY = flags.DEFINE_string("binary", None, "the command-line benchmark, built for the device")
+HOST = flags.DEFINE_bool("host", False, "measure on this computer instead, with litert-benchmark")
+RUNS = flags.DEFINE_integer("runs", 50, "inferences that are timed, at least", lower_bound=1)
+TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for one measurement", lower_bound=0.01)
+PAUSE = flags.DEFINE_float("pause", 0, "seconds between two measurements, to let the device cool", lower_bound=0)
+POLL = flags.DEFINE_float("poll", 1, "seconds between two looks at the app's log", lower_bound=0.001)
+ADB = flags.DEFINE_string("adb", "adb", "the program adb")
+ALLOW = flags.DEFINE_bool("allow_failures", False, "exit code 0 even if measurements failed or are invalid")
+
+COLUMNS = (
+    ("model", "model"),
+    ("device", "device"),
+    ("accelerator", "on"),
+    ("threads", "threads"),
+    ("runs", "runs"),
+    ("avg_us", "avg us", ",.1f"),
+    ("std_us", "std", ",.1f"),
+    ("p95_us", "p95", ",.0f"),
+    ("init_us", "init us", ",.0f"),
+    ("memory_MB", "MB", ".1f"),
+    ("status", "status"),
+)
+
+
+def main() -> None:
+    check_flags()
+    models, threads = measurements.find_models(MODELS.value), [int(text) for text in THREADS.value]
+    every = {device: measurements.jobs(device, models, ACCELERATORS.value, threads) for device in find_devices()}
+    table = measurements.MeasurementTable(OUTPUT.value)
+    command.keeps(OUTPUT.value)
+    todo = {device: [job for job in jobs if not table.holds(job.key)] for device, jobs in every.items()}
+    made = measure(todo, table)
+    wanted = {job.key for jobs in every.values() for job in jobs}
+    rows = [row for row in table.rows if row.key in wanted]
+    print(f"\n{report.table([dataclasses.asdict(row) for row in rows], COLUMNS)}\n\nwritten: {OUTPUT.value}")
+    missing = sum(map(len, todo.values())) - made
+    bad = [row for row in rows if row.status != "ok"]
+    if (bad or missing) and not ALLOW.value:
+        lost = f", {missing} not made" if missing else ""
+        raise UserError(
+            f"{len(bad)} of {len(wanted)} measurements failed or are invalid{lost}: {bad[0].model}, "
+            f"{bad[0].accelerator}: {bad[0].status}; the same command repeats these only"
+        )
+
+
+def check_flags() -> None:
+    for name in ACCELERATORS.value:
+        known = host_benchmark.ACCELERATORS if HOST.value else android.ACCELERATORS
+        if name not in known:
+            raise UserError(f"--accelerators: expected some of {', '.join(known)}, received {name}")
+    if not ACCELERATORS.value or not THREADS.value:
+        raise UserError("--accelerators and --threads: expected at least one each")
+    for text in THREADS.value:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--threads: expected whole numbers from 1 on, separated by commas, received {text}")
+    device = {"--serials": SERIALS.value, "--via": VIA.value, "--apk": APK.value, "--binary": BINARY.value}
+    if HOST.value and (given := [flag for flag, value in device.items() if value]):
+        raise UserError(f"--host measures on this computer and takes no {given[0]}")
+    if BINARY.value and (VIA.value == "app" or APK.value):
+        raise UserError("--binary is another way to measure than the app (--via=app, --apk): expected one of them")
+    if VIA.value == "binary" and not BINARY.value:
+        raise UserError("--via=binary: needs --binary, the file")
+
+
+def find_devices() -> list[android.Device | host_benchmark.Host]:
+    if HOST.value:
+        return [host_benchmark.Host(RUNS.value, TIMEOUT.value)]
+    return [
+        android.Device(
+            android.Adb(serial, ADB.value),
+            binary=BINARY.value,
+            apk=APK.value,
+            runs=RUNS.value,
+            timeout=TIMEOUT.value,
+            poll=POLL.value,
+        )
+        for serial in android.connected(android.Adb(program=ADB.value), SERIALS.value)
+    ]
+
+
+def measure(
+    todo: Mapping[android.Device | host_benchmark.Host, Sequence[measurements.Job]],
+    table: measurements.MeasurementTable,
+) -> int:
+    """Works through the jobs of each device; returns how many rows were written."""
+    made = 0
+    progress = Progress([(device.serial, max(1, len(jobs))) for device, jobs in todo.items()])
+    with contextlib.ExitStack() as stack:
+        for device, jobs in todo.items():  # all of them first: what is missing on one is said before the work begins
+            if jobs:
+                stack.enter_context(device)
+        for device, jobs in todo.items():
+            if not jobs:
+                progress.skip(device.serial)
+                continue
+            with progress.part(device.serial) as part:
+                for done, row in enumerate(measurements.measure_all(jobs, table, PAUSE.value), 1):
+                    result = row.status if row.avg_us is None else f"{row.avg_us:,.1f} us"
+                    progress.log(f"{row.model}, {row.accelerator}, threads {row.threads}: {result}")
+                    part.update(done / len(jobs))
+                    made += 1
+    return made

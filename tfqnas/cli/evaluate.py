@@ -1,0 +1,75 @@
+"""Accuracy of a saved model, or of a subnet of a trained supernet, on a split of a data set.
+
+python tools/evaluate.py --model=runs/digits/models/b2_largest.keras --dataset=digits
+python tools/evaluate.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3
+python tools/evaluate.py --checkpoint=runs/digits/checkpoints/largest_b4 --arch=largest
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from tfqnas.cli import command
+from tfqnas.data.data_config import DataConfig
+from tfqnas.errors import UserError
+
+if TYPE_CHECKING:
+    from tfqnas.runs.run import Run
+    from tfqnas.supernet import Supernet
+
+MODEL = flags.DEFINE_string("model", None, "a .keras file")
+command.define_flags(DataConfig)  # for --model; a run has its own
+RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to score a subnet of one of its trained supernets")
+BITS = flags.DEFINE_string("bits", None, "bit width of the supernet in --run_dir, or mixed")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "checkpoint file, or directory of a stage (the newest)")
+ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
+SPLIT = flags.DEFINE_enum("split", "test", ["test", "held_out", "train"], "split to score on")
+
+
+def main() -> None:
+    if sum(bool(source.value) for source in (MODEL, RUN_DIR, CHECKPOINT)) != 1:
+        raise UserError("expected one of --model, --run_dir and --checkpoint")
+    command.import_tensorflow()
+    from tfqnas.runs.run import Run
+    from tfqnas.train.stages import supernet_stage
+
+    if MODEL.value:
+        print(score_model())
+    elif CHECKPOINT.value:
+        print(score_subnet(*Run.of_checkpoint(CHECKPOINT.value)))
+    else:
+        run = Run.existing(RUN_DIR.value)
+        bits = command.bit_width(run, "bits", BITS.value)
+        print(score_subnet(run, run.supernet(bits), supernet_stage(bits)))
+
+
+def score_model() -> str:
+    from tfqnas.data.dataset import load
+    from tfqnas.data.images import EvaluationImages
+    from tfqnas.runs import model_files
+    from tfqnas.train.calibrate import accuracy
+
+    model = model_files.load_model(MODEL.value)
+    config = command.from_flags(DataConfig)
+    if SPLIT.value == "held_out":
+        raise UserError("--split=held_out: belongs to a run, with --model expected test or train")
+    if not flags.FLAGS["evaluation_crop"].present:
+        crop = model_files.model_record(MODEL.value, model)["evaluation_crop"]
+        config = dataclasses.replace(config, evaluation_crop=crop)
+    dataset = load(config, held_out=1)
+    model_files.check_fit(model, dataset, config.dataset)
+    images = EvaluationImages(dataset.split(SPLIT.value), model.input_shape[1], config.evaluation_crop, memory=1e9)
+    result = accuracy(model_files.predict(model, images), images.labels)
+    return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"
+
+
+def score_subnet(run: Run, supernet: Supernet, where: str) -> str:
+    from tfqnas.runs import model_files
+
+    arch = model_files.read_arch(run.space, ARCH.value)
+    result = run.accuracy(supernet, arch, SPLIT.value)
+    count = len(run.dataset.split(SPLIT.value))
+    return f"{arch.key} in {where}: {result:.2%} of {count} {SPLIT.value} images of {run.config.dataset}, recalibrated"

@@ -1,0 +1,241 @@
+"""Makes an integer .tflite file of a model, and shows that it computes what was evaluated.
+
+    python tools/export_tflite.py --model=runs/digits/models/b2_largest.keras --dataset=digits --output=m.tflite
+    python tools/export_tflite.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \\
+        --output=m.tflite
+
+    python tools/export_tflite.py --model=runs/edsr_x2.keras --dataset=photos --input_size=64,64 --output=m.tflite
+
+Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
+file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points, or
+the PSNR of super-resolution by more than --max_psnr_drop dB. Beside it is a model card (.md), whose facts are in its
+metadata as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+
+from tfqnas.cli import command
+from tfqnas.data.data_config import DataConfig
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+from tfqnas.progress import Progress
+from tfqnas.runs import exporting, exporting_photos
+
+if TYPE_CHECKING:
+    import keras
+
+    from tflite_export.int_graph import IntGraph
+    from tflite_export.verify import Verification
+    from tfqnas.data.dataset import DataSet
+    from tfqnas.data.images import EvaluationImages
+
+MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
+command.define_flags(DataConfig)  # for --model; a run has its own
+RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
+BITS = flags.DEFINE_string("bits", None, "bit width of the supernet in --run_dir, or mixed")
+ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
+OUTPUT = flags.DEFINE_string("output", None, "the .tflite file to write", required=True)
+CALIBRATION = flags.DEFINE_enum(
+    "calibration", "percentile", ["min_max", "percentile", "mse", "kl"], "how the ranges of 8-bit tensors are found"
+)
+STORAGE = flags.DEFINE_enum(
+    "storage", "int8", ["int8", "packed"], "of weights: a byte each, or INT4 and INT2: a smaller file, slower kernels"
+)
+CALIBRATION_IMAGES = flags.DEFINE_integer("calibration_images", 512, "training images for that", lower_bound=1)
+INPUT_TYPE = flags.DEFINE_enum("input_type", "int8", ["int8", "uint8"], "of the file: pixel - 128, or pixel")
+OUTPUT_TYPE = flags.DEFINE_enum("output_type", "int8", ["int8", "float32"], "of the file's logits")
+VERIFY = flags.DEFINE_bool("verify", True, "run the file on the test images and compare")
+VERIFY_IMAGES = flags.DEFINE_integer("verify_images", None, "how many; by default all", lower_bound=1)
+DROP = flags.DEFINE_float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
+PSNR_DROP = flags.DEFINE_float("max_psnr_drop", 0.05, "of super-resolution: largest loss of PSNR on Y, in dB")
+INPUT_SIZE = flags.DEFINE_list("input_size", "64,64", "of super-resolution: height and width of the file's input")
+EXPLAIN = flags.DEFINE_bool("explain", False, "print layer by layer where the integers depart from the Keras model")
+THREADS = flags.DEFINE_integer("threads", 1, "of LiteRT", lower_bound=1)
+# Test images, chosen at random: LiteRT's plain kernels take a hundred times as long as XNNPACK.
+KERNEL_IMAGES = 64
+EXPLAINED_IMAGES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is exported: the Keras model, its data, what is known of it."""
+
+    model: keras.Model
+    dataset: DataSet
+    crop: float
+    metadata: dict[str, Any]
+    data_name: str
+
+    def images(self, split: str, limit: int | None = None) -> EvaluationImages:
+        """`EvaluationImages` of a split; with a limit that many of it, chosen at random, always the same."""
+        from tfqnas.data.images import EvaluationImages
+
+        chosen = self.dataset.split(split)
+        if limit is not None and limit < len(chosen):
+            chosen = chosen.take(np.random.default_rng(0).permutation(len(chosen))[:limit])
+        return EvaluationImages(chosen, self.model.input_shape[1], self.crop, memory=0)
+
+
+def main() -> None:
+    if (MODEL.value is None) == (RUN_DIR.value is None):
+        raise UserError("expected one of --model and --run_dir")
+    if RUN_DIR.value and BITS.value is None:
+        raise UserError("--run_dir: needs --bits, the bit width of the supernet")
+    if MODEL.value and flags.FLAGS.dataset == "photos":
+        export_super_resolution()
+        return
+    command.import_tensorflow()
+    from tflite_export import ties
+    from tflite_export.folding import NonUniformError
+    from tflite_export.int_graph import with_interface, with_metadata
+    from tflite_export.lower import lower
+    from tflite_export.model_card import model_card
+    from tflite_export.writer import write
+
+    source = source_of_model() if MODEL.value else source_of_run()
+    calibration = np.concatenate(list(source.images("train", CALIBRATION_IMAGES.value).batches(256)))
+
+    def lowered(storage: str) -> IntGraph:
+        graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata, storage=storage)
+        return with_interface(graph, INPUT_TYPE.value, OUTPUT_TYPE.value)
+
+    try:
+        graph = lowered(STORAGE.value)
+    except NonUniformError as error:
+        raise UserError(f"{error}{exporting.uniform_choices(MODEL.value)}") from None
+    blob = write(graph)
+    print(f"{source.model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB")
+    if STORAGE.value == "packed":
+        say_what_packing_costs(graph, blob, write(lowered("int8")))
+    elif tied := ties.remaining(graph):
+        print(
+            f"{sum(tied.values())} channels of {', '.join(tied)} have rare accumulators that land on a half, which "
+            "other processors may round differently"
+        )
+    result = compare(source, graph, blob) if VERIFY.value or EXPLAIN.value else None
+    about = exporting.about_export(source.data_name, source.dataset)
+    compared = {} if result is None else {"accuracy": result.record(), "identical": result.identical}
+    write_atomically(OUTPUT.value, write(with_metadata(graph, **compared, **about)))
+    card = model_card(source.metadata, result, **about)
+    page = pathlib.Path(OUTPUT.value).with_suffix(".md")
+    write_atomically(page, card)
+    print(f"written: {OUTPUT.value}, and its model card {page}")
+
+
+def export_super_resolution() -> None:
+    for flag in (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS):
+        if flag.present:
+            raise UserError(f"--{flag.name}: belongs to classification, --dataset=photos is super-resolution")
+    if len(INPUT_SIZE.value) != 2 or not all(text.isdecimal() and int(text) for text in INPUT_SIZE.value):
+        raise UserError(f"--input_size: expected height,width in pixels, received {','.join(INPUT_SIZE.value)}")
+    command.import_tensorflow()
+    height, width = map(int, INPUT_SIZE.value)
+    exporting_photos.export(
+        MODEL.value,
+        flags.FLAGS.data_dir,
+        (height, width),
+        OUTPUT.value,
+        CALIBRATION.value,
+        STORAGE.value,
+        CALIBRATION_IMAGES.value,
+        PSNR_DROP.value,
+    )
+
+
+def say_what_packing_costs(graph: IntGraph, blob: bytes, of_bytes: bytes) -> None:
+    from tflite_export.int_graph import not_packed
+    from tflite_export.runtime import Runtime
+
+    for layer, why in not_packed(graph).items():
+        print(f"not packed: {layer}, {why}")
+    slow, fast = (exporting.latency_ms(Runtime(file, THREADS.value)) for file in (blob, of_bytes))
+    print(
+        f"packed: {len(blob) / len(of_bytes):.2f} times the {len(of_bytes) / 1000:.1f} kB and {slow / fast:.1f} times "
+        f"the {fast:.2f} ms of the file with a byte for each weight, here"
+    )
+
+
+def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None:
+    """Prints what --explain and --verify ask for. Returns the `Verification`, or None."""
+    from tflite_export import explain
+    from tflite_export.int_graph import pixels_of
+    from tflite_export.verify import agreements, verify
+    from tfqnas import report
+
+    images = source.images("test", VERIFY_IMAGES.value)
+    # Relative: a layer that is explained runs the Keras model again, an image verified the reference.
+    work = {"explain": len(graph.ops) * EXPLAINED_IMAGES / 20} if EXPLAIN.value else {}
+    work |= {"compare": len(images), "other kernels": KERNEL_IMAGES} if VERIFY.value else {}
+    progress = Progress(list(work.items()), stream=sys.stderr)
+    if EXPLAIN.value:
+        some = source.images("test", min(EXPLAINED_IMAGES, len(images)))
+        with progress.part("explain") as part:
+            pixels = np.concatenate(list(some.batches(256)))
+            records, accuracy = explain.explain(source.model, graph, pixels, some.labels, part.update)
+        print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}")
+        print(f"{len(some)} test images; {explain.costliest(records, accuracy)}\n")
+    if not VERIFY.value:
+        return None
+    with progress.part("compare") as part:
+        result = verify(
+            source.model,
+            graph,
+            blob,
+            images.batches(256),
+            images.labels,
+            THREADS.value,
+            update=lambda done: part.update(done / len(images)),
+        )
+    print(result)
+    some = source.images("test", min(KERNEL_IMAGES, len(images)))
+    with progress.part("other kernels") as part:
+        pixels = pixels_of(graph, np.concatenate(list(some.batches(KERNEL_IMAGES))))
+        found = agreements(graph, blob, pixels, THREADS.value, part.update)
+    print("\n".join(map(str, found)))
+    if problem := result.problem(DROP.value):
+        raise UserError(f"{OUTPUT.value} is not written: {problem}")
+    return result
+
+
+def source_of_model() -> Source:
+    from tfqnas.data.dataset import load
+    from tfqnas.runs import model_files
+
+    model = model_files.load_model(MODEL.value)
+    record = model_files.model_record(MODEL.value, model)
+    config = command.from_flags(DataConfig)
+    dataset = load(config, held_out=1)
+    model_files.check_fit(model, dataset, config.dataset)
+    crop = config.evaluation_crop if flags.FLAGS["evaluation_crop"].present else record["evaluation_crop"]
+    return Source(model, dataset, crop, record, config.dataset)
+
+
+def source_of_run() -> Source:
+    from tfqnas.runs import model_files
+    from tfqnas.runs.run import Run
+    from tfqnas.subnet import extract
+
+    run = Run.existing(RUN_DIR.value)
+    arch = model_files.read_arch(run.space, ARCH.value)
+    bits = command.bit_width(run, "bits", BITS.value)
+    supernet = run.supernet(bits)
+    model = extract(supernet, arch, run.recalibrate(supernet, arch))
+    record = {
+        "arch_key": arch.key,
+        "arch": json.loads(arch.to_json()),
+        "bits": bits,
+        **run.cost(arch, bits),
+        "class_names": list(run.dataset.class_names),
+        "normalization": "(x - 128) / 128",
+        "evaluation_crop": run.config.evaluation_crop,
+    }
+    return Source(model, run.dataset, run.config.evaluation_crop, record, run.config.dataset)

@@ -1,0 +1,224 @@
+"""Measures a latency table: what each subnet of a space takes on a device, from its pieces, checked on whole networks.
+
+    python tools/latency_table.py --space=tiny --classes=10 --channels=1 --device=host --output=latency_tiny.json
+    python tools/latency_table.py --run_dir=runs/digits --device=android --apk=app.apk --output=latency_phone.json
+    python tools/latency_table.py --run_dir=runs/digits --device=vela --target=ethos-u55-128 --output=latency_npu.json
+
+The numbers are kept beside the table, in FILE.jsonl: the same command goes on where it was stopped. docs/android.md
+begins with the phone. Uses need the same device, and networks of the same bits, classes and channels.
+"""
+
+import dataclasses
+import datetime
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from tflite_export import android, meters, npu
+from tfqnas import report, spaces
+from tfqnas.arch import Arch
+from tfqnas.cli import command
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+from tfqnas.progress import Progress
+from tfqnas.runs import latency_pieces
+from tfqnas.search.latency import LatencyTable, pieces_of
+from tfqnas.spaces import SearchSpace
+
+SPACE = flags.DEFINE_string("space", None, "search space: a name or a JSON file")
+CLASSES = flags.DEFINE_integer("classes", None, "of the networks, with --space", lower_bound=1)
+CHANNELS = flags.DEFINE_integer("channels", None, "of the images, with --space", lower_bound=1)
+RUN_DIR = flags.DEFINE_string("run_dir", None, "instead of --space: a run directory, whose space and data are taken")
+BITS = flags.DEFINE_integer(
+    "bits",
+    None,
+    "bit width of the networks, by default 4 or the run's highest below 8; 2 to 7 run the same operations",
+    lower_bound=2,
+    upper_bound=8,
+)
+DEVICE = flags.DEFINE_enum("device", "host", ["host", "android", "vela"], "this computer, a phone, Arm's NPU compiler")
+OUTPUT = flags.DEFINE_string("output", None, "the table to write, JSON", required=True)
+FIT = flags.DEFINE_integer("fit_models", 8, "whole networks that the correction is fitted on", lower_bound=2)
+VALIDATION = flags.DEFINE_integer("validation_models", 8, "other whole networks, that show the error", lower_bound=2)
+ROUNDS = flags.DEFINE_integer(
+    "rounds",
+    None,
+    f"how often everything is measured, the median counts; by default {meters.HostMeter.rounds} on the host, else 1",
+    lower_bound=1,
+)
+SEED = flags.DEFINE_integer("seed", 0, "of the order of measurements and of the random networks", lower_bound=0)
+THREADS = flags.DEFINE_integer("threads", 1, "host, android: CPU threads", lower_bound=1)
+SECONDS = flags.DEFINE_float("seconds", 0.05, "host: how long each file is run in a round", lower_bound=0.0001)
+ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", list(android.ACCELERATORS), "android: what executes the files")
+SERIAL = flags.DEFINE_string("serial", None, "android: the device, as `adb devices` lists it; one alone needs no name")
+APK = flags.DEFINE_string("apk", None, "android: the benchmark app's file, to install it first")
+BINARY = flags.DEFINE_string("binary", None, "android: the command-line benchmark, to be used instead of the app")
+RUNS = flags.DEFINE_integer("runs", 50, "android: inferences that are timed, at least", lower_bound=1)
+TIMEOUT = flags.DEFINE_float("timeout", 300, "android, vela: seconds for one measurement", lower_bound=0.01)
+PAUSE = flags.DEFINE_float("pause", 0, "android: seconds between two measurements, to let it cool", lower_bound=0)
+ADB = flags.DEFINE_string("adb", "adb", "android: the program adb")
+TARGET = flags.DEFINE_enum("target", "ethos-u55-128", list(npu.TARGETS), "vela: the NPU")
+UNIT = flags.DEFINE_enum("unit", "cycles", ["cycles", "ms"], "vela: cycles, or milliseconds at the NPU's clock")
+
+_FORMS = {"ms": ".4g", "cycles": ",.0f"}
+_FLAGS_OF = {
+    ("host",): ("seconds",),
+    ("android",): ("accelerator", "serial", "apk", "binary", "runs", "pause", "adb"),
+    ("vela",): ("target", "unit"),
+    ("host", "android"): ("threads",),
+    ("android", "vela"): ("timeout",),
+}
+_LIMITS = {"ms": "max_latency_ms", "cycles": "max_npu_cycles"}
+# To make a network on an idle computer, and more for each of its blocks.
+_NETWORK_SECONDS, _BLOCK_SECONDS = 1.0, 0.5
+
+Meter = meters.HostMeter | meters.AndroidMeter | meters.VelaMeter
+
+
+def main() -> None:
+    check_flags()
+    meter = make_meter()
+    space, bits, classes, channels = networks()
+    targets = latency_pieces.Targets.chosen(space, FIT.value, VALIDATION.value, SEED.value)
+    about = {
+        "device": meter.device,
+        "unit": meter.unit,
+        "threads": meter.threads,
+        "bits": bits,
+        "classes": classes,
+        "channels": channels,
+    }
+    log = latency_pieces.Log(
+        pathlib.Path(OUTPUT.value).with_suffix(".jsonl"), about | {"space": dataclasses.asdict(space)}
+    )
+    command.keeps(pathlib.Path(OUTPUT.value).with_suffix(".jsonl"))
+    schedule = targets.schedule(ROUNDS.value or meter.rounds, SEED.value)
+    files = latency_pieces.Files(targets, bits, classes, channels)
+    measure([job for job in schedule if job not in log], targets, files, meter, log)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    table = targets.table(log.medians(schedule), **about, when=now)
+    write_atomically(OUTPUT.value, table.to_json())
+    print(summary(table))
+
+
+def check_flags() -> None:
+    if (SPACE.value is None) == (RUN_DIR.value is None):
+        raise UserError("expected one of --space and --run_dir")
+    given = {"--classes": CLASSES.value, "--channels": CHANNELS.value}
+    for flag, value in given.items():
+        if (value is None) == (SPACE.value is not None):
+            raise UserError(f"{flag}: belongs to --space" + ("" if RUN_DIR.value else f", received {value}"))
+    if pathlib.Path(OUTPUT.value).suffix == ".jsonl":
+        raise UserError(f"--output: the measured numbers take the suffix .jsonl, received {OUTPUT.value}")
+    for devices, names in _FLAGS_OF.items():
+        for name in names:
+            if flags.FLAGS[name].present and DEVICE.value not in devices:
+                raise UserError(f"--{name}: belongs to --device={' or '.join(devices)}, received {DEVICE.value}")
+
+
+def make_meter() -> Meter:
+    if DEVICE.value == "host":
+        return meters.HostMeter(THREADS.value, SECONDS.value)
+    if DEVICE.value == "vela":
+        return meters.VelaMeter(TARGET.value, UNIT.value, TIMEOUT.value)
+    (serial,) = android.connected(android.Adb(program=ADB.value), [SERIAL.value] if SERIAL.value else ())
+    phone = android.Device(
+        android.Adb(serial, ADB.value), binary=BINARY.value, apk=APK.value, runs=RUNS.value, timeout=TIMEOUT.value
+    )
+    return meters.AndroidMeter(phone, ACCELERATOR.value, THREADS.value, PAUSE.value)
+
+
+def networks() -> tuple[SearchSpace, int, int, int]:
+    """`(space, bits, classes, channels)`."""
+    if SPACE.value:
+        try:
+            return spaces.get(SPACE.value).without_bits(), BITS.value or 4, CLASSES.value, CHANNELS.value
+        except ValueError as error:
+            raise UserError(f"--space: {error}") from None
+    command.import_tensorflow()
+    from tfqnas.runs.run import Run
+
+    run = Run.existing(RUN_DIR.value)
+    bits = BITS.value or (4 if run.space.mixed else next((b for b in run.config.bits if b < 8), 8))
+    return run.space.without_bits(), bits, run.dataset.num_classes, run.dataset.channels
+
+
+def measure(
+    todo: Sequence[tuple[str, int]],
+    targets: latency_pieces.Targets,
+    files: latency_pieces.Files,
+    meter: Meter,
+    log: latency_pieces.Log,
+) -> None:
+    """Makes the networks that are needed and works through `(name, round)`s; says before what will be done."""
+    needed = files.networks(dict.fromkeys(name for name, _ in todo))
+    progress = announced(todo, needed, targets, meter)
+    if not todo:
+        progress.skip("networks")
+        progress.skip("measurements")
+        return
+    command.import_tensorflow()
+    with meter:
+        with progress.part("networks") as part:
+            for done, arch in enumerate(needed, 1):
+                files.make(arch)
+                part.update(done / len(needed), arch.key)
+        with progress.part("measurements") as part:
+            for done, (name, number) in enumerate(todo, 1):
+                log.add(name, number, value := measured(meter, files, name))
+                part.update(done / len(todo), f"{name}: {value:.4g} {meter.unit}")
+
+
+def announced(
+    todo: Sequence[tuple[str, int]], needed: Sequence[Arch], targets: latency_pieces.Targets, meter: Meter
+) -> Progress:
+    """Says what will be measured and how long that takes; returns the `Progress` of it."""
+    blocks = sum(len(targets.space.blocks(arch)) for arch in needed)
+    making, measuring = _NETWORK_SECONDS * len(needed) + _BLOCK_SECONDS * blocks, meter.takes * len(todo)
+    rounds = len({number for _, number in todo})
+    print(
+        f"{len(pieces_of(targets.space))} pieces and {len(targets.fit) + len(targets.validation)} whole networks on "
+        f"{meter.device}: {len(todo)} measurements in {rounds} round{'s' * (rounds != 1)}, {_time(measuring)} or more; "
+        f"first {len(needed)} networks are made, {_time(making)} or more",
+        flush=True,
+    )
+    return Progress([("networks", max(making, 1)), ("measurements", max(measuring, 1))])
+
+
+def measured(meter: Meter, files: latency_pieces.Files, name: str) -> float:
+    try:
+        return meter.measure(files.blob(name))
+    except UserError as error:
+        raise UserError(f"{name}: {error}; what is measured is kept: the same command goes on from here") from None
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def summary(table: LatencyTable) -> str:
+    """What is to be known of a table, as text."""
+    v = table.validation
+    rows = [
+        {"arch": arch, "predicted": predicted, "measured": measured, "error": error}
+        for arch, predicted, measured, error in zip(v.archs, v.predicted, v.measured, v.errors, strict=True)
+    ]
+    columns = (
+        ("arch", "network"),
+        *((side, side, _FORMS[table.unit]) for side in ("predicted", "measured")),
+        ("error", "error", "+.1%"),
+    )
+    middle = float(f"{sorted(v.measured)[len(rows) // 2]:.2g}")
+    return (
+        f"\n{report.table(rows, columns)}\n\n"
+        f"{len(rows)} networks that took no part in the fit, in {table.unit}: mean absolute error {v.error:.1%}, "
+        f"Kendall tau {v.tau:.2f}\n"
+        f"a network takes {table.factor:.3f} times its pieces {table.offset:+.4g} {table.unit}\n"
+        f"holds for {table.holds_for}\n"
+        f"written: {OUTPUT.value}; to search with it: --latency_table={OUTPUT.value} "
+        f"--{_LIMITS[table.unit]}={middle:g}"
+    )

@@ -1,0 +1,40 @@
+"""Classifies image files with a saved model.
+
+python tools/predict.py --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
+"""
+
+import sys
+
+from absl import flags
+
+from tfqnas.cli import command
+from tfqnas.errors import UserError
+
+MODEL = flags.DEFINE_string("model", None, "a .keras file", required=True)
+TOP = flags.DEFINE_integer("top", 3, "classes to print for each image", lower_bound=1)
+# The words that this command takes besides flags.
+WORDS = "FILE [FILE ...]"
+
+
+def main(words: list[str]) -> None:
+    if not words:
+        raise UserError("expected image files: tools/predict.py --model=MODEL.keras FILE [FILE ...]")
+    command.import_tensorflow()
+    from tfqnas.runs import model_files
+
+    model = model_files.load_model(MODEL.value)
+    record = model_files.model_record(MODEL.value, model)
+    names = record["class_names"]
+    failed = 0
+    for path in words:
+        try:
+            image = model_files.read_image(path, model.input_shape[-1])
+        except (OSError, ValueError) as error:
+            print(f"{path}: not a readable image ({error})", file=sys.stderr)
+            failed += 1
+            continue
+        probabilities = model_files.classify(model, image[None], record["evaluation_crop"])[0]
+        best = probabilities.argsort()[::-1][: TOP.value]
+        print(f"{path}: " + ", ".join(f"{names[i]} {probabilities[i]:.1%}" for i in best))
+    if failed:
+        raise UserError(f"{failed} of {len(words)} files could not be read")

@@ -1,0 +1,60 @@
+"""Searches trained supernets for their Pareto fronts and extracts subnets of them.
+
+    python tools/search.py --run_dir=runs/digits [--bits=2]
+
+Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run directory. The same
+command goes on where it was stopped.
+
+A command with other settings, such as another limit, is another search. The one before it is set aside with its
+models, as search/b2.1, b2.2 and so on; its own command brings it back. Full scores depend on the supernet alone: those
+of all earlier searches of it that are within the limits are in the new one from the start (reused.jsonl), told to its
+searcher, and cost nothing. So a second budget takes fewer new scores than the first, --search_budget=50, say.
+
+On several machines, as keras-tuner's chief and workers, for one bit width at a time. The chief gives subnets out, keeps
+the scores and does the rest; it may have a worker beside it. Workers need this package, the data set and the run
+directory or a copy: config.json, space.json, checkpoints/supernet_b2. All subnets are shown all images: early stopping
+is for one machine.
+
+    export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=5000
+    KERASTUNER_TUNER_ID=chief python tools/search.py --run_dir=runs/digits --bits=2
+    KERASTUNER_TUNER_ID=worker1 python tools/search.py --run_dir=runs/digits --bits=2
+"""
+
+from absl import flags
+
+from tfqnas.cli import command
+from tfqnas.errors import UserError
+from tfqnas.integrations.keras_tuner.remote import role
+from tfqnas.runs import exporting
+from tfqnas.search.search_config import SearchConfig
+
+RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
+BITS = flags.DEFINE_list("bits", [], "bit widths to search, or mixed; by default all of the run")
+command.define_flags(SearchConfig)
+
+
+def main() -> None:
+    search_config, part = command.from_flags(SearchConfig), role()
+    search_config.check()
+    if part and len(BITS.value) != 1:
+        raise UserError(f"--bits: expected one bit width for a search across machines, received {BITS.value}")
+    if part and search_config.workers > 1:
+        raise UserError(f"--workers: expected 1 across machines, received {search_config.workers}: start more workers")
+    command.import_tensorflow()
+    from tfqnas.runs.family import Family
+    from tfqnas.runs.run import Run
+
+    run = Run.existing(RUN_DIR.value)
+    command.keeps(run.directory)
+    all_bits = [command.bit_width(run, "bits", text) for text in BITS.value] or run.bit_widths
+    kind = Family
+    if part:
+        from tfqnas.integrations.keras_tuner import served_search
+
+        if part == "worker":
+            served_search.work(run, all_bits[0])
+            return
+        kind = served_search.ServedFamily
+    family = kind(run, search_config, exporting.export_model)
+    family.make(all_bits, family.progress(all_bits=all_bits))
+    print(family.summary())

@@ -1,0 +1,119 @@
+"""Trains one supernet for each bit width, from the highest down, in a run directory.
+
+    python tools/train.py --flagfile=configs/digits_oqa.cfg --run_dir=runs/digits
+
+The same command continues a run that was stopped. A single subnet is trained further with
+
+    python tools/train.py --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \\
+        --finetune_bits=2 --finetune_epochs=5 --finetune_learning_rate=0.01 --integer_aware
+
+and exported, with soft labels of the supernet's largest network; with --integer_aware the training computes what the
+exported file will compute. The model joins the table in report.html.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from tfqnas.cli import command
+from tfqnas.errors import UserError
+from tfqnas.runs import exporting
+from tfqnas.search.search_config import SearchConfig
+from tfqnas.settings import as_flag
+from tfqnas.train.run_config import RunConfig
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfqnas.runs.run import Run
+
+command.define_flags(RunConfig)
+command.define_flags(SearchConfig, read_by=("tfqnas search", "tfqnas run"))  # one flagfile describes a whole run
+FINETUNE_ARCH = flags.DEFINE_string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
+FINETUNE_BITS = flags.DEFINE_string("finetune_bits", None, "bit width of the supernet it is cut from, or mixed")
+FINETUNE_EPOCHS = flags.DEFINE_float("finetune_epochs", 25.0, "epochs of the finetuning")
+FINETUNE_RATE = flags.DEFINE_float("finetune_learning_rate", 0.0016, "peak learning rate of the finetuning")
+INTEGER_AWARE = flags.DEFINE_bool(
+    "integer_aware", False, "finetune with the 8-bit tensors of the exported model and with BatchNorm as it is folded"
+)
+
+
+# Settings of a run that may be others while one of its subnets is finetuned.
+_FREE = ("evaluation_epochs", "checkpoint_steps", "cache_gb", "distribution")
+
+
+def main() -> None:
+    config = command.from_flags(RunConfig)
+    for flag in (FINETUNE_BITS, FINETUNE_EPOCHS, FINETUNE_RATE, INTEGER_AWARE):
+        if flag.present and not FINETUNE_ARCH.value:
+            raise UserError(f"--{flag.name}: belongs to --finetune_arch, which is not given")
+    command.import_tensorflow()
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.training import make_strategy, train
+
+    strategy = make_strategy(config.distribution)
+    if FINETUNE_ARCH.value:
+        command.keeps(config.run_dir)
+        finetune(config, strategy)
+        return
+    run = Run.create(config)
+    command.keeps(run.directory)
+    train(run, run.progress(), strategy)
+    print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
+
+
+def run_to_finetune(config: RunConfig) -> Run:
+    """The `Run` of `--run_dir`; settings that are given besides must be its own, or free.
+
+    Raises:
+        UserError: naming one that would have no effect.
+    """
+    from tfqnas.runs.run import Run
+
+    run = Run.existing(config.run_dir)
+    for field in dataclasses.fields(RunConfig):
+        ours, theirs = (as_flag(getattr(c, field.name)) for c in (config, run.config))
+        if field.name not in ("run_dir", *_FREE) and flags.FLAGS[field.name].present and ours != theirs:
+            raise UserError(
+                f"--{field.name}={ours}: a finetuning has the settings of its run, there "
+                f"--{field.name}={theirs}: leave it out, or give another --run_dir"
+            )
+    free = {name: getattr(config, name) for name in _FREE if flags.FLAGS[name].present}
+    return Run(dataclasses.replace(run.config, **free)) if free else run
+
+
+def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
+    from tfqnas.runs import family, model_files
+    from tfqnas.runs.training import train
+    from tfqnas.train.stages import finetuning
+
+    run = run_to_finetune(config)
+    bits = command.bit_width(run, "finetune_bits", FINETUNE_BITS.value)
+    arch = model_files.read_arch(run.space, FINETUNE_ARCH.value)
+    stage = finetuning(
+        bits,
+        arch,
+        FINETUNE_EPOCHS.value,
+        FINETUNE_RATE.value,
+        INTEGER_AWARE.value,
+        distilled=run.config.distillation != "none",
+    )
+    train(run, run.progress([stage]), strategy, [stage])
+    network = run.load(stage)
+    if INTEGER_AWARE.value:
+        exporting.snap_biases(run, network.model)
+    record, model = family.extract_model(run, network, arch, run.directory / "models" / stage.name)
+    print(f"{record['file']}: {record['after']:.2%} on the test split")
+    made = exporting.export_model(run, record, model)
+    if "tflite_refused" in made:
+        print(f"no .tflite of it: {made['tflite_refused']}")
+    else:
+        print(
+            f"{made['tflite']}: {made['tflite_accuracy']:.2%}; {made['tflite_kB']:.1f} kB, {made['host_ms']:.2f} "
+            "ms on this machine"
+        )
+    family.Family(run, SearchConfig()).add_finetuned(record | made)
+    print(f"{run.directory}/report.html")

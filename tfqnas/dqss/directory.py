@@ -1,0 +1,86 @@
+"""The directory of a quantized model: what it was made of, its checkpoints and results."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tfqnas.dqss.result import Result
+from tfqnas.errors import UserError
+from tfqnas.files import read_json, write_atomically, write_json
+from tfqnas.settings import as_flag
+from tfqnas.train.checkpoint import Checkpoints
+
+RECORD = "quantize.json"
+
+
+class Directory:
+    """`quantize.json`, `checkpoints/`, `model.keras`, `strategies.json`, `.csv`, `.svg`, `.png`.
+
+    Args:
+        path: of the directory. settings: JSON data, `{flag: value}`, that must be the same when it is opened again.
+        model: its name. fingerprint: of its weights.
+
+    Raises:
+        UserError: where the directory has something else, or what other settings or another model made.
+    """
+
+    def __init__(self, path: str | pathlib.Path, settings: Mapping[str, Any], model: str, fingerprint: str) -> None:
+        self.path = pathlib.Path(path)
+        record, ours = self.path / RECORD, {"settings": settings, "model": model, "fingerprint": fingerprint}
+        if record.exists():
+            if self.finished or self.checkpoints.files():  # nothing is lost otherwise
+                _refuse_another(record, read_json(record), ours)
+            write_json(record, ours)
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(
+                f"--output={path}: expected a new directory, or one that tools/quantize.py made; it belongs to "
+                "something else"
+            )
+        else:
+            write_json(record, ours)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints")
+
+    @property
+    def finished(self) -> bool:
+        """Whether all has been written."""
+        return all((self.path / name).exists() for name in ("model.keras", "strategies.json"))
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What `write` was given."""
+        return read_json(self.path / "strategies.json")
+
+    def write(self, result: Result, metrics: Mapping[str, Any]) -> None:
+        """Writes the model and the record, that last.
+
+        Args:
+            result: `tfqnas.dqss.result.Result`. metrics: JSON data.
+        """
+        temporary = self.path / ".model.keras"
+        result.model.save(temporary)
+        temporary.replace(self.path / "model.keras")
+        rows, text = [choice.row for choice in result.choices], io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else ["layer"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path / "strategies.csv", text.getvalue())
+        write_json(self.path / "strategies.json", {**result.record(), "metrics": metrics})
+
+
+def _refuse_another(path: pathlib.Path, kept: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    if kept.get("fingerprint") != ours["fingerprint"]:  # a path may be written in several ways
+        raise UserError(
+            f"--model: {path} is of another model ({kept.get('model')}, {kept.get('fingerprint')}), received "
+            f"{ours['model']} ({ours['fingerprint']}): give that one, or another --output"
+        )
+    for name, value in ours["settings"].items():
+        if (before := kept["settings"].get(name)) != value:
+            raise UserError(
+                f"--{name}={as_flag(value)} differs from {path}, which has --{name}={as_flag(before)}: give the same, "
+                "or another --output"
+            )

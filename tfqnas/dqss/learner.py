@@ -1,0 +1,217 @@
+"""One traced step of a search, and the loss of what it has reached."""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.dqss import losses
+from tfqnas.dqss.variables import candidates_in, coefficients_of, mixtures, ranges_of
+from tfqnas.quantizers import quantizers_of
+
+# Logits that make a softmax one-hot at any temperature that a search has.
+ONE_HOT = 1e4
+
+
+def batches_of(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Endless int32 (size,): which images are in each step's batch, a new order for each epoch."""
+    rng = np.random.default_rng((seed, 3))
+    while True:
+        order = rng.permutation(count)
+        for first in range(0, count - size + 1, size):
+            yield order[first : first + size]
+
+
+def cosine_decay(share: float) -> float:
+    """1 at the start, 0 at the end, for the share of the steps that is done."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
+class Targets:
+    """What the float model gives for the calibration images, or gives anew where that is too much to keep.
+
+    Args:
+        teacher: Keras model. student: Keras model with layers of the same names.
+        loss: a name of `losses.of_name`. images: float32 (n, height, width, channels). kept: of
+            another `Targets` of the same teacher, its outputs.
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        loss: str,
+        images: np.ndarray,
+        batch_size: int,
+        kept: np.ndarray | None = None,
+    ) -> None:
+        self.images = images
+        names = taps_of(teacher, student) if loss == "features" else []
+        self.student = with_taps(student, names)
+        self.teacher = with_taps(teacher, names) if names else None
+        self.names = names
+        self.kept = None if names else outputs(teacher, images, batch_size) if kept is None else kept
+
+    def of(self, numbers: np.ndarray) -> list[tf.Tensor]:
+        """Float32 tensors of the images of these numbers: the outputs, or nothing where the step computes them."""
+        return [] if self.kept is None else [tf.constant(self.kept[numbers])]
+
+    def again(self, x: tf.Tensor, targets: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The targets within a step, for the images `x`."""
+        return targets if self.teacher is None else [tf.stop_gradient(t) for t in _list(self.teacher(x))]
+
+
+def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[str]:
+    """Names of layers whose outputs are compared: sums of branches, else activations, evenly chosen."""
+    shared = {layer.name for layer in student.layers}
+    known = [layer for layer in teacher.layers[:-1] if layer.name in shared and len(layer._inbound_nodes) == 1]
+    for kinds in (("Add",), ("ReLU", "Activation"), ("Conv2D", "Dense")):
+        names = [layer.name for layer in known if type(layer).__name__ in kinds]
+        if len(names) >= 3:
+            break
+    if not names:
+        return []
+    places = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))
+    return [names[place] for place in places]
+
+
+def with_taps(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """The model with the outputs of these layers before its own, a list; without names itself."""
+    if not names:
+        return model
+    return keras.Model(model.inputs, [*(model.get_layer(name).output for name in names), model.outputs[0]])
+
+
+def outputs(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """float32 array: the outputs of a Keras model for images, layer by layer and without a trace."""
+    parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    return np.concatenate([np.asarray(model(part, training=False)) for part in parts])
+
+
+def _list(y: Any) -> list[tf.Tensor]:
+    return list(y) if isinstance(y, (list, tuple)) else [y]
+
+
+class Learner:
+    """Learns coefficients and parameters of quantizers of a model; weights and BatchNorm stay.
+
+    Args:
+        model: Keras model with initialised quantizers. targets: `Targets` with that model as its student.
+        loss: name. probabilities: whether the outputs are those of a softmax. seed: of the noise of coefficients.
+    """
+
+    def __init__(self, model: keras.Model, targets: Targets, loss: str, probabilities: bool, seed: int = 0) -> None:
+        self.model, self.targets = model, targets
+        self.mixtures = mixtures(model)
+        self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
+        self._parameters = [v for q in quantizers_of(model) for one in candidates_in(q) for v in one.variables]
+        self._distance = losses.of_name(loss, probabilities)
+        self._seed = tf.constant([seed, 5], tf.int64)
+        self._steps = tf.Variable(0, dtype=tf.int64)
+        # By partial TensorFlow counts the traces of each of these apart, and does not warn of those of many models.
+        self._step = tf.function(functools.partial(self._traced_step), autograph=False)
+        self._loss = tf.function(functools.partial(self._traced_loss), autograph=False)
+
+    def set_temperature(self, value: float) -> None:
+        for mixed in self.mixtures:
+            mixed.temperature.assign(value)
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to learn: quantizers that are calibrated once have no parameters."""
+        return bool(self.coefficients.variables or self.ranges.variables)
+
+    def step(
+        self,
+        numbers: np.ndarray,
+        entropy: float = 0.0,
+        coefficient_rate: float = 0.0,
+        range_rate: float = 0.0,
+        noise: float = 0.0,
+    ) -> tf.Tensor:
+        """Learns from the images of these numbers; returns the loss without its entropy term.
+
+        Args:
+            noise: the factor of Gumbel noise on the coefficients.
+        """
+        x = tf.constant(self.targets.images[numbers])
+        rates = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate, noise)]
+        return self._step(x, self.targets.of(numbers), *rates)
+
+    def largest(self) -> list[int]:
+        """For each mixture the place of its largest coefficient."""
+        return [mixed.best for mixed in self.mixtures]
+
+    def loss(self, numbers: np.ndarray, batch_size: int, bound: float = np.inf) -> float:
+        """The mean loss over the images of these numbers, a float; infinite as soon as it is sure to exceed a bound."""
+        total = 0.0
+        for i in range(0, len(numbers), batch_size):
+            some = numbers[i : i + batch_size]
+            total += len(some) * float(self._loss(tf.constant(self.targets.images[some]), self.targets.of(some)))
+            if total > bound * len(numbers):  # losses are not negative
+                return np.inf
+        return total / len(numbers)
+
+    def open(self, places: Sequence[int], lead: float) -> None:
+        """Lets one candidate of each mixture, at `places`, begin with a logit of `lead`, the others with 0."""
+        for mixed, place in zip(self.mixtures, places, strict=True):
+            mixed.alpha.assign(lead * np.eye(len(mixed.candidates), dtype=np.float32)[place])
+        self.coefficients.read()
+
+    def choose(self, places: Sequence[int]) -> None:
+        """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""
+        self.open(places, ONE_HOT)
+
+    def state(self) -> list[np.ndarray]:
+        """The parameters of all quantizers, learned and calibrated ones: a list of arrays."""
+        return [v.numpy() for v in self._parameters]
+
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Goes on from a `state`, with nothing known of earlier gradients."""
+        for variable, value in zip(self._parameters, state, strict=True):
+            variable.assign(value)
+        self.ranges.read()
+        self.ranges.restart(self.ranges.values)
+
+    def distributions(self) -> list[list[float]]:
+        """The coefficients of all mixtures, a list of float lists; without the noise of a step."""
+        return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
+
+    def _distances(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
+        return self._distance(_list(self.targets.student(x, training=False)), self.targets.again(x, targets))
+
+    def _traced_loss(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
+        return self._distances(x, targets)
+
+    def _traced_step(
+        self,
+        x: tf.Tensor,
+        targets: list[tf.Tensor],
+        entropy_weight: tf.Tensor,
+        coefficient_rate: tf.Tensor,
+        range_rate: tf.Tensor,
+        noise: tf.Tensor,
+    ) -> tf.Tensor:
+        alphas, ranges = self.coefficients, self.ranges
+        if self.mixtures:
+            uniform = tf.random.stateless_uniform(
+                alphas.values.shape, self._seed + tf.stack([0, self._steps.read_value()]), 1e-6, 1 - 1e-6
+            )
+            alphas.write(alphas.values - noise * tf.math.log(-tf.math.log(uniform)))
+            self._steps.assign_add(1)
+        watched = [v.value for v in [*alphas.variables, *ranges.variables]]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(watched)
+            loss = total = self._distances(x, targets)
+            if self.mixtures:
+                spread = losses.entropy([mixed.coefficients for mixed in self.mixtures])
+                total = loss + entropy_weight * tf.stop_gradient(loss) * spread
+        slopes = tape.gradient(total, watched)
+        count = len(alphas.variables)
+        alphas.step(slopes[:count], coefficient_rate)
+        ranges.step(slopes[count:], range_rate)
+        return loss

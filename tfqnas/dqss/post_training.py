@@ -1,0 +1,386 @@
+"""Post-training search: the strategy of each tensor from unlabelled images alone (DQSS)."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.dqss import recalibration
+from tfqnas.dqss.candidates import (
+    SINGLES,
+    UNSIGNED,
+    mixture_for,
+    names_for,
+    refuse_unsigned,
+    signed_inputs,
+    within_int8,
+)
+from tfqnas.dqss.freezing import freeze
+from tfqnas.dqss.images import checked
+from tfqnas.dqss.learner import Learner, Targets, batches_of, cosine_decay
+from tfqnas.dqss.quantize_settings import PostTrainingSettings, SearchSettings
+from tfqnas.dqss.refining import in_words, ranked_pairs, refined
+from tfqnas.dqss.result import Result, Searched, choices_of, quantized_tensors, searched_of
+from tfqnas.dqss.warm_start import adopt
+from tfqnas.errors import TrainingDivergedError, UserError
+from tfqnas.graph.reading import sites_of
+from tfqnas.graph.rewriting import quantize
+from tfqnas.layers import Quantize
+from tfqnas.quantizers import ROLES, Calibrated, Mixed, Quantizer, get
+from tfqnas.supernet import initialize
+
+# Images for the initialisation of the quantizers, and how often the coefficients are recorded.
+INITIAL_IMAGES = 256
+RECORDS = 50
+# How often a tuning looks whether the loss on the images for choices has become smaller.
+LOOKS = 6
+
+
+def gives_probabilities(model: keras.Model) -> bool:
+    """Whether a model ends with a softmax."""
+    last = getattr(model.layers[-1], "activation", None)
+    return type(model.layers[-1]).__name__ == "Softmax" or getattr(last, "__name__", "") == "softmax"
+
+
+def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
+    """The loss that a search takes for a model: as set, else by its output.
+
+    Raises:
+        UserError: for the luma of what is no RGB image, and for kl or cosine of single numbers, which are constants.
+    """
+    shape = model.output_shape
+    rgb = len(shape) == 4 and shape[-1] == 3
+    if config.loss == "luma" and not rgb:
+        raise UserError(f"--loss=luma: expected a model that makes RGB images, {model.name} makes {shape[1:]}")
+    if (config.loss == "kl" and shape[-1] == 1) or (config.loss == "cosine" and shape[1:] == (1,)):
+        raise UserError(f"--loss={config.loss}: expected several outputs to compare, {model.name} makes {shape[1:]}")
+    return config.loss or ("kl" if len(shape) == 2 and shape[-1] > 1 else "luma" if rgb else "mse")
+
+
+def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) -> keras.Model:
+    """The model with the candidates of `config` in every layer, initialised; at the ends those that exist, or LSQ.
+
+    Raises:
+        UserError: see `refuse_unsigned`.
+    """
+    signed = signed_inputs(model)
+    refuse_unsigned(config, signed)
+    ends, left_out = _ends(model, config), set(UNSIGNED) & set(names_for(config, "inputs"))
+    groups: dict[tuple[bool, bool], list[str]] = {}
+    for name in _quantizable(model):
+        groups.setdefault((name in ends, bool(left_out) and name in signed), []).append(name)
+    waiting, mixed = [name for names in groups.values() for name in names], model
+    for (at_end, below_zero), names in groups.items():
+        own = [mixture_for(config, role, left_out if below_zero else ()) for role in ROLES]
+        if at_end:
+            own = [_at_ends(one, config, role) for one, role in zip(own, ROLES, strict=True)]
+        weights = within_int8(own[0]) if config.deployable else own[0]
+        waiting = [name for name in waiting if name not in names]
+        # Layers that have quantizers are left alone.
+        mixed = quantize(mixed, weights, own[1], skip=waiting, end_bits=None)
+    if config.integer_aware:
+        if len(model.output_shape) == 4:  # an image, `(x - 128) / 128`: its grid is known
+            pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
+            mixed = keras.Model(mixed.inputs[0], pixels(mixed.outputs[0]), name=mixed.name)
+        mixed = quantize(mixed, integer_aware=True)
+    initialize(mixed, images[:INITIAL_IMAGES])
+    return mixed
+
+
+def _quantizable(model: keras.Model) -> list[str]:
+    """The names of the layers that get quantizers."""
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    return [site.layer.name for site in sites_of(model) if type(site.layer) in kinds]
+
+
+def _at_ends(prototype: Quantizer, config: SearchSettings, role: str) -> Quantizer:
+    """A prototype with the bit width of the ends; LSQ where the method does not exist at that, or not as integers."""
+    bits = config.end_bits or config.bits
+    try:
+        found = prototype.with_bits(bits)
+    except ValueError:
+        return get("lsq", bits, role)
+    works = isinstance(found, Mixed) or type(found).deployable(bits, role)
+    return found if works or not config.deployable else get("lsq", bits, role)
+
+
+def _ends(model: keras.Model, config: SearchSettings) -> list[str]:
+    """The names of the layers that have `end_bits`."""
+    if config.end_bits in (0, config.bits):
+        return []
+    probe = quantize(model, get("lsq", config.bits, "weights"), end_bits=config.end_bits)
+    return [name for name, role, q in quantized_tensors(probe) if role == "weights" and q.bits == config.end_bits]
+
+
+def search_post_training(
+    model: keras.Model,
+    images: np.ndarray,
+    config: PostTrainingSettings,
+    on_step: Callable[[str, float, str], object] | None = None,
+) -> Result:
+    """Finds the strategies of a trained model's layers, without labels.
+
+    With `guard` the usual and the most promising single strategies are tuned first, each from its own initialisation
+    and with as many steps as by itself, so that each is what a search among it alone would give. The best of them is
+    where the search begins: its candidates have the largest coefficients and the parameters that it has learned. It is
+    also tuned by itself in as many steps as the way through the search has (`learned_steps`). Then the mixture of each
+    tensor's candidates learns its coefficients and the candidates' own parameters against the outputs of the float
+    model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term grows, so that they end
+    near one-hot. What has the largest coefficients is tuned. With `refine` that is the start of a descent: other
+    strategies are tried layer by layer, and what comes out is tuned. What has the smallest loss is frozen and handed
+    over, and `Result.kept` says if it is a single strategy. With one candidate for weights and one for inputs nothing
+    is searched, and its parameters are tuned in as many steps.
+
+    A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
+    handed over, are chosen by the loss on that part alone.
+
+    Args:
+        model: float functional or Sequential `keras.Model`. images: float32 (n, height, width, channels), normalised,
+            two batches at least.
+        config: `PostTrainingSettings`.
+        on_step: called with (part, share of it done, text), first when a part begins: parts are "guard", "longer",
+            "search", "tune", "refine" and "final".
+
+    Returns:
+        `Result`.
+
+    Raises:
+        UserError: for images that the model does not take, a layer that has no integer form, candidates that do not
+            exist.
+    """
+    config.check()
+    images = checked(images, model, config.batch_size, 2)
+    return _PostTraining(model, images, config, on_step or (lambda *_: None)).run()
+
+
+def parts_of(count: int, batch_size: int, choice_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(numbers to learn on, numbers to choose with)` of `count` images, int arrays; a batch of each at least."""
+    order = np.random.default_rng((seed, 4)).permutation(count)
+    choice = min(max(round(choice_share * count), batch_size), count - batch_size)
+    return order[choice:], order[:choice]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """One choice of all tensors' strategies, tuned: its loss, and where it is.
+
+    Args:
+        places: in the mixtures. state: of all quantizers, as `Learner.state`. learner: of the model that this is in.
+        single: None, or in words which single strategy it is; the model is then one of its own, without mixtures.
+        refined: whether other strategies than those with the largest coefficients were tried layer by layer.
+    """
+
+    places: list[int]
+    state: list[np.ndarray]
+    loss: float
+    learner: Learner
+    single: str | None = None
+    refined: bool = False
+
+
+class _PostTraining:
+    def __init__(
+        self,
+        model: keras.Model,
+        images: np.ndarray,
+        config: PostTrainingSettings,
+        on_step: Callable[[str, float, str], object],
+    ) -> None:
+        self.images, self.config, self.on_step = images, config, on_step
+        self.teacher = quantize(model)  # a plain copy, with layers in the place of operations
+        self.loss = loss_of(config, model)
+        self.probabilities = gives_probabilities(self.teacher)
+        self.learned, self.choice = parts_of(len(images), config.batch_size, config.choice_share, config.seed)
+        self.history: list[dict[str, Any]] = []
+        self.losses: dict[str, float] = {}
+        self._kept: np.ndarray | None = None
+
+    def run(self) -> Result:
+        config = self.config
+        mixed = quantized(self.teacher, config, self.images[self.learned])
+        self.learner = self._learner(mixed)
+        searched = searched_of(mixed)
+        coefficients: list[list[float]] = []
+        if searched:
+            found, coefficients = self._found(searched)
+        else:
+            found = self._tuned(self.learner, [], self.learner.state(), self._once, "tune")
+            self.losses["single"] = found.loss
+        found.learner.choose(found.places)
+        found.learner.restore(found.state)
+        model = freeze(found.learner.model)
+        self.losses["final"] = found.loss
+        if config.recalibrate:
+            model = recalibration.recalibrated(model, self.images[self.learned], config.batch_size)
+            self.losses["final"] = self._learner(model).loss(self.choice, config.batch_size)
+        way = "single" if found.single else "refinement" if found.refined else "coefficients"
+        return Result(
+            model, choices_of(model, searched, coefficients), self.history, searched, self.losses, found.single, way
+        )
+
+    def _found(self, searched: Sequence[Searched]) -> tuple[_Candidate, list[list[float]]]:
+        """The best of single strategies, coefficients and descent, and the coefficients of the search."""
+        config, learner = self.config, self.learner
+        rivals: list[_Candidate] = []
+        if config.guard:
+            single, pair = self._best_single(searched)
+            self.losses["single"] = single.loss
+            single.learner.restore(single.state)
+            learner.open(adopt(learner.model, single.learner.model), config.opening)
+            learner.ranges.read()
+            longer = self._single(pair, config.learned_steps, "longer")
+            self.losses["single, longer"] = longer.loss
+            rivals = [single, longer]
+        self._search(opened=bool(rivals))
+        coefficients, places = learner.distributions(), learner.largest()
+        best = self._tuned(learner, places, learner.state(), config.tune_steps, "tune")
+        self.losses["largest coefficients"] = best.loss
+        rivals.append(best)
+        if config.refine:
+            rivals.append(self._refined(best))
+            self.losses["refined"] = rivals[-1].loss
+        return min(rivals, key=_loss), coefficients
+
+    def _best_single(self, searched: Sequence[Searched]) -> tuple[_Candidate, tuple[str, str]]:
+        """Tunes the usual single strategies and those with the smallest loss as initialised: the best, and its pair."""
+        config = self.config
+        self.on_step("guard", 0.0, "comparing single strategies")
+        found = ranked_pairs(searched, self._loss_at, config, signed_inputs(self.teacher))
+        ranked = [pair for _, pair, _ in found]
+        # What learns its steps may be poor before it has, so the usual ones are tuned in any case.
+        usual = [pair for pair in SINGLES.values() if pair in ranked]
+        tried = dict.fromkeys([*itertools.islice(ranked, config.guard), *usual])
+
+        def tuned(number: int, pair: tuple[str, str]) -> tuple[_Candidate, tuple[str, str]]:
+            within = number / len(tried), (number + 1) / len(tried)
+            one = self._single(pair, self._once, "guard", within)
+            self.losses[f"single: {one.single}"] = one.loss
+            return one, pair
+
+        # One by one: a model that is not the best can go.
+        return min((tuned(number, pair) for number, pair in enumerate(tried)), key=lambda one: one[0].loss)
+
+    @property
+    def _once(self) -> int:
+        """Steps of a single strategy by itself."""
+        return self.config.steps + self.config.tune_steps
+
+    def _single(
+        self, pair: tuple[str, str], steps: int, part: str, within: tuple[float, float] = (0.0, 1.0)
+    ) -> _Candidate:
+        """One strategy for all weights and one for all inputs, in a model of its own, tuned: a `_Candidate`."""
+        alone = dataclasses.replace(self.config, weights=(pair[0],), inputs=(pair[1],))
+        learner = self._learner(quantized(self.teacher, alone, self.images[self.learned]))
+        tuned = self._tuned(learner, [], learner.state(), steps, part, within)
+        return dataclasses.replace(tuned, single=in_words(pair))
+
+    def _refined(self, best: _Candidate) -> _Candidate:
+        """Other strategies layer by layer, by the loss on images that are learned on, and tuned."""
+        learner, config = self.learner, self.config
+        self.on_step("refine", 0.0, "")
+        some = self.learned[: max(config.refine_images, config.batch_size)]
+        learner.restore(best.state)
+
+        def loss_at(places: Sequence[int], bound: float = np.inf) -> float:
+            learner.choose(places)
+            return learner.loss(some, config.batch_size, bound)
+
+        order = (
+            [list(np.argsort(a)[::-1]) for a in self.history[-1]["coefficients"]]
+            if self.history
+            else [list(range(len(mixed.candidates))) for mixed in learner.mixtures]
+        )
+        places, _ = refined(
+            best.places, loss_at(best.places), order, loss_at, lambda done: self.on_step("refine", done, "")
+        )
+        tuned = self._tuned(learner, places, best.state, config.tune_steps, "final")
+        return dataclasses.replace(tuned, refined=True)
+
+    def _learner(self, model: keras.Model) -> Learner:
+        targets = Targets(self.teacher, model, self.loss, self.images, self.config.batch_size, self._kept)
+        self._kept = targets.kept
+        return Learner(model, targets, self.loss, self.probabilities, self.config.seed)
+
+    def _loss_at(self, places: Sequence[int]) -> float:
+        """Of the candidates at these places, on the images for choices."""
+        self.learner.choose(places)
+        return self.learner.loss(self.choice, self.config.batch_size)
+
+    def _search(self, opened: bool) -> None:
+        """Steps of coefficients and parameters, at a temperature that falls; records the coefficients.
+
+        Args:
+            opened: whether one candidate of each mixture is ahead by `opening`.
+        """
+        config, learner = self.config, self.learner
+        rate = config.rate_of_coefficients(config.steps) if opened else config.coefficient_rate
+        stride = max(1, config.steps // RECORDS)
+        ratio = config.temperature_end / config.temperature_start
+        self.on_step("search", 0.0, "")
+        for step, share, numbers in self._batches(config.steps):
+            learner.set_temperature(config.temperature_start * ratio**share)
+            loss = learner.step(
+                numbers,
+                entropy=config.entropy * share,
+                coefficient_rate=rate,
+                range_rate=config.range_rate * cosine_decay(share),
+                noise=config.noise,
+            )
+            _check_finite(loss, "search", step)
+            if step % stride == 0 or step == config.steps - 1:
+                self.history.append({"step": step, "loss": float(loss), "coefficients": learner.distributions()})
+            self.on_step("search", (step + 1) / config.steps, f"loss {float(loss):.4g}")
+
+    def _tuned(
+        self,
+        learner: Learner,
+        places: Sequence[int],
+        state: list[np.ndarray],
+        steps: int,
+        part: str,
+        within: tuple[float, float] = (0.0, 1.0),
+    ) -> _Candidate:
+        """Tunes the parameters of these places' candidates, from a state on: a `_Candidate`, the best moment.
+
+        Args:
+            within: from which share of the progress of `part` to which.
+        """
+        config = self.config
+        self.on_step(part, within[0], "")
+        learner.choose(places)
+        learner.restore(state)
+        best = learner.loss(self.choice, config.batch_size), state
+        if not learner.learns:
+            steps = 0
+            self.on_step(part, within[1], f"loss {best[0]:.4g}")
+        for step, share, numbers in self._batches(steps):
+            loss = learner.step(numbers, range_rate=config.range_rate * cosine_decay(share))
+            _check_finite(loss, part, step)
+            if (step + 1) % max(1, steps // LOOKS) == 0 or step == steps - 1:
+                at = learner.loss(self.choice, config.batch_size)
+                best = min(best, (at, learner.state()), key=_first)
+            done = within[0] + (within[1] - within[0]) * (step + 1) / steps
+            self.on_step(part, done, f"loss {best[0]:.4g}")
+        return _Candidate(list(places), best[1], best[0], learner)
+
+    def _batches(self, steps: int) -> Iterator[tuple[int, float, np.ndarray]]:
+        """`(step, share done, numbers of images)` of as many steps."""
+        order = batches_of(len(self.learned), self.config.batch_size, self.config.seed)
+        return ((n, n / steps, self.learned[numbers]) for n, numbers in enumerate(itertools.islice(order, steps)))
+
+
+def _check_finite(loss: tf.Tensor, part: str, step: int) -> None:
+    if not np.isfinite(loss):
+        raise TrainingDivergedError(f"{part}, step {step}: the loss is {float(loss)}; a smaller --range_rate may help")
+
+
+def _loss(candidate: _Candidate) -> float:
+    return candidate.loss
+
+
+def _first(values: Sequence[Any]) -> Any:
+    return values[0]

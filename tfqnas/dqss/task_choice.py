@@ -1,0 +1,73 @@
+"""From what a user names, a model and a data set, to the task."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfqnas.data import photos
+from tfqnas.data.data_config import DataConfig
+from tfqnas.data.dataset import load as load_data
+from tfqnas.dqss.post_training import gives_probabilities
+from tfqnas.dqss.tasks import Classification, SuperResolution, Task, Unlabelled
+from tfqnas.errors import UserError
+
+# Crops of photographs for classifiers: of the training photos, and of the test photos.
+CROPS = 2048, 512
+
+
+def task_of(
+    model: keras.Model,
+    config: DataConfig,
+    score: Callable[..., dict[str, Any]] | None = None,
+    say: Callable[[str], None] = print,
+) -> Task:
+    """The task of a model with a data set.
+
+    Args:
+        model: Keras model: of images to vectors, or to larger images. config: `DataConfig`. "photos" are for
+            super-resolution, and without labels for classifiers of 3 channels.
+        score: of super-resolution, see `tasks.SuperResolution`. say: called with lines for the user.
+
+    Raises:
+        UserError: where the model takes other images or knows other classes than the data set has.
+    """
+    if len(model.output_shape) == 4:
+        if config.dataset != photos.NAME:
+            raise UserError(
+                f"--dataset: expected photos for {model.name}, which makes images, received {config.dataset}"
+            )
+        found = photos.load(config.data_dir or None)
+        return SuperResolution(found.train, found.test, enlarges(model), score)
+    size, channels = _size(model)
+    probabilities = gives_probabilities(model)
+    if config.dataset == photos.NAME:
+        if channels != 3:
+            raise UserError(f"--dataset=photos: expected a model of 3 channels, {model.name} takes {channels}")
+        found = photos.load(config.data_dir or None)
+        train, test = (
+            photos.crops(split, size, count, seed)
+            for seed, (split, count) in enumerate(zip((found.train, found.test), CROPS, strict=True))
+        )
+        return Unlabelled(train, test, probabilities)
+    dataset = load_data(config, held_out=1, say=say)
+    for what, number in (("channels", channels), ("num_classes", model.output_shape[-1])):
+        if getattr(dataset, what) != number:
+            words = what.removeprefix("num_")
+            raise UserError(f"--model: expects {words} {number}, {config.dataset} has {getattr(dataset, what)}")
+    if (own := tuple(dataset.image_size)) != (size, size):
+        say(f"images of {own[0]} x {own[1]} pixels are resized to {size} x {size}, which {model.name} takes")
+    return Classification(dataset, size, config.evaluation_crop, probabilities)
+
+
+def enlarges(model: keras.Model) -> int:
+    """How many times larger the images are that a model makes."""
+    low = np.zeros((1, *(n or 8 for n in model.input_shape[1:3]), model.input_shape[-1]), np.float32)
+    return int(model(low).shape[1] // low.shape[1])
+
+
+def _size(model: keras.Model) -> tuple[int, int]:
+    if len(model.input_shape) != 4 or None in model.input_shape[1:] or model.input_shape[1] != model.input_shape[2]:
+        raise UserError(f"--model: expected square images of one size, {model.name} takes {model.input_shape[1:]}")
+    return model.input_shape[1], model.input_shape[-1]

@@ -1,0 +1,208 @@
+"""What a model is for: its calibration images, its training batches, its loss, and how it is evaluated."""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.data import restoration
+from tfqnas.data.augment import Augmentation
+from tfqnas.data.dataset import DataSet
+from tfqnas.data.images import normalize, resized
+from tfqnas.data.pipeline import training_batches
+from tfqnas.data.splits import Arrays, Split
+from tfqnas.dqss.learner import outputs
+from tfqnas.dqss.losses import log_probabilities
+from tfqnas.dqss.metrics import agreement
+from tfqnas.errors import UserError
+
+# Pairs of images and what is wanted of them.
+Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]
+
+
+class Classification:
+    """Images with labels.
+
+    Args:
+        dataset: `tfqnas.data.dataset.DataSet`. resolution: height and width that the model takes. crop: of test images.
+        probabilities: whether the model's outputs are those of a softmax. limit: test images at most.
+    """
+
+    metric, higher_is_better = "accuracy", True
+    # Whether BatchNorm normalises by the batch in training, or by its moving statistics.
+    batch_statistics = True
+
+    def __init__(
+        self,
+        dataset: DataSet,
+        resolution: int,
+        crop: float = 1.0,
+        probabilities: bool = False,
+        limit: int | None = None,
+    ) -> None:
+        self.dataset, self.resolution, self.crop, self.probabilities = dataset, resolution, crop, probabilities
+        self.train, test = dataset.train, dataset.test
+        if limit is not None and limit < len(test):
+            test = test.take(np.random.default_rng(0).permutation(len(test))[:limit])
+        self.test = test
+
+    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
+        """float32 (count, resolution, resolution, channels): training images, without augmentation."""
+        chosen = np.random.default_rng((seed, 6)).permutation(len(self.train))[:count]
+        return np.asarray(_pixels(self.train.take(chosen), self.resolution, self.crop))
+
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
+        """`(task, x, y)`: the task without some of its training images, and those, a tenth of them at most."""
+        order = np.random.default_rng((seed, 9)).permutation(len(self.train))
+        count = min(count, len(order) // 10)
+        chosen, rest = self.train.take(order[:count]), copy.copy(self)
+        rest.train = self.train.take(order[count:])
+        pixels = np.asarray(_pixels(chosen, self.resolution, self.crop))
+        return rest, pixels, np.asarray(chosen.labels, np.int32)
+
+    def batches(
+        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
+    ) -> Batches:
+        """`tf.data.Dataset` of float32 images and int32 labels of the steps `start` to `stop`."""
+        augmentation = Augmentation(flip=flip, shift=shift)
+        return training_batches(self.train, self.resolution, batch_size, seed, start, stop, augmentation)
+
+    def loss(self, y: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Cross entropy, a scalar."""
+        logs = log_probabilities(y, self.probabilities)
+        return -tf.reduce_mean(tf.gather(logs, labels, batch_dims=1))
+
+    def outputs(self, model: keras.Model, batch_size: int = 256) -> np.ndarray:
+        """float32 (n, classes) of the test images."""
+        return outputs(model, np.asarray(_pixels(self.test, self.resolution, self.crop)), batch_size)
+
+    def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
+        """`{metric: value}` on the test images: accuracy, and agreement with the float model's outputs, if given."""
+        return self.scores(self.outputs(model), reference)
+
+    def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
+        """The same of outputs."""
+        found = {"accuracy": float(np.mean(given.argmax(1) == self.test.labels))}
+        return found if reference is None else {**found, **agreement(given, reference, self.probabilities)}
+
+
+def _pixels(split: Split, resolution: int, crop: float) -> np.ndarray:
+    if isinstance(split, Arrays):
+        return resized(split.images, resolution, crop)
+    from tfqnas.data.images import EvaluationImages
+
+    return np.concatenate(list(EvaluationImages(split, resolution, crop, memory=0).batches(256)))
+
+
+class Unlabelled:
+    """Pixels without labels: what a model computes of them is compared with the float model.
+
+    Args:
+        calibration, test: uint8 (n, size, size, channels). probabilities: see `Classification`.
+    """
+
+    metric, higher_is_better, batch_statistics = "agreement", True, True
+
+    def __init__(self, calibration: np.ndarray, test: np.ndarray, probabilities: bool = False) -> None:
+        self._calibration, self.test, self.probabilities = calibration, test, probabilities
+
+    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
+        chosen = np.random.default_rng((seed, 6)).permutation(len(self._calibration))[:count]
+        return np.asarray(normalize(self._calibration[chosen]))
+
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
+        """See `Classification.held_out`; labels are zeros."""
+        order = np.random.default_rng((seed, 9)).permutation(len(self._calibration))
+        count = min(count, len(order) // 10)
+        rest = copy.copy(self)
+        rest._calibration = self._calibration[order[count:]]
+        pixels = np.asarray(normalize(self._calibration[order[:count]]))
+        return rest, pixels, np.zeros(count, np.int32)
+
+    def batches(
+        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
+    ) -> Batches:
+        split = Arrays(self._calibration, np.zeros(len(self._calibration), np.int32))
+        size = self._calibration.shape[1]
+        return training_batches(split, size, batch_size, seed, start, stop, Augmentation(flip=flip, shift=shift))
+
+    def loss(self, y: tf.Tensor, labels: tf.Tensor) -> NoReturn:
+        """None: there are no labels; training needs `distill=1`."""
+        raise UserError("--distill: without labels a model is trained by the float model alone: expected 1")
+
+    def outputs(self, model: keras.Model, batch_size: int = 64) -> np.ndarray:
+        return outputs(model, np.asarray(normalize(self.test)), batch_size)
+
+    def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
+        return self.scores(self.outputs(model), reference)
+
+    def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
+        return {} if reference is None else agreement(given, reference, self.probabilities)
+
+
+class SuperResolution:
+    """Photos and their smaller copies.
+
+    Args:
+        train, test: lists of uint8 (h, w, 3). scale: of the model. score: function of a model and photos that returns a
+            dict with "psnr" and "ssim", on Y, such as `tfqnas.zoo.upscaling.score`. size: of low
+            patches; 48 as in EDSR (Lim et al., 2017, section 4.1): of smaller ones convolutions see mostly the border.
+    """
+
+    metric, higher_is_better, probabilities = "psnr", True, False
+    # Those of a batch are noise in its images: trained by them SRResNet stays below bicubic (docs/dqss_photos.md).
+    batch_statistics = False
+
+    def __init__(
+        self,
+        train: Sequence[np.ndarray],
+        test: Sequence[np.ndarray],
+        scale: int,
+        score: Callable[..., dict[str, Any]] | None,
+        size: int = 48,
+    ) -> None:
+        self.train, self.test, self.scale, self.score, self.size = train, test, scale, score, size
+
+    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
+        """float32 (count, size, size, 3): low patches."""
+        return next(restoration.patches(self.train, self.scale, self.size, count, seed + 1))[0]
+
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
+        """`(task, low, high)`: the task without some of its training photos, and patches of those."""
+        order = np.random.default_rng((seed, 9)).permutation(len(self.train))
+        parts = np.split(order, [max(1, len(order) // 8)])
+        photos, others = ([self.train[number] for number in part] for part in parts)
+        rest = copy.copy(self)
+        rest.train = others
+        return rest, *next(restoration.patches(photos, self.scale, self.size, count, seed + 2))
+
+    def batches(
+        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
+    ) -> Batches:
+        """Iterator of low and high patches, turned and mirrored always."""
+        endless = restoration.patches(self.train, self.scale, self.size, batch_size, seed, start)
+        return itertools.islice(((tf.constant(x), tf.constant(y)) for x, y in endless), stop - start)
+
+    def loss(self, y: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+        """Mean absolute error, as EDSR's, a scalar."""
+        return tf.reduce_mean(tf.abs(y - high))
+
+    def outputs(self, model: keras.Model) -> dict[str, Any]:
+        """What `scores` needs of a model: its figures."""
+        if self.score is None:
+            raise ValueError("score: a task without it trains, and evaluates nothing")
+        return self.score(model, self.test)
+
+    def evaluate(self, model: keras.Model, reference: dict[str, Any] | None = None) -> dict[str, float]:
+        """PSNR in dB and SSIM, means over the test photos."""
+        return self.scores(self.outputs(model), reference)
+
+    def scores(self, given: dict[str, Any], reference: dict[str, Any] | None = None) -> dict[str, float]:
+        return {"psnr": given["psnr"], "ssim": given["ssim"]}
+
+
+Task = Classification | Unlabelled | SuperResolution

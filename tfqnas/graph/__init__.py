@@ -1,0 +1,1 @@
+"""What a Keras model computes: read once (`reading`), rewritten with quantizers (`rewriting`)."""

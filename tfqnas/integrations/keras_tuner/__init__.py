@@ -1,0 +1,1 @@
+"""Search across machines, with the chief and the workers of keras-tuner."""

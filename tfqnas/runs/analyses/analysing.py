@@ -1,0 +1,205 @@
+"""All analyses of a run: scored together, written to `analysis/`, and shown in the report."""
+
+import importlib
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tfqnas import report
+from tfqnas.runs.analyses.alone import Training
+from tfqnas.runs.analyses.analysis_config import NAMES, AnalysisConfig
+from tfqnas.runs.analyses.supernets import Supernets
+from tfqnas.arch import Arch
+from tfqnas.errors import UserError
+from tfqnas.files import read_json, write_json
+from tfqnas.progress import Part, Progress
+from tfqnas.runs.searching import FrontSearch
+from tfqnas.supernet import Supernet
+from tfqnas.runs.run import Run
+from tfqnas.train.stages import Bits, Stage, label
+from tfqnas.runs.training import train
+
+
+def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
+    """Makes the analyses that the settings ask for; goes on where it was stopped.
+
+    Every supernet is loaded once and scores what all analyses want of it.
+
+    Args:
+        run: `Run` with trained supernets. config: `AnalysisConfig`.
+
+    Returns:
+        list of `report.Section`, those that were made.
+
+    Raises:
+        UserError: one that `--only` names cannot be made, or none can.
+    """
+    config.check(run.bit_widths)
+    if config.float_supernet_epochs:
+        run = run.with_float_supernet(config.float_supernet_epochs, config.float_supernet_learning_rate)
+    supernets = Supernets(run)
+    chosen = _chosen(supernets, config)
+    missing = [stage for stage in run.stages if stage.bits is None and stage.sampling == "sandwich"]
+    missing = [stage for stage in missing if not run.finished(stage)]
+    alone = _module("alone").trainings(supernets, config) if "alone" in chosen else []
+    progress = _progress(supernets, config, chosen, missing, alone)
+    if missing:
+        train(run, progress, stages=missing)
+    if (search := _float_search(supernets, chosen)) is not None:
+        with progress.part("search_float") as part:
+            search(part, run.supernet(None))
+    for bits in supernets.bits:
+        _score(supernets, config, chosen, bits, progress)
+    for training in alone:
+        training.train(progress)
+    return [_write(supernets, config, name) for name in chosen]
+
+
+def transfer(run: Run, bits: Bits, part: Part, supernet: Supernet) -> None:
+    """Scores the fronts of wider supernets in this one, for `conclude`.
+
+    Args:
+        run: `Run`. bits: of `supernet`, which has been searched. part: of a `Progress`.
+    """
+    supernets = Supernets(run)
+    moved = dict(_module("transfer").wants(supernets, None, bits))["held_out"]
+    count, done = len(supernets.missing(bits, moved)), []
+
+    def on_score(arch: Arch) -> None:
+        done.append(arch)
+        part.update(part.fraction, f"fronts of higher bit widths at {bits} bits, {len(done)} of {count}")
+
+    supernets.score_plainly(bits, moved, supernet, on_score)
+
+
+def conclude(run: Run) -> None:
+    """Writes what a search alone tells: fronts at lower bit widths and the depth along them, if there are some."""
+    supernets = Supernets(run)
+    if _module("transfer").result(supernets):
+        _write(supernets, None, "transfer")
+    if _module("depth").obstacle(supernets, None) is None:
+        _write(supernets, None, "depth")
+
+
+def sections(run: Run) -> list[report.Section]:
+    """The `report.Section`s of all analyses of a run that were made, in their order."""
+    found = [(name, run.directory / "analysis" / f"{name}.json") for name in NAMES]
+    return [_section(run, name, read_json(path)) for name, path in found if path.exists()]
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"tfqnas.runs.analyses.{name}")
+
+
+def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
+    """Names of the analyses to be made, in their order."""
+    chosen = []
+    for name in NAMES:
+        obstacle = _module(name).obstacle(supernets, config)
+        if obstacle and name in config.only:
+            raise UserError(f"--only={name}: {obstacle}")
+        if not obstacle and name in (config.only or NAMES):
+            chosen.append(name)
+    if not chosen:
+        raise UserError(f"{supernets.run.directory}: {_module('ranking').obstacle(supernets, config)}")
+    return chosen
+
+
+def _float_search(supernets: Supernets, chosen: Sequence[str]) -> FrontSearch | None:
+    """The search of the float supernet, where its front is wanted and can be searched."""
+    return supernets.float_search if {"transfer", "depth"} & set(chosen) else None
+
+
+def _wanted(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str], bits: Bits) -> dict[str, list[Arch]]:
+    """split -> architectures that the analyses want scored at a bit width."""
+    wanted: dict[str, list[Arch]] = {"held_out": [], "test": []}
+    for name in chosen:
+        for split, archs in _module(name).wants(supernets, config, bits):
+            wanted[split] += archs
+    return wanted
+
+
+def _score(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str], bits: Bits, progress: Progress) -> None:
+    wanted = _wanted(supernets, config, chosen, bits)
+    missing = {split: supernets.missing(bits, archs, split) for split, archs in wanted.items()}
+    count, done = sum(map(len, missing.values())), 0
+    name = f"score_{label(bits)}"
+    if not count:
+        progress.skip(name)
+        return
+    with progress.part(name) as part:
+        part.update(0.0, "loading the supernet")
+
+        def on_score(arch: Arch) -> None:
+            nonlocal done
+            done += 1
+            if done == 1:  # it includes the traces: it says nothing of the pace
+                part.resume(1 / count)
+            part.update(done / count, f"{done} of {count} subnets")
+
+        for split, archs in missing.items():
+            supernets.score(bits, archs, split, on_score)
+
+
+def _progress(
+    supernets: Supernets,
+    config: AnalysisConfig,
+    chosen: Sequence[str],
+    missing: Sequence[Stage],
+    alone: Sequence[Training],
+) -> Progress:
+    """A `Progress`; what the front of a float supernet will ask for is not known yet.
+
+    Args:
+        missing: stages to be trained first. alone: `Training`s.
+    """
+    parts = [(stage.name, supernets.run.work(stage)) for stage in missing]
+    if (search := _float_search(supernets, chosen)) is not None:
+        ends = [supernets.run.space.smallest(), supernets.run.space.largest()]
+        parts.append(("search_float", search.budget * supernets.work(ends) / 2))
+    for bits in supernets.bits:
+        wanted = _wanted(supernets, config, chosen, bits)
+        work = sum(supernets.work(supernets.missing(bits, archs, split), split) for split, archs in wanted.items())
+        parts.append((f"score_{label(bits)}", max(work, 1.0)))
+    return Progress([*parts, *((training.stage.name, training.run.work(training.stage)) for training in alone)])
+
+
+def _write(supernets: Supernets, config: AnalysisConfig | None, name: str) -> report.Section:
+    """Result and picture of an analysis; returns its section."""
+    module, path = _module(name), supernets.directory / f"{name}.json"
+    write_json(path, _plain(module.result(supernets, config)))
+    found = read_json(path)
+    module.draw(found, _picture(supernets.run, name))
+    return _section(supernets.run, name, found)
+
+
+def _section(run: Run, name: str, found: Any) -> report.Section:
+    return _module(name).section(found, _picture(run, name))
+
+
+def _picture(run: Run, name: str) -> Path:
+    return run.directory / "analysis" / f"{name}.png"
+
+
+def _plain(value: Any) -> Any:
+    """JSON data in which numbers that are none, which JSON cannot hold, are null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def in_text(found: Iterable[report.Section]) -> str:
+    """Sections as text: headings, tables and paragraphs."""
+    lines = []
+    for section in found:
+        lines.append(f"\n{section.heading}\n{'=' * len(section.heading)}")
+        for item in section.items:
+            if isinstance(item, report.Table):
+                lines.append(f"\n{report.table(item.rows, item.columns)}\n")
+            elif isinstance(item, str):
+                lines.append(item)
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""The supernets of a run as the analyses see them: their fronts, and subnets' outcomes, which are kept."""
+
+import base64
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tfqnas.arch import Arch
+from tfqnas.files import append_jsonl, read_json, read_jsonl
+from tfqnas.scoring.prefixes import path_of
+from tfqnas.scoring.scorer import Scorer
+from tfqnas.search import ParetoFront, Result
+from tfqnas.search.search_config import SearchConfig
+from tfqnas.runs.searching import FrontSearch, front_in, results_in
+from tfqnas.supernet import Supernet
+from tfqnas.train.calibrate import predict
+from tfqnas.runs.run import Run
+from tfqnas.train.stages import Bits, label
+
+# Subnets that are scored together: more share more of their beginnings, a kill loses fewer.
+_TOGETHER = 12
+
+
+class Supernets:
+    """What the analyses know of a run.
+
+    Scores are appended to `analysis/scores/b4_held_out.jsonl` as they come, and never computed twice.
+
+    Args:
+        run: `Run` with trained supernets.
+
+    Attributes:
+        bits: bit widths from the highest down; first None, floating point, if the run has that supernet.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.bits = (*((None,) if run.config.float_supernet_epochs else ()), *run.bit_widths)
+        self._known: dict[tuple[Bits, str], dict[Arch, tuple[np.ndarray, int]]] = {}
+        self._scorer: tuple[Bits, Any] = (0, None)
+        self._split = ""
+
+    @property
+    def directory(self) -> Path:
+        return self.run.directory / "analysis"
+
+    @property
+    def source(self) -> Bits:
+        """The one that others are compared with: floating point, or the highest bit width."""
+        return self.bits[0]
+
+    @property
+    def source_note(self) -> str:
+        """A sentence where the source is not what the paper's is, else nothing."""
+        if self.source is None:
+            return ""
+        return (
+            f"This run has no float supernet, so its {self.source}-bit one takes that place; tools/analyze.py "
+            "--float_supernet_epochs trains one."
+        )
+
+    def above(self, bits: Bits) -> tuple[Bits, ...]:
+        """The wider ones, widest first."""
+        return self.bits[: self.bits.index(bits)]
+
+    def pairs(self) -> list[tuple[Bits, Bits]]:
+        """All pairs (wider, narrower)."""
+        return list(itertools.combinations(self.bits, 2))
+
+    # Fronts
+
+    def search_directory(self, bits: Bits) -> Path:
+        return self.run.directory / "search" / label(bits)
+
+    def front(self, bits: Bits) -> ParetoFront | None:
+        """The `ParetoFront` of a search, None where there was none."""
+        return front_in(self.search_directory(bits))
+
+    def searched(self, bits: Bits) -> list[Result]:
+        """`Result`s of its search, without estimates."""
+        return [result for result in results_in(self.search_directory(bits)) if not result.estimated]
+
+    @functools.cached_property
+    def float_search(self) -> FrontSearch | None:
+        """The search of the float supernet, with the settings of the highest bit width's; None if it has none.
+
+        Limits that depend on the bit width do not hold in it: who searches in floating point and quantizes then cannot
+        apply them before.
+        """
+        path = self.search_directory(self.run.bit_widths[0]) / "config.json"
+        if self.source is not None or not path.exists():
+            return None
+        names = {field.name for field in dataclasses.fields(SearchConfig)}
+        kept = {name: value for name, value in read_json(path).items() if name in names}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+        }
+        values |= {"max_effective_mflops": 0.0, "max_kb": 0.0}
+        config = SearchConfig(**values)
+        return FrontSearch(self.run, config, None, self.search_directory(None))
+
+    # Scores
+
+    def outcomes(self, bits: Bits, arch: Arch, split: str = "held_out") -> np.ndarray | None:
+        """Which images of a split a subnet classifies correctly, bool (images,); None where it is not scored."""
+        packed = self._kept(bits, split).get(arch)
+        return None if packed is None else np.unpackbits(packed[0], count=packed[1]).astype(bool)
+
+    def accuracy(self, bits: Bits, arch: Arch, split: str = "held_out") -> float | None:
+        """The share of them, a float, or None."""
+        outcomes = self.outcomes(bits, arch, split)
+        return None if outcomes is None else float(outcomes.mean())
+
+    def missing(self, bits: Bits, archs: Iterable[Arch], split: str = "held_out") -> list[Arch]:
+        """Those of `archs` that are not scored, relatives together."""
+        kept, space = self._kept(bits, split), self.run.space
+        new = [arch for arch in dict.fromkeys(archs) if arch not in kept]
+        return sorted(new, key=lambda arch: (arch.resolution, path_of(space, arch)))
+
+    def work(self, archs: Iterable[Arch], split: str = "held_out") -> float:
+        """Relative work of scoring subnets, in the unit of `Run.work`."""
+        data = self.run.dataset
+        images = min(self.run.config.recalibration_images, len(data.train)) + len(data.split(split))
+        return images * sum(self.run.cost(arch, None)["mmacs"] for arch in archs)
+
+    def score(
+        self,
+        bits: Bits,
+        archs: Iterable[Arch],
+        split: str = "held_out",
+        on_score: Callable[[Arch], object] = lambda arch: None,
+    ) -> None:
+        """Scores those of `archs` that are missing."""
+        missing = self.missing(bits, archs, split)
+        if not missing:
+            return
+        scorer, self._split = self._scorer_of(bits), split
+        for start in range(0, len(missing), _TOGETHER):
+            together = missing[start : start + _TOGETHER]
+            for index, score in scorer.score(together):
+                self.keep(bits, together[index], cast(np.ndarray, score.outcomes), split)
+                on_score(together[index])
+
+    def score_plainly(
+        self,
+        bits: Bits,
+        archs: Iterable[Arch],
+        supernet: Supernet,
+        on_score: Callable[[Arch], object] = lambda arch: None,
+    ) -> None:
+        """The same on held-out images, for a few subnets of a network that is there: no piece is traced for it."""
+        run = self.run
+        for arch in self.missing(bits, archs):
+            images = run.images("held_out", arch.resolution)
+            logits = predict(supernet, run.space.encode(arch), run.recalibrate(supernet, arch), images)
+            self.keep(bits, arch, logits.argmax(axis=1) == np.asarray(images.labels))
+            on_score(arch)
+
+    def keep(self, bits: Bits, arch: Arch, outcomes: np.ndarray, split: str = "held_out") -> None:
+        """Remembers the outcomes of a subnet, bool (images,), here and in a file."""
+        packed = np.packbits(outcomes)
+        self._kept(bits, split)[arch] = packed, len(outcomes)
+        record = {
+            "arch": json.loads(arch.to_json()),
+            "accuracy": float(np.mean(outcomes)),
+            "images": len(outcomes),
+            "outcomes": base64.b64encode(packed.tobytes()).decode("ascii"),
+        }
+        append_jsonl(self._file(bits, split), record)
+
+    def _kept(self, bits: Bits, split: str) -> dict[Arch, tuple[np.ndarray, int]]:
+        """Arch -> (packed outcomes, their number)."""
+        if (bits, split) not in self._known:
+            self._known[bits, split] = {
+                Arch.from_json(r["arch"]): (np.frombuffer(base64.b64decode(r["outcomes"]), np.uint8), r["images"])
+                for r in read_jsonl(self._file(bits, split))
+            }
+        return self._known[bits, split]
+
+    def _file(self, bits: Bits, split: str) -> Path:
+        return self.directory / "scores" / f"{label(bits)}_{split}.jsonl"
+
+    def _scorer_of(self, bits: Bits) -> Scorer:
+        """The `Scorer` of a supernet; one for all splits, since its pieces take long to trace."""
+        if self._scorer[0] != bits:
+            run, limit = self.run, self.run.config.recalibration_images
+            self._scorer = (
+                bits,
+                Scorer(
+                    run.supernet(bits),
+                    lambda resolution: run.images("train", resolution, limit),
+                    lambda resolution: run.images(self._split, resolution),
+                ),
+            )
+        return self._scorer[1]

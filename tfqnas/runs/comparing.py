@@ -1,0 +1,90 @@
+"""Fronts of several runs on the same data, side by side: such as mixed precision against one bit width each."""
+
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from tfqnas import report
+from tfqnas.errors import UserError, did_you_mean
+from tfqnas.report.style import bits_label, cost_label
+from tfqnas.search import ParetoFront, Result
+from tfqnas.runs.searching import results_in
+from tfqnas.runs.run import Run
+from tfqnas.train.stages import label
+
+# Settings that decide which images a score is of.
+_DATA = ("dataset", "train_split", "test_split", "test_share", "held_out", "seed", "evaluation_crop")
+_BUDGETS = 5
+
+
+class Comparison:
+    """What was searched in several runs.
+
+    Args:
+        run_dirs: directories of runs with searches. cost: name of the cost.
+
+    Attributes:
+        results: label -> `Result`s, those of a bit width that several runs have under the run's name as well.
+
+    Raises:
+        UserError: there is no search, the runs have other images, or a search does not know the cost.
+    """
+
+    def __init__(self, run_dirs: Iterable[str | pathlib.Path], cost: str = "effective_mflops") -> None:
+        runs, self.cost = [Run.existing(path) for path in run_dirs], cost
+        self.results: dict[int | str | None, list[Result]] = {}
+        for run in runs[1:]:
+            for setting in _DATA:
+                ours, theirs = getattr(run.config, setting), getattr(runs[0].config, setting)
+                if ours != theirs:
+                    raise UserError(
+                        f"{run.directory}: expected the images of {runs[0].directory}, --{setting}={theirs}, "
+                        f"received --{setting}={ours}"
+                    )
+        for run in runs:
+            known = len(self.results)
+            for bits in run.bit_widths:
+                found = [r for r in results_in(run.directory / "search" / label(bits)) if not r.estimated]
+                if found and cost not in found[0].costs:
+                    hint = did_you_mean(cost, found[0].costs)
+                    raise UserError(f"--cost: expected one of {', '.join(found[0].costs)}, received {cost}{hint}")
+                if found:
+                    own: int | str | None = bits
+                    name = own if own not in self.results else f"{bits_label(bits)}, {run.directory.name}"
+                    self.results[name] = found
+            if len(self.results) == known:
+                raise UserError(f"{run.directory}: no search yet, run tools/search.py --run_dir={run.directory}")
+        self.dataset, self.images = runs[0].config.dataset, runs[0].config.held_out
+
+    def front(self, name: int | str | None) -> tuple[Result, ...]:
+        return ParetoFront.of(self.results[name], self.cost).rows
+
+    def figure(self, path: str | pathlib.Path) -> pathlib.Path:
+        """All fronts in one picture, a PNG."""
+        scored = {}
+        for name, results in self.results.items():
+            on_front = {row.arch for row in self.front(name)}
+            scored[name] = [
+                {self.cost: r.costs[self.cost], "accuracy": r.accuracy, "on_front": r.arch in on_front, **r.costs}
+                for r in results
+            ]
+        title = f"Fronts on {self.dataset}"
+        return report.pareto_figure(scored, pathlib.Path(path), title, self.dataset, self.cost)
+
+    def table(self) -> str:
+        """The most accurate subnet of each front within some budgets, as text."""
+        costs = [row.costs[self.cost] for name in self.results for row in self.front(name)]
+        low = max(min(row.costs[self.cost] for row in self.front(name)) for name in self.results)
+        budgets = np.geomspace(low, max(costs), _BUDGETS)
+        rows = []
+        for name in self.results:
+            best = [[r.accuracy for r in self.front(name) if r.costs[self.cost] <= b * (1 + 1e-9)] for b in budgets]
+            rows.append({"front": bits_label(name), **{f"b{i}": max(values) for i, values in enumerate(best)}})
+        columns: list[tuple[str, ...]] = [("front", f"within {cost_label(self.cost)} of")]
+        columns += [(f"b{i}", f"{budget:.3g}", ".2%") for i, budget in enumerate(budgets)]
+        error = 100 * (0.9 * 0.1 / self.images) ** 0.5
+        return (
+            f"{report.table(rows, columns)}\n\nAccuracy on {self.images:,} held-out images, standard error about "
+            f"{error:.1f} points at 90%."
+        )

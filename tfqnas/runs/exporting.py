@@ -1,0 +1,118 @@
+"""What the tools do with an extracted model besides: its integer file, run and compared."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfqnas.errors import UserError
+from tfqnas.files import read_json, write_atomically
+
+if TYPE_CHECKING:
+    import keras
+
+    from tflite_export.runtime import Runtime
+    from tfqnas.data.dataset import DataSet
+    from tfqnas.runs.run import Run
+
+CALIBRATION_IMAGES = 512
+REFERENCE_IMAGES = 1000
+_LATENCY_RUNS = 50
+
+
+def uniform_choices(model_file: str | None) -> str:
+    """What tools/quantize.py has found for those tensors of its model that could not be exported, else what to do."""
+    from tfqnas.dqss.candidates import best_uniform
+
+    record = pathlib.Path(model_file or "").with_name("strategies.json")
+    choices = read_json(record)["choices"] if model_file and record.exists() else []
+    found = [f"{c['layer']}, {c['role']}: {best_uniform(c)}" for c in choices if not c["deployable"]]
+    best = f" The best uniform choices of {record}: {'; '.join(found)}." if found else ""
+    return f".{best} tools/quantize.py --deployable searches among uniform strategies alone"
+
+
+def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[str, Any]:
+    """Writes the `.tflite` file beside an extracted model and compares it with the model on the test images.
+
+    Args:
+        run: `Run`. record, model: of `tfqnas.runs.family.extract_model`.
+
+    Returns:
+        What the file adds to the record: "tflite" (its name), "tflite_kB", "tflite_accuracy", "tflite_identical"
+        (share of the images on which LiteRT and the reference have the same integers), "tflite_compared" (how many
+        these are: up to 1,000, chosen at random, always the same ones; the accuracy is that of all test images),
+        "host_ms": the time of an image here, one thread; "model_card": the name of its page.
+        Where the model has no exact integer form: "tflite_refused", why.
+
+    Raises:
+        UserError: where LiteRT does not compute what the reference does.
+    """
+    from tflite_export.int_graph import with_metadata
+    from tflite_export.lower import ExportError, lower
+    from tflite_export.model_card import model_card
+    from tflite_export.runtime import Runtime
+    from tflite_export.verify import verify
+    from tflite_export.writer import write
+
+    file = run.directory / record["file"]
+    try:
+        graph = lower(model, calibration_images(run, model), metadata=record)
+    except ExportError as error:
+        return {"tflite_refused": str(error)}
+    images = run.images("test", model.input_shape[1])
+    result = verify(model, graph, write(graph), images.batches(256), images.labels, limit=REFERENCE_IMAGES)
+    if result.identical < 1:
+        raise UserError(f"{file}: {result.problem()}")
+    accuracy = {"keras": record["after"], **result.record()} if "after" in record else result.record()
+    about = about_export(run.config.dataset, run.dataset)
+    card = model_card(record, result, **about)
+    blob = write(with_metadata(graph, accuracy=accuracy, identical=result.identical, **about))
+    output = file.with_suffix(".tflite")
+    write_atomically(output, blob)
+    write_atomically(file.with_suffix(".md"), card)
+    return {
+        "tflite": str(output.relative_to(run.directory)),
+        "tflite_kB": len(blob) / 1000,
+        "model_card": str(file.with_suffix(".md").relative_to(run.directory)),
+        "tflite_accuracy": result.top1["litert"],
+        "tflite_identical": result.identical,
+        "tflite_compared": result.compared,
+        "host_ms": latency_ms(Runtime(blob)),
+    }
+
+
+def about_export(name: str, dataset: DataSet) -> dict[str, Any]:
+    """What model cards and metadata say of a data set, and of how the file was made: see `model_card`."""
+    from tflite_export import model_card
+
+    return {
+        "data": {"name": name, "train": len(dataset.train), "test": len(dataset.split("test"))},
+        "made": {"command": model_card.command(), "versions": model_card.versions()},
+    }
+
+
+def snap_biases(run: Run, model: keras.Model) -> None:
+    """Moves the biases of an integer-aware model to the integers of its file, see `tflite_export.biases`."""
+    from tflite_export.biases import snap_biases
+    from tflite_export.lower import lower
+
+    snap_biases(model, lower(model, calibration_images(run, model)))
+
+
+def calibration_images(run: Run, model: keras.Model) -> np.ndarray:
+    """float32 (n, height, width, channels)."""
+    return np.concatenate(list(run.images("train", model.input_shape[1], CALIBRATION_IMAGES).batches(256)))
+
+
+def latency_ms(runtime: Runtime) -> float:
+    """Median time of one image in milliseconds, on this machine with the runtime's threads."""
+    image = np.zeros((1, *runtime.input["shape"][1:]), runtime.input["dtype"])
+    times = []
+    for _ in range(_LATENCY_RUNS):
+        began = time.perf_counter()
+        runtime.run(image)
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))

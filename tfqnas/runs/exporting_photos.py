@@ -1,0 +1,108 @@
+"""Export of a super-resolution model, for tools/export_tflite.py --dataset=photos."""
+
+import functools
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfqnas.errors import UserError
+from tfqnas.files import write_atomically
+from tfqnas.progress import Progress
+from tfqnas.runs import exporting
+
+# Crops of the test photos, chosen at random, that the file is compared on.
+COMPARED = 56
+
+
+def export(
+    path: str,
+    data_dir: str,
+    size: tuple[int, int],
+    output: str,
+    calibration: str = "percentile",
+    storage: str = "int8",
+    count: int = 128,
+    max_drop: float = 0.05,
+) -> None:
+    """Writes a `.tflite` file for images of one size, from pixels to pixels, if it computes what the model does.
+
+    Args:
+        path: of the `.keras` file. data_dir: of the prepared photos. size: (height, width) of the file's input.
+        output: the file to write. calibration, storage: as in `lower`. count: crops for calibration.
+        max_drop: largest loss of PSNR on Y against the Keras model that is accepted, in dB.
+
+    Raises:
+        UserError: where the model is none of super-resolution, some of its quantizers are not uniform, or the file
+            differs.
+    """
+    from tflite_export.folding import NonUniformError
+    from tflite_export.int_graph import with_metadata
+    from tflite_export.lower import lower
+    from tflite_export.verify_images import verify_images
+    from tflite_export.writer import write
+    from tfqnas.runs import model_files
+    from tfqnas import zoo
+    from tfqnas.data import photos, restoration
+    from tfqnas.graph.reading import sites_of
+    from tfqnas.zoo.super_resolution import scale_of
+
+    model = model_files.load_model(path)
+    if (scale := scale_of(model)) == 1:
+        raise UserError(
+            f"--model={path}: expected a super-resolution network for --dataset=photos, which enlarges by DepthToSpace"
+        )
+    if sites_of(model)[-1].stored is None:
+        model = zoo.with_pixel_output(model)
+    model = zoo.with_input_size(model, size)
+    found = photos.load(data_dir)
+    lows, _ = pairs(found.train, scale, size, count, seed=0)
+    try:
+        graph = lower(model, lows, calibration, storage=storage)
+    except NonUniformError as error:
+        raise UserError(f"{error}{exporting.uniform_choices(path)}") from None
+    blob = write(graph)
+    print(
+        f"{model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB, {size[0]} x {size[1]} pixels "
+        f"to {size[0] * scale} x {size[1] * scale}"
+    )
+    lows, highs = pairs(found.test, scale, size, COMPARED, seed=1)
+    quality = functools.partial(restoration.psnr_y, border=scale)
+    with Progress([("compare", 1.0)], stream=sys.stderr).part("compare") as part:
+        result = verify_images(model, graph, blob, lows, highs, quality, lambda done: part.update(done / len(lows)))
+    print(result)
+    if problem := result.problem(max_drop):
+        raise UserError(f"{output} is not written: {problem}")
+    write_atomically(output, write(with_metadata(graph, psnr={**result.quality, "images": result.images})))
+    print(f"written: {output}")
+
+
+def pairs(
+    photos: Sequence[np.ndarray], scale: int, size: tuple[int, int], count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crops of small copies of photos, float32 `(x - 128) / 128`, and what they come from, uint8.
+
+    Args:
+        photos: list of uint8 (h, w, 3), taken in turn. size: (height, width) of the crops of the small copies.
+
+    Raises:
+        UserError: for a photo that is too small.
+    """
+    from tfqnas.data import restoration
+
+    smaller = [restoration.downscaled(photo, scale) for photo in photos]
+    if any(low.shape[0] < size[0] or low.shape[1] < size[1] for low in smaller):
+        height, width = (min(low.shape[axis] for low in smaller) for axis in (0, 1))
+        raise UserError(
+            f"--input_size: expected at most {height},{width}, the smallest of the photos at 1/{scale} of "
+            f"their size, received {size[0]},{size[1]}"
+        )
+    rng = np.random.default_rng((seed, 4))
+    lows, highs = [], []
+    for number in range(count):
+        low = smaller[number % len(smaller)]
+        top, left = (rng.integers(low.shape[axis] - size[axis] + 1) for axis in (0, 1))
+        bottom, right = top + size[0], left + size[1]
+        lows.append(low[top:bottom, left:right])
+        highs.append(photos[number % len(smaller)][top * scale : bottom * scale, left * scale : right * scale])
+    return (np.stack(lows).astype(np.float32) - 128.0) / 128.0, np.stack(highs)

@@ -1,0 +1,314 @@
+"""The search of one supernet: settings become objectives, a searcher and a scorer, and every score is kept."""
+
+import dataclasses
+import functools
+import hashlib
+import math
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import numpy as np
+
+from tfqnas.arch import Arch
+from tfqnas.errors import UserError
+from tfqnas.files import append_jsonl, write_atomically, write_json
+from tfqnas.progress import Part
+from tfqnas.scoring.judge import Judge
+from tfqnas.runs.scoring import scoring
+from tfqnas.scoring.pool import Pool
+from tfqnas.scoring.predictor import Predictor, Quality
+from tfqnas.scoring.scorer import Scorer
+from tfqnas.search import NSGA2, AgeingEvolution, CoarseToFine, Objectives, ParetoFront, Result, Searcher, model_costs
+from tfqnas.search import run as run_search
+from tfqnas.search.coarse_to_fine import PAPER_EDGES, PAPER_PER_BIN
+from tfqnas.search.search_config import LIMITS, TABLE_COSTS, SearchConfig, cost_of
+from tfqnas.search.directory import claim, front_in, results_in, reused_in, scored_in
+from tfqnas.search.file_size import file_kb
+from tfqnas.search.latency import LatencyTable
+from tfqnas.search.screened import Screened
+from tfqnas.spaces import SearchSpace
+from tfqnas.supernet import Supernet
+from tfqnas.runs.run import Run
+from tfqnas.train.stages import Bits
+
+__all__ = ["FrontSearch", "front_in", "results_in"]
+
+# Spaces for which the paper gives its numbers, and how many bins and subnets others get.
+_PAPER_SPACES = ("mbv3", "mbv3_relu", "mbv2")
+_BINS, _PER_BIN = 6, 20
+_ANY_BELOW_8 = 4
+# How often the best within each budget stand in a line that stays, in the course of a search.
+_LOGGED = 10
+
+
+class FrontSearch:
+    """The search of one supernet.
+
+    Args:
+        run: `Run`. config: `SearchConfig`. bits: of the supernet. directory: where its files are.
+
+    Attributes:
+        objectives: `Objectives`. budget: how many subnets it scores at most. table: `LatencyTable` or None.
+    """
+
+    def __init__(self, run: Run, config: SearchConfig, bits: Bits, directory: pathlib.Path) -> None:
+        self.run, self.config, self.bits, self.directory = run, config, bits, directory
+        self.space = self._space()
+        self._given_up: set[Arch] = set()  # architectures whose score is an estimate
+        config.check()
+        try:
+            self.table = self._table()
+            self.objectives = self._objectives()
+            self.searcher, self.budget = self._searcher()
+        except ValueError as error:
+            raise self._error(error) from None
+
+    def __call__(self, part: Part, supernet: Supernet) -> ParetoFront:
+        """Searches, from where it was stopped, and returns the `ParetoFront`.
+
+        Each score is appended to `scored.jsonl` as it comes. A search with other settings that is in the directory is
+        set aside, and its full scores are used: see `tfqnas.search.directory`.
+        """
+        claim(self.directory, self.config, self._about_table(), self.run.directory / "models", self._fitting, part.log)
+        former = self._with_costs(reused_in(self.directory, part.log))
+        results = self._with_costs(scored_in(self.directory, part.log))
+        self._given_up.update(result.arch for result in results if result.estimated)
+        shown = _Shown(part, self.objectives, self.budget, results, former)
+        searcher = self._screened(part)
+
+        def on_result(result: Result) -> None:
+            append_jsonl(self.directory / "scored.jsonl", dataclasses.asdict(result))
+            if result.estimated:
+                self._given_up.add(result.arch)
+            shown.add(result)
+
+        try:
+            front = self.find(part, supernet, searcher, results, on_result, former)
+        except ValueError as error:
+            raise self._error(error) from None
+        write_atomically(self.directory / "pareto.json", front.to_json())
+        write_atomically(self.directory / "pareto.csv", csv_of(front))
+        return front
+
+    def find(
+        self,
+        part: Part,
+        supernet: Supernet,
+        searcher: Searcher,
+        results: Sequence[Result],
+        on_result: Callable[[Result], None],
+        former: Sequence[Result] = (),
+    ) -> ParetoFront:
+        """The `ParetoFront` of what `searcher` proposes, scored here; the others: those of `search.run`."""
+        with self.scorer(part, supernet) as scorer:
+            judge = Judge(scorer, self._costs, self.config.early_stopping)
+            return run_search(
+                searcher,
+                judge,
+                self.objectives.record,
+                self.budget,
+                on_result,
+                results=results,
+                by=self.objectives.minimised or None,
+                former=former,
+            )
+
+    def scorer(self, part: Part, supernet: Supernet) -> AbstractContextManager[Scorer | Pool]:
+        """A context in which there is a scorer."""
+        return scoring(self.run, self.bits, supernet, self.config.workers, self.budget, part.log)
+
+    def predicted(self, arch: Arch) -> dict[str, Any]:
+        """What the latency table says of an architecture, for its record: a dict, empty without a table."""
+        if self.table is None:
+            return {}
+        name = f"predicted_{TABLE_COSTS[self.table.unit]}"
+        known = dataclasses.replace(arch, bits=None)
+        return {name: self.table.of(known), "latency_device": self.table.holds_for}
+
+    def _costs(self, archs: Sequence[Arch]) -> np.ndarray:
+        return self.objectives.values(np.array([self.space.encode(arch) for arch in archs]))
+
+    def _with_costs(self, results: Sequence[Result]) -> list[Result]:
+        """The same with this search's costs, where they were written by one that knew others."""
+        known = self.objectives.costs.keys()
+        return [
+            result
+            if result.costs.keys() == known
+            else Result(result.arch, result.accuracy, self.objectives.record(result.arch), result.extra)
+            for result in results
+        ]
+
+    def _fitting(self, results: Sequence[Result]) -> list[Result]:
+        """Those of other searches' results that are within space and limits, with this search's costs."""
+        results = [result for result in results if self._is_allowed(result.arch)]
+        if not results:
+            return []
+        excess = self.objectives.excess(np.array([self.space.encode(result.arch) for result in results]))
+        return [
+            Result(result.arch, result.accuracy, self.objectives.record(result.arch), result.extra)
+            for result, beyond in zip(results, excess, strict=True)
+            if not beyond
+        ]
+
+    def _is_allowed(self, arch: Arch) -> bool:
+        try:
+            self.space.validate(arch)
+        except ValueError:  # it has other bit widths than this search may choose
+            return False
+        return True
+
+    def _space(self) -> SearchSpace:
+        """The run's space, with the bit widths alone that the search may choose."""
+        config, space = self.config, self.run.space
+        asked: dict[str, Any] = {
+            "weight_bits": config.search_weight_bits,
+            "input_bits": config.search_input_bits,
+            "bits_by": config.search_bits_by,
+        }
+        asked = {name: value for name, value in asked.items() if value}
+        if not asked:
+            return space
+        if not space.mixed:
+            raise UserError(
+                f"--search_{next(iter(asked))}: expected a run whose space has bit widths to choose, such "
+                f"as tiny_qfa, this one has {space.name}"
+            )
+        try:
+            return space.restricted(**asked)
+        except ValueError as error:
+            raise UserError(f"--search_{', --search_'.join(asked)}: {error}") from None
+
+    def _table(self) -> LatencyTable | None:
+        config, data = self.config, self.run.dataset
+        if not config.latency_table:
+            return None
+        # In files with a byte for each weight bit widths change no latency.
+        bits = _ANY_BELOW_8 if self.space.mixed else self.bits
+        space = self.space.without_bits()
+        return LatencyTable.load(config.latency_table, space, bits, data.num_classes, data.channels)
+
+    def _latency(self, codes: np.ndarray) -> np.ndarray:
+        """What the table says of codes, of which it knows the genes that are not of bits."""
+        table = cast(LatencyTable, self.table)
+        return table.of_codes(np.asarray(codes)[:, : len(table.space.genes)])
+
+    def _about_table(self) -> dict[str, str | None]:
+        """What decides a search besides its settings: the content of the table, wherever its file is."""
+        if self.table is None:
+            return {"latency_table_sha256": None, "latency_device": None}
+        content = pathlib.Path(self.config.latency_table).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        return {"latency_table_sha256": digest, "latency_device": self.table.holds_for}
+
+    def _objectives(self) -> Objectives:
+        config, data = self.config, self.run.dataset
+        bits = self.bits if isinstance(self.bits, int) and not self.space.mixed else None
+        costs = model_costs(self.space, bits, data.num_classes, data.channels)
+        costs["file_kB"] = functools.partial(file_kb, self.space, data.num_classes, data.channels)
+        if self.table:
+            costs[TABLE_COSTS[self.table.unit]] = self._latency
+        names = [cost_of(name) for name in config.objectives if name != "accuracy"]
+        limits = {flag: cost for flag, cost in LIMITS.items() if getattr(config, flag)}
+        for cost, flag in [*((cost, "objectives") for cost in names), *((cost, flag) for flag, cost in limits.items())]:
+            if cost not in costs:
+                raise UserError(
+                    f"--{flag}: {cost} needs another --latency_table: {config.latency_table} is in "
+                    f"{self.table and self.table.unit}"
+                )
+        return Objectives(
+            self.space, costs, tuple(names), {cost: getattr(config, flag) for flag, cost in limits.items()}
+        )
+
+    def _error(self, error: ValueError) -> UserError:
+        """A `UserError` in which limits are named by their flags."""
+        flags = {cost: flag for flag, cost in LIMITS.items()}
+        text = re.sub(r"\bmax (\w+):", lambda found: f"--{flags.get(found[1], found[1])}:", str(error))
+        name = f"{self.bits}-bit" if isinstance(self.bits, int) else self.bits or "float"
+        return UserError(f"search of the {name} supernet: {text}")
+
+    def _searcher(self) -> tuple[Searcher, int]:
+        """`(searcher, how many it scores at most)`."""
+        config, objectives, seed = self.config, self.objectives, self.config.search_seed
+        if config.search in ("nsga2", "ageing"):
+            kind = {"nsga2": NSGA2, "ageing": AgeingEvolution}[config.search]
+            size = config.search_population or min(100, max(10, config.search_budget // 5))
+            return kind(objectives, population=size, seed=seed), config.search_budget
+        edges, per_bin = self._bins()
+        rounds = config.search_rounds if config.search == "coarse_to_fine" else 0
+        searcher = CoarseToFine(
+            objectives, edges, per_bin, per_skeleton=config.search_per_skeleton, rounds=rounds, seed=seed
+        )
+        coarse = per_bin * (len(searcher.edges) - 1)
+        # A front holds about as many skeletons as the square root of what was scored, by experience; it ends by itself.
+        return searcher, coarse + rounds * config.search_per_skeleton * max(4, math.isqrt(coarse))
+
+    def _bins(self) -> tuple[int | Sequence[float], int]:
+        """Edges, or a number of bins, and how many subnets are in each."""
+        config, paper = self.config, self.space.name in _PAPER_SPACES
+        edges = config.search_edges or config.search_bins or (PAPER_EDGES if paper else _BINS)
+        return edges, config.search_per_bin or (PAPER_PER_BIN if paper else _PER_BIN)
+
+    def _screened(self, part: Part) -> Searcher:
+        if self.config.search_screen == 1:
+            return self.searcher
+
+        def on_fit(quality: Quality) -> None:
+            part.log(str(quality))
+            write_json(self.directory / "predictor.json", dataclasses.asdict(quality))
+
+        predictor = Predictor(self.space, seed=self.config.search_seed)
+        return Screened(
+            self.searcher,
+            self.objectives,
+            predictor,
+            self.config.search_screen,
+            on_fit=on_fit,
+            estimated=self._given_up.__contains__,
+        )
+
+
+class _Shown:
+    """What a search shows while it runs: the most accurate within some budgets, and how many subnets are scored."""
+
+    def __init__(
+        self, part: Part, objectives: Objectives, budget: int, results: Sequence[Result], former: Sequence[Result]
+    ) -> None:
+        self._part, self._budget, self._known = part, budget, len(results)
+        self._results = [result for result in (*former, *results) if not result.estimated]
+        self._cost = objectives.minimised[0] if objectives.minimised else next(iter(objectives.costs))
+        self._done = self._given_up = 0
+
+    def add(self, result: Result) -> None:
+        self._done += 1
+        if result.estimated:
+            self._given_up += 1
+        else:
+            self._results.append(result)
+        scored = self._known + self._done
+        if self._done == 1:  # it includes the traces: it says nothing of the pace
+            self._part.resume(scored / self._budget)
+        given_up = f", {self._given_up} of them given up early" if self._given_up else ""
+        best = self._best()
+        self._part.update(scored / self._budget, f"{best} {self._cost}; {scored} subnets{given_up}")
+        if _LOGGED * scored // self._budget > _LOGGED * (scored - 1) // self._budget:
+            self._part.log(f"best after {scored} subnets{given_up}: {best} {self._cost}")
+
+    def _best(self) -> str:
+        """Such as "91.2% at 0.2, 93.5% at 0.4, 94.1% at 0.8"."""
+        costs = np.array([result.costs[self._cost] for result in self._results])
+        accuracies = np.array([result.accuracy for result in self._results])
+        low, high = costs.min(), costs.max()
+        budgets = dict.fromkeys(low + share * (high - low) for share in (0.25, 0.5, 1))
+        found = ((accuracies[costs <= budget].max(), budget) for budget in budgets)
+        return ", ".join(f"{accuracy:.1%} at {budget:.3g}" for accuracy, budget in found)
+
+
+def csv_of(front: ParetoFront) -> str:
+    """A front as comma-separated values: accuracy, costs, and the architecture's key."""
+    rows = ["accuracy," + ",".join(front.rows[0].costs) + ",architecture"] if front.rows else []
+    for row in front.rows:
+        rows.append(f"{row.accuracy:.6g}," + ",".join(f"{v:.9g}" for v in row.costs.values()) + f",{row.arch.key}")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,290 @@
+"""The training of a schedule in a run directory: what is done is kept, what is not goes on."""
+
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfqnas.arch import Arch
+from tfqnas.errors import UserError
+from tfqnas.progress import Part, Progress
+from tfqnas.settings import plain
+from tfqnas.supernet import Supernet, initialize
+from tfqnas.train import checkpoint
+from tfqnas.runs.events import Events
+from tfqnas.train.inherit import copy_all, copy_weights, inherit
+from tfqnas.train.loop import StepResult, Teacher, Trainer
+from tfqnas.runs.run import INITIAL_IMAGES, Run, stage_record
+from tfqnas.train.stages import MIXED, Stage
+from tfqnas.train.subnet_net import SubnetNet
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of `--distribution`; to be made before anything else of TensorFlow."""
+    if name == "multiworker":
+        if "TF_CONFIG" not in os.environ:
+            raise UserError("--distribution=multiworker: expected the environment variable TF_CONFIG")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def train(
+    run: Run, progress: Progress, strategy: tf.distribute.Strategy | None = None, stages: Sequence[Stage] | None = None
+) -> None:
+    """Trains stages of a run in order, each from its last checkpoint.
+
+    Args:
+        run: `Run`.
+        progress: `tfqnas.progress.Progress` with a part for each stage.
+        strategy: `tf.distribute.Strategy`.
+        stages: by default all of the run's schedule.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    if run.config.batch_size % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"--batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, "
+            f"received {run.config.batch_size}"
+        )
+    trainer = None
+    for stage in stages or run.stages:
+        if run.finished(stage):
+            progress.skip(stage.name)
+            continue
+        with progress.part(stage.name) as part, strategy.scope():
+            trainer = _StageTraining(run, stage, strategy, part, progress.log).train(trainer)
+
+
+class _StageTraining:
+    """One stage: the network it starts from, its loop, its records."""
+
+    def __init__(
+        self, run: Run, stage: Stage, strategy: tf.distribute.Strategy, part: Part, say: Callable[[str], None]
+    ) -> None:
+        self.run, self.stage, self.strategy, self.part, self.say = run, stage, strategy, part, say
+        self.total = run.steps(stage)
+        self.waited = self.began = 0.0
+        self.recent: list[float] = []
+        self.steps = 0
+
+    def train(self, trainer: Trainer | None) -> Trainer:
+        """Trains the stage and returns its `Trainer`; that of the stage before is used again if it fits."""
+        run, stage = self.run, self.stage
+        self.part.update(0.0, "preparing")
+        supernet, teacher = self._start()
+        self.supernet = supernet
+        if trainer is None or trainer.supernet is not supernet or teacher is not None:
+            trainer = Trainer(supernet, run.config, self.strategy, teacher, run.space)
+        for variable in trainer.optimizer.variables:  # a stage starts with no momentum
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+        start = self._resume(trainer)
+        if start == 0 and stage.bits is not None:
+            _check_quantizers(supernet)
+        self.events = Events(run, stage)
+        if start == 0:
+            self.events.begin()
+        self.began = time.perf_counter()
+        trainer.fit(
+            stage, run.dataset.train, start, on_step=self._record, on_checkpoint=lambda step: self._save(trainer, step)
+        )
+        if self.total == 0:
+            self._save(trainer, 0)
+        self._finish(start)
+        return trainer
+
+    def _start(self) -> tuple[Supernet | SubnetNet, Teacher | None]:
+        """The network that the stage starts from, and its teacher."""
+        run, stage = self.run, self.stage
+        if stage.init is None:
+            keras.utils.set_random_seed(run.config.seed)  # the initial weights
+            supernet = run.new_supernet(stage.bits)
+            if stage.name == "float" and run.config.float_weights:
+                _load_float_weights(supernet, run.config.float_weights)
+            if stage.bits is not None:
+                initialize(supernet, self._initial_images())
+            return supernet, None
+        source_stage = run.stage(stage.init)
+        # What this process has trained it need not read again, nor, as one of several workers, wait for.
+        source = cast(Supernet, run.trained[stage.init] if stage.init in run.trained else run.load(source_stage))
+        if stage.arch is not None:
+            return self._finetuned(source)
+        if (source_stage.bits, source_stage.with_float) == (stage.bits, stage.with_float):
+            run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
+            return source, None
+        if source_stage.bits is None:
+            supernet = run.new_supernet(stage.bits, stage.with_float)
+            copy_weights(source, supernet)
+            initialize(supernet, self._initial_images())
+        elif stage.bits == MIXED:
+            supernet = run.new_supernet(stage.bits, stage.with_float)
+            copy_all(source, supernet)
+        else:
+            supernet = inherit(source, cast(int, stage.bits))
+        if not run.checkpoints(stage).files():
+            self._log_beginning(source, supernet)
+        return supernet, self._teacher({stage.init: source})
+
+    def _teacher(self, known: Mapping[str, Supernet | SubnetNet]) -> Teacher | None:
+        """The `Teacher` of the stage, None where there is none; `known`: networks by the name of their stage."""
+        run, name = self.run, self.stage.soft_labels
+        if name is None or name == "in_place":
+            return None
+        network = cast(Supernet, known.get(name) or run.trained.get(name) or run.load(run.stage(name)))
+        largest = run.config.teacher_arch == "largest" or network.bits is None
+        return Teacher(network, run.recalibrate(network, run.space.largest()) if largest else None)
+
+    def _finetuned(self, supernet: Supernet) -> tuple[Supernet | SubnetNet, Teacher | None]:
+        """The network of a finetuning and, where it is distilled, the largest of the supernet as it was."""
+        run, stage = self.run, self.stage
+        student = self._subnet(supernet) if stage.integer_aware else supernet
+        teacher = None
+        if stage.soft_labels:
+            # The supernet's own weights are trained where the subnet is not cut out of it.
+            init = run.stage(cast(str, stage.init))
+            same = supernet if student is not supernet else cast(Supernet, run.load(init))
+            teacher = Teacher(same, run.recalibrate(same, run.space.largest()))
+        if student is supernet:
+            run.trained.pop(cast(str, stage.init), None)
+        return student, teacher
+
+    def _subnet(self, supernet: Supernet) -> SubnetNet:
+        """The stage's architecture, cut out of a supernet, with the 8-bit quantizers that its file will have."""
+        run, arch = self.run, cast(Arch, self.stage.arch)
+        subnet = run.new_subnet(supernet, arch, run.recalibrate(supernet, arch))
+        initialize(subnet.model, self._initial_images(arch.resolution), missing_only=True)
+        before, after = run.accuracy(supernet, arch, "held_out"), run.accuracy(subnet, arch, "held_out")
+        self.say(
+            f"{self.stage.name}: {before:.1%} held-out accuracy in the supernet, {after:.1%} with all tensors at "
+            "the bit widths of the integer model"
+        )
+        return subnet
+
+    def _log_beginning(self, source: Supernet, supernet: Supernet) -> None:
+        """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
+        run, largest = self.run, self.run.space.largest()
+        statistics = run.recalibrate(source, largest)
+        record = {"accuracy_before": run.accuracy(source, largest, "held_out", statistics)}
+        old, new = "", "held-out accuracy with re-estimated statistics"
+        if len(statistics) == len(supernet.observers):  # else the quantizers have statistics that the source had not
+            record["accuracy_old_statistics"] = run.accuracy(supernet, largest, "held_out", statistics)
+            old = f"{record['accuracy_old_statistics']:.1%} held-out accuracy with the old BatchNorm statistics, "
+            new = "with re-estimated ones"
+        record["accuracy"] = run.accuracy(supernet, largest, "held_out")
+        event = "inherited" if source.bits else "quantized"
+        run.log(stage=self.stage.name, event=event, source=self.stage.init, **record)
+        self.say(
+            f"{self.stage.name}: {event} from {self.stage.init} ({record['accuracy_before']:.1%}); before any training "
+            f"the largest network has {old}{record['accuracy']:.1%} {new}"
+        )
+
+    def _initial_images(self, resolution: int | None = None) -> tf.Tensor:
+        images = self.run.images("train", resolution or max(self.run.space.resolutions), INITIAL_IMAGES)
+        return next(iter(images.batches(INITIAL_IMAGES)))
+
+    def _resume(self, trainer: Trainer) -> int:
+        """Loads the stage's last checkpoint, if there is one, and returns the number of steps done."""
+        loaded = self.run.checkpoints(self.stage).load(self.say)
+        if loaded is None:
+            return 0
+        self.run.assign([*trainer.supernet.variables, *trainer.optimizer.variables], loaded, self.stage)
+        self.say(f"{self.stage.name}: continuing at step {loaded[1]['step']} of {self.total}")
+        self.part.resume(loaded[1]["step"] / max(1, self.total))
+        return loaded[1]["step"]
+
+    def _save(self, trainer: Trainer, step: int) -> None:
+        self.events.quantizers(step, trainer.supernet.quantizers)
+        if self.run.writes:
+            variables = [*trainer.supernet.variables, *trainer.optimizer.variables]
+            values = {v.path: v.numpy() for v in variables}
+            meta = {"stage": stage_record(self.stage), "config": plain(self.run.config)}
+            self.run.checkpoints(self.stage).save(step, values, meta)
+        for quantizer in trainer.supernet.quantizers:
+            if quantizer.problem:
+                self.say(f"warning: {self.stage.name}, step {step}: {quantizer.path}: {quantizer.problem}")
+
+    def _record(self, step: int, result: StepResult, rate: float, waited: float) -> None:
+        self.waited += waited
+        self.recent = [*self.recent[-19:], result.accuracies[0]]
+        text = f"loss {result.losses[0]:.3f}  accuracy {np.mean(self.recent):.1%}"
+        if not self.steps:  # the first step includes the trace: it says nothing of the pace
+            self.part.resume((step + 1) / self.total)
+        self.steps += 1
+        self.part.update((step + 1) / self.total, text)
+        if self._evaluates(step + 1):
+            held_out = self._held_out()
+            self.run.log(stage=self.stage.name, event="evaluated", step=step + 1, held_out=held_out)
+            self.events.held_out(step + 1, held_out)
+        if (step + 1) % 10 and step + 1 != self.total:
+            return
+        self.run.log(
+            stage=self.stage.name,
+            step=step + 1,
+            learning_rate=rate,
+            loss=float(result.losses[0]),
+            accuracy=float(np.mean(self.recent)),
+            losses=[round(float(x), 5) for x in result.losses],
+            gradient_norm=result.gradient_norm,
+        )
+        self.events.step(step + 1, rate, result)
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether `evaluation_epochs` asks for a look at the accuracy after this many steps; not at the end."""
+        config = self.run.config
+        every = round(config.evaluation_epochs * len(self.run.dataset.train) / config.batch_size)
+        return every > 0 and step % every == 0 and step != self.total
+
+    def _held_out(self) -> dict[str, float]:
+        """Held-out accuracy of the extremes, by name."""
+        archs = {"largest": self.run.space.largest()}
+        if self.stage.sampling == "sandwich":
+            archs["smallest"] = self.run.space.smallest()
+        if self.stage.arch is not None:
+            archs = {"subnet": self.stage.arch}
+        return {name: self.run.accuracy(self.supernet, arch, "held_out") for name, arch in archs.items()}
+
+    def _finish(self, start: int) -> None:
+        """How good it is, and how long it took."""
+        seconds = time.perf_counter() - self.began
+        self.run.trained[self.stage.name] = self.supernet
+        held_out = self._held_out()
+        self.events.end(self.total, held_out)
+        self.run.log(
+            stage=self.stage.name,
+            event="finished",
+            steps=self.total,
+            held_out=held_out,
+            seconds=round(seconds, 2),
+            input_wait=round(self.waited / max(seconds, 1e-9), 4),
+        )
+        accuracies = ", ".join(f"{name} {value:.1%}" for name, value in held_out.items())
+        self.say(
+            f"{self.stage.name}: {self.total - start} steps in {seconds:.0f} s, {self.waited / seconds:.1%} of it "
+            f"waiting for input; held-out accuracy: {accuracies}"
+        )
+
+
+def _check_quantizers(supernet: Supernet | SubnetNet) -> None:
+    for quantizer in supernet.quantizers:
+        if quantizer.problem:
+            raise UserError(f"{quantizer.path}: {quantizer.problem}")
+
+
+def _load_float_weights(supernet: Supernet, path: str) -> None:
+    """The user's own float weights: a checkpoint of a run, or what Keras' `save_weights` wrote."""
+    if not pathlib.Path(path).exists():
+        raise UserError(f"--float_weights: {path} is not there")
+    if path.endswith(".npz"):
+        values, _ = checkpoint.read(path)
+        checkpoint.assign(supernet.variables, values, path)
+        return
+    try:
+        supernet.load_weights(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"--float_weights: {path} does not fit this network: {error}") from None
