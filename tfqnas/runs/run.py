@@ -30,7 +30,7 @@ from tfqnas.train import checkpoint
 from tfqnas.train.calibrate import accuracy, predict, recalibrate
 from tfqnas.train.run_config import RunConfig
 from tfqnas.train.loop import total_steps
-from tfqnas.train.sampling import sampler
+from tfqnas.train.sampling import SamplingPolicy, sampler
 from tfqnas.train.stages import MIXED, Bits, Stage, schedule, supernet_stage
 from tfqnas.train.subnet_net import SubnetNet
 
@@ -256,7 +256,7 @@ class Run:
 
     def sampler(self, stage: Stage) -> Callable[[np.random.Generator], list[Arch]]:
         """The subnets of a step of a stage, a function of a numpy Generator."""
-        return sampler(self.space, stage, self.config.random_subnets, self.config.policy)
+        return sampler(self.space, stage, self.config.random_subnets, SamplingPolicy.of(self.config))
 
     def work(self, stage: Stage) -> float:
         """Relative work of a stage: MACs, three times a forward pass, of its subnets and its teacher."""

@@ -14,15 +14,16 @@ import numpy as np
 
 from tfqnas.arch import FLOAT_BITS, Arch, fields_from_json
 from tfqnas.spaces import bits as bit_choices
-from tfqnas.spaces.blocks import Block, Gene, Stage, as_tuple, make_divisible
+from tfqnas.spaces.blocks import Block, Gene, Stage, make_divisible
 from tfqnas.spaces.checking import check_space
+from tfqnas.spaces.fields import SpaceFields
 from tfqnas.spaces.messages import where_in
 
 _BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchSpace:
+class SearchSpace(SpaceFields):
     """Stem, stages, head, as in MobileNetV2 and V3 (OQA, "Once Quantized for All", appendices A.4 and A.5).
 
     Stem convolution, stages, 1x1 convolution to `head_channels`, average over the image, 1x1 convolution to
@@ -32,48 +33,14 @@ class SearchSpace:
     In the library stages and blocks count from 0. In error messages they count from 1, as in the papers'
     tables: stage 1 is the first of `stages`, block 1 the first of its stage.
 
-    Args:
-        name: letters, digits, "_", "." and "-".
-        resolutions: choices of the image's height and width in pixels, ascending.
-        stem_channels: output channels of the first convolution.
-        stages: `Stage`s.
-        head_channels: channels before the average.
-        mix_channels: channels before the classifier; None: there is no feature mix.
-        stem_kernel, stem_stride, stem_activation: of the first convolution.
-        head_activation: of the head and of the feature mix.
-        weight_bits, input_bits: choices of the bit widths of every quantized convolution (all but the first and those
-            of squeeze-excite), ascending, from 2 to 8, or 32: not quantized. Both empty: no choice, an architecture
-            has no bit widths of its own.
-        bits_by: what one bit width is chosen for: "tensor" (weights and inputs of each convolution), "layer" (each
-            convolution), "block" or "stage" (of which fixed ones count as well); head and feature mix always have
-            their own. All but "tensor" need equal choices for weights and inputs.
-        fixed_bits: pairs (weights, inputs) of all quantized convolutions, as in `Arch.bits`, of a space that has
-            nothing else to choose in its depths and bit widths (see `pruned`); None: there are none.
+    The arguments are those of `SpaceFields`.
 
     Raises:
         ValueError: a field is wrong; says which, in which stage.
     """
 
-    name: str
-    resolutions: tuple[int, ...]
-    stem_channels: int
-    stages: tuple[Stage, ...]
-    head_channels: int
-    mix_channels: int | None = None
-    stem_kernel: int = 3
-    stem_stride: int = 2
-    stem_activation: str = "relu"
-    head_activation: str = "relu"
-    weight_bits: tuple[int, ...] = ()
-    input_bits: tuple[int, ...] = ()
-    bits_by: str = bit_choices.TENSOR
-    fixed_bits: tuple[tuple[int, int], ...] | None = None
-
     def __post_init__(self) -> None:
-        for field in ("resolutions", "stages", "weight_bits", "input_bits"):
-            object.__setattr__(self, field, as_tuple(getattr(self, field)))
-        if isinstance(self.fixed_bits, (list, tuple)):
-            object.__setattr__(self, "fixed_bits", tuple(map(as_tuple, self.fixed_bits)))
+        super().__post_init__()
         check_space(self)
 
     # -- Structure: from an architecture to its blocks -------------------------------------------------------
@@ -135,11 +102,6 @@ class SearchSpace:
         self.validate(arch)
         ends = 2 if self.mix_channels else 1
         return (None,) * ends if arch.bits is None else arch.bits[-ends:]
-
-    @property
-    def mixed(self) -> bool:
-        """Whether architectures have bit widths of their own."""
-        return bool(self.weight_bits) or self.fixed_bits is not None
 
     def convolutions(self) -> tuple[bit_choices.Convolution, ...]:
         """Tuple of (stage, block, layer): the quantized convolutions of the largest architecture, in the order in which
@@ -465,7 +427,7 @@ class SearchSpace:
                 check(arch.kernels[position], stage.kernels, "kernel size", s, b)
                 check(arch.expands[position], stage.expands, "expand ratio", s, b)
                 position += 1
-        bit_choices.validate(self, arch, self._present(arch.depths))
+        bit_choices.validate(self, arch, tuple(itertools.compress(self._convolutions, self._present(arch.depths))))
 
     # -- The space as a whole --------------------------------------------------------------------------------
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from tfqnas.arch import BIT_WIDTHS, FLOAT_BITS
+from tfqnas.arch import BIT_WIDTHS, FLOAT_BITS, Arch
+from tfqnas.spaces.blocks import Stage
+from tfqnas.spaces.fields import SpaceFields
 from tfqnas.spaces.messages import where_in
-
-if TYPE_CHECKING:
-    from tfqnas.arch import Arch
-    from tfqnas.spaces.base import SearchSpace
-    from tfqnas.spaces.blocks import Stage
 
 # What a bit width is chosen for, each in multiples of the one before: weights and inputs of a convolution by
 # themselves, a convolution, a block, a stage. Head and feature mix are in no block: they have one each.
@@ -37,7 +34,7 @@ def convolutions_of_block(stage: Stage) -> tuple[str, ...]:
     return (DEPTHWISE, PROJECT) if stage.expands == (1,) else (EXPAND, DEPTHWISE, PROJECT)
 
 
-def convolutions(space: SearchSpace) -> tuple[Convolution, ...]:
+def convolutions(space: SpaceFields) -> tuple[Convolution, ...]:
     """Tuple of `Convolution`: those of the largest architecture of `space`, in the order of computation."""
     blocks = (
         Convolution(s, b, layer)
@@ -72,17 +69,16 @@ def choices_of_stage(stage: Stage, bits_by: str, choices: int) -> tuple[int, int
     return choices if bits_by == BLOCK else choices ** len(convolutions_of_block(stage)), 1
 
 
-def validate(space: SearchSpace, arch: Arch, present: Sequence[bool]) -> None:
+def validate(space: SpaceFields, arch: Arch, found: Sequence[Convolution]) -> None:
     """Raises ValueError unless the bit widths of `arch` are choices of `space`; says which convolution is wrong.
 
     Args:
-        present: which of `convolutions(space)` the architecture has, bools.
+        found: those of `convolutions(space)` that the architecture has.
     """
     if not space.mixed:
         if arch.bits is not None:
             raise ValueError(f"{space.name}: bits: expected None, the space has no bit widths, received {arch.bits}")
         return
-    found = list(itertools.compress(space.convolutions(), present))
     if len(arch.bits or ()) != len(found):
         raise ValueError(
             f"{space.name}: bits: expected {len(found)} pairs (weights, inputs), one for each quantized convolution, "
@@ -107,7 +103,7 @@ def validate(space: SearchSpace, arch: Arch, present: Sequence[bool]) -> None:
 
 
 def check_fields(
-    space: SearchSpace,
+    space: SpaceFields,
     check: Callable[[object, str, str, object], None],
     check_choices: Callable[[Any, str, str, Callable[[Any], bool]], None],
 ) -> None:
@@ -130,7 +126,7 @@ def check_fields(
     if space.fixed_bits is not None:
         free = weights or any(len(stage.depths) > 1 for stage in space.stages)
         check(not free, "fixed_bits", "None where depths or bit widths are to be chosen", space.fixed_bits)
-        number, pairs = len(space.convolutions()), space.fixed_bits
+        number, pairs = len(convolutions(space)), space.fixed_bits
         ok = isinstance(pairs, tuple) and len(pairs) == number and all(map(_is_pair, pairs))
         check(ok, "fixed_bits", f"{number} pairs of {expected}", pairs)
 

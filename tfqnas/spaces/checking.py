@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfqnas.arch import NAME
 from tfqnas.spaces import bits as bit_choices
 from tfqnas.spaces.blocks import Stage
-
-if TYPE_CHECKING:
-    from tfqnas.spaces.base import SearchSpace
+from tfqnas.spaces.fields import SpaceFields
 
 ACTIVATIONS = ("relu", "relu6", "hswish")
 
 
-def check_space(space: SearchSpace) -> None:
+def check_space(space: SpaceFields) -> None:
     """Raises ValueError at the first field of `space` that is wrong."""
     if not isinstance(space.name, str) or not NAME.fullmatch(space.name):
         raise ValueError(f"name: expected letters, digits, '_', '.' and '-', received {space.name!r}")

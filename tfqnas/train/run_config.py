@@ -8,7 +8,6 @@ from typing import Any, Self
 from tfqnas.data.data_config import DataConfig
 from tfqnas.errors import UserError, did_you_mean
 from tfqnas.settings import as_flag, first_difference, plain, setting
-from tfqnas.train.sampling import SamplingPolicy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +112,6 @@ class RunConfig(DataConfig):
                 raise UserError(f"--{name}: expected {least} to {most:g}, received {as_flag(value)}")
         if self.schedule == "direct" and self.distillation == "teacher":
             raise UserError("--distillation=teacher: with --schedule=direct no bit width has a teacher")
-
-    @property
-    def policy(self) -> SamplingPolicy:
-        """How the random subnets of a step are drawn."""
-        return SamplingPolicy(self.sample_one_precision, self.sample_full_depth, self.sample_full_resolution)
 
     def for_bits(self, name: str, bits: int) -> float:
         """The value of a field that holds one value for all bit widths, or one for each."""

@@ -1,17 +1,15 @@
 """Which subnets a step trains: functions of a numpy Generator."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Self, cast
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tfqnas.arch import Arch
-    from tfqnas.spaces import SearchSpace
-    from tfqnas.train.stages import Stage
+from tfqnas.arch import Arch
+from tfqnas.spaces import SearchSpace
+from tfqnas.train.run_config import RunConfig
+from tfqnas.train.stages import Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +25,11 @@ class SamplingPolicy:
     one_precision: float = 0.0
     full_depth: float = 0.0
     full_resolution: float = 0.0
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """The policy of a run's settings."""
+        return cls(config.sample_one_precision, config.sample_full_depth, config.sample_full_resolution)
 
     def sample(self, space: SearchSpace, rng: np.random.Generator) -> Arch:
         """A random architecture of `space`; with no policy that of `space.sample`."""
@@ -60,6 +63,6 @@ def sampler(
     samplers: dict[str, Callable[[np.random.Generator], list[Arch]]] = {
         "largest": lambda rng: [largest],
         "sandwich": lambda rng: [largest, smallest, *(policy.sample(space, rng) for _ in range(random_subnets))],
-        "subnet": lambda rng: [cast("Arch", stage.arch)],
+        "subnet": lambda rng: [cast(Arch, stage.arch)],
     }
     return samplers[stage.sampling]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
-
-if TYPE_CHECKING:
-    from tfqnas.train.run_config import RunConfig
+from tfqnas.train.run_config import RunConfig
 
 # In the place of a bit width, of a supernet with several (QFA).
 MIXED: Literal["mixed"] = "mixed"

@@ -1,0 +1,57 @@
+"""The fields of a search space: what a person writes, without what follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfqnas.spaces.blocks import Stage, as_tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class SpaceFields:
+    """What `SearchSpace` is made of, not yet checked.
+
+    Args:
+        name: letters, digits, "_", "." and "-".
+        resolutions: choices of the image's height and width in pixels, ascending.
+        stem_channels: output channels of the first convolution.
+        stages: `Stage`s.
+        head_channels: channels before the average.
+        mix_channels: channels before the classifier; None: there is no feature mix.
+        stem_kernel, stem_stride, stem_activation: of the first convolution.
+        head_activation: of the head and of the feature mix.
+        weight_bits, input_bits: choices of the bit widths of every quantized convolution (all but the first and those
+            of squeeze-excite), ascending, from 2 to 8, or 32: not quantized. Both empty: no choice, an architecture
+            has no bit widths of its own.
+        bits_by: what one bit width is chosen for: "tensor" (weights and inputs of each convolution), "layer" (each
+            convolution), "block" or "stage" (of which fixed ones count as well); head and feature mix always have
+            their own. All but "tensor" need equal choices for weights and inputs.
+        fixed_bits: pairs (weights, inputs) of all quantized convolutions, as in `Arch.bits`, of a space that has
+            nothing else to choose in its depths and bit widths (see `pruned`); None: there are none.
+    """
+
+    name: str
+    resolutions: tuple[int, ...]
+    stem_channels: int
+    stages: tuple[Stage, ...]
+    head_channels: int
+    mix_channels: int | None = None
+    stem_kernel: int = 3
+    stem_stride: int = 2
+    stem_activation: str = "relu"
+    head_activation: str = "relu"
+    weight_bits: tuple[int, ...] = ()
+    input_bits: tuple[int, ...] = ()
+    bits_by: str = "tensor"
+    fixed_bits: tuple[tuple[int, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("resolutions", "stages", "weight_bits", "input_bits"):
+            object.__setattr__(self, field, as_tuple(getattr(self, field)))
+        if isinstance(self.fixed_bits, (list, tuple)):
+            object.__setattr__(self, "fixed_bits", tuple(map(as_tuple, self.fixed_bits)))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether architectures have bit widths of their own."""
+        return bool(self.weight_bits) or self.fixed_bits is not None
