@@ -21,7 +21,7 @@ products    our file of the 4-bit subnet against the same file without its produ
             twice and flips 2 to 4% of the values; a RELU of its own, the official converter's way, is not delegated to
             XNNPACK and splits the graph there; an ADD that writes the 4-bit tensor itself leaves no 8-bit sum for the
             next addition, so it would be computed twice; one scale for the sum and the input makes the sum as coarse as
-            4 bits (FACTS.md, section 6, items 4 to 6).
+            4 bits (docs/facts.md, exact integer arithmetic).
 sizes       our file at 8 bits against the official one, and the files as a zip archive holds them (deflate) against the
             one at 8 bits: weights of few bits are int8 here, but int8 of few values.
 packed      `export(..., storage="packed")`, INT4 weights, against int8 storage of the same 4-bit subnet: the bytes of
