@@ -180,11 +180,11 @@ def test_mistakes_are_answered_with_what_was_expected(family, tmp_path):
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_help_is_the_tools_text_and_all_its_flags_in_groups(installed):
-    """As a file, and as the command that pip installs: a script that calls `cli`."""
+def test_help_is_the_commands_text_and_all_its_flags_in_groups(installed):
+    """As a file, and as the program that pip installs: a script that calls `main`."""
     if installed:
-        script = "import sys; sys.argv[0] = 'tfqnas-train'; from tfqnas.cli.train import cli; cli()"
-        command = [sys.executable, "-c", script, "--help"]
+        script = "import sys; sys.argv[0] = 'tfqnas'; from tfqnas.cli.main import main; main()"
+        command = [sys.executable, "-c", script, "train", "--help"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         code, out = done.returncode, done.stdout
     else:
@@ -192,12 +192,12 @@ def test_help_is_the_tools_text_and_all_its_flags_in_groups(installed):
     assert code == 0 and out.startswith("Trains one supernet for each bit width, from the highest down")
     groups = re.split(r"\n\n(?=\S[^\n]*:\n  --)", out)
     first = {group.splitlines()[0]: group for group in groups[1:]}
-    known = ("finetune_arch", "dataset", "supernet_learning_rate", "search_budget")  # one of each group
-    assert out.index("Flags of this tool:") < out.index("The settings of a run:")
+    known = ("finetune_arch", "dataset", "supernet_learning_rate")  # one of each group
+    assert out.index("Flags of this command:") < out.index("The settings of a run:")
     for (heading, text), flag in zip(first.items(), known, strict=True):
         assert f"\n  --{flag}: " in text, heading
     assert "peak learning rate of each supernet (default: 0.02)" in out and "--[no]integer_aware" in out
-    assert "--logtostderr" not in out
+    assert "--logtostderr" not in out and "--search_budget" not in out  # that is of the search
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,17 @@ def test_help_is_the_tools_text_and_all_its_flags_in_groups(installed):
 )
 def test_ctrl_c_says_where_it_goes_on(kept, said):
     program = f"""
+import types
 from tfqnas.cli import command
-def main(argv):
-    {f"common.keeps({kept!r})" if kept else "pass"}
+module = types.ModuleType("stopped")
+def main():
+    {f"command.keeps({kept!r})" if kept else "pass"}
     raise KeyboardInterrupt
-command.run(main)
+module.main = main
+command.run(module, "tools/stopped.py", [])
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 130 and f"stopped; {said}:\n    python -c" in done.stderr
+    assert done.returncode == 130 and f"stopped; {said}:\n    python tools/stopped.py" in done.stderr
 
 
 def test_names_that_are_nearly_right_are_answered_with_the_right_one(tmp_path):

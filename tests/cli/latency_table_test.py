@@ -20,7 +20,7 @@ TOOL = """
 import math
 from ai_edge_litert import schema_py_generated as schema
 from tflite_export import meters
-from tfqnas.cli import latency_table
+from tfqnas.cli.main import run
 
 def measure(self, blob, run=meters.HostMeter.measure):
     assert run(self, blob) > 0
@@ -32,7 +32,7 @@ def measure(self, blob, run=meters.HostMeter.measure):
     return float(total)
 
 meters.HostMeter.measure = measure
-latency_table.cli()
+run("latency-table")
 """
 
 

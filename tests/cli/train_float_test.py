@@ -14,7 +14,7 @@ from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.zoo.float_config import FloatConfig
 from tfqnas.zoo.training import Training, train_float
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 # A network of one convolution of 4 filters a block, on 8 x 8 digits.
 SMALL = {"net": "resnet_small", "filters": 4, "steps": 12, "batch_size": 16, "shift": 0.1, "checkpoint_steps": 4}
 

@@ -608,7 +608,7 @@ def test_the_tool_goes_on_with_other_phones_when_one_is_lost(program):
         (["--via=binary"], "--via=binary: needs --binary"),
         (["--binary=no/binary"], "no/binary: no such file"),
         (["--adb=no/adb"], "no/adb is not there: install the package adb"),
-        (["a.tflite"], "quote patterns: --models='out/*.tflite'"),
+        (["a.tflite"], "expected flags only, received a.tflite"),
     ],
 )
 def test_mistakes_are_answered_before_anything_is_measured(program, arguments, message):
@@ -619,7 +619,7 @@ def test_mistakes_are_answered_before_anything_is_measured(program, arguments, m
 
 
 def test_the_guide_names_flags_that_exist():
-    flags = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "tools/android_benchmark.py").read_text()))
+    flags = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "tfqnas/cli/benchmark.py").read_text()))
     guide = (ROOT / "docs/android.md").read_text()
     commands = re.findall(r"tools/android_benchmark\.py((?:[^\n]|\\\n)*)", guide)
     named = {flag for command in commands for flag in re.findall(r"--(\w+)", command)}

@@ -181,6 +181,9 @@ def _what_is_kept() -> str:
 def help_text(module: types.ModuleType) -> str:
     """What a command does and its flags: its own, then group by group those of settings."""
     own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(module.__name__)}
+    for config_class in _UNREAD:
+        for field in dataclasses.fields(config_class):
+            own.pop(field.name, None)
     groups: dict[str, list[flags.Flag]] = {}
     for config_class in _SETTINGS:
         for field in dataclasses.fields(config_class):
