@@ -13,6 +13,7 @@ Writes `mixed.json`, `mixed.md` and `mixed.png` in the run directory.
 
 import dataclasses
 import pathlib
+import sys
 
 import numpy as np
 
@@ -106,8 +107,7 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def main(argv):
-    del argv
+def main():
     config, study = command.from_flags(RunConfig), command.from_flags(StudyConfig)
     if not config.run_dir:
         raise UserError("--run_dir: expected a directory for the study")
@@ -146,4 +146,4 @@ if __name__ == "__main__":
     command.define_flags(RunConfig)
     command.define_flags(StudyConfig)
     command.define_flags(SearchConfig)  # not used here, but flagfiles of runs have them
-    command.run(main)
+    command.run(sys.modules[__name__], sys.argv[0], sys.argv[1:])

@@ -401,7 +401,13 @@ def parsed(argv):
 
 
 def main(argv=None):
-    table.study(parsed(argv), run, show)
+    arguments = parsed(argv)
+    try:
+        if not arguments.report:
+            run(arguments)
+        show(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

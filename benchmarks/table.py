@@ -10,8 +10,6 @@ import time
 
 import numpy as np
 
-from tfqnas.errors import UserError
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -72,29 +70,3 @@ def line(row):
     value = format(row.value, row.form)
     target = "" if row.target is None else f"{row.sign} {row.target:.2f}"
     return f"{row.name:44} {value:>11}  {target:8} {row.verdict:7} {row.spread}".rstrip()
-
-
-def study(arguments, run, show):
-    """Computes what a study lacks, unless `arguments.report`, and shows what is there; mistakes end it with a line."""
-    try:
-        if not arguments.report:
-            run(arguments)
-        show(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-
-
-def refuse_other_settings(rows, settings, path):
-    """Raises UserError where a study would go on with results that other settings gave.
-
-    Args:
-        rows: of its file, those that this call would take as they are. settings: `{flag: value}` of this call.
-    """
-    for row in rows:
-        theirs = row.get("settings", {})
-        for name, value in settings.items():
-            if name in theirs and theirs[name] != value:
-                raise UserError(
-                    f"--{name}={value}: {path} has results with --{name}={theirs[name]}: give the same, or "
-                    "another --results"
-                )

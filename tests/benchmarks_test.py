@@ -12,9 +12,9 @@ from tfqnas.files import append_jsonl
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def benchmark(*arguments, name="training"):
+def benchmark(*arguments, name="training", directory="benchmarks"):
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments],
+        [sys.executable, str(ROOT / directory / f"{name}.py"), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
@@ -120,15 +120,6 @@ def test_wrong_parts_of_an_export_are_refused():
 
 
 @pytest.mark.slow
-def test_the_short_form_compares_a_mixture_of_quantizers_with_one():
-    result = benchmark("--short", name="dqss")
-    assert result.returncode == 0, result.stderr[-4000:]
-    measured = values(result.stdout)
-    assert {"mixed / LSQ", "LSQ / float", "mixed / every pair", "memory: mixed / LSQ"} <= measured.keys()
-    assert all(math.isfinite(value) and value > 0 for value in measured.values())
-
-
-@pytest.mark.slow
 def test_a_study_compares_quantizers_of_a_mixed_supernet_and_goes_on_where_it_stopped(tmp_path):
     stage = {"channels": 8, "stride": 2, "depths": [1, 2], "kernels": [3, 5], "expands": [3, 4]}
     space = {
@@ -161,59 +152,6 @@ def test_a_study_compares_quantizers_of_a_mixed_supernet_and_goes_on_where_it_st
     scored = (tmp_path / "study/lsq_s3/mixtures.jsonl").read_text()
     result = benchmark(*flags, name="mixed")
     assert result.returncode == 0 and (tmp_path / "study/lsq_s3/mixtures.jsonl").read_text() == scored
-
-
-@pytest.mark.slow
-def test_a_study_compares_inheritance_with_direct_training_and_goes_on_where_it_stopped(tmp_path):
-    flags = [
-        f"--run_dir={tmp_path}/study",
-        "--dataset=digits",
-        "--held_out=1200",
-        "--bits=4,3",
-        "--batch_size=50",
-        "--recalibration_images=100",
-        "--float_epochs=1",
-        "--supernet_epochs=0.5",
-        "--evaluation_epochs=0.25",
-        "--seeds=0",
-        "--rates=0.05",
-        "--ways=inherit,direct_own",
-        "--workers=2",
-    ]
-    result = benchmark(*flags, name="inheritance")
-    assert result.returncode == 0, result.stdout + result.stderr[-4000:]
-    rows = json.loads((tmp_path / "study/study.json").read_text())
-    assert [(row["arm"], row["epochs"], len(row["test"])) for row in rows] == [
-        ("b4", 0.5, 1),
-        ("inherit_b3", 0.5, 1),
-        ("direct_own_b3", 0.5, 1),
-    ]
-    assert all(0 <= value <= 1 for row in rows for key in ("before", "one_epoch", "held_out") for value in row[key])
-    assert (tmp_path / "study/study.png").stat().st_size > 10_000
-    assert "| 3 | inherit | 0.5 | 0.05 |" in result.stdout
-    again = benchmark(*flags, name="inheritance")
-    assert again.returncode == 0 and "held-out," not in again.stdout  # nothing was trained anew
-    other = benchmark(*flags, "--rates=0.1", name="inheritance")
-    assert other.returncode == 1 and "was made with --rates=0.05, this study has --rates=0.1" in other.stderr
-
-
-@pytest.mark.slow
-def test_the_short_form_compares_strategies_and_computes_nothing_twice(tmp_path):
-    flags = ["classification", "--short", "--bits=4", f"--results={tmp_path}/s.jsonl", f"--figure={tmp_path}/s.png"]
-    result = benchmark(*flags, name="strategies")
-    assert result.returncode == 0, result.stderr[-4000:]
-    rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
-    assert [(row["strategy"], row["bits"]) for row in rows] == [("float", 32), ("dqss", 4), ("lsq", 4)]
-    assert all(0 <= row["figures"]["accuracy"] <= 1 for row in rows)
-    assert "| tiny | ptq | 4 | dqss |  | 1 |" in result.stdout and (tmp_path / "s.png").stat().st_size > 5_000
-    again = benchmark(*flags, name="strategies")
-    assert again.returncode == 0 and len((tmp_path / "s.jsonl").read_text().splitlines()) == 3
-
-
-def test_unknown_strategies_of_a_study_are_refused():
-    result = benchmark("classification", "--strategies=dqss,lunch", name="strategies")
-    assert result.returncode == 2
-    assert "--strategies: expected some of dqss,lsq" in result.stderr and "received lunch" in result.stderr
 
 
 @pytest.mark.slow

@@ -17,9 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # A command of ours, in an indented or fenced line, with what continues it.
 COMMAND = re.compile(
-    r"^(?:    )?(?:[A-Z_]+=\S+ +)?(?:\.venv/bin/)?python (?:-u )?((?:tools|benchmarks|scripts|examples)/\w+\.py.*)$"
+    r"^(?:    )?(?:[A-Z_]+=\S+ +)?(?:\.venv/bin/)?python (?:-u )?"
+    r"((?:tools|benchmarks|studies|scripts|examples)/\w+\.py.*)$"
 )
-FILE = re.compile(r"`((?:docs|configs|tests|tools|scripts|benchmarks|examples|tfqnas|tflite_export)/[\w./-]+\.\w+)`")
+FILE = re.compile(
+    r"`((?:docs|configs|tests|tools|scripts|benchmarks|studies|examples|tfqnas|tflite_export)/[\w./-]+\.\w+)`"
+)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 
 

@@ -377,10 +377,10 @@ def test_every_flagfile_describes_a_run_and_says_how_to_begin_it(path):
 
 
 def common_study():
-    """The settings of `benchmarks/inheritance.py`, which is no package."""
+    """The settings of `studies/inheritance.py`, which is no package."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("inheritance", ROOT / "benchmarks" / "inheritance.py")
+    spec = importlib.util.spec_from_file_location("inheritance", ROOT / "studies" / "inheritance.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["inheritance"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

@@ -1,9 +1,11 @@
 """Crops of test photos side by side: original, bicubic, and super-resolution models, with the PSNR on Y of each.
 
-    python benchmarks/restoration_crops.py --models="float=runs/edsr_x2.keras;DQSS, 4 bits=runs/sr/model.keras" \\
+    python studies/restoration_crops.py --models="float=runs/edsr_x2.keras;DQSS, 4 bits=runs/sr/model.keras" \\
         --crops=chelsea:110,190;motorcycle_left:240,300 --output=sr_crops.png
 
 Below each crop stands the PSNR of the crop, and behind it that of the whole photo.
+
+Results: docs/dqss_photos.md (the crops).
 """
 
 import argparse

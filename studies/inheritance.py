@@ -1,6 +1,6 @@
 """Bit inheritance against direct quantization-aware training (the question of OQA's Table 1), on your data.
 
-    python benchmarks/inheritance.py --flagfile=configs/fashion_study.cfg
+    python studies/inheritance.py --flagfile=configs/fashion_study.cfg
 
 Trains the same network, or the same supernet, to 3 and to 2 bits in several ways, from one floating-point network:
 
@@ -16,6 +16,8 @@ training is a stage of a run directory (`RUN_DIR/s0`): a study that was stopped 
 `--workers` trainings run side by side, each on cores of its own.
 
 Writes `study.json`, `study.md` and `study.png` in the run directory.
+
+Results: docs/results.md (bit inheritance).
 """
 
 import concurrent.futures
@@ -322,8 +324,7 @@ def picture(rows, path, title):
     report.dots_figure(panels, path, title, "test accuracy, %, a dot a seed")
 
 
-def main(argv):
-    del argv
+def main():
     config, study_config = command.from_flags(RunConfig), command.from_flags(StudyConfig)
     study = Study(config, study_config)
     if not config.run_dir or config.bits[0] == config.bits[-1] or not config.float_epochs:
@@ -347,4 +348,4 @@ if __name__ == "__main__":
     command.define_flags(RunConfig)
     command.define_flags(StudyConfig)
     flags.DEFINE_string("task", "", "SEED/STAGE: this training alone; used by the study itself")
-    command.run(main)
+    command.run(sys.modules[__name__], sys.argv[0], sys.argv[1:])

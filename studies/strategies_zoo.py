@@ -1,7 +1,7 @@
 """Strategies found layer by layer (DQSS) against each single one on EfficientNet-Lite0 with ImageNet weights.
 
-    python benchmarks/strategies_zoo.py --bits=8,6,5,4
-    python benchmarks/strategies_zoo.py --report --figure=dqss_lite0.png
+    python studies/strategies_zoo.py --bits=8,6,5,4
+    python studies/strategies_zoo.py --report --figure=dqss_lite0.png
 
 Post-training, without labels: calibrated on crops of 16 of the training photos, judged on crops of the 5 others and of
 the 7 test photos by how far it agrees with the float model, and on the 20 labelled photographs by its accuracy. All
@@ -9,13 +9,15 @@ strategies have the same crops and learn in the same number of steps. With --siz
 smaller crops, which is cheaper; they are judged at 224 pixels always. Each result is a line of --results (a .jsonl
 file); what is there is not computed again. Intervals are 95% ones: of agreement by a bootstrap over the photos, since
 crops of one photo are alike; of accuracy by Wilson's formula.
+
+Results: docs/dqss_photos.md (EfficientNet-Lite0).
 """
 
 import argparse
 import time
 
 import numpy as np
-import table
+import results
 from strategies_restoration import COMPARED, DQSS, KEY, candidates_of, missing_cases, names, numbers
 
 from tfqnas.dqss.metrics import agreement, wilson
@@ -258,7 +260,7 @@ def parsed(argv):
 
 
 def main(argv=None):
-    table.study(parsed(argv), run, show)
+    results.study(parsed(argv), run, show)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Strategies found layer by layer (DQSS) against each single one, and the choices that the search itself is made of.
 
-    python benchmarks/strategies.py losses --model=runs/mobilenet.keras --dataset=fashion_mnist
-    python benchmarks/strategies.py search --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4,3
-    python benchmarks/strategies.py schedule --dataset=digits --bits=2 --seeds=0,1,2 --train_steps=300 --held_out=300
-    python benchmarks/strategies.py classification --model=runs/mobilenet.keras --dataset=fashion_mnist --mode=ptq
-    python benchmarks/strategies.py classification --report --figure=strategies.png
-    python benchmarks/strategies.py losses --short           # digits, few steps: to see that everything runs
+    python studies/strategies.py losses --model=runs/mobilenet.keras --dataset=fashion_mnist
+    python studies/strategies.py search --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4,3
+    python studies/strategies.py schedule --dataset=digits --bits=2 --seeds=0,1,2 --train_steps=300 --held_out=300
+    python studies/strategies.py classification --model=runs/mobilenet.keras --dataset=fashion_mnist --mode=ptq
+    python studies/strategies.py classification --report --figure=strategies.png
+    python studies/strategies.py losses --short           # digits, few steps: to see that everything runs
 
 losses          post-training search against each of the losses, everything else equal
 search          what refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard are worth in it
@@ -18,6 +18,8 @@ Without --model a small network is trained first (schedule), on the training ima
 
 Each result is a line of --results (a .jsonl file); a result that is there is not computed again, so a study that was
 stopped goes on. Every study ends with its table: the mean over the seeds and its standard error.
+
+Results: docs/dqss.md (what the settings were chosen by, Fashion-MNIST).
 """
 
 import argparse
@@ -27,8 +29,8 @@ import pathlib
 import time
 
 import numpy as np
+import results
 import strategies_figure
-import table
 
 from tfqnas.data.data_config import DataConfig
 from tfqnas.dqss.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
@@ -243,7 +245,7 @@ def run(arguments):
 
     rows = {tuple(row[name] for name in KEY): row for row in read_jsonl(arguments.results)}
     for case in cases(arguments):
-        table.refuse_other_settings(
+        results.refuse_other_settings(
             [rows[case.key]] if case.key in rows else [], settings_in(case, arguments), arguments.results
         )
     done = set(rows)
@@ -385,7 +387,7 @@ def parsed(argv):
 
 
 def main(argv=None):
-    table.study(parsed(argv), run, show)
+    results.study(parsed(argv), run, show)
 
 
 if __name__ == "__main__":

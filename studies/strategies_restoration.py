@@ -1,20 +1,22 @@
 """Strategies found layer by layer (DQSS) against each single one on super-resolution: PSNR and SSIM on Y.
 
-    python benchmarks/strategies_restoration.py --model=runs/edsr_x2.keras --mode=ptq --bits=8,6,4
-    python benchmarks/strategies_restoration.py --model=runs/edsr_x2.keras --mode=qat --bits=4 \\
+    python studies/strategies_restoration.py --model=runs/edsr_x2.keras --mode=ptq --bits=8,6,4
+    python studies/strategies_restoration.py --model=runs/edsr_x2.keras --mode=qat --bits=4 \\
         --strategies=dqss,lsq,lsq_plus
-    python benchmarks/strategies_restoration.py --report --figure=sr_psnr.png
+    python studies/strategies_restoration.py --report --figure=sr_psnr.png
 
 All learn in the same number of steps and from the same patches of the training photos; the 7 test photos judge. Each
 result is a line of --results (a .jsonl file); what is there is not computed again, so a study that was stopped goes on.
 With --save the models are kept in a directory, for pictures and exports.
+
+Results: docs/dqss_photos.md (super-resolution).
 """
 
 import argparse
 import pathlib
 import time
 
-import table
+import results
 
 from tfqnas.dqss.candidates import PER_CHANNEL, SINGLES
 from tfqnas.dqss.quantize_settings import LOSSES, PostTrainingSettings, TrainingSettings
@@ -52,7 +54,7 @@ def missing_cases(known, network, arguments, settings):
         for bits in arguments.bits
         for strategy in arguments.strategies
     ]
-    table.refuse_other_settings([done[key] for key in wanted if key in done], settings, arguments.results)
+    results.refuse_other_settings([done[key] for key in wanted if key in done], settings, arguments.results)
     return [
         dict(zip(KEY, key, strict=True))
         for key in wanted
@@ -243,7 +245,7 @@ def parsed(argv):
 
 
 def main(argv=None):
-    table.study(parsed(argv), run, show)
+    results.study(parsed(argv), run, show)
 
 
 if __name__ == "__main__":

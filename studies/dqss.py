@@ -1,8 +1,8 @@
 """What a mixture of quantizers costs in training, as ratios: MobileNetV2 with candidates in every layer.
 
-    python benchmarks/dqss.py                       # batch 16, 96 px; about 5 minutes on 2 cores
-    python benchmarks/dqss.py --short               # a tiny network, to see that everything runs
-    python benchmarks/dqss.py --rounds=5 --bits=3
+    python studies/dqss.py                       # batch 16, 96 px; about 5 minutes on 2 cores
+    python studies/dqss.py --short               # a tiny network, to see that everything runs
+    python studies/dqss.py --rounds=5 --bits=3
 
 A training step (forward, backward, update) of MobileNetV2 as `tfqnas.quantize` makes it, in one process and in turn
 (A B C A B C ...); a ratio is the median of the rounds' ratios, with the quartiles beside it.
@@ -13,9 +13,12 @@ mixed / every pair  the same against the mixture as it is written down: a convol
                     quantized input, weighted and added.
 LSQ / float         LSQ alone against no quantizers.
 memory              peak of a process of its own that does three steps, less what it held after the imports.
+
+Results: docs/dqss.md (what it costs).
 """
 
 import argparse
+import pathlib
 import subprocess
 import sys
 
@@ -23,6 +26,8 @@ import tfqnas  # isort: skip  # before TensorFlow, whose oneDNN it turns on
 
 import keras
 import tensorflow as tf
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "benchmarks"))  # whose ways of measuring it shares
 from table import Row, in_turn, ratio_row, show, versions
 from training import peak_memory
 

@@ -1,10 +1,9 @@
-"""The studies of benchmarks/ on photographs, without their computations."""
+"""The studies of strategies, without their computations."""
 
 import importlib
 import json
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,13 +13,13 @@ from tfqnas import zoo
 from tfqnas.data import photos, restoration
 from tfqnas.errors import UserError
 
-BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+STUDIES = pathlib.Path(__file__).parents[2] / "studies"
 
 
 @pytest.fixture
 def study(monkeypatch):
-    """Imports a module of benchmarks/ by its name."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    """Imports a module of studies/ by its name."""
+    monkeypatch.syspath_prepend(str(STUDIES))
     return importlib.import_module
 
 
@@ -143,35 +142,3 @@ def test_crops_stand_beside_each_other_with_their_psnr(study, tmp_path, monkeypa
     for place in (("dog", 0, 0), ("cat", 40, 0)):
         with pytest.raises(UserError, match="--crops: "):
             crops.rows_of([("float", model)], [place], 16)
-
-
-def test_the_end_of_a_training_on_photos_keeps_to_the_moving_statistics(tmp_path, monkeypatch):
-    from tfqnas.zoo.float_config import FloatConfig
-    from tfqnas.zoo.tasks import task_of
-    from tfqnas.zoo.training import Training
-
-    class Part:
-        def update(self, *_):
-            norm = training.model.get_layer("block0_conv0_norm")
-            seen.append(np.array(norm.moving_mean))
-
-        def resume(self, share):
-            assert share == 0
-
-    monkeypatch.setattr(photos, "load", lambda data_dir: photos.Photos([smooth(1, 40, 64)], [smooth(3, 31, 46)]))
-    keras.utils.set_random_seed(0)
-    settings = FloatConfig(
-        net="srresnet",
-        dataset="photos",
-        filters=4,
-        blocks=1,
-        patch=8,
-        batch_size=2,
-        steps=5,
-        output=str(tmp_path / "m.keras"),
-    )
-    training, seen = Training(settings, task_of(settings)), []
-    training.run(Part())
-    assert not np.array_equal(seen[0], seen[1])  # two of five steps by the batch
-    for later in seen[2:]:
-        np.testing.assert_array_equal(later, seen[1])

@@ -1,4 +1,4 @@
-"""The figure of benchmarks/strategies.py."""
+"""The figure of studies/strategies.py."""
 
 import numpy as np
 
