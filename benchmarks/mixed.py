@@ -58,7 +58,7 @@ def accuracies(run, archs, part):
     known = {record["arch"]: record["accuracy"] for record in read_jsonl(path)} if path.exists() else {}
     missing = [arch for arch in archs if arch.key not in known]
     if missing:
-        for done, (index, score) in enumerate(scorer_of(run, run.supernet(MIXED)).score(missing), 1):
+        for done, (index, score) in enumerate(scorer_of(run, run.networks.supernet(MIXED)).score(missing), 1):
             known[missing[index].key] = score.accuracy
             append_jsonl(path, {"arch": missing[index].key, "accuracy": score.accuracy})
             part.update(done / len(missing), f"{done} of {len(missing)} mixtures")
@@ -121,7 +121,7 @@ def main():
             from tfqnas.runs.run import Run
 
             stages = Run(own).stages
-            progress = Progress([*((stage.name, Run(own).work(stage)) for stage in stages), ("mixtures", 1.0)])
+            progress = Progress([*((stage.name, Run(own).costs.work(stage)) for stage in stages), ("mixtures", 1.0)])
             print(f"{QUANTIZERS[name]}, seed {seed}: {own.run_dir}")
             run = trained(own, progress)
             if run is None:

@@ -303,7 +303,7 @@ class Search:
         from tfqnas.search import Objectives, model_costs
 
         self.run, self.bits, self.per_bin, self.seed, self.scorer = Run.existing(run_dir), bits, per_bin, seed, scorer
-        self.supernet = self.run.supernet(bits)
+        self.supernet = self.run.networks.supernet(bits)
         data, space = self.run.dataset, self.run.space
         costs = model_costs(space, bits, data.num_classes, data.channels)
         self.objectives = Objectives(space, costs, ("effective_mflops",))
@@ -314,10 +314,10 @@ class Search:
         from tfqnas.search import CoarseToFine
 
         searcher = CoarseToFine(self.objectives, 6, self.per_bin, per_skeleton=8, rounds=2, seed=self.seed)
-        self.run.accuracy(self.supernet, self.run.space.largest(), "held_out")  # traces
+        self.run.evaluator.accuracy(self.supernet, self.run.space.largest(), "held_out")  # traces
         points, began = [], time.perf_counter()
         while archs := searcher.ask(16):
-            scores = [self.run.accuracy(self.supernet, arch, "held_out") for arch in archs]
+            scores = [self.run.evaluator.accuracy(self.supernet, arch, "held_out") for arch in archs]
             searcher.tell(archs, scores)
             points += zip(self._costs(archs)[:, 0], scores, strict=True)
         return time.perf_counter() - began, volume(points, self.corner), len(points)
@@ -378,7 +378,7 @@ def in_process(run_dir, bits):
     from tfqnas.runs.scoring import scorer_of
 
     run = Run.existing(run_dir)
-    scorer = scorer_of(run, run.supernet(bits))
+    scorer = scorer_of(run, run.networks.supernet(bits))
     list(scorer.score([run.space.largest()]))  # traces
     return contextlib.nullcontext(scorer)
 
@@ -423,7 +423,7 @@ def short_run(directory):
         )
     )
     with contextlib.redirect_stdout(io.StringIO()):
-        train(run, run.progress())
+        train(run, run.costs.progress())
     return run.directory
 
 

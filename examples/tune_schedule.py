@@ -79,7 +79,7 @@ class Schedule(keras_tuner.HyperModel):
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The supernet that the schedule begins with, untrained."""
-        return Run(self.config(hp)).new_supernet(self.base.bits[0])
+        return Run(self.config(hp)).networks.new_supernet(self.base.bits[0])
 
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **_: object) -> dict[str, float]:
         """Trains the schedule, from its last checkpoint if there is one, and returns the objective and its parts."""
@@ -98,9 +98,9 @@ class Schedule(keras_tuner.HyperModel):
         except TrainingDivergedError as error:  # a rate that is too high has the lowest score
             print(error)
             return {"held_out_accuracy": 0.0, "largest": 0.0, "smallest": 0.0}
-        supernet = run.load(run.stages[-1])
+        supernet = run.networks.load(run.stages[-1])
         found = {
-            name: run.accuracy(supernet, arch, "held_out")
+            name: run.evaluator.accuracy(supernet, arch, "held_out")
             for name, arch in (("largest", run.space.largest()), ("smallest", run.space.smallest()))
         }
         return {"held_out_accuracy": sum(found.values()) / 2, **found}

@@ -201,12 +201,16 @@ def train_one(study, seed, stage):
     run = Run.create(study.run_config(seed))
     own, *others = study.stages(stage)
     run.stages = (*reversed(others), own)
-    train(run, run.progress([own]), stages=[own])
-    supernet = run.trained.get(stage) or run.load(own)
+    train(run, run.costs.progress([own]), stages=[own])
+    supernet = run.networks.trained.get(stage) or run.networks.load(own)
     archs = {"largest": run.space.largest()}
     if study.study.sampling == "sandwich" and own.bits:
         archs["smallest"] = run.space.smallest()
-    run.log(stage=stage, event="tested", test={k: run.accuracy(supernet, arch, "test") for k, arch in archs.items()})
+    run.log(
+        stage=stage,
+        event="tested",
+        test={k: run.evaluator.accuracy(supernet, arch, "test") for k, arch in archs.items()},
+    )
 
 
 def train_all(study):

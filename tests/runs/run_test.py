@@ -57,7 +57,7 @@ def trained(config):
     from tfqnas.runs.training import train
 
     run = Run.create(config)
-    train(run, run.progress())
+    train(run, run.costs.progress())
     return run
 
 
@@ -139,7 +139,7 @@ def test_accuracy_right_after_inheritance_is_in_the_log(finished):
     (record,) = [r for r in read_jsonl(finished.directory / "log.jsonl") if r.get("event") == "inherited"]
     assert (record["stage"], record["source"]) == ("supernet_b3", "supernet_b4")
     assert all(0 <= record[name] <= 1 for name in ("accuracy_before", "accuracy_old_statistics", "accuracy"))
-    held_out = finished.accuracy(finished.supernet(4), finished.space.largest(), "held_out")
+    held_out = finished.evaluator.accuracy(finished.networks.supernet(4), finished.space.largest(), "held_out")
     assert record["accuracy_before"] == held_out
 
 
@@ -192,13 +192,13 @@ def test_evaluation_images_are_kept_as_long_as_the_memory_allows(settings, tmp_p
 
     size = 397 * 8 * 8  # bytes of the test images at 8 pixels
     run = Run(dataclasses.replace(settings, cache_gb=2.5 * size / 1e9))
-    first, limited = run.images("test", 8), run.images("test", 8, 100)
-    assert run.images("test", 8) is first and len(limited) == 100 and limited.nbytes == 100 * 8 * 8
-    run.images("held_out", 12)  # 100 * 12 * 12: both stay
-    assert run.images("test", 8, 100) is limited
-    run.images("test", 12)  # does not fit beside the others
-    assert run.images("test", 8) is not first
-    np.testing.assert_array_equal(next(iter(run.images("test", 8).batches(5))), next(iter(first.batches(5))))
+    first, limited = run.evaluator.images("test", 8), run.evaluator.images("test", 8, 100)
+    assert run.evaluator.images("test", 8) is first and len(limited) == 100 and limited.nbytes == 100 * 8 * 8
+    run.evaluator.images("held_out", 12)  # 100 * 12 * 12: both stay
+    assert run.evaluator.images("test", 8, 100) is limited
+    run.evaluator.images("test", 12)  # does not fit beside the others
+    assert run.evaluator.images("test", 8) is not first
+    np.testing.assert_array_equal(next(iter(run.evaluator.images("test", 8).batches(5))), next(iter(first.batches(5))))
 
 
 def test_settings_that_change_no_result_may_differ(copied):
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(copied, finished):
     expected = r"the checkpoint of stage supernet_b3 .* with --momentum=0\.9.*--momentum=0\.5"
     with pytest.raises(UserError, match=expected):
         run = trained(dataclasses.replace(copied, momentum=0.5))
-        run.supernet(3)
+        run.networks.supernet(3)
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before_it(copied, finished, capsys):
@@ -244,11 +244,11 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(set
     )
     run = Run.create(config)
     with pytest.raises(TrainingDivergedError, match=r"stage float, step \d+ of 60, learning rate \S+e\+0[56]"):
-        train(run, run.progress())
+        train(run, run.costs.progress())
     values, meta = weights(run, "float")
     assert 0 < meta["step"] < 60
     assert all(np.all(np.isfinite(value)) for value in values.values())
-    assert not run.finished(run.stage("float"))
+    assert not run.networks.finished(run.stage("float"))
 
 
 def test_an_update_that_is_not_finite_is_never_saved(settings, tmp_path):
@@ -268,13 +268,13 @@ def test_an_update_that_is_not_finite_is_never_saved(settings, tmp_path):
     run = Run.create(config)
     message = r"step 0 of 1, learning rate 3e\+38.*is not finite after the update"
     with pytest.raises(TrainingDivergedError, match=message):
-        train(run, run.progress())
+        train(run, run.costs.progress())
     assert run.checkpoints(run.stage("float")).files() == []
 
 
 @pytest.mark.parametrize("form", ["checkpoint", "weights.h5"])
 def test_float_weights_of_the_users_own_are_where_training_starts(finished, settings, tmp_path, form):
-    source = finished.load(finished.stage("float"))
+    source = finished.networks.load(finished.stage("float"))
     if form == "checkpoint":
         path = finished.checkpoints(finished.stage("float")).files()[0]
     else:
@@ -361,7 +361,7 @@ def test_finetuning_trains_one_subnet_from_its_supernet(copied):
 
     run = Run.existing(copied.run_dir)
     stage = finetuning(3, run.space.smallest(), epochs(2), 0.01)
-    train(run, run.progress([stage]), stages=[stage])
+    train(run, run.costs.progress([stage]), stages=[stage])
     values, meta = run.checkpoints(stage).load()
     assert meta["step"] == 2
     before = weights(run, "supernet_b3")[0]
@@ -372,7 +372,7 @@ def test_finetuning_trains_one_subnet_from_its_supernet(copied):
     record = read_jsonl(run.directory / "log.jsonl")[-1]
     assert record["stage"] == stage.name and record["held_out"].keys() == {"subnet"}
     with pytest.raises(UserError, match=r"learning_rate is 0\.01, this command has 0\.1"):
-        run.load(finetuning(3, run.space.smallest(), epochs(2), 0.1))
+        run.networks.load(finetuning(3, run.space.smallest(), epochs(2), 0.1))
 
 
 def test_integer_aware_finetuning_trains_what_the_device_computes(copied):
@@ -390,10 +390,12 @@ def test_integer_aware_finetuning_trains_what_the_device_computes(copied):
     run = Run.existing(copied.run_dir)
     stage = finetuning(3, run.space.smallest(), epochs(4), 0.01, integer_aware=True)
     assert stage.name == f"finetune_b3_{run.space.smallest().key}_integer"
-    train(run, run.progress([stage]), None, [stage])
+    train(run, run.costs.progress([stage]), None, [stage])
     values, meta = run.checkpoints(stage).load()
     assert meta["step"] == 4
-    start = run.new_subnet(run.supernet(3), stage.arch, run.recalibrate(run.supernet(3), stage.arch))
+    start = run.networks.new_subnet(
+        run.networks.supernet(3), stage.arch, run.evaluator.recalibrate(run.networks.supernet(3), stage.arch)
+    )
     kernels = [v for v in start.trainable_variables if v.path.endswith("kernel")]
     assert all(np.abs(values[v.path] - v.numpy()).max() > 0 for v in kernels)
     for variable in (v for v in start.variables if "moving" in v.path):
@@ -401,13 +403,13 @@ def test_integer_aware_finetuning_trains_what_the_device_computes(copied):
 
     (run.checkpoints(stage).files()[-1]).unlink()
     again = Run.existing(copied.run_dir)
-    train(again, again.progress([stage]), None, [stage])
+    train(again, again.costs.progress([stage]), None, [stage])
     assert_same(again.checkpoints(stage).load()[0], values)
 
-    net = again.load(stage)
+    net = again.networks.load(stage)
     record, model = extract_model(again, net, stage.arch, again.directory / "models" / stage.name)
     assert record["before"] == record["after"] and any(isinstance(q, Calibrated) for q in quantizers_of(model))
-    x = next(iter(again.images("test", stage.arch.resolution).batches(64)))
+    x = next(iter(again.evaluator.images("test", stage.arch.resolution).batches(64)))
     graph = lower(model, images(model.input_shape[1:], n=8))
     logits = reference.logits(graph, reference.run(graph, pixels_of(graph, x)))
     assert np.mean(logits.argmax(1) == np.asarray(model(x)).argmax(1)) > 0.9
@@ -428,5 +430,5 @@ def test_a_stage_that_is_not_finished_is_not_loaded(copied):
     run = Run.existing(copied.run_dir)
     run.checkpoints(run.stage("supernet_b3")).files()[0].unlink()
     with pytest.raises(UserError, match="stage supernet_b3 stands at step 2, expected step 4"):
-        run.supernet(3)
+        run.networks.supernet(3)
     assert checkpoint.read(run.checkpoints(run.stage("supernet_b3")).files()[0])[1]["step"] == 2

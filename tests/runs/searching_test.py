@@ -54,7 +54,7 @@ def run(tmp_path_factory):
             dropout=0.0,
         )
     )
-    train(run, run.progress())
+    train(run, run.costs.progress())
     return run
 
 
@@ -70,7 +70,7 @@ def search(run, config, directory, lines=None):
 
     stream = io.StringIO()
     with Progress([("search", 1)], stream=stream, interval=0).part("search") as part:
-        front = FrontSearch(run, config, 3, directory)(part, run.supernet(3))
+        front = FrontSearch(run, config, 3, directory)(part, run.networks.supernet(3))
     if lines is not None:
         lines += stream.getvalue().splitlines()
     return front

@@ -199,7 +199,7 @@ def worker(directory):
     directory = pathlib.Path(directory)
     config = settings(run_dir=str(directory / "run"), space=str(directory / "nano.json"), distribution="multiworker")
     run = Run.create(config)
-    training.train(run, run.progress(), strategy)
+    training.train(run, run.costs.progress(), strategy)
     index = strategy.cluster_resolver.task_id
     weights = {v.path.replace("/", "|"): v.numpy() for v in trainers[-1].supernet.variables}
     np.savez(directory / f"weights{index}.npz", **weights)

@@ -43,7 +43,7 @@ def main() -> None:
     else:
         run = Run.existing(RUN_DIR.value)
         bits = command.bit_width(run, "bits", BITS.value)
-        print(score_subnet(run, run.supernet(bits), supernet_stage(bits)))
+        print(score_subnet(run, run.networks.supernet(bits), supernet_stage(bits)))
 
 
 def score_model() -> str:
@@ -70,6 +70,6 @@ def score_subnet(run: Run, supernet: Supernet, where: str) -> str:
     from tfqnas.runs import model_files
 
     arch = model_files.read_arch(run.space, ARCH.value)
-    result = run.accuracy(supernet, arch, SPLIT.value)
+    result = run.evaluator.accuracy(supernet, arch, SPLIT.value)
     count = len(run.dataset.split(SPLIT.value))
     return f"{arch.key} in {where}: {result:.2%} of {count} {SPLIT.value} images of {run.config.dataset}, recalibrated"

@@ -227,13 +227,13 @@ def source_of_run() -> Source:
     run = Run.existing(RUN_DIR.value)
     arch = model_files.read_arch(run.space, ARCH.value)
     bits = command.bit_width(run, "bits", BITS.value)
-    supernet = run.supernet(bits)
-    model = extract(supernet, arch, run.recalibrate(supernet, arch))
+    supernet = run.networks.supernet(bits)
+    model = extract(supernet, arch, run.evaluator.recalibrate(supernet, arch))
     record = {
         "arch_key": arch.key,
         "arch": json.loads(arch.to_json()),
         "bits": bits,
-        **run.cost(arch, bits),
+        **run.costs.of(arch, bits),
         "class_names": list(run.dataset.class_names),
         "normalization": "(x - 128) / 128",
         "evaluation_crop": run.config.evaluation_crop,

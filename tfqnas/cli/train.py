@@ -61,7 +61,7 @@ def main() -> None:
         return
     run = Run.create(config)
     command.keeps(run.directory)
-    train(run, run.progress(), strategy)
+    train(run, run.costs.progress(), strategy)
     print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
 
 
@@ -101,8 +101,8 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
         INTEGER_AWARE.value,
         distilled=run.config.distillation != "none",
     )
-    train(run, run.progress([stage]), strategy, [stage])
-    network = run.load(stage)
+    train(run, run.costs.progress([stage]), strategy, [stage])
+    network = run.networks.load(stage)
     if INTEGER_AWARE.value:
         exporting.snap_biases(run, network.model)
     record, model = family.extract_model(run, network, arch, run.directory / "models" / stage.name)

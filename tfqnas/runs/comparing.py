@@ -8,9 +8,9 @@ import numpy as np
 from tfqnas import report
 from tfqnas.errors import UserError, did_you_mean
 from tfqnas.report.style import bits_label, cost_label
-from tfqnas.search import ParetoFront, Result
-from tfqnas.runs.searching import results_in
 from tfqnas.runs.run import Run
+from tfqnas.runs.searching import results_in
+from tfqnas.search import ParetoFront, Result
 from tfqnas.train.stages import label
 
 # Settings that decide which images a score is of.

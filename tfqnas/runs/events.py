@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from tfqnas.data.pipeline import training_batches
 from tfqnas.quantizers import Quantizer
-from tfqnas.settings import plain
-from tfqnas.train.run_config import RunConfig
-from tfqnas.train.loop import StepResult, augmentation_of
 from tfqnas.runs.run import Run
+from tfqnas.settings import plain
+from tfqnas.train.loop import StepResult, augmentation_of
+from tfqnas.train.run_config import RunConfig
 from tfqnas.train.stages import Stage
 
 IMAGES = 8

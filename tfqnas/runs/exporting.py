@@ -62,7 +62,7 @@ def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[s
         graph = lower(model, calibration_images(run, model), metadata=record)
     except ExportError as error:
         return {"tflite_refused": str(error)}
-    images = run.images("test", model.input_shape[1])
+    images = run.evaluator.images("test", model.input_shape[1])
     result = verify(model, graph, write(graph), images.batches(256), images.labels, limit=REFERENCE_IMAGES)
     if result.identical < 1:
         raise UserError(f"{file}: {result.problem()}")
@@ -104,7 +104,7 @@ def snap_biases(run: Run, model: keras.Model) -> None:
 
 def calibration_images(run: Run, model: keras.Model) -> np.ndarray:
     """float32 (n, height, width, channels)."""
-    return np.concatenate(list(run.images("train", model.input_shape[1], CALIBRATION_IMAGES).batches(256)))
+    return np.concatenate(list(run.evaluator.images("train", model.input_shape[1], CALIBRATION_IMAGES).batches(256)))
 
 
 def latency_ms(runtime: Runtime) -> float:

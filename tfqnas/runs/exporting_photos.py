@@ -41,10 +41,10 @@ def export(
     from tflite_export.lower import lower
     from tflite_export.verify_images import verify_images
     from tflite_export.writer import write
-    from tfqnas.runs import model_files
     from tfqnas import zoo
     from tfqnas.data import photos, restoration
     from tfqnas.graph.reading import sites_of
+    from tfqnas.runs import model_files
     from tfqnas.zoo.super_resolution import scale_of
 
     model = model_files.load_model(path)

@@ -9,22 +9,22 @@ import keras
 import numpy as np
 
 from tfqnas import report
-from tfqnas.runs import run_report
-from tfqnas.runs.analyses import analysing
 from tfqnas.arch import Arch
 from tfqnas.data.images import EvaluationImages
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_json, read_jsonl, write_atomically, write_json
-from tfqnas.runs.model_files import load_model, predict
 from tfqnas.progress import Part, Progress
 from tfqnas.quantizers import BatchQuant, quantizers_of
+from tfqnas.runs import run_report
+from tfqnas.runs.analyses import analysing
+from tfqnas.runs.model_files import load_model, predict
+from tfqnas.runs.run import Run
+from tfqnas.runs.searching import FrontSearch, front_in
 from tfqnas.search import ParetoFront, Result
 from tfqnas.search.search_config import SearchConfig
-from tfqnas.runs.searching import FrontSearch, front_in
 from tfqnas.subnet import extract, snap_zero_points
 from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import accuracy
-from tfqnas.runs.run import Run
 from tfqnas.train.stages import Bits, Stage, label
 from tfqnas.train.subnet_net import SubnetNet
 
@@ -55,14 +55,14 @@ class Family:
         """Relative work of one search, in the unit of `Run.work`."""
         run = self.run
         recalibration = min(run.config.recalibration_images, len(run.dataset.train))
-        ends = [run.cost(arch, None)["mmacs"] for arch in (run.space.smallest(), run.space.largest())]
+        ends = [run.costs.of(arch, None)["mmacs"] for arch in (run.space.smallest(), run.space.largest())]
         images = recalibration + len(run.dataset.held_out)
         return self.front_search(bits).budget * images * sum(ends) / 2
 
     def search(self, bits: Bits, part: Part, supernet: Supernet | None = None) -> ParetoFront:
         """Searches a supernet and returns its `ParetoFront`; goes on where it was stopped."""
         part.update(0.0, "loading the supernet")
-        return self.front_search(bits)(part, supernet or self.run.supernet(bits))
+        return self.front_search(bits)(part, supernet or self.run.networks.supernet(bits))
 
     def front_search(self, bits: Bits) -> FrontSearch:
         """The `FrontSearch` of a bit width, made when it is first asked for: its limits may not suit the others."""
@@ -81,7 +81,7 @@ class Family:
             accuracy before (in the supernet) and after extraction, file; and what `export` adds.
         """
         run = self.run
-        supernet = supernet or run.supernet(bits)
+        supernet = supernet or run.networks.supernet(bits)
         front = self.front(bits)
         chosen = {f"{label(bits)}_largest": run.space.largest()}
         chosen |= {f"{label(bits)}_{i}": front.rows[i].arch for i in along(front.rows, self.config.models)}
@@ -110,7 +110,7 @@ class Family:
 
     def progress(self, stages: Iterable[Stage] = (), all_bits: Iterable[Bits] | None = None) -> Progress:
         """A `Progress` with parts for training stages, then for search and extraction of bit widths, by default all."""
-        parts = [(stage.name, self.run.work(stage)) for stage in stages]
+        parts = [(stage.name, self.run.costs.work(stage)) for stage in stages]
         for bits in self.run.bit_widths if all_bits is None else all_bits:
             parts.append((f"search_{label(bits)}", self.search_work(bits)))
             parts.append((f"extract_{label(bits)}", self.search_work(bits) / (4 if self.export else 8)))
@@ -119,7 +119,7 @@ class Family:
     def make(self, all_bits: Iterable[Bits], progress: Progress) -> None:
         """Searches the supernets of these bit widths, extracts subnets of the fronts and writes the report."""
         for bits in all_bits:
-            supernet = self.run.supernet(bits)
+            supernet = self.run.networks.supernet(bits)
             with progress.part(f"search_{label(bits)}") as part:
                 self.search(bits, part, supernet)
                 analysing.transfer(self.run, bits, part, supernet)
@@ -168,14 +168,14 @@ def extract_model(
     Raises:
         UserError: where the reloaded model does not classify as the supernet does.
     """
-    statistics = run.recalibrate(supernet, arch)
-    before = run.accuracy(supernet, arch, "test", statistics)
+    statistics = run.evaluator.recalibrate(supernet, arch)
+    before = run.evaluator.accuracy(supernet, arch, "test", statistics)
     model = supernet.model if isinstance(supernet, SubnetNet) else extract(supernet, arch, statistics)
     path.parent.mkdir(parents=True, exist_ok=True)
     file, temporary = path.with_name(f"{path.name}.keras"), path.with_name(f".{path.name}.keras")
     model.save(temporary)
     temporary.replace(file)
-    images = run.images("test", arch.resolution)
+    images = run.evaluator.images("test", arch.resolution)
     reloaded = load_model(file)
     after = accuracy(predict(reloaded, images), images.labels)
     # At 2 bits a value that rounds otherwise in another order of summation may change the class of an image.
@@ -185,7 +185,7 @@ def extract_model(
         "model": path.name,
         "arch_key": arch.key,
         "bits": supernet.bits,
-        **run.cost(arch, supernet.bits),
+        **run.costs.of(arch, supernet.bits),
         **(more or {}),
         **_with_fractions(reloaded, images),
         "before": before,

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from tfqnas import report
-from tfqnas.runs.analyses import analysing
 from tfqnas.arch import Arch
 from tfqnas.files import read_json, read_jsonl
-from tfqnas.search import ParetoFront, Result, pareto_front
-from tfqnas.runs.searching import front_in, results_in
-from tfqnas.spaces import SearchSpace
+from tfqnas.runs.analyses import analysing
 from tfqnas.runs.run import Run
+from tfqnas.runs.searching import front_in, results_in
+from tfqnas.search import ParetoFront, Result, pareto_front
+from tfqnas.spaces import SearchSpace
 from tfqnas.train.stages import Bits
 
 _NOTE = (

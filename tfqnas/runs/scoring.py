@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tfqnas.supernet import Supernet
     from tfqnas.runs.run import Run
+    from tfqnas.supernet import Supernet
     from tfqnas.train.stages import Bits
 
 
@@ -29,8 +29,8 @@ def scorer_of(run: Run, supernet: Supernet) -> Scorer:
     limit = run.config.recalibration_images
     return Scorer(
         supernet,
-        lambda resolution: run.images("train", resolution, limit),
-        lambda resolution: run.images("held_out", resolution),
+        lambda resolution: run.evaluator.images("train", resolution, limit),
+        lambda resolution: run.evaluator.images("held_out", resolution),
     )
 
 
@@ -43,7 +43,7 @@ def open_scorer(run_dir: str, bits: Bits, threads: int) -> Scorer:
     from tfqnas.runs.run import Run
 
     run = Run.existing(run_dir)
-    return scorer_of(run, run.supernet(bits))
+    return scorer_of(run, run.networks.supernet(bits))
 
 
 def processes_for(budget: int) -> int:

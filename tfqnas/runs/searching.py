@@ -16,22 +16,22 @@ from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, write_atomically, write_json
 from tfqnas.progress import Part
-from tfqnas.scoring.judge import Judge
+from tfqnas.runs.run import Run
 from tfqnas.runs.scoring import scoring
+from tfqnas.scoring.judge import Judge
 from tfqnas.scoring.pool import Pool
 from tfqnas.scoring.predictor import Predictor, Quality
 from tfqnas.scoring.scorer import Scorer
 from tfqnas.search import NSGA2, AgeingEvolution, CoarseToFine, Objectives, ParetoFront, Result, Searcher, model_costs
 from tfqnas.search import run as run_search
 from tfqnas.search.coarse_to_fine import PAPER_EDGES, PAPER_PER_BIN
-from tfqnas.search.search_config import LIMITS, TABLE_COSTS, SearchConfig, cost_of
 from tfqnas.search.directory import claim, front_in, results_in, reused_in, scored_in
 from tfqnas.search.file_size import file_kb
 from tfqnas.search.latency import LatencyTable
 from tfqnas.search.screened import Screened
+from tfqnas.search.search_config import LIMITS, TABLE_COSTS, SearchConfig, cost_of
 from tfqnas.spaces import SearchSpace
 from tfqnas.supernet import Supernet
-from tfqnas.runs.run import Run
 from tfqnas.train.stages import Bits
 
 __all__ = ["FrontSearch", "front_in", "results_in"]

@@ -13,13 +13,15 @@ import tensorflow as tf
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.progress import Part, Progress
+from tfqnas.runs.costs import INITIAL_IMAGES
+from tfqnas.runs.directory import stage_record
+from tfqnas.runs.events import Events
+from tfqnas.runs.run import Run
 from tfqnas.settings import plain
 from tfqnas.supernet import Supernet, initialize
 from tfqnas.train import checkpoint
-from tfqnas.runs.events import Events
 from tfqnas.train.inherit import copy_all, copy_weights, inherit
 from tfqnas.train.loop import StepResult, Teacher, Trainer
-from tfqnas.runs.run import INITIAL_IMAGES, Run, stage_record
 from tfqnas.train.stages import MIXED, Stage
 from tfqnas.train.subnet_net import SubnetNet
 
@@ -55,7 +57,7 @@ def train(
         )
     trainer = None
     for stage in stages or run.stages:
-        if run.finished(stage):
+        if run.networks.finished(stage):
             progress.skip(stage.name)
             continue
         with progress.part(stage.name) as part, strategy.scope():
@@ -104,26 +106,25 @@ class _StageTraining:
         run, stage = self.run, self.stage
         if stage.init is None:
             keras.utils.set_random_seed(run.config.seed)  # the initial weights
-            supernet = run.new_supernet(stage.bits)
+            supernet = run.networks.new_supernet(stage.bits)
             if stage.name == "float" and run.config.float_weights:
                 _load_float_weights(supernet, run.config.float_weights)
             if stage.bits is not None:
                 initialize(supernet, self._initial_images())
             return supernet, None
         source_stage = run.stage(stage.init)
-        # What this process has trained it need not read again, nor, as one of several workers, wait for.
-        source = cast(Supernet, run.trained[stage.init] if stage.init in run.trained else run.load(source_stage))
+        source = cast(Supernet, run.networks.left_by(source_stage))
         if stage.arch is not None:
             return self._finetuned(source)
         if (source_stage.bits, source_stage.with_float) == (stage.bits, stage.with_float):
-            run.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
+            run.networks.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
             return source, None
         if source_stage.bits is None:
-            supernet = run.new_supernet(stage.bits, stage.with_float)
+            supernet = run.networks.new_supernet(stage.bits, stage.with_float)
             copy_weights(source, supernet)
             initialize(supernet, self._initial_images())
         elif stage.bits == MIXED:
-            supernet = run.new_supernet(stage.bits, stage.with_float)
+            supernet = run.networks.new_supernet(stage.bits, stage.with_float)
             copy_all(source, supernet)
         else:
             supernet = inherit(source, cast(int, stage.bits))
@@ -136,9 +137,9 @@ class _StageTraining:
         run, name = self.run, self.stage.soft_labels
         if name is None or name == "in_place":
             return None
-        network = cast(Supernet, known.get(name) or run.trained.get(name) or run.load(run.stage(name)))
+        network = cast(Supernet, known.get(name) or run.networks.left_by(run.stage(name)))
         largest = run.config.teacher_arch == "largest" or network.bits is None
-        return Teacher(network, run.recalibrate(network, run.space.largest()) if largest else None)
+        return Teacher(network, run.evaluator.recalibrate(network, run.space.largest()) if largest else None)
 
     def _finetuned(self, supernet: Supernet) -> tuple[Supernet | SubnetNet, Teacher | None]:
         """The network of a finetuning and, where it is distilled, the largest of the supernet as it was."""
@@ -148,18 +149,21 @@ class _StageTraining:
         if stage.soft_labels:
             # The supernet's own weights are trained where the subnet is not cut out of it.
             init = run.stage(cast(str, stage.init))
-            same = supernet if student is not supernet else cast(Supernet, run.load(init))
-            teacher = Teacher(same, run.recalibrate(same, run.space.largest()))
+            same = supernet if student is not supernet else cast(Supernet, run.networks.load(init))
+            teacher = Teacher(same, run.evaluator.recalibrate(same, run.space.largest()))
         if student is supernet:
-            run.trained.pop(cast(str, stage.init), None)
+            run.networks.trained.pop(cast(str, stage.init), None)
         return student, teacher
 
     def _subnet(self, supernet: Supernet) -> SubnetNet:
         """The stage's architecture, cut out of a supernet, with the 8-bit quantizers that its file will have."""
         run, arch = self.run, cast(Arch, self.stage.arch)
-        subnet = run.new_subnet(supernet, arch, run.recalibrate(supernet, arch))
+        subnet = run.networks.new_subnet(supernet, arch, run.evaluator.recalibrate(supernet, arch))
         initialize(subnet.model, self._initial_images(arch.resolution), missing_only=True)
-        before, after = run.accuracy(supernet, arch, "held_out"), run.accuracy(subnet, arch, "held_out")
+        before, after = (
+            run.evaluator.accuracy(supernet, arch, "held_out"),
+            run.evaluator.accuracy(subnet, arch, "held_out"),
+        )
         self.say(
             f"{self.stage.name}: {before:.1%} held-out accuracy in the supernet, {after:.1%} with all tensors at "
             "the bit widths of the integer model"
@@ -169,14 +173,14 @@ class _StageTraining:
     def _log_beginning(self, source: Supernet, supernet: Supernet) -> None:
         """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
         run, largest = self.run, self.run.space.largest()
-        statistics = run.recalibrate(source, largest)
-        record = {"accuracy_before": run.accuracy(source, largest, "held_out", statistics)}
+        statistics = run.evaluator.recalibrate(source, largest)
+        record = {"accuracy_before": run.evaluator.accuracy(source, largest, "held_out", statistics)}
         old, new = "", "held-out accuracy with re-estimated statistics"
         if len(statistics) == len(supernet.observers):  # else the quantizers have statistics that the source had not
-            record["accuracy_old_statistics"] = run.accuracy(supernet, largest, "held_out", statistics)
+            record["accuracy_old_statistics"] = run.evaluator.accuracy(supernet, largest, "held_out", statistics)
             old = f"{record['accuracy_old_statistics']:.1%} held-out accuracy with the old BatchNorm statistics, "
             new = "with re-estimated ones"
-        record["accuracy"] = run.accuracy(supernet, largest, "held_out")
+        record["accuracy"] = run.evaluator.accuracy(supernet, largest, "held_out")
         event = "inherited" if source.bits else "quantized"
         run.log(stage=self.stage.name, event=event, source=self.stage.init, **record)
         self.say(
@@ -185,7 +189,7 @@ class _StageTraining:
         )
 
     def _initial_images(self, resolution: int | None = None) -> tf.Tensor:
-        images = self.run.images("train", resolution or max(self.run.space.resolutions), INITIAL_IMAGES)
+        images = self.run.evaluator.images("train", resolution or max(self.run.space.resolutions), INITIAL_IMAGES)
         return next(iter(images.batches(INITIAL_IMAGES)))
 
     def _resume(self, trainer: Trainer) -> int:
@@ -193,7 +197,7 @@ class _StageTraining:
         loaded = self.run.checkpoints(self.stage).load(self.say)
         if loaded is None:
             return 0
-        self.run.assign([*trainer.supernet.variables, *trainer.optimizer.variables], loaded, self.stage)
+        self.run.networks.assign([*trainer.supernet.variables, *trainer.optimizer.variables], loaded, self.stage)
         self.say(f"{self.stage.name}: continuing at step {loaded[1]['step']} of {self.total}")
         self.part.resume(loaded[1]["step"] / max(1, self.total))
         return loaded[1]["step"]
@@ -247,12 +251,12 @@ class _StageTraining:
             archs["smallest"] = self.run.space.smallest()
         if self.stage.arch is not None:
             archs = {"subnet": self.stage.arch}
-        return {name: self.run.accuracy(self.supernet, arch, "held_out") for name, arch in archs.items()}
+        return {name: self.run.evaluator.accuracy(self.supernet, arch, "held_out") for name, arch in archs.items()}
 
     def _finish(self, start: int) -> None:
         """How good it is, and how long it took."""
         seconds = time.perf_counter() - self.began
-        self.run.trained[self.stage.name] = self.supernet
+        self.run.networks.trained[self.stage.name] = self.supernet
         held_out = self._held_out()
         self.events.end(self.total, held_out)
         self.run.log(

@@ -52,7 +52,7 @@ def analysed(space_file, tmp_path_factory):
         checkpoint_steps=2,
     )
     run = Run.create(settings)
-    train(run, run.progress())
+    train(run, run.costs.progress())
     family = Family(run, SearchConfig(search_bins=2, search_per_bin=3, search_rounds=0))
     with family.progress().part("search_b3") as part:
         family.search(3, part)
@@ -94,11 +94,11 @@ def test_scores_are_those_of_the_run(analysed):
     from tfqnas.runs.run import Run
 
     run = Run.existing(analysed[0])
-    supernet = run.supernet(3)
+    supernet = run.networks.supernet(3)
     for split in ("held_out", "test"):
         for record in read_jsonl(run.directory / "analysis" / "scores" / f"b3_{split}.jsonl")[:2]:
             arch = Arch.from_json(record["arch"])
-            assert record["accuracy"] == pytest.approx(run.accuracy(supernet, arch, split))
+            assert record["accuracy"] == pytest.approx(run.evaluator.accuracy(supernet, arch, split))
 
 
 @pytest.mark.slow
@@ -141,8 +141,8 @@ def test_a_float_supernet_comes_to_a_finished_run_and_stays(analysed, copied):
     settings = dataclasses.replace(analysed[2], run_dir=str(copied))
     run = Run.create(settings)  # the command that began the run
     assert [stage.name for stage in run.stages] == ["supernet_b3", "supernet_float"]
-    assert all(run.finished(stage) for stage in run.stages)
-    assert run.supernet(None).bits is None and run.supernet(3).bits == 3
+    assert all(run.networks.finished(stage) for stage in run.stages)
+    assert run.networks.supernet(None).bits is None and run.networks.supernet(3).bits == 3
     other = dataclasses.replace(settings, float_supernet_epochs=1.0)
     with pytest.raises(UserError, match=r"supernet_float was made with --float_supernet_epochs=0\.018.*, this command"):
         Run.create(other)

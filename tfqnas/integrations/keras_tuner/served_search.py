@@ -61,7 +61,7 @@ def work(run: Run, bits: Bits) -> None:
     A worker reads of the run directory `config.json`, `space.json` and `checkpoints/supernet_b*`, and the data set; it
     writes nothing there. The flags of the search are the chief's affair.
     """
-    supernet = run.supernet(bits)
+    supernet = run.networks.supernet(bits)
     # It is compared with the chief's, which alone is asked.
     oracle = SearcherOracle(Searcher(), Objectives(run.space, {}), 0, about=about(run, supernet))
     with tempfile.TemporaryDirectory() as directory:

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from tfqnas import report
-from tfqnas.runs.analyses.agreement import agreement, in_words
-from tfqnas.runs.analyses.analysis_config import AnalysisConfig
-from tfqnas.runs.analyses.ranking import common_set
-from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically
 from tfqnas.progress import Progress
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.runs.analyses.agreement import agreement, in_words
+from tfqnas.runs.analyses.analysis_config import AnalysisConfig
+from tfqnas.runs.analyses.ranking import common_set
+from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.runs.run import Run
-from tfqnas.train.stages import MIXED, Bits, Stage, label
 from tfqnas.runs.training import train
+from tfqnas.train.stages import MIXED, Bits, Stage, label
 
 NAME = "alone"
 
@@ -85,8 +85,8 @@ class Training:
             return
         run, name = self.run, self.stage.name
         train(run, progress, stages=[self.stage])
-        network = run.trained.pop(name, None) or run.load(self.stage)
-        accuracy, test = (run.accuracy(network, run.space.largest(), split) for split in ("held_out", "test"))
+        network = run.networks.trained.pop(name, None) or run.networks.load(self.stage)
+        accuracy, test = (run.evaluator.accuracy(network, run.space.largest(), split) for split in ("held_out", "test"))
         append_jsonl(self._kept, {**self._key, "accuracy": accuracy, "test": test})
 
 
@@ -104,7 +104,7 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     records = [
         {
             "arch": json.loads(training.arch.to_json()),
-            "mmacs": supernets.run.cost(training.arch, None)["mmacs"],
+            "mmacs": supernets.run.costs.of(training.arch, None)["mmacs"],
             "supernet": supernets.accuracy(bits, training.arch),
             "alone": training.accuracy,
         }

@@ -8,18 +8,18 @@ from types import ModuleType
 from typing import Any
 
 from tfqnas import report
-from tfqnas.runs.analyses.alone import Training
-from tfqnas.runs.analyses.analysis_config import NAMES, AnalysisConfig
-from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_json
 from tfqnas.progress import Part, Progress
-from tfqnas.runs.searching import FrontSearch
-from tfqnas.supernet import Supernet
+from tfqnas.runs.analyses.alone import Training
+from tfqnas.runs.analyses.analysis_config import NAMES, AnalysisConfig
+from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.runs.run import Run
-from tfqnas.train.stages import Bits, Stage, label
+from tfqnas.runs.searching import FrontSearch
 from tfqnas.runs.training import train
+from tfqnas.supernet import Supernet
+from tfqnas.train.stages import Bits, Stage, label
 
 
 def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
@@ -42,14 +42,14 @@ def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
     supernets = Supernets(run)
     chosen = _chosen(supernets, config)
     missing = [stage for stage in run.stages if stage.bits is None and stage.sampling == "sandwich"]
-    missing = [stage for stage in missing if not run.finished(stage)]
+    missing = [stage for stage in missing if not run.networks.finished(stage)]
     alone = _module("alone").trainings(supernets, config) if "alone" in chosen else []
     progress = _progress(supernets, config, chosen, missing, alone)
     if missing:
         train(run, progress, stages=missing)
     if (search := _float_search(supernets, chosen)) is not None:
         with progress.part("search_float") as part:
-            search(part, run.supernet(None))
+            search(part, run.networks.supernet(None))
     for bits in supernets.bits:
         _score(supernets, config, chosen, bits, progress)
     for training in alone:
@@ -155,7 +155,7 @@ def _progress(
     Args:
         missing: stages to be trained first. alone: `Training`s.
     """
-    parts = [(stage.name, supernets.run.work(stage)) for stage in missing]
+    parts = [(stage.name, supernets.run.costs.work(stage)) for stage in missing]
     if (search := _float_search(supernets, chosen)) is not None:
         ends = [supernets.run.space.smallest(), supernets.run.space.largest()]
         parts.append(("search_float", search.budget * supernets.work(ends) / 2))
@@ -163,7 +163,7 @@ def _progress(
         wanted = _wanted(supernets, config, chosen, bits)
         work = sum(supernets.work(supernets.missing(bits, archs, split), split) for split, archs in wanted.items())
         parts.append((f"score_{label(bits)}", max(work, 1.0)))
-    return Progress([*parts, *((training.stage.name, training.run.work(training.stage)) for training in alone)])
+    return Progress([*parts, *((training.stage.name, training.run.costs.work(training.stage)) for training in alone)])
 
 
 def _write(supernets: Supernets, config: AnalysisConfig | None, name: str) -> report.Section:

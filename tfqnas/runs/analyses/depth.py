@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from tfqnas import report
-from tfqnas.runs.analyses.agreement import mean_and_error
-from tfqnas.runs.analyses.analysis_config import AnalysisConfig
-from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.runs.analyses.agreement import mean_and_error
+from tfqnas.runs.analyses.analysis_config import AnalysisConfig
+from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.train.stages import Bits
 
 NAME = "depth"

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tfqnas import report
-from tfqnas.runs.analyses.agreement import mean_and_error
-from tfqnas.runs.analyses.analysis_config import AnalysisConfig
-from tfqnas.runs.analyses.shapes import has_both, pairs
-from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.runs.analyses.agreement import mean_and_error
+from tfqnas.runs.analyses.analysis_config import AnalysisConfig
+from tfqnas.runs.analyses.shapes import has_both, pairs
+from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.train.stages import Bits
 
 NAME = "drop"
@@ -44,9 +44,9 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
         for shape, arch in zip(SHAPES, pair, strict=True):
             record[shape] = {
                 "arch": json.loads(arch.to_json()),
-                "mmacs": supernets.run.cost(arch, None)["mmacs"],
+                "mmacs": supernets.run.costs.of(arch, None)["mmacs"],
                 "accuracies": [supernets.accuracy(bits, arch) for bits in supernets.bits],
-                "effective_mflops": [supernets.run.cost(arch, bits)["effective_mflops"] for bits in supernets.bits],
+                "effective_mflops": [supernets.run.costs.of(arch, bits)["effective_mflops"] for bits in supernets.bits],
             }
         records.append(record)
     return {"bits": list(supernets.bits), "pairs": records, "note": supernets.source_note}

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from tfqnas import report
-from tfqnas.runs.analyses.agreement import agreement, of_halves
-from tfqnas.runs.analyses.analysis_config import AnalysisConfig
-from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.cost import count
 from tfqnas.errors import UserError
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.runs.analyses.agreement import agreement, of_halves
+from tfqnas.runs.analyses.analysis_config import AnalysisConfig
+from tfqnas.runs.analyses.supernets import Supernets
+from tfqnas.runs.run import Run
 from tfqnas.search import RandomBins
 from tfqnas.spaces import SearchSpace
-from tfqnas.runs.run import Run
 from tfqnas.train.stages import Bits
 
 NAME = "ranking"
@@ -59,7 +59,7 @@ def _spread(space: SearchSpace, num_classes: int, channels: int, subnets: int, s
 def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     """Scores of the common set in all supernets and how far each two agree; JSON data."""
     archs = common_set(supernets.run, config)
-    mmacs = [supernets.run.cost(arch, None)["mmacs"] for arch in archs]
+    mmacs = [supernets.run.costs.of(arch, None)["mmacs"] for arch in archs]
     outcomes = {bits: np.array([supernets.outcomes(bits, arch) for arch in archs]) for bits in supernets.bits}
     scores, like, seed = {b: own.mean(axis=1) for b, own in outcomes.items()}, alike(mmacs), config.analysis_seed
     return {

@@ -13,14 +13,14 @@ import numpy as np
 
 from tfqnas.arch import Arch
 from tfqnas.files import append_jsonl, read_json, read_jsonl
+from tfqnas.runs.run import Run
+from tfqnas.runs.searching import FrontSearch, front_in, results_in
 from tfqnas.scoring.prefixes import path_of
 from tfqnas.scoring.scorer import Scorer
 from tfqnas.search import ParetoFront, Result
 from tfqnas.search.search_config import SearchConfig
-from tfqnas.runs.searching import FrontSearch, front_in, results_in
 from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import predict
-from tfqnas.runs.run import Run
 from tfqnas.train.stages import Bits, label
 
 # Subnets that are scored together: more share more of their beginnings, a kill loses fewer.
@@ -127,7 +127,7 @@ class Supernets:
         """Relative work of scoring subnets, in the unit of `Run.work`."""
         data = self.run.dataset
         images = min(self.run.config.recalibration_images, len(data.train)) + len(data.split(split))
-        return images * sum(self.run.cost(arch, None)["mmacs"] for arch in archs)
+        return images * sum(self.run.costs.of(arch, None)["mmacs"] for arch in archs)
 
     def score(
         self,
@@ -157,8 +157,8 @@ class Supernets:
         """The same on held-out images, for a few subnets of a network that is there: no piece is traced for it."""
         run = self.run
         for arch in self.missing(bits, archs):
-            images = run.images("held_out", arch.resolution)
-            logits = predict(supernet, run.space.encode(arch), run.recalibrate(supernet, arch), images)
+            images = run.evaluator.images("held_out", arch.resolution)
+            logits = predict(supernet, run.space.encode(arch), run.evaluator.recalibrate(supernet, arch), images)
             self.keep(bits, arch, logits.argmax(axis=1) == np.asarray(images.labels))
             on_score(arch)
 
@@ -193,9 +193,9 @@ class Supernets:
             self._scorer = (
                 bits,
                 Scorer(
-                    run.supernet(bits),
-                    lambda resolution: run.images("train", resolution, limit),
-                    lambda resolution: run.images(self._split, resolution),
+                    run.networks.supernet(bits),
+                    lambda resolution: run.evaluator.images("train", resolution, limit),
+                    lambda resolution: run.evaluator.images(self._split, resolution),
                 ),
             )
         return self._scorer[1]

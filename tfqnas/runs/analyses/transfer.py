@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from tfqnas import report
-from tfqnas.runs.analyses.agreement import mean_and_error
-from tfqnas.runs.analyses.analysis_config import AnalysisConfig
-from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.arch import Arch
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
+from tfqnas.runs.analyses.agreement import mean_and_error
+from tfqnas.runs.analyses.analysis_config import AnalysisConfig
+from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.search import ParetoFront
 from tfqnas.train.stages import Bits
 
@@ -140,7 +140,7 @@ def _rows(supernets: Supernets, front: ParetoFront, target: Bits, by: str, own: 
     return [
         {
             "arch": json.loads(row.arch.to_json()),
-            "cost": supernets.run.cost(row.arch, target)[by],
+            "cost": supernets.run.costs.of(row.arch, target)[by],
             "score": row.accuracy,
             "test": supernets.accuracy(target, row.arch, "test"),
             "accuracy": row.accuracy if own else supernets.accuracy(target, row.arch),
@@ -152,7 +152,7 @@ def _rows(supernets: Supernets, front: ParetoFront, target: Bits, by: str, own: 
 def _cost(supernets: Supernets, front: ParetoFront) -> str:
     """The cost along which fronts are compared: the first that the search minimised, if architectures alone have it."""
     first = front.by if isinstance(front.by, str) else front.by[0]
-    return first if first in supernets.run.cost(front.rows[0].arch, None) else "effective_mflops"
+    return first if first in supernets.run.costs.of(front.rows[0].arch, None) else "effective_mflops"
 
 
 def budgets(

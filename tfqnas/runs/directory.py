@@ -1,0 +1,187 @@
+"""A run directory: its settings, its space, its data, its checkpoints and its log."""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any, Self
+
+import tensorflow as tf
+
+from tfqnas import spaces
+from tfqnas.data.dataset import DataSet
+from tfqnas.data.dataset import load as load_data
+from tfqnas.errors import UserError
+from tfqnas.files import append_jsonl, write_atomically
+from tfqnas.settings import plain
+from tfqnas.train import checkpoint
+from tfqnas.train.loop import total_steps
+from tfqnas.train.run_config import RunConfig
+from tfqnas.train.stages import MIXED, Bits, Stage, schedule
+
+# How many times larger than the data's images a space's smallest resolution may be.
+LARGEST_ENLARGEMENT = 4
+
+
+class RunDirectory:
+    """What is in a run directory, without the networks.
+
+    Args:
+        config: `RunConfig` with its `run_dir`.
+
+    Attributes:
+        config: `RunConfig`.
+        directory: `pathlib.Path`.
+        space: the `SearchSpace` as it was when the run began.
+        stages: the run's schedule, a tuple of `Stage`.
+        writes: whether this process writes files; of several workers only the first does.
+        dataset: the `DataSet`, loaded when it is first asked for.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.directory = pathlib.Path(config.run_dir)
+        # A file that --space names may have changed since.
+        kept = self.directory / "space.json"
+        self.space = _space(str(kept) if config.run_dir and kept.exists() else config.space)
+        self.stages = schedule(config, self.space.mixed)
+        self.writes = _is_chief()
+
+    @classmethod
+    def create(cls, config: RunConfig) -> Self:
+        """Opens the run directory of `config` and makes it where it is missing.
+
+        Raises:
+            UserError: where it holds a run with other settings, naming the first one that differs.
+        """
+        if not config.run_dir:
+            raise UserError("--run_dir: expected a directory for the checkpoints and results of this run")
+        path = pathlib.Path(config.run_dir) / "config.json"
+        if path.exists():
+            kept = _read_config(path)
+            config.refuse_if_different(plain(kept), str(path))
+            config = _with_float_supernet(config, kept, path.parent / "checkpoints" / "supernet_float")
+        run = cls(config)
+        if run.space != _space(config.space):
+            raise UserError(
+                f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
+                f"{run.directory} began: give the same space, or another --run_dir"
+            )
+        run.check()
+        if run.writes:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(run.directory / "space.json", run.space.to_json() + "\n")
+            write_atomically(path, config.to_json() + "\n")
+        return run
+
+    @classmethod
+    def existing(cls, run_dir: str | pathlib.Path) -> Self:
+        """Opens a run directory that a training has made, wherever it lies now."""
+        path = pathlib.Path(run_dir) / "config.json"
+        if not path.exists():
+            raise UserError(f"--run_dir: expected a directory that tools/train.py made, {path} is not there")
+        return cls(dataclasses.replace(_read_config(path), run_dir=str(run_dir)))
+
+    def with_float_supernet(self, epochs: float, learning_rate: float) -> Self:
+        """The same run, with a float supernet yet to be trained unless it has that one already."""
+        new: dict[str, Any] = {"float_supernet_epochs": epochs, "float_supernet_learning_rate": learning_rate}
+        directory = self.directory / "checkpoints" / "supernet_float"
+        config = _with_float_supernet(dataclasses.replace(self.config, **new), self.config, directory)
+        if self.writes:
+            write_atomically(self.directory / "config.json", config.to_json() + "\n")
+        return type(self)(config)
+
+    def check(self) -> None:
+        """Refuses settings that the data cannot serve."""
+        images, name = len(self.dataset.train), self.config.dataset
+        if self.config.batch_size > images:
+            raise UserError(
+                f"--batch_size: expected at most the {images} training images of "
+                f"{name}, received {self.config.batch_size}"
+            )
+        lowest, shorter = min(self.space.resolutions), min(self.dataset.image_size)
+        highest = LARGEST_ENLARGEMENT * shorter
+        if lowest > highest:
+            known = ", such as tiny (24 to 32)" if min(spaces.get("tiny").resolutions) <= highest else ""
+            raise UserError(
+                f"--space={self.space.name}: expects images of {lowest} to {max(self.space.resolutions)} pixels, those "
+                f"of {name} have {' x '.join(map(str, self.dataset.image_size))}: enlarging them more than "
+                f"{LARGEST_ENLARGEMENT} times costs much and shows nothing new; take a space with a resolution of at "
+                f"most {highest}{known}"
+            )
+
+    @functools.cached_property
+    def dataset(self) -> DataSet:
+        return load_data(self.config, self.config.held_out, self.config.seed)
+
+    @property
+    def bit_widths(self) -> tuple[Bits, ...]:
+        """Those of the run's supernets: the `bits` of the settings, or `MIXED` alone."""
+        return (MIXED,) if self.space.mixed else self.config.bits
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this run's schedule with that name."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise UserError(f"stage: expected one of {[s.name for s in self.stages]}, received {name!r}")
+
+    def steps(self, stage: Stage) -> int:
+        return total_steps(stage, len(self.dataset.train), self.config.batch_size)
+
+    def checkpoints(self, stage: Stage) -> checkpoint.Checkpoints:
+        return checkpoint.Checkpoints(self.directory / "checkpoints" / stage.name)
+
+    def log(self, **record: Any) -> None:
+        """Appends a record to `log.jsonl`."""
+        if self.writes:
+            append_jsonl(self.directory / "log.jsonl", {"time": round(time.time(), 3), **record})
+
+
+def _space(name: str) -> spaces.SearchSpace:
+    """`spaces.get`, whose errors are the user's here."""
+    try:
+        return spaces.get(name)
+    except ValueError as error:
+        raise UserError(f"--space: {error}") from None
+
+
+def _read_config(path: pathlib.Path) -> RunConfig:
+    try:
+        return RunConfig.from_json(path.read_text())
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the settings of a run ({error})") from None
+
+
+def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.Path) -> RunConfig:
+    """The settings with the float supernet that a run has got later: the command that began the run goes on, too.
+
+    Args:
+        config: of the command. kept: of the run. directory: of that supernet's checkpoints.
+
+    Raises:
+        UserError: where its training has begun with other settings.
+    """
+    names = ("float_supernet_epochs", "float_supernet_learning_rate")
+    if not config.float_supernet_epochs:
+        return dataclasses.replace(config, **{name: getattr(kept, name) for name in names})
+    for name in names:
+        ours, theirs = getattr(config, name), getattr(kept, name)
+        if ours != theirs and checkpoint.Checkpoints(directory).files():
+            raise UserError(
+                f"{directory} was made with --{name}={theirs}, this command has --{name}={ours}: give the "
+                "same value, or remove that directory to train the float supernet anew"
+            )
+    return config
+
+
+def _is_chief() -> bool:
+    """Only the first worker writes; all of them read."""
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    first = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
+    return (cluster.task_type or first) == first and (cluster.task_id or 0) == 0
+
+
+def stage_record(stage: Stage) -> dict[str, Any]:
+    """A stage as it is written into its checkpoints."""
+    return {**dataclasses.asdict(stage), "arch": stage.arch and stage.arch.key}
