@@ -326,18 +326,21 @@ class Search:
         """The same of the search of tools/search.py, until the hypervolume is `wanted` or `most` subnets are scored."""
         from tfqnas.progress import Progress
         from tfqnas.runs.searching import FrontSearch
+        from tfqnas.scoring.judge import Judge
+        from tfqnas.search import run as run_search
         from tfqnas.search.search_config import SearchConfig
 
         points, count = [], 0
 
-        scorer = self.scorer
-
-        class Watched(FrontSearch):
-            def scorer(self, part, supernet):
-                return contextlib.nullcontext(scorer)
-
-            def find(self, part, supernet, searcher, results, on_result, former=()):
-                return super().find(part, supernet, searcher, results, lambda result: watch(result, on_result), former)
+        def find(search, part, supernet, searcher, known, on_result):
+            return run_search(
+                searcher,
+                Judge(self.scorer, search.costs, search.config.early_stopping),
+                search.objectives.record,
+                search.budget,
+                lambda result: watch(result, on_result),
+                by=search.objectives.minimised or None,
+            )
 
         def watch(result, on_result):
             nonlocal count
@@ -350,7 +353,7 @@ class Search:
 
         config = SearchConfig(**FLAGS, search_budget=most, search_seed=self.seed)
         with tempfile.TemporaryDirectory() as directory:
-            search = Watched(self.run, config, self.bits, pathlib.Path(directory) / "search")
+            search = FrontSearch(self.run, config, self.bits, pathlib.Path(directory) / "search", find)
             began = time.perf_counter()
             with contextlib.suppress(_Reached), Progress([("search", 1)], io.StringIO()).part("search") as part:
                 search(part, self.supernet)

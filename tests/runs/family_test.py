@@ -30,7 +30,7 @@ def test_limits_need_to_suit_only_the_bit_widths_that_are_searched(run):
 
 
 def test_the_most_accurate_is_always_among_the_models():
-    from tfqnas.runs.family import along
+    from tfqnas.runs.extraction import along
 
     @dataclasses.dataclass
     class Row:
@@ -66,7 +66,8 @@ def test_a_subnet_that_is_chosen_twice_is_extracted_once_and_has_both_names(run,
         return {"tflite": f"models/{record['model']}.tflite"}
 
     monkeypatch.setattr(module, "extract_model", extract_model)
-    found = module.Family(run, SearchConfig(models=2), export)
+    monkeypatch.setattr(module, "export_model", export)
+    found = module.Family(run, SearchConfig(models=2))
     rows = [Result(run.space.smallest(), 0.5, {}), Result(run.space.largest(), 0.9, {})]
     monkeypatch.setattr(found, "front", lambda bits: ParetoFront(tuple(rows), "kB"))
     records = found.extract(4, Part(), supernet="supernet")

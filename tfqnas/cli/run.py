@@ -6,7 +6,6 @@ The same command continues a run that was stopped.
 """
 
 from tfqnas.cli import command
-from tfqnas.runs import exporting
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
 
@@ -24,7 +23,7 @@ def main() -> None:
     strategy = make_strategy(config.distribution)
     run = Run.create(config)
     command.keeps(run.directory)
-    family = Family(run, search_config, exporting.export_model)
+    family = Family(run, search_config)
     progress = family.progress(run.stages)
     train(run, progress, strategy)
     family.make(run.bit_widths, progress)

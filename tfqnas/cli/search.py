@@ -25,7 +25,6 @@ from absl import flags
 from tfqnas.cli import command
 from tfqnas.errors import UserError
 from tfqnas.integrations.keras_tuner.remote import role
-from tfqnas.runs import exporting
 from tfqnas.search.search_config import SearchConfig
 
 RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
@@ -47,14 +46,14 @@ def main() -> None:
     run = Run.existing(RUN_DIR.value)
     command.keeps(run.directory)
     all_bits = [command.bit_width(run, "bits", text) for text in BITS.value] or run.bit_widths
-    kind = Family
+    find = None
     if part:
         from tfqnas.integrations.keras_tuner import served_search
 
         if part == "worker":
             served_search.work(run, all_bits[0])
             return
-        kind = served_search.ServedFamily
-    family = kind(run, search_config, exporting.export_model)
+        find = served_search.find_with_workers
+    family = Family(run, search_config, find)
     family.make(all_bits, family.progress(all_bits=all_bits))
     print(family.summary())

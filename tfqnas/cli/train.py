@@ -87,6 +87,7 @@ def run_to_finetune(config: RunConfig) -> Run:
 
 def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     from tfqnas.runs import family, model_files
+    from tfqnas.runs.extraction import extract_model
     from tfqnas.runs.training import train
     from tfqnas.train.stages import finetuning
 
@@ -105,7 +106,7 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     network = run.networks.load(stage)
     if INTEGER_AWARE.value:
         exporting.snap_biases(run, network.model)
-    record, model = family.extract_model(run, network, arch, run.directory / "models" / stage.name)
+    record, model = extract_model(run, network, arch, run.directory / "models" / stage.name)
     print(f"{record['file']}: {record['after']:.2%} on the test split")
     made = exporting.export_model(run, record, model)
     if "tflite_refused" in made:

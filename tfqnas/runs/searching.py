@@ -7,8 +7,7 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -19,9 +18,7 @@ from tfqnas.progress import Part
 from tfqnas.runs.run import Run
 from tfqnas.runs.scoring import scoring
 from tfqnas.scoring.judge import Judge
-from tfqnas.scoring.pool import Pool
 from tfqnas.scoring.predictor import Predictor, Quality
-from tfqnas.scoring.scorer import Scorer
 from tfqnas.search import NSGA2, AgeingEvolution, CoarseToFine, Objectives, ParetoFront, Result, Searcher, model_costs
 from tfqnas.search import run as run_search
 from tfqnas.search.coarse_to_fine import PAPER_EDGES, PAPER_PER_BIN
@@ -44,18 +41,43 @@ _ANY_BELOW_8 = 4
 _LOGGED = 10
 
 
+class Known(NamedTuple):
+    """What is scored already: by this search before it was stopped, and by others of the same supernet."""
+
+    results: Sequence[Result]
+    former: Sequence[Result]
+
+
+class Find(Protocol):
+    """A way to ask a searcher and to tell it scores, until the budget of the search is spent."""
+
+    def __call__(
+        self,
+        search: "FrontSearch",
+        part: Part,
+        supernet: Supernet,
+        searcher: Searcher,
+        known: Known,
+        on_result: Callable[[Result], None],
+    ) -> ParetoFront: ...
+
+
 class FrontSearch:
     """The search of one supernet.
 
     Args:
         run: `Run`. config: `SearchConfig`. bits: of the supernet. directory: where its files are.
+        find: how its searcher is asked and told; None: `find_here`, in this process and those of a pool.
 
     Attributes:
         objectives: `Objectives`. budget: how many subnets it scores at most. table: `LatencyTable` or None.
     """
 
-    def __init__(self, run: Run, config: SearchConfig, bits: Bits, directory: pathlib.Path) -> None:
+    def __init__(
+        self, run: Run, config: SearchConfig, bits: Bits, directory: pathlib.Path, find: "Find | None" = None
+    ) -> None:
         self.run, self.config, self.bits, self.directory = run, config, bits, directory
+        self._find = find or find_here
         self.space = self._space()
         self._given_up: set[Arch] = set()  # architectures whose score is an estimate
         config.check()
@@ -86,39 +108,12 @@ class FrontSearch:
             shown.add(result)
 
         try:
-            front = self.find(part, supernet, searcher, results, on_result, former)
+            front = self._find(self, part, supernet, searcher, Known(results, former), on_result)
         except ValueError as error:
             raise self._error(error) from None
         write_atomically(self.directory / "pareto.json", front.to_json())
         write_atomically(self.directory / "pareto.csv", csv_of(front))
         return front
-
-    def find(
-        self,
-        part: Part,
-        supernet: Supernet,
-        searcher: Searcher,
-        results: Sequence[Result],
-        on_result: Callable[[Result], None],
-        former: Sequence[Result] = (),
-    ) -> ParetoFront:
-        """The `ParetoFront` of what `searcher` proposes, scored here; the others: those of `search.run`."""
-        with self.scorer(part, supernet) as scorer:
-            judge = Judge(scorer, self._costs, self.config.early_stopping)
-            return run_search(
-                searcher,
-                judge,
-                self.objectives.record,
-                self.budget,
-                on_result,
-                results=results,
-                by=self.objectives.minimised or None,
-                former=former,
-            )
-
-    def scorer(self, part: Part, supernet: Supernet) -> AbstractContextManager[Scorer | Pool]:
-        """A context in which there is a scorer."""
-        return scoring(self.run, self.bits, supernet, self.config.workers, self.budget, part.log)
 
     def predicted(self, arch: Arch) -> dict[str, Any]:
         """What the latency table says of an architecture, for its record: a dict, empty without a table."""
@@ -128,7 +123,8 @@ class FrontSearch:
         known = dataclasses.replace(arch, bits=None)
         return {name: self.table.of(known), "latency_device": self.table.holds_for}
 
-    def _costs(self, archs: Sequence[Arch]) -> np.ndarray:
+    def costs(self, archs: Sequence[Arch]) -> np.ndarray:
+        """What the search minimises, float64 (n, k), a row for each architecture."""
         return self.objectives.values(np.array([self.space.encode(arch) for arch in archs]))
 
     def _with_costs(self, results: Sequence[Result]) -> list[Result]:
@@ -267,6 +263,29 @@ class FrontSearch:
             self.config.search_screen,
             on_fit=on_fit,
             estimated=self._given_up.__contains__,
+        )
+
+
+def find_here(
+    search: FrontSearch,
+    part: Part,
+    supernet: Supernet,
+    searcher: Searcher,
+    known: Known,
+    on_result: Callable[[Result], None],
+) -> ParetoFront:
+    """The front of what `searcher` proposes, scored in this process or in several of this machine."""
+    run, config = search.run, search.config
+    with scoring(run, search.bits, supernet, config.workers, search.budget, part.log) as scorer:
+        return run_search(
+            searcher,
+            Judge(scorer, search.costs, config.early_stopping),
+            search.objectives.record,
+            search.budget,
+            on_result,
+            results=known.results,
+            by=search.objectives.minimised or None,
+            former=known.former,
         )
 
 

@@ -2,57 +2,48 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from tfqnas.integrations.keras_tuner.tuner import SearcherOracle, SubnetTuner
 from tfqnas.progress import Part
-from tfqnas.runs.family import Family
 from tfqnas.runs.run import Run
 from tfqnas.runs.scoring import scorer_of
-from tfqnas.runs.searching import FrontSearch
+from tfqnas.runs.searching import FrontSearch, Known
 from tfqnas.search import Objectives, ParetoFront, Result, Searcher
 from tfqnas.supernet import Supernet
 from tfqnas.train.stages import Bits
 
 
-class ServedFamily(Family):
-    """A family whose subnets are scored by workers; the chief does the rest."""
+def find_with_workers(
+    search: FrontSearch,
+    part: Part,
+    supernet: Supernet,
+    searcher: Searcher,
+    known: Known,
+    on_result: Callable[[Result], None],
+) -> ParetoFront:
+    """The front of what `searcher` proposes, scored by workers; this process is keras-tuner's chief.
 
-    def _new_search(self, bits: Bits) -> FrontSearch:
-        return ServedSearch(self.run, self.config, bits, self.directory(bits))
-
-
-class ServedSearch(FrontSearch):
-    """A `FrontSearch` as keras-tuner's chief."""
-
-    def find(
-        self,
-        part: Part,
-        supernet: Supernet,
-        searcher: Searcher,
-        results: Sequence[Result],
-        on_result: Callable[[Result], None],
-        former: Sequence[Result] = (),
-    ) -> ParetoFront:
-        """As `FrontSearch.find`, but for early stopping, which needs more than an accuracy to be sent around."""
-        part.update(len(results) / self.budget, "waiting for workers")
-        # What evolution proposes needs no score in particular; others are to know all of a phase before the next.
-        batch = None if self.config.search in ("nsga2", "ageing") else searcher.generation or self.budget
-        if former:
-            searcher.tell([result.arch for result in former], [result.accuracy for result in former])
-        oracle = SearcherOracle(
-            searcher,
-            self.objectives,
-            self.budget,
-            batch,
-            [*former, *results],
-            on_result,
-            about(self.run, supernet),
-            say=part.log,
-        )
-        SubnetTuner(oracle, None, self.directory).search()
-        return ParetoFront.of(oracle.results.values(), self.objectives.minimised or None)
+    Early stopping is for one machine: it needs more than an accuracy to be sent around.
+    """
+    part.update(len(known.results) / search.budget, "waiting for workers")
+    # What evolution proposes needs no score in particular; others are to know all of a phase before the next.
+    batch = None if search.config.search in ("nsga2", "ageing") else searcher.generation or search.budget
+    if known.former:
+        searcher.tell([result.arch for result in known.former], [result.accuracy for result in known.former])
+    oracle = SearcherOracle(
+        searcher,
+        search.objectives,
+        search.budget,
+        batch,
+        [*known.former, *known.results],
+        on_result,
+        about(search.run, supernet),
+        say=part.log,
+    )
+    SubnetTuner(oracle, None, search.directory).search()
+    return ParetoFront.of(oracle.results.values(), search.objectives.minimised or None)
 
 
 def work(run: Run, bits: Bits) -> None:

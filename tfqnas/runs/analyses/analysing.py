@@ -1,18 +1,17 @@
 """All analyses of a run: scored together, written to `analysis/`, and shown in the report."""
 
-import importlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from tfqnas import report
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_json
 from tfqnas.progress import Part, Progress
-from tfqnas.runs.analyses.alone import Training
+from tfqnas.runs.analyses import alone, depth, drop, ranking
+from tfqnas.runs.analyses import transfer as transfer_analysis
 from tfqnas.runs.analyses.analysis_config import NAMES, AnalysisConfig
 from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.runs.run import Run
@@ -20,6 +19,31 @@ from tfqnas.runs.searching import FrontSearch
 from tfqnas.runs.training import train
 from tfqnas.supernet import Supernet
 from tfqnas.train.stages import Bits, Stage, label
+
+
+class Analysis(Protocol):
+    """What a module of an analysis has."""
+
+    NAME: str  # of its files and of its setting
+
+    def obstacle(self, supernets: Supernets, config: AnalysisConfig) -> str | None:
+        """Why it cannot be made, or None."""
+
+    def wants(self, supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
+        """`(split, architectures)`: which subnets have to be scored at a bit width."""
+
+    def result(self, supernets: Supernets, config: AnalysisConfig) -> Any:
+        """JSON data, from scores; empty where there is nothing to tell."""
+
+    def draw(self, result: Any, path: Path) -> None:
+        """Draws the figure of a result, a PNG file."""
+
+    def section(self, result: Any, picture: Path) -> report.Section:
+        """The part of the report with a result and its picture."""
+
+
+_MODULES: tuple[Analysis, ...] = (transfer_analysis, drop, depth, ranking, alone)
+ANALYSES = {module.NAME: module for module in _MODULES}
 
 
 def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
@@ -43,8 +67,8 @@ def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
     chosen = _chosen(supernets, config)
     missing = [stage for stage in run.stages if stage.bits is None and stage.sampling == "sandwich"]
     missing = [stage for stage in missing if not run.networks.finished(stage)]
-    alone = _module("alone").trainings(supernets, config) if "alone" in chosen else []
-    progress = _progress(supernets, config, chosen, missing, alone)
+    trainings = alone.trainings(supernets, config) if "alone" in chosen else []
+    progress = _progress(supernets, config, chosen, missing, trainings)
     if missing:
         train(run, progress, stages=missing)
     if (search := _float_search(supernets, chosen)) is not None:
@@ -52,7 +76,7 @@ def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
             search(part, run.networks.supernet(None))
     for bits in supernets.bits:
         _score(supernets, config, chosen, bits, progress)
-    for training in alone:
+    for training in trainings:
         training.train(progress)
     return [_write(supernets, config, name) for name in chosen]
 
@@ -64,7 +88,7 @@ def transfer(run: Run, bits: Bits, part: Part, supernet: Supernet) -> None:
         run: `Run`. bits: of `supernet`, which has been searched. part: of a `Progress`.
     """
     supernets = Supernets(run)
-    moved = dict(_module("transfer").wants(supernets, None, bits))["held_out"]
+    moved = dict(ANALYSES["transfer"].wants(supernets, AnalysisConfig(), bits))["held_out"]
     count, done = len(supernets.missing(bits, moved)), []
 
     def on_score(arch: Arch) -> None:
@@ -76,11 +100,11 @@ def transfer(run: Run, bits: Bits, part: Part, supernet: Supernet) -> None:
 
 def conclude(run: Run) -> None:
     """Writes what a search alone tells: fronts at lower bit widths and the depth along them, if there are some."""
-    supernets = Supernets(run)
-    if _module("transfer").result(supernets):
-        _write(supernets, None, "transfer")
-    if _module("depth").obstacle(supernets, None) is None:
-        _write(supernets, None, "depth")
+    supernets, config = Supernets(run), AnalysisConfig()
+    if ANALYSES["transfer"].result(supernets, config):
+        _write(supernets, config, "transfer")
+    if ANALYSES["depth"].obstacle(supernets, config) is None:
+        _write(supernets, config, "depth")
 
 
 def sections(run: Run) -> list[report.Section]:
@@ -89,21 +113,17 @@ def sections(run: Run) -> list[report.Section]:
     return [_section(run, name, read_json(path)) for name, path in found if path.exists()]
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"tfqnas.runs.analyses.{name}")
-
-
 def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
     """Names of the analyses to be made, in their order."""
     chosen = []
     for name in NAMES:
-        obstacle = _module(name).obstacle(supernets, config)
+        obstacle = ANALYSES[name].obstacle(supernets, config)
         if obstacle and name in config.only:
             raise UserError(f"--only={name}: {obstacle}")
         if not obstacle and name in (config.only or NAMES):
             chosen.append(name)
     if not chosen:
-        raise UserError(f"{supernets.run.directory}: {_module('ranking').obstacle(supernets, config)}")
+        raise UserError(f"{supernets.run.directory}: {ANALYSES['ranking'].obstacle(supernets, config)}")
     return chosen
 
 
@@ -116,7 +136,7 @@ def _wanted(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str],
     """split -> architectures that the analyses want scored at a bit width."""
     wanted: dict[str, list[Arch]] = {"held_out": [], "test": []}
     for name in chosen:
-        for split, archs in _module(name).wants(supernets, config, bits):
+        for split, archs in ANALYSES[name].wants(supernets, config, bits):
             wanted[split] += archs
     return wanted
 
@@ -148,12 +168,12 @@ def _progress(
     config: AnalysisConfig,
     chosen: Sequence[str],
     missing: Sequence[Stage],
-    alone: Sequence[Training],
+    trainings: Sequence[alone.Training],
 ) -> Progress:
     """A `Progress`; what the front of a float supernet will ask for is not known yet.
 
     Args:
-        missing: stages to be trained first. alone: `Training`s.
+        missing: stages to be trained first. trainings: of subnets by themselves.
     """
     parts = [(stage.name, supernets.run.costs.work(stage)) for stage in missing]
     if (search := _float_search(supernets, chosen)) is not None:
@@ -163,12 +183,14 @@ def _progress(
         wanted = _wanted(supernets, config, chosen, bits)
         work = sum(supernets.work(supernets.missing(bits, archs, split), split) for split, archs in wanted.items())
         parts.append((f"score_{label(bits)}", max(work, 1.0)))
-    return Progress([*parts, *((training.stage.name, training.run.costs.work(training.stage)) for training in alone)])
+    return Progress(
+        [*parts, *((training.stage.name, training.run.costs.work(training.stage)) for training in trainings)]
+    )
 
 
-def _write(supernets: Supernets, config: AnalysisConfig | None, name: str) -> report.Section:
+def _write(supernets: Supernets, config: AnalysisConfig, name: str) -> report.Section:
     """Result and picture of an analysis; returns its section."""
-    module, path = _module(name), supernets.directory / f"{name}.json"
+    module, path = ANALYSES[name], supernets.directory / f"{name}.json"
     write_json(path, _plain(module.result(supernets, config)))
     found = read_json(path)
     module.draw(found, _picture(supernets.run, name))
@@ -176,7 +198,7 @@ def _write(supernets: Supernets, config: AnalysisConfig | None, name: str) -> re
 
 
 def _section(run: Run, name: str, found: Any) -> report.Section:
-    return _module(name).section(found, _picture(run, name))
+    return ANALYSES[name].section(found, _picture(run, name))
 
 
 def _picture(run: Run, name: str) -> Path:

@@ -16,17 +16,17 @@ from tfqnas.train.stages import Bits
 NAME = "depth"
 
 
-def obstacle(supernets: Supernets, config: AnalysisConfig | None) -> str | None:
+def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     if any(supernets.front(bits) for bits in supernets.run.bit_widths):
         return None
     return f"no front: run tools/search.py --run_dir={supernets.run.directory}"
 
 
-def wants(supernets: Supernets, config: AnalysisConfig | None, bits: Bits) -> list[tuple[str, list[Arch]]]:
+def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
     return []
 
 
-def result(supernets: Supernets, config: AnalysisConfig | None) -> dict[str, Any]:
+def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     """Blocks of each subnet of each front, and the least and the most that the space has; JSON data."""
     space = supernets.run.space
     fronts = {bits: supernets.front(bits) for bits in supernets.bits}

@@ -23,7 +23,7 @@ NAME = "transfer"
 _DOTS = 500
 
 
-def obstacle(supernets: Supernets, config: AnalysisConfig | None) -> str | None:
+def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     """Why there is nothing to compare, or None."""
     searched = [bits for bits in supernets.run.bit_widths if supernets.front(bits)]
     if len(searched) > 1 or (searched and supernets.float_search):
@@ -31,14 +31,14 @@ def obstacle(supernets: Supernets, config: AnalysisConfig | None) -> str | None:
     return f"fewer than two fronts: run tools/search.py --run_dir={supernets.run.directory} for all bit widths"
 
 
-def wants(supernets: Supernets, config: AnalysisConfig | None, bits: Bits) -> list[tuple[str, list[Arch]]]:
+def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
     """`(split, architectures)` to be scored at a bit width: fronts of wider ones, and all of them on test images."""
     moved = [row.arch for source in _sources(supernets, bits) for row in _front(supernets, source).rows]
     own = [row.arch for row in _front(supernets, bits).rows] if moved else []
     return [("held_out", moved), ("test", [*own, *moved])]
 
 
-def result(supernets: Supernets, config: AnalysisConfig | None = None) -> list[dict[str, Any]]:
+def result(supernets: Supernets, config: AnalysisConfig) -> list[dict[str, Any]]:
     """For each bit width its own front and those of wider supernets, scored there.
 
     Returns:
