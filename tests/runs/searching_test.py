@@ -303,7 +303,7 @@ def test_costs_of_a_mixed_supernet_are_those_of_its_codes_and_a_latency_table_kn
         record = found.objectives.record(arch)
         plain = dataclasses.replace(arch, bits=None)
         assert record["latency_ms"] == pytest.approx(made.of(plain)) == found.predicted(arch)["predicted_latency_ms"]
-        assert record["kB"] == pytest.approx(mixed_run.cost(arch, MIXED)["kB"])
+        assert record["kB"] == pytest.approx(mixed_run.costs.of(arch, MIXED)["kB"])
         assert record["file_kB"] > record["kB"]
 
 

@@ -57,7 +57,7 @@ def test_a_stopped_scoring_goes_on_where_it_was(tmp_path, archs, monkeypatch):
     assert not again.missing(2, archs)
     for arch in archs:
         np.testing.assert_array_equal(again.outcomes(2, arch), np.arange(20) < sum(arch.depths))
-        assert again.evaluator.accuracy(2, arch) == sum(arch.depths) / 20
+        assert again.accuracy(2, arch) == sum(arch.depths) / 20
 
 
 def test_supernets_and_splits_have_scores_of_their_own(tmp_path, archs):

@@ -1,6 +1,7 @@
 """What tables say of given scores."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -70,6 +71,7 @@ class Known:
 
     def __init__(self, fronts, outcomes):
         self._fronts, self._outcomes, self.run = fronts, outcomes, self
+        self.costs = types.SimpleNamespace(of=self.cost)
 
     def above(self, bits):
         return self.bits[: self.bits.index(bits)]
@@ -105,26 +107,26 @@ def known(rng):
 
 
 def test_what_moving_a_front_loses_and_how_sure_that_is(known):
-    (panel,) = transfer.result(known)
+    (panel,) = transfer.result(known, AnalysisConfig())
     (moved,) = panel["moved"]
     assert (panel["bits"], moved["source"]) == (2, None)
     assert moved["gain"]["held_out"] == pytest.approx(12) and moved["gain"]["test"] == pytest.approx(10)
     # Of 100 images 10 differ: the error of a share of a tenth.
     assert moved["gain"]["test_error"] == pytest.approx(100 * np.sqrt(0.1 * 0.9 / 99))
     json.dumps(panel, allow_nan=False)
-    wanted = dict(transfer.wants(known, None, 2))
+    wanted = dict(transfer.wants(known, AnalysisConfig(), 2))
     assert [len(wanted[split]) for split in ("held_out", "test")] == [1, 2]
-    assert dict(transfer.wants(known, None, None)) == {"held_out": [], "test": []}
+    assert dict(transfer.wants(known, AnalysisConfig(), None)) == {"held_out": [], "test": []}
 
 
 def test_a_front_that_is_not_scored_yet_is_left_out(known):
     known._outcomes = {}
-    assert transfer.result(known) == []
+    assert transfer.result(known, AnalysisConfig()) == []
 
 
 def test_depths_are_blocks_of_stages_with_a_choice(known):
     known.space = TINY
-    found = depth.result(known, None)
+    found = depth.result(known, AnalysisConfig())
     assert found["range"] == [3, 6] and [front["depths"] for front in found["fronts"]] == [[3], [3]]
 
 
