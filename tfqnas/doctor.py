@@ -44,7 +44,7 @@ COMMANDS = (
     ("adb", "tools/android_benchmark.py: phones", "Android's platform tools; Debian: apt install adb"),
     ("qemu-aarch64-static", "scripts/arm64_check.sh", "Debian: fetched on first use, or apt install qemu-user-static"),
     ("chromium", "tests of report.html", "Debian: fetched on first use, or apt install chromium"),
-    ("apt-get", "tools/prepare_data.py photos", "a Debian or Ubuntu system"),
+    ("apt-get", "scripts/data_from_packages.py", "a Debian or Ubuntu system"),
 )
 
 

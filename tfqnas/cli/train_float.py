@@ -1,7 +1,7 @@
 """Trains a float network to quantize: a small classifier, or super-resolution on photos.
 
     python tools/train_float.py --net=mobilenet_small --dataset=fashion_mnist --flip --output=runs/mobilenet.keras
-    python tools/prepare_data.py photos
+    python scripts/data_from_packages.py photos
     python tools/train_float.py --net=edsr --dataset=photos --scale=2 --output=runs/edsr_x2.keras
 
 It shows progress and time left, continues from its last checkpoint when the same command is given after a kill, and

@@ -1,4 +1,4 @@
-"""Real photographs: 21 for training, 7 for testing. `tools/prepare_data.py photos` gathers them."""
+"""Real photographs: 21 for training, 7 for testing, as `scripts/data_from_packages.py` prepares them."""
 
 import dataclasses
 import os
@@ -13,7 +13,7 @@ from tfqnas.errors import UserError
 from tfqnas.files import read_json
 
 NAME = "photos"
-# Of what `tfqnas.data.prepare_photos` writes; files of another version are prepared anew.
+# Of the prepared files; those of another version are prepared anew.
 VERSION = 1
 
 
@@ -60,8 +60,8 @@ def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     known, where = index(data_dir), directory(data_dir)
     if known is None:
         raise UserError(
-            f"photos are not prepared in {where}: run tools/prepare_data.py photos, or give the --data_dir "
-            "that has them"
+            f"photos are not prepared in {where}: run python scripts/data_from_packages.py photos (on Debian or "
+            "Ubuntu), or give the --data_dir that has them"
         )
     splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
     names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]
@@ -83,7 +83,7 @@ def _read(where: pathlib.Path, record: Mapping[str, Any]) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: not the photo that was prepared ({error}); remove {where} and run "
-            "tools/prepare_data.py photos again"
+            "scripts/data_from_packages.py photos again"
         ) from None
     return pixels
 

@@ -1,21 +1,37 @@
-"""Gathering the photos: wallpapers of two Debian packages, and what scikit-image and scikit-learn bring along."""
+"""Data sets from packages, for a Debian or Ubuntu system whose way to the data sets' own sites is closed.
 
+    python scripts/data_from_packages.py photos         # 21 and 7 photographs, prepared
+    python scripts/data_from_packages.py fashion_mnist  # its four files, for tools/prepare_data.py fashion_mnist
+
+photos: wallpapers of two Debian packages, and what scikit-image and scikit-learn bring along, for super-resolution and
+for calibration. `tfqnas.data.photos` reads them. Each file is known by its SHA-256.
+
+fashion_mnist: Debian's package has the four files without the name and the time in their gzip headers. Both are put
+back, so the files are byte for byte those of the site, whose checksums TFDS knows; they go where TFDS looks first.
+
+Neither needs root.
+"""
+
+import argparse
 import hashlib
 import io
 import os
 import pathlib
 import shutil
+import struct
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import PIL.Image
 
+from tfqnas.data import prepare
 from tfqnas.data.packages import file_of
 from tfqnas.data.photos import VERSION, directory, index
-from tfqnas.data.prepare import unpack_debian
+from tfqnas.data.tfds_sets import builder
 from tfqnas.errors import UserError
-from tfqnas.files import write_json
+from tfqnas.files import write_atomically, write_json
 
 # Larger photos are reduced to this, as those of DIV2K are: what is reduced has details in every pixel.
 LONGEST_SIDE = 2040
@@ -67,7 +83,7 @@ class Source(NamedTuple):
     checksum: str
 
 
-def _sources(package: str, pattern: str, files: Mapping[str, str]) -> tuple[Source, ...]:
+def _sources(package, pattern, files):
     return tuple(
         Source(name.partition(".")[0].lower(), package, pattern.format(name), checksum)
         for name, checksum in files.items()
@@ -83,7 +99,7 @@ TRAIN = (
 TEST = (*_sources("skimage", "data/{}", _SKIMAGE), *_sources("sklearn", "datasets/images/{}", _SKLEARN))
 
 
-def prepare_photos(data_dir: str | pathlib.Path | None = None, say: Callable[[str], None] = print) -> dict[str, Any]:
+def prepare_photos(data_dir=None, say=print):
     """Gathers the photos as PNG files with an index, once; all of them or none.
 
     Args:
@@ -119,9 +135,7 @@ def prepare_photos(data_dir: str | pathlib.Path | None = None, say: Callable[[st
     return known
 
 
-def _store(
-    photos: Sequence[Source], paths: Sequence[pathlib.Path], made: pathlib.Path, split: str
-) -> list[dict[str, Any]]:
+def _store(photos, paths, made, split):
     """Writes photos as PNG files; returns their records for the index."""
     (made / split).mkdir(parents=True)
     records = []
@@ -143,7 +157,7 @@ def _store(
     return records
 
 
-def _image(photo: Source, path: pathlib.Path) -> PIL.Image.Image:
+def _image(photo, path):
     """The RGB image of a file that is the known one."""
     content = path.read_bytes() if path.exists() else b""
     found = hashlib.sha256(content).hexdigest() if content else "no file"
@@ -154,3 +168,89 @@ def _image(photo: Source, path: pathlib.Path) -> PIL.Image.Image:
         )
     with PIL.Image.open(io.BytesIO(content)) as image:
         return image.convert("RGB")
+
+
+def fashion_mnist(data_dir=None, say=print):
+    """Puts Fashion-MNIST's files where TFDS looks first, byte for byte those of its site.
+
+    Raises:
+        UserError: without Debian's tools, or for a file that is not the one whose checksum TFDS knows.
+    """
+    made = builder("fashion_mnist", data_dir, "NAME")
+    manual = prepare.manual_directory(made)
+    files = prepare.not_at_hand(made, manual)
+    if files:
+        fashion_mnist_files(files, manual)
+    say(f"fashion_mnist: its files are in {manual}; next: python tools/prepare_data.py fashion_mnist")
+
+
+def fashion_mnist_files(files, manual):
+    """Takes files, `{address: TFDS' record of it}`, from Debian's package into the directory `manual`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        package = unpack_debian("dataset-fashion-mnist", temporary)
+        for info in files.values():
+            packed = next(pathlib.Path(temporary).rglob(info.filename)).read_bytes()
+            content = with_gzip_header(packed, info.filename)
+            found = hashlib.sha256(content).hexdigest()
+            if found != info.checksum:
+                raise UserError(
+                    f"fashion_mnist: {info.filename} of Debian's package {package} is another file: "
+                    f"expected SHA-256 {info.checksum}, received {found}"
+                )
+            manual.mkdir(parents=True, exist_ok=True)
+            write_atomically(manual / info.filename, content)
+
+
+def with_gzip_header(packed, filename):
+    """The gzip file with the header that the authors' had: name and time of the original."""
+    time = 1504176606 if filename.startswith("train") else 1504176627
+    if packed[3] != 0:  # it has a name, or other fields, already
+        return packed
+    header = b"\x1f\x8b\x08\x08" + struct.pack("<I", time) + b"\x00\x03"
+    return header + filename.removesuffix(".gz").encode() + b"\x00" + packed[10:]
+
+
+def unpack_debian(package, into):
+    """Downloads a Debian package, unpacks its files into a directory, and returns the name of the package's file.
+
+    Raises:
+        UserError: without Debian's tools, or where they fail.
+    """
+    if missing := next((tool for tool in ("apt-get", "dpkg-deb") if not shutil.which(tool)), None):
+        raise UserError(f"{package}: expected Debian's {missing} to download this package with, which is not there")
+    _run(["apt-get", "-q", "download", package], into)
+    (file,) = pathlib.Path(into).glob(f"{package}_*.deb")
+    _run(["dpkg-deb", "-x", file.name, "."], into)
+    return file.name
+
+
+def _run(command, where):
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise UserError(
+            f"{' '.join(command)} failed: {lines[-1] if lines else 'no message'} (after `apt-get update` "
+            "as root it may work)"
+        )
+
+
+def main(arguments=None):
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=("photos", "fashion_mnist"))
+    parser.add_argument("--data_dir", default="", help="directory of prepared TFDS data sets; by default that of TFDS")
+    flags = parser.parse_args(arguments)
+    try:
+        if flags.name == "photos":
+            made = prepare_photos(flags.data_dir)
+            print(f"photos: train {len(made['train'])}, test {len(made['test'])} in {directory(flags.data_dir)}")
+        else:
+            fashion_mnist(flags.data_dir)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
