@@ -107,11 +107,11 @@ class Network:
         return self._cache[name, resolution]
 
     def logits(self, arch):
-        from tfqnas.train.calibrate import predict, recalibrate
+        from tfqnas.train.calibrate import recalibrate, subnet_logits
 
         code = self.space.encode(arch)
         statistics = recalibrate(self.supernet, code, self.part("train", arch.resolution))
-        return predict(self.supernet, code, statistics, self.part("held_out", arch.resolution))
+        return subnet_logits(self.supernet, code, statistics, self.part("held_out", arch.resolution))
 
     def scorer(self):
         from tfqnas.scoring.scorer import Scorer

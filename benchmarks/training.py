@@ -218,7 +218,7 @@ def measure_memory(s, bits):
 def measure_score(s):
     import tensorflow as tf
 
-    from tfqnas.train.calibrate import accuracy, predict, recalibrate
+    from tfqnas.train.calibrate import accuracy, recalibrate, subnet_logits
 
     supernet = make_supernet(s)
     rng = np.random.default_rng(2)
@@ -226,13 +226,13 @@ def measure_score(s):
     functions = []
     for _ in range(s.scored):
         arch = s.space.sample(rng)
-        functions += score_and_bare(s, supernet, arch, labels, tf, accuracy, predict, recalibrate)
+        functions += score_and_bare(s, supernet, arch, labels, tf, accuracy, subnet_logits, recalibrate)
     times = in_turn(functions, max(2, s.rounds // 3))
     # One ratio a subnet and round.
     yield ratio_row("score of a subnet / bare forward passes", times[0::2].ravel(), times[1::2].ravel(), 1.10)
 
 
-def score_and_bare(s, supernet, arch, labels, tf, accuracy, predict, recalibrate):
+def score_and_bare(s, supernet, arch, labels, tf, accuracy, subnet_logits, recalibrate):
     code = s.space.encode(arch)
     calibration = tf.constant(random_images(s, s.calibration, arch.resolution))
     evaluation = tf.constant(random_images(s, s.evaluation, arch.resolution))
@@ -244,7 +244,7 @@ def score_and_bare(s, supernet, arch, labels, tf, accuracy, predict, recalibrate
         return network(x, statistics=given)
 
     def score():
-        return accuracy(predict(supernet, code, recalibrate(supernet, code, calibration), evaluation), labels)
+        return accuracy(subnet_logits(supernet, code, recalibrate(supernet, code, calibration), evaluation), labels)
 
     def bare():
         for images, batch in ((calibration, 128), (evaluation, 256)):

@@ -39,7 +39,7 @@ from tfqnas.files import read_json, read_jsonl, write_atomically, write_json
 from tfqnas.progress import Progress
 from tfqnas.settings import first_difference, plain, setting
 from tfqnas.train.run_config import RunConfig
-from tfqnas.train.stages import Stage
+from tfqnas.train.stages import TrainingStage
 
 WAYS = ("inherit", "hard", "half", "direct_own", "direct_kd", "direct_all")
 
@@ -175,12 +175,12 @@ class Study:
     def stages(self, stage):
         """The stage of that name and those it starts from, the first one last."""
         if stage == "float":
-            return [Stage("float", None, self.config.float_epochs, self.config.float_learning_rate, "largest")]
+            return [TrainingStage("float", None, self.config.float_epochs, self.config.float_learning_rate, "largest")]
         arm = self.arms[stage.partition("-")[0]]
         init = stage_name(arm.init, self.best_rate(arm.init)) if arm.init else "float"
         soft = init if arm.soft == "init" else arm.soft
         rate = float(stage.partition("-lr")[2])
-        own = Stage(stage, arm.bits, arm.epochs, rate, self.study.sampling, soft, init, None, arm.weight)
+        own = TrainingStage(stage, arm.bits, arm.epochs, rate, self.study.sampling, soft, init, None, arm.weight)
         return [own, *self.stages(init)]
 
     def work(self, arm):

@@ -40,7 +40,7 @@ def micro():
             Stage(16, stride=1, depths=(1, 2), activation="hswish", **_ELASTIC),
         ),
         head_channels=16,
-        mix_channels=24,
+        feature_channels=24,
         head_activation="hswish",
     )
 

@@ -82,7 +82,7 @@ def test_smallest_tiny_by_hand():
     biases = 24 + 72 + 10
     params = quantized_weights + other_weights + 2 * norms + biases
     macs = quantized_macs + other_macs
-    outputs = norms + 256 + biases  # the feature mix has no BatchNorm, but a bias once deployed
+    outputs = norms + 256 + biases  # the feature layer has no BatchNorm, but a bias once deployed
 
     arch = TINY.smallest()
     sizes = {"num_classes": 10, "in_channels": 1}

@@ -197,6 +197,18 @@ def test_only_the_integration_knows_tf_keras():
     assert not offences(rule)
 
 
+def test_one_file_reads_what_keras_keeps_to_itself():
+    private = {"_functional", "_inbound_nodes", "_keras_history", "_nodes_by_depth", "_operations", "_outbound_nodes"}
+    found = {
+        source.name
+        for source in sources().values()
+        for node in ast.walk(source.tree)
+        if (isinstance(node, ast.Attribute) and node.attr in private)
+        or (isinstance(node, ast.Constant) and node.value in private)
+    }
+    assert found == {"tfqnas.graph.keras_internals"}
+
+
 def test_keras_is_never_reached_through_tensorflow():
     assert not offences(lambda _, module: within(module, {"tensorflow.keras"}) and f"import keras, not {module}")
     written = [

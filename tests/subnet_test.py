@@ -44,7 +44,7 @@ def largest(supernet, micro):
     [
         pytest.param({}, {}, id="4-bits"),
         pytest.param({}, {"bits": None, "channels": 3}, id="float-rgb"),
-        pytest.param({"mix_channels": None, "head_activation": "relu6"}, {"bits": 2}, id="no-mix-2-bits"),
+        pytest.param({"feature_channels": None, "head_activation": "relu6"}, {"bits": 2}, id="no-mix-2-bits"),
         pytest.param({"stem_stride": 2}, {"kernel_transform": True, "channels": 3}, id="transform-rgb"),
     ],
 )

@@ -161,7 +161,7 @@ def test_initialize_sets_every_quantizer_weights_from_the_whole_kernel(kernel_tr
     initialize(supernet, x)
     assert all(q.problem is None for q in supernet.quantizers)
     convolutions = [c for b in supernet.blocks for c in (b.expand, b.depthwise, b.project) if c is not None]
-    for layer in [*convolutions, supernet.head, supernet.mix]:
+    for layer in [*convolutions, supernet.head, supernet.feature]:
         expected = 2 * np.mean(np.abs(np.float64(layer.kernel.numpy()))) / np.sqrt(7)
         assert layer.weight_quantizer.step.numpy() == pytest.approx(expected, rel=1e-4), layer.path
     # The first quantized convolution reads what the stem gives for these images.
@@ -204,9 +204,9 @@ def test_features_are_dropped_in_training_alone_and_by_the_seed(supernet, rng):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mix", [24, None])
 def test_logits_are_one_a_class(channels, mix, micro, rng):
-    supernet = Supernet(dataclasses.replace(micro, mix_channels=mix), num_classes=7, channels=channels)
+    supernet = Supernet(dataclasses.replace(micro, feature_channels=mix), num_classes=7, channels=channels)
     assert supernet(images(rng, 8, 5, channels)).shape == (5, 7)
-    assert (supernet.mix is None) == (mix is None)
+    assert (supernet.feature is None) == (mix is None)
     assert supernet.stem.kernel.shape[2] == channels
 
 

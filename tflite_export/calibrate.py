@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.graph.reading import nodes_of
+from tfqnas.graph.keras_internals import nodes_of
 from tfqnas.quantizers.ranges import range_of
 
 # Values of one tensor that are kept for percentiles and errors; the extremes are of all values.

@@ -8,7 +8,8 @@ import numpy as np
 
 from tflite_export import reference
 from tflite_export.int_graph import IntGraph, IntTensor, pixels_of
-from tfqnas.graph.reading import nodes_of, sites_of
+from tfqnas.graph.keras_internals import nodes_of
+from tfqnas.graph.reading import sites_of
 from tfqnas.graph.rewriting import as_layers
 
 COLUMNS = (

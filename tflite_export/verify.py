@@ -143,7 +143,7 @@ def _chosen(count: int, limit: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
+class KernelAgreement:
     """How far the integers of some kernels of LiteRT are from those of the reference; fields as in `Verification`."""
 
     kernels: str
@@ -161,8 +161,8 @@ class Agreement:
 
 def agreements(
     graph: IntGraph, blob: bytes, pixels: np.ndarray, threads: int = 1, update: Callable[[float], object] | None = None
-) -> list[Agreement]:
-    """Measured and not promised: an `Agreement` for each of LiteRT's kernels on CPUs.
+) -> list[KernelAgreement]:
+    """Measured and not promised: an `KernelAgreement` for each of LiteRT's kernels on CPUs.
 
     Args:
         graph: `IntGraph`. blob: `write(graph)`. pixels: integers of its input, (n, height, width, channels).
@@ -175,7 +175,9 @@ def agreements(
         computed = Runtime(blob, threads, kernels).run(pixels).reshape(expected.shape)
         distance = np.abs(computed.astype(np.float64) - expected).max(axis=1) / step
         same = (computed.argmax(axis=1) == expected.argmax(axis=1)).mean()
-        found.append(Agreement(kernels, len(pixels), float((distance == 0).mean()), float(distance.max()), float(same)))
+        found.append(
+            KernelAgreement(kernels, len(pixels), float((distance == 0).mean()), float(distance.max()), float(same))
+        )
         if update is not None:
             update(len(found) / len(KERNELS))
     return found

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 # So that `Arch.key` can be a file name on every system.
@@ -27,7 +27,7 @@ class Arch:
         expands: expand ratio of each block, as many.
         bits: bit widths (weights, inputs) of each quantized convolution that the subnet has, in the order in which
             they are computed: of every block, those of fixed stages too, expansion (if it has one), depthwise and
-            projection; then head; then feature mix (if there is one). 32: not quantized. None: the space has no
+            projection; then head; then feature layer (if there is one). 32: not quantized. None: the space has no
             choice of bits.
 
     Raises:
@@ -107,8 +107,13 @@ class Arch:
             yield letter + (text[0] if len(set(text)) == 1 else text)
 
 
-def fields_from_json(cls: type, source: str | bytes | dict[str, Any], where: str) -> dict[str, Any]:
+def fields_from_json(
+    cls: type, source: str | bytes | dict[str, Any], where: str, former: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The fields of dataclass `cls` from JSON text or a dict; fields with a default may be missing.
+
+    Args:
+        where: what errors call the source. former: the present name of each field that had another one in older files.
 
     Raises:
         ValueError: naming `where`, what is unknown, missing or no JSON object.
@@ -120,6 +125,7 @@ def fields_from_json(cls: type, source: str | bytes | dict[str, Any], where: str
             raise ValueError(f"{where}: not valid JSON: {error}") from error
     if not isinstance(source, dict):
         raise ValueError(f"{where}: expected a JSON object, received {source!r}")
+    source = {(former or {}).get(name, name): value for name, value in source.items()}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = [name for name in source if name not in fields]
     if unknown:

@@ -230,9 +230,9 @@ def _ends(space: SearchSpace, blocks: Sequence[Block], num_classes: int, in_chan
     size = -(-last.size // last.stride)
     others = [_convolution(first.size, space.stem_kernel, in_channels, space.stem_channels, quantized=False)]
     quantized = [_convolution(size, 1, last.out_channels, features)]
-    if space.mix_channels:
-        quantized.append(_convolution(1, 1, features, space.mix_channels, norm=False))
-        features = space.mix_channels
+    if space.feature_channels:
+        quantized.append(_convolution(1, 1, features, space.feature_channels, norm=False))
+        features = space.feature_channels
     others.append(_convolution(1, 1, features, num_classes, quantized=False, norm=False, bias=True))
     return _Part(quantized, others)
 

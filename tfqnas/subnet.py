@@ -106,13 +106,13 @@ def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], na
     by_place = {(s.stage, s.index): b for s, b in zip(space.blocks(space.largest()), supernet.blocks, strict=True)}
     for spec in blocks:
         x = block(spec, by_place[spec.stage, spec.index], x)
-    of_head, *of_mix = space.end_bits(arch)
+    of_head, *of_feature = space.end_bits(arch)
     x = quantized(supernet.head, x, of_head, "head", space.head_channels)
     x = norm(supernet.head_norm, x, "head_norm")
     x = activation(space.head_activation, x, "head_activation")
-    x = keras.layers.GlobalAveragePooling2D(keepdims=supernet.mix is not None, name="pool")(x)
-    if supernet.mix is not None:
-        x = quantized(supernet.mix, x, of_mix[0], "mix", space.mix_channels)
+    x = keras.layers.GlobalAveragePooling2D(keepdims=supernet.feature is not None, name="pool")(x)
+    if supernet.feature is not None:
+        x = quantized(supernet.feature, x, of_feature[0], "mix", space.feature_channels)
         x = activation(space.head_activation, x, "mix_activation")
         x = keras.layers.Flatten(name="flatten")(x)
     if settings["dropout"]:

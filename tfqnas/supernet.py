@@ -101,11 +101,13 @@ class Supernet(keras.Model):
         self.head.build((None, None, None, last))
         self.head_norm.build((None, None, None, space.head_channels))
         features = space.head_channels
-        self.mix = None
-        if space.mix_channels:
-            self.mix = ElasticConv2D(space.mix_channels, name="mix", **pointwise)
-            self.mix.build((None, None, None, features))
-            features = space.mix_channels
+        self.feature = None
+        if space.feature_channels:
+            self.feature = ElasticConv2D(
+                space.feature_channels, name="mix", **pointwise
+            )  # so it is called in checkpoints
+            self.feature.build((None, None, None, features))
+            features = space.feature_channels
         self.classifier = keras.layers.Dense(num_classes, name="classifier")
         self.classifier.build((None, features))
         self.built = True
@@ -128,8 +130,8 @@ class Supernet(keras.Model):
     @property
     def end_observers(self) -> list[Any]:
         """Those of the head."""
-        of_mix = None if self.mix is None else self.mix.observer
-        return [o for o in (self.head.observer, self.head_norm, of_mix) if o is not None]
+        of_feature = None if self.feature is None else self.feature.observer
+        return [o for o in (self.head.observer, self.head_norm, of_feature) if o is not None]
 
     @property
     def quantizers(self) -> list[Quantizer]:
@@ -237,12 +239,12 @@ class Supernet(keras.Model):
         bits: tf.Tensor | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """The head: float32 (batch, num_classes); `bits`: None, or int32 (1 or 2, 2) of head and feature mix."""
-        of_head, of_mix = ({} if bits is None or i >= bits.shape[0] else {"bits": bits[i]} for i in (0, 1))
+        """The head: float32 (batch, num_classes); `bits`: None, or int32 (1 or 2, 2) of head and feature layer."""
+        of_head, of_feature = ({} if bits is None or i >= bits.shape[0] else {"bits": bits[i]} for i in (0, 1))
         x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected, folded, **of_head))
-        x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.mix is not None)
-        if self.mix is not None:
-            x = tf.squeeze(self.head_activation(convolved(self.mix, x, given, collected, **of_mix)), (1, 2))
+        x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.feature is not None)
+        if self.feature is not None:
+            x = tf.squeeze(self.head_activation(convolved(self.feature, x, given, collected, **of_feature)), (1, 2))
         if training and self.settings["dropout"]:
             x = tf.nn.experimental.stateless_dropout(x, self.settings["dropout"], seed)
         return self.classifier(x)
@@ -286,7 +288,7 @@ class _BitChoices:
     """How bit widths of convolutions are read from a code.
 
     Args:
-        space: `SearchSpace`. stage, block: of the convolutions, None for head and feature mix.
+        space: `SearchSpace`. stage, block: of the convolutions, None for head and feature layer.
     """
 
     def __init__(self, space: SearchSpace, stage: int | None = None, block: int | None = None) -> None:

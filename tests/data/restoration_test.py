@@ -6,8 +6,8 @@ import pytest
 
 from scripts.data_from_packages import TEST
 from tfqnas.data import restoration
+from tfqnas.data.image_files import read_image
 from tfqnas.data.packages import file_of
-from tfqnas.data.photos import read_image
 from tfqnas.errors import UserError
 
 needs_skimage = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import pytest
 
 from tests.dqss.conftest import network
 from tfqnas.dqss.directory import Directory
-from tfqnas.dqss.result import Result
+from tfqnas.dqss.result import DqssResult
 from tfqnas.dqss.training import fingerprint
 from tfqnas.errors import UserError
 
@@ -46,7 +46,7 @@ def test_a_fingerprint_tells_weights_apart():
 
 def test_a_result_without_quantizers_is_written_too(tmp_path):
     directory = Directory(tmp_path, SETTINGS, "m.keras", "abc")
-    directory.write(Result(network(), [], [], [], {"final": 0.0}), {"float": {"accuracy": 0.5}})
+    directory.write(DqssResult(network(), [], [], [], {"final": 0.0}), {"float": {"accuracy": 0.5}})
     assert directory.finished and directory.results["metrics"] == {"float": {"accuracy": 0.5}}
     assert (tmp_path / "strategies.csv").read_text() == "layer\n" and not (tmp_path / ".model.keras").exists()
     (tmp_path / "model.keras").unlink()

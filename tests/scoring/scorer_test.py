@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfqnas.scoring.pieces import with_fixed_weights
 from tfqnas.scoring.prefixes import path_of
 from tfqnas.scoring.scorer import Scorer
-from tfqnas.train.calibrate import predict, recalibrate
+from tfqnas.train.calibrate import recalibrate, subnet_logits
 
 SHOWN = 90
 
@@ -64,7 +64,7 @@ def plainly(supernet, arch):
     code = supernet.space.encode(arch)
     statistics = recalibrate(supernet, code, RECALIBRATION[arch.resolution], batch_size=16)
     images = HELD_OUT[arch.resolution]
-    return predict(supernet, code, statistics, images, batch_size=10).argmax(axis=1) == images.labels
+    return subnet_logits(supernet, code, statistics, images, batch_size=10).argmax(axis=1) == images.labels
 
 
 def test_scores_are_those_of_recalibrate_and_predict(scorer, supernet, archs):

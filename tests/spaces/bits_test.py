@@ -44,16 +44,17 @@ def test_published_size_of_mbv3_qfa():
     assert round(math.log10(MBV3_QFA.size_without_resolutions), 2) == 76.34
     block = 3 * 3 * (3 * 3) ** 3
     assert MBV3_QFA.size_without_resolutions == (block**2 + block**3 + block**4) ** 5
-    assert MBV3_QFA.size_of_other_bits == 9 ** (2 + 1 + 1)  # of the block without expansion, head and feature mix
+    assert MBV3_QFA.size_of_other_bits == 9 ** (2 + 1 + 1)  # of the block without expansion, head and feature layer
     assert MBV3_QFA.size == 25 * MBV3_QFA.size_without_resolutions * MBV3_QFA.size_of_other_bits
 
 
 def test_mbv3_qfa_is_mbv3_with_a_width_of_six_fifths():
     mbv3 = spaces.get("mbv3")
     assert [stage.channels for stage in MBV3_QFA.stages] == [24, 32, 48, 96, 136, 192]
-    assert (MBV3_QFA.stem_channels, MBV3_QFA.head_channels, MBV3_QFA.mix_channels) == (24, 1152, 1536)
+    assert (MBV3_QFA.stem_channels, MBV3_QFA.head_channels, MBV3_QFA.feature_channels) == (24, 1152, 1536)
     same = {
-        field: getattr(mbv3, field) for field in ("name", "stem_channels", "stages", "head_channels", "mix_channels")
+        field: getattr(mbv3, field)
+        for field in ("name", "stem_channels", "stages", "head_channels", "feature_channels")
     }
     assert dataclasses.replace(MBV3_QFA, weight_bits=(), input_bits=(), **same) == mbv3
     for wider, stage in zip(MBV3_QFA.stages, mbv3.stages, strict=True):
@@ -74,7 +75,7 @@ def test_tiny_qfa_is_tiny_with_bits():
 
 
 def test_convolutions_by_hand():
-    assert nano(mix_channels=24).convolutions() == (
+    assert nano(feature_channels=24).convolutions() == (
         (0, 0, "depthwise"),
         (0, 0, "project"),
         (0, 1, "depthwise"),
@@ -86,13 +87,13 @@ def test_convolutions_by_hand():
         (1, 1, "depthwise"),
         (1, 1, "project"),
         (None, None, "head"),
-        (None, None, "mix"),
+        (None, None, "feature"),
     )
 
 
 @pytest.mark.parametrize("bits_by", TIES)
 def test_genes_by_hand(bits_by):
-    space, c = nano(bits_by, mix_channels=24), (2, 4)
+    space, c = nano(bits_by, feature_channels=24), (2, 4)
     blocks = ((0, 0), (0, 1), (1, 0), (1, 1))
     both = {
         "tensor": [
@@ -104,7 +105,7 @@ def test_genes_by_hand(bits_by):
         "block": [Gene("bits", stage, block, c) for stage, block in blocks],
         "stage": [Gene("bits", stage, None, c) for stage in (0, 1)],
     }
-    ends = [Gene("bits", None, None, c, "head"), Gene("bits", None, None, c, "mix")]
+    ends = [Gene("bits", None, None, c, "head"), Gene("bits", None, None, c, "feature")]
     plain = dataclasses.replace(space, weight_bits=(), input_bits=(), bits_by="tensor").genes
     assert list(space.genes) == [*plain, *both[bits_by], *(ends if bits_by in ("block", "stage") else [])]
     assert space.bit_genes.shape == (12, 2)
@@ -130,7 +131,7 @@ def test_genes_of_bits_are_found_by_what_they_mean(tied):
     [
         *(nano(bits_by) for bits_by in TIES),
         nano("tensor", (4,), (2, 3)),
-        nano("stage", (2, 3, 4), stages=(*STAGES, Stage(16, 1, (1, 3), (3,), (1,))), mix_channels=8),
+        nano("stage", (2, 3, 4), stages=(*STAGES, Stage(16, 1, (1, 3), (3,), (1,))), feature_channels=8),
         nano("tensor", (2, 4), (4, 8), stages=(Stage(8, 1, (1, 2), (3, 5), (1,)),)),
         nano("block", stages=(STAGES[1],), resolutions=(8, 12)),
         nano("layer", stages=(STAGES[0],)),
@@ -141,7 +142,7 @@ def test_size_counts_different_architectures(space):
     archs = {space.decode(code) for code in itertools.product(*map(range, space.choice_counts))}
     assert len(archs) == space.size
     # The two parts of the size, each counted by itself: what is left when the other part has one choice.
-    ends = 2 if space.mix_channels else 1
+    ends = 2 if space.feature_channels else 1
     fixed = sum(stage.depths[0] * (2 if stage.expands == (1,) else 3) for stage in space.stages if stage.fixed)
     other = {(arch.bits[:fixed], arch.bits[-ends:]) for arch in archs}
     assert len(other) == space.size_of_other_bits
@@ -208,7 +209,7 @@ def test_blocks_and_ends_have_the_bits_in_order(tied, rng):
         blocks, ends = tied.blocks(arch), tied.end_bits(arch)
         assert [len(block.bits) for block in blocks] == [3 if block.has_expansion else 2 for block in blocks]
         assert (*itertools.chain(*(block.bits for block in blocks)), *ends) == arch.bits and len(ends) == 2
-    no_mix = dataclasses.replace(tied, mix_channels=None)
+    no_mix = dataclasses.replace(tied, feature_channels=None)
     assert no_mix.end_bits(no_mix.smallest()) == ((2, 2),)
 
 
@@ -287,7 +288,12 @@ def changed(space, place, pair):
     [
         ("tensor", 3, (2, 8), r"stage 2, block 1, depthwise: input bits 8 is not one of \(2, 3, 4\)"),
         ("tensor", 11, (32, 2), r"tiny_qfa: head: weight bits 32 is not one of \(2, 3, 4\)"),
-        ("layer", 12, (2, 3), r"mix: expected bits \(2, 2\), since bits_by is 'layer' and .* mix have 2, rec.* \(2, 3"),
+        (
+            "layer",
+            12,
+            (2, 3),
+            r"feature: expected bits \(2, 2\), since bits_by is 'layer' and .* feature have 2, rec.* \(2, 3",
+        ),
         (
             "block",
             4,

@@ -101,7 +101,7 @@ def test_mbv3_has_the_published_structure():
 def test_mbv3_relu_differs_from_mbv3_in_activations_alone():
     relu = spaces.get("mbv3_relu")
     assert relu.stem_activation == relu.head_activation == "relu"
-    for space_field in ("resolutions", "stem_channels", "head_channels", "mix_channels"):
+    for space_field in ("resolutions", "stem_channels", "head_channels", "feature_channels"):
         assert getattr(relu, space_field) == getattr(MBV3, space_field)
     for a, b in zip(relu.stages, MBV3.stages, strict=True):
         assert a.activation == "relu" and dataclasses.replace(b, activation="relu") == a
@@ -384,7 +384,7 @@ def test_wrong_stages_are_named(fields, message):
         ({"name": "a b"}, "name: expected letters"),
         ({"resolutions": (28, 24)}, "tiny: resolutions: expected ascending"),
         ({"stem_channels": 1.5}, "tiny: stem_channels: expected a positive integer, received 1.5"),
-        ({"mix_channels": 0}, "tiny: mix_channels: expected a positive integer, received 0"),
+        ({"feature_channels": 0}, "tiny: feature_channels: expected a positive integer, received 0"),
         ({"stem_kernel": 2}, "tiny: stem_kernel: expected an odd number, received 2"),
         ({"head_activation": "swish"}, "tiny: head_activation: expected one of"),
         ({"stages": ()}, "tiny: stages: expected at least one Stage"),

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfqnas.layers import ElasticBatchNorm
-from tfqnas.train.calibrate import accuracy, predict, recalibrate
+from tfqnas.train.calibrate import accuracy, recalibrate, subnet_logits
 
 
 class Recorded:
@@ -69,7 +69,9 @@ def test_predictions_come_in_the_order_of_the_images(batch_size, rng):
         sizes.append(len(x))
         return tf.reshape(x, (len(x), 4)) + tf.reduce_sum(statistics[0]) + tf.cast(code[0], tf.float32)
 
-    computed = predict(types.SimpleNamespace(logits=logits), [1], [np.ones((2, 3), np.float32)], images, batch_size)
+    computed = subnet_logits(
+        types.SimpleNamespace(logits=logits), [1], [np.ones((2, 3), np.float32)], images, batch_size
+    )
     np.testing.assert_allclose(computed, images.reshape(10, 4) + 6 + 1, rtol=1e-6)
     assert sum(sizes) == 10 and max(sizes) <= batch_size
 

@@ -11,7 +11,7 @@ from tfqnas.train.distill import subnet_loss
 from tfqnas.train.loop import StepResult, Teacher, Trainer, cosine, soft_weights, total_steps
 from tfqnas.train.run_config import RunConfig
 from tfqnas.train.sampling import sampler
-from tfqnas.train.stages import Stage, finetuning
+from tfqnas.train.stages import TrainingStage, finetuning
 
 CONFIG = RunConfig(
     batch_size=8,
@@ -24,7 +24,7 @@ CONFIG = RunConfig(
     dropout=0.0,
     checkpoint_steps=2,
 )
-STAGE = Stage("some", 4, 1.0, 0.1, "sandwich", "in_place")
+STAGE = TrainingStage("some", 4, 1.0, 0.1, "sandwich", "in_place")
 
 
 @pytest.fixture(scope="module")

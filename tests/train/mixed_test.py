@@ -12,7 +12,7 @@ from tfqnas import LSQ, Supernet
 from tfqnas.quantizers import FLOAT, BatchQuant, ByBits
 from tfqnas.scoring.scorer import Scorer
 from tfqnas.subnet import snap_zero_points
-from tfqnas.train.calibrate import predict, recalibrate
+from tfqnas.train.calibrate import recalibrate, subnet_logits
 from tfqnas.train.inherit import copy_weights
 from tfqnas.train.loop import Trainer
 from tfqnas.train.run_config import RunConfig
@@ -77,7 +77,7 @@ def test_an_extracted_mixture_computes_what_the_supernet_computes(inputs, space,
         x, code = images(16, arch.resolution), space.encode(arch)
         statistics = recalibrate(supernet, code, x)
         model = tfqnas.extract(supernet, arch, statistics)
-        np.testing.assert_allclose(model(x), predict(supernet, code, statistics, x), atol=1e-5)
+        np.testing.assert_allclose(model(x), subnet_logits(supernet, code, statistics, x), atol=1e-5)
         found = [
             (layer.weight_quantizer.bits, layer.input_quantizer.bits)
             for layer in model.layers
@@ -127,7 +127,7 @@ def test_scores_are_those_of_recalibration_and_prediction(supernet, space):
         arch, code = archs[index], space.encode(archs[index])
         shown = held_out[arch.resolution]
         statistics = recalibrate(supernet, code, seen[arch.resolution].x, 16)
-        classes = predict(supernet, code, statistics, shown.x).argmax(axis=1)
+        classes = subnet_logits(supernet, code, statistics, shown.x).argmax(axis=1)
         np.testing.assert_array_equal(score.outcomes, classes == shown.labels)
 
 

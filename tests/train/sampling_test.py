@@ -5,7 +5,7 @@ import pytest
 
 from tfqnas import spaces
 from tfqnas.train.sampling import SamplingPolicy, sampler
-from tfqnas.train.stages import MIXED, Stage
+from tfqnas.train.stages import MIXED, TrainingStage
 
 MIXED_SPACE = spaces.get("tiny_qfa")
 
@@ -55,7 +55,7 @@ def test_where_there_are_no_bit_widths_one_precision_changes_nothing():
 
 
 def _stage(with_float):
-    return Stage("s", MIXED, 1.0, 0.1, "sandwich", with_float=with_float)
+    return TrainingStage("s", MIXED, 1.0, 0.1, "sandwich", with_float=with_float)
 
 
 def test_the_first_phase_draws_floating_point_as_well_and_the_second_does_not():

@@ -4,7 +4,7 @@ import pytest
 from tfqnas import spaces
 from tfqnas.errors import UserError
 from tfqnas.train.run_config import RunConfig
-from tfqnas.train.stages import MIXED, Stage, finetuning, schedule
+from tfqnas.train.stages import MIXED, TrainingStage, finetuning, schedule
 
 EPOCHS = {
     "largest_epochs": 6.0,
@@ -22,10 +22,10 @@ def stages(**settings):
 
 def test_inheritance_goes_from_bit_width_to_bit_width_with_the_one_above_as_teacher():
     assert stages(bits=(4, 3, 2), supernet_epochs=(3.0, 2.0, 1.0), supernet_learning_rate=(0.3, 0.2, 0.1)) == (
-        Stage("largest_b4", 4, 6.0, 0.4, "largest", None, None),
-        Stage("supernet_b4", 4, 3.0, 0.3, "sandwich", "in_place", "largest_b4"),
-        Stage("supernet_b3", 3, 2.0, 0.2, "sandwich", "supernet_b4", "supernet_b4"),
-        Stage("supernet_b2", 2, 1.0, 0.1, "sandwich", "supernet_b3", "supernet_b3"),
+        TrainingStage("largest_b4", 4, 6.0, 0.4, "largest", None, None),
+        TrainingStage("supernet_b4", 4, 3.0, 0.3, "sandwich", "in_place", "largest_b4"),
+        TrainingStage("supernet_b3", 3, 2.0, 0.2, "sandwich", "supernet_b4", "supernet_b4"),
+        TrainingStage("supernet_b2", 2, 1.0, 0.1, "sandwich", "supernet_b3", "supernet_b3"),
     )
 
 
@@ -42,18 +42,18 @@ def test_any_falling_bit_widths_make_a_schedule():
 
 def test_direct_training_starts_every_bit_width_anew_with_soft_labels_in_place():
     assert stages(bits=(4, 2), schedule="direct", float_epochs=1.0) == (
-        Stage("float", None, 1.0, 0.5, "largest"),
-        Stage("largest_b4", 4, 6.0, 0.4, "largest", None, "float"),
-        Stage("supernet_b4", 4, 3.0, 0.2, "sandwich", "in_place", "largest_b4"),
-        Stage("largest_b2", 2, 6.0, 0.4, "largest", None, "float"),
-        Stage("supernet_b2", 2, 3.0, 0.2, "sandwich", "in_place", "largest_b2"),
+        TrainingStage("float", None, 1.0, 0.5, "largest"),
+        TrainingStage("largest_b4", 4, 6.0, 0.4, "largest", None, "float"),
+        TrainingStage("supernet_b4", 4, 3.0, 0.2, "sandwich", "in_place", "largest_b4"),
+        TrainingStage("largest_b2", 2, 6.0, 0.4, "largest", None, "float"),
+        TrainingStage("supernet_b2", 2, 3.0, 0.2, "sandwich", "in_place", "largest_b2"),
     )
 
 
 @pytest.mark.parametrize("settings", [{"float_epochs": 2.0}, {"float_weights": "some.npz"}])
 def test_floating_point_comes_first_where_it_is_trained_or_given(settings):
     first, second, *_ = stages(**settings)
-    assert first == Stage("float", None, settings.get("float_epochs", 0.0), 0.5, "largest")
+    assert first == TrainingStage("float", None, settings.get("float_epochs", 0.0), 0.5, "largest")
     assert (second.name, second.init) == ("largest_b4", "float")
 
 
@@ -101,7 +101,7 @@ def test_names_are_different_and_a_stage_starts_from_one_before_it(settings):
 @pytest.mark.parametrize(("distilled", "teacher"), [(True, "supernet_b3"), (False, None)])
 def test_finetuning_trains_one_subnet_of_a_supernet_with_its_largest_as_teacher(distilled, teacher):
     arch = spaces.get("tiny").smallest()
-    assert finetuning(3, arch, 25.0, 0.0016, distilled=distilled) == Stage(
+    assert finetuning(3, arch, 25.0, 0.0016, distilled=distilled) == TrainingStage(
         f"finetune_b3_{arch.key}", 3, 25.0, 0.0016, "subnet", teacher, "supernet_b3", arch
     )
     aware = finetuning(3, arch, 25.0, 0.0016, integer_aware=True)
@@ -112,15 +112,15 @@ def test_finetuning_trains_one_subnet_of_a_supernet_with_its_largest_as_teacher(
 def test_a_float_supernet_comes_last_and_changes_nothing_before_it(settings, init):
     plain = stages(bits=(4, 2), **settings)
     made = stages(bits=(4, 2), float_supernet_epochs=2.0, float_supernet_learning_rate=0.1, **settings)
-    assert made == (*plain, Stage("supernet_float", None, 2.0, 0.1, "sandwich", "in_place", init))
+    assert made == (*plain, TrainingStage("supernet_float", None, 2.0, 0.1, "sandwich", "in_place", init))
 
 
 def test_a_mixed_supernet_learns_in_two_phases_from_the_largest_network_in_floating_point():
     settings = {"float_epochs": 2.0, "mixed_epochs": (3.0, 4.0), "mixed_learning_rate": (0.2, 0.1)}
     assert schedule(RunConfig(**{**EPOCHS, **settings}), mixed=True) == (
-        Stage("float", None, 2.0, 0.5, "largest"),
-        Stage("supernet_mixed_float", MIXED, 3.0, 0.2, "sandwich", "float", "float", with_float=True),
-        Stage("supernet_mixed", MIXED, 4.0, 0.1, "sandwich", "float", "supernet_mixed_float"),
+        TrainingStage("float", None, 2.0, 0.5, "largest"),
+        TrainingStage("supernet_mixed_float", MIXED, 3.0, 0.2, "sandwich", "float", "float", with_float=True),
+        TrainingStage("supernet_mixed", MIXED, 4.0, 0.1, "sandwich", "float", "supernet_mixed_float"),
     )
     shorter = schedule(RunConfig(**{**EPOCHS, **settings, "mixed_epochs": (0.0, 4.0)}), mixed=True)
     assert [(s.name, s.init, s.with_float) for s in shorter] == [

@@ -14,7 +14,7 @@ OUTPUT = flags.DEFINE_string("output", "fronts.png", "PNG file to write")
 
 def main() -> None:
     command.import_tensorflow()
-    from tfqnas.runs.comparing import Comparison
+    from tfqnas.runs.comparison import Comparison
 
     comparison = Comparison(RUN_DIRS.value, COST.value)
     print(comparison.table())

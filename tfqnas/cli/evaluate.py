@@ -62,7 +62,7 @@ def score_model() -> str:
     dataset = load(config, held_out=1)
     model_files.check_fit(model, dataset, config.dataset)
     images = EvaluationImages(dataset.split(SPLIT.value), model.input_shape[1], config.evaluation_crop, memory=1e9)
-    result = accuracy(model_files.predict(model, images), images.labels)
+    result = accuracy(model_files.model_logits(model, images), images.labels)
     return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"
 
 

@@ -20,6 +20,7 @@ def main(words: list[str]) -> None:
     if not words:
         raise UserError("expected image files: tools/predict.py --model=MODEL.keras FILE [FILE ...]")
     command.import_tensorflow()
+    from tfqnas.data.image_files import read_image
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
@@ -28,7 +29,7 @@ def main(words: list[str]) -> None:
     failed = 0
     for path in words:
         try:
-            image = model_files.read_image(path, model.input_shape[-1])
+            image = read_image(path, model.input_shape[-1])
         except (OSError, ValueError) as error:
             print(f"{path}: not a readable image ({error})", file=sys.stderr)
             failed += 1

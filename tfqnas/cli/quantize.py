@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     import keras
 
     from tfqnas.dqss.directory import Directory
-    from tfqnas.dqss.result import Result
-    from tfqnas.dqss.tasks import Task
+    from tfqnas.dqss.result import DqssResult
+    from tfqnas.dqss.tasks import DqssTask
 
 MODE = flags.DEFINE_enum("mode", "ptq", ["ptq", "qat"], "post-training, or quantization-aware training")
 MODEL = flags.DEFINE_string("model", None, "a .keras file, or zoo:NAME, such as zoo:efficientnet_lite0", required=True)
@@ -122,8 +122,8 @@ def loaded(name: str) -> keras.Model:
     return zoo.load(name.removeprefix("zoo:"))
 
 
-def searched(model: keras.Model, task: Task, config: Any, directory: Directory) -> Result:
-    """The `Result`, with progress."""
+def searched(model: keras.Model, task: DqssTask, config: Any, directory: Directory) -> DqssResult:
+    """The `DqssResult`, with progress."""
     from tfqnas.dqss.candidates import names_for
     from tfqnas.dqss.post_training import search_post_training
     from tfqnas.dqss.training import search_training

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from tfqnas.data.image_files import read_image
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
 
@@ -66,12 +67,6 @@ def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
     names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]
     return Photos(splits[0], splits[1], names[0], names[1])
-
-
-def read_image(path: str | pathlib.Path) -> np.ndarray:
-    """uint8 (height, width, 3), RGB, of an image file."""
-    with PIL.Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _read(where: pathlib.Path, record: Mapping[str, Any]) -> np.ndarray:

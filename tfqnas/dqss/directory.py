@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tfqnas.dqss.result import Result
+from tfqnas.dqss.result import DqssResult
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_atomically, write_json
 from tfqnas.settings import as_flag
@@ -55,7 +55,7 @@ class Directory:
         """What `write` was given."""
         return read_json(self.path / "strategies.json")
 
-    def write(self, result: Result, metrics: Mapping[str, Any]) -> None:
+    def write(self, result: DqssResult, metrics: Mapping[str, Any]) -> None:
         """Writes the model and the record, that last.
 
         Args:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfqnas.dqss import losses
 from tfqnas.dqss.variables import candidates_in, coefficients_of, mixtures, ranges_of
+from tfqnas.graph.keras_internals import is_called_once
 from tfqnas.quantizers import quantizers_of
 
 # Logits that make a softmax one-hot at any temperature that a search has.
@@ -68,7 +69,7 @@ class Targets:
 def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[str]:
     """Names of layers whose outputs are compared: sums of branches, else activations, evenly chosen."""
     shared = {layer.name for layer in student.layers}
-    known = [layer for layer in teacher.layers[:-1] if layer.name in shared and len(layer._inbound_nodes) == 1]
+    known = [layer for layer in teacher.layers[:-1] if layer.name in shared and is_called_once(layer)]
     for kinds in (("Add",), ("ReLU", "Activation"), ("Conv2D", "Dense")):
         names = [layer.name for layer in known if type(layer).__name__ in kinds]
         if len(names) >= 3:

@@ -24,7 +24,7 @@ from tfqnas.dqss.images import checked
 from tfqnas.dqss.learner import Learner, Targets, batches_of, cosine_decay
 from tfqnas.dqss.quantize_settings import PostTrainingSettings, SearchSettings
 from tfqnas.dqss.refining import in_words, ranked_pairs, refined
-from tfqnas.dqss.result import Result, Searched, choices_of, quantized_tensors, searched_of
+from tfqnas.dqss.result import DqssResult, Searched, choices_of, quantized_tensors, searched_of
 from tfqnas.dqss.warm_start import adopt
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.graph.reading import sites_of
@@ -121,7 +121,7 @@ def search_post_training(
     images: np.ndarray,
     config: PostTrainingSettings,
     on_step: Callable[[str, float, str], object] | None = None,
-) -> Result:
+) -> DqssResult:
     """Finds the strategies of a trained model's layers, without labels.
 
     With `guard` the usual and the most promising single strategies are tuned first, each from its own initialisation
@@ -132,8 +132,8 @@ def search_post_training(
     model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term grows, so that they end
     near one-hot. What has the largest coefficients is tuned. With `refine` that is the start of a descent: other
     strategies are tried layer by layer, and what comes out is tuned. What has the smallest loss is frozen and handed
-    over, and `Result.kept` says if it is a single strategy. With one candidate for weights and one for inputs nothing
-    is searched, and its parameters are tuned in as many steps.
+    over, and `DqssResult.kept` says if it is a single strategy. With one candidate for weights and one for inputs
+    nothing is searched, and its parameters are tuned in as many steps.
 
     A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
     handed over, are chosen by the loss on that part alone.
@@ -146,7 +146,7 @@ def search_post_training(
             "search", "tune", "refine" and "final".
 
     Returns:
-        `Result`.
+        `DqssResult`.
 
     Raises:
         UserError: for images that the model does not take, a layer that has no integer form, candidates that do not
@@ -199,7 +199,7 @@ class _PostTraining:
         self.losses: dict[str, float] = {}
         self._kept: np.ndarray | None = None
 
-    def run(self) -> Result:
+    def run(self) -> DqssResult:
         config = self.config
         mixed = quantized(self.teacher, config, self.images[self.learned])
         self.learner = self._learner(mixed)
@@ -218,7 +218,7 @@ class _PostTraining:
             model = recalibration.recalibrated(model, self.images[self.learned], config.batch_size)
             self.losses["final"] = self._learner(model).loss(self.choice, config.batch_size)
         way = "single" if found.single else "refinement" if found.refined else "coefficients"
-        return Result(
+        return DqssResult(
             model, choices_of(model, searched, coefficients), self.history, searched, self.losses, found.single, way
         )
 

@@ -57,7 +57,7 @@ class Choice:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class DqssResult:
     """A searched model.
 
     Args:

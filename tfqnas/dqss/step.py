@@ -11,7 +11,7 @@ from tfqnas.dqss import losses
 from tfqnas.dqss.learner import ONE_HOT
 from tfqnas.dqss.quantize_settings import TrainingSettings
 from tfqnas.dqss.recalibration import without_dropout
-from tfqnas.dqss.tasks import Task
+from tfqnas.dqss.tasks import DqssTask
 from tfqnas.dqss.variables import candidates_in, coefficients_of, mixtures, ranges_of
 from tfqnas.quantizers import Quantizer, quantizers_of
 from tfqnas.train.optimizer import FusedSGD
@@ -27,7 +27,12 @@ class Step:
     """
 
     def __init__(
-        self, model: keras.Model, teacher: keras.Model | None, task: Task, config: TrainingSettings, probabilities: bool
+        self,
+        model: keras.Model,
+        teacher: keras.Model | None,
+        task: DqssTask,
+        config: TrainingSettings,
+        probabilities: bool,
     ) -> None:
         self.model, self.teacher, self.task, self.config = model, teacher, task, config
         self.probabilities = probabilities

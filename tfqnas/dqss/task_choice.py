@@ -10,7 +10,7 @@ from tfqnas.data import photos
 from tfqnas.data.data_config import DataConfig
 from tfqnas.data.dataset import load as load_data
 from tfqnas.dqss.post_training import gives_probabilities
-from tfqnas.dqss.tasks import Classification, SuperResolution, Task, Unlabelled
+from tfqnas.dqss.tasks import Classification, DqssTask, SuperResolution, Unlabelled
 from tfqnas.errors import UserError
 
 # Crops of photographs for classifiers: of the training photos, and of the test photos.
@@ -22,7 +22,7 @@ def task_of(
     config: DataConfig,
     score: Callable[..., dict[str, Any]] | None = None,
     say: Callable[[str], None] = print,
-) -> Task:
+) -> DqssTask:
     """The task of a model with a data set.
 
     Args:

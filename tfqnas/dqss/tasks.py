@@ -205,4 +205,4 @@ class SuperResolution:
         return {"psnr": given["psnr"], "ssim": given["ssim"]}
 
 
-Task = Classification | Unlabelled | SuperResolution
+DqssTask = Classification | Unlabelled | SuperResolution

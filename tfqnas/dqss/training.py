@@ -18,9 +18,9 @@ from tfqnas.dqss.learner import cosine_decay
 from tfqnas.dqss.post_training import INITIAL_IMAGES, RECORDS, gives_probabilities, quantized
 from tfqnas.dqss.quantize_settings import TrainingSettings
 from tfqnas.dqss.refining import in_words, refined
-from tfqnas.dqss.result import Result, Searched, choices_of, searched_of
+from tfqnas.dqss.result import DqssResult, Searched, choices_of, searched_of
 from tfqnas.dqss.step import Step
-from tfqnas.dqss.tasks import Task
+from tfqnas.dqss.tasks import DqssTask
 from tfqnas.dqss.variables import mixtures
 from tfqnas.dqss.warm_start import adopt, with_weights_of
 from tfqnas.errors import TrainingDivergedError, UserError
@@ -43,12 +43,12 @@ Batched = Sequence[tuple[tf.Tensor, tf.Tensor]]
 
 def search_training(
     model: keras.Model,
-    task: Task,
+    task: DqssTask,
     config: TrainingSettings,
     on_step: Callable[[str, float, str], object] | None = None,
     checkpoints: Checkpoints | None = None,
     say: Callable[[str], None] = print,
-) -> Result:
+) -> DqssResult:
     """Finds the strategies of a model's layers while its weights are trained.
 
     Warm-up: for `warm_up_share` of the steps all tensors have one strategy, see `usual`, so that weights are trained
@@ -70,8 +70,9 @@ def search_training(
         say: called with lines on damaged checkpoints.
 
     Returns:
-        `Result`; its `losses` are the means of the last steps of warm-up, search and training, and those by which the
-        choice was made ("single": the one strategy, "chosen": what it became); `kept` says if it is the one strategy.
+        `DqssResult`; its `losses` are the means of the last steps of warm-up, search and training, and those by which
+        the choice was made ("single": the one strategy, "chosen": what it became); `kept` says if it is the one
+        strategy.
 
     Raises:
         UserError: for a checkpoint of another model or of other settings.
@@ -100,7 +101,7 @@ class _Training:
     def __init__(
         self,
         model: keras.Model,
-        task: Task,
+        task: DqssTask,
         config: TrainingSettings,
         on_step: Callable[[str, float, str], object],
         checkpoints: Checkpoints | None,
@@ -114,7 +115,7 @@ class _Training:
         # What checkpoints keep besides variables, JSON data.
         self.found: dict[str, Any] = {"history": [], "coefficients": [], "places": [], "losses": {}, "recent": []}
 
-    def run(self) -> Result:
+    def run(self) -> DqssResult:
         config = self.config
         count = max(INITIAL_IMAGES, config.batch_size)
         images = checked(self.task.calibration(count, config.seed), self.teacher, config.batch_size)[:INITIAL_IMAGES]
@@ -146,11 +147,11 @@ class _Training:
         choices = choices_of(model, self.searched, found["coefficients"])
         kept, refined = found.get("kept"), self.config.refine_in_training
         way = "single" if kept else "refinement" if refined else "coefficients"
-        return Result(model, choices, found["history"], self.searched, found["losses"], kept, way)
+        return DqssResult(model, choices, found["history"], self.searched, found["losses"], kept, way)
 
     # The three parts
 
-    def _warmed_up(self, task: Task, images: np.ndarray, saved: Saved | None) -> keras.Model:
+    def _warmed_up(self, task: DqssTask, images: np.ndarray, saved: Saved | None) -> keras.Model:
         """The model with one strategy everywhere, trained for a while."""
         weights, inputs = usual(self.config)
         alone = dataclasses.replace(self.config, weights=(weights,), inputs=(inputs,))
@@ -173,7 +174,7 @@ class _Training:
             mixed.alpha.assign(self.config.opening * np.eye(len(mixed.candidates), dtype=np.float32)[place])
         return model
 
-    def _search(self, model: keras.Model, task: Task, held_out: Sequence[np.ndarray], saved: Saved | None) -> None:
+    def _search(self, model: keras.Model, task: DqssTask, held_out: Sequence[np.ndarray], saved: Saved | None) -> None:
         """Coefficients and weights, then the choice: `found["places"]`."""
         config = self.config
         step = self._step(model, saved)
@@ -250,7 +251,7 @@ class _Training:
             self._restore(step, saved[0])
         return step
 
-    def _batches(self, task: Task, start: int, stop: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+    def _batches(self, task: DqssTask, start: int, stop: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
         """`(number, x, y)` of the steps from `start` to `stop`."""
         config = self.config
         batches = task.batches(config.batch_size, start, stop, config.seed, config.flip, config.shift)

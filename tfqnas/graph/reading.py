@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tfqnas.errors import UnsupportedModelError
+from tfqnas.graph.keras_internals import nodes_of
 from tfqnas.layers import DepthToSpace, QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
 from tfqnas.quantizers import Quantizer
 
@@ -91,15 +92,6 @@ class Site:
 
 # A site that is read, and the quantizer on the way from it, or None.
 Read = tuple[Site, Quantizer | None]
-
-
-def nodes_of(model: keras.Model) -> list[Any]:
-    """The calls of layers in a functional or Sequential model, each after those whose tensors it takes."""
-    model = getattr(model, "_functional", None) or model  # a Sequential model has one inside
-    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
-        name = getattr(model, "name", type(model).__name__)
-        raise UnsupportedModelError(f"{name}: expected a functional or Sequential model that has been built")
-    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
 
 
 def sites_of(model: keras.Model) -> list[Site]:

@@ -9,6 +9,7 @@ import keras
 
 from tfqnas.errors import UnsupportedModelError
 from tfqnas.graph import reading as graph
+from tfqnas.graph.keras_internals import nodes_of
 from tfqnas.graph.reading import Site
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
 from tfqnas.quantizers import Calibrated, MinMax, Quantizer, clone, initializing
@@ -82,7 +83,7 @@ def rebuilt(
         input_shape: of an image in the copy, (height, width, channels), by default as in the model.
     """
     if isinstance(model, keras.Sequential):
-        graph.nodes_of(model)  # built
+        nodes_of(model)  # built
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     replaced = {}
 
@@ -136,7 +137,7 @@ def as_layers(model: keras.Model) -> keras.Model:
     Raises:
         UnsupportedModelError: for another operation, with its name and type.
     """
-    nodes = graph.nodes_of(model)
+    nodes = nodes_of(model)
     for node in nodes:
         if isinstance(node.operation, keras.layers.Lambda):
             raise graph.unsupported(node.operation, "a function, expected layers that say what they compute")
@@ -237,7 +238,7 @@ def _with_separate_activations(model: keras.Model) -> keras.Model:
             raise UnsupportedModelError(
                 f"layer {layer.name} ({type(layer).__name__}): expected layers, received a model in the model"
             )
-    graph.nodes_of(model)
+    nodes_of(model)
     return rebuilt(model, replace, call)
 
 
@@ -369,7 +370,7 @@ def _inserted(
     """
     outputs: dict[str, list[Any]] = {}
     counts: dict[str, Iterator[int]] = {}
-    for node in graph.nodes_of(model):
+    for node in nodes_of(model):
         outputs.setdefault(node.operation.name, []).append(node)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:

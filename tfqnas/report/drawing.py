@@ -125,8 +125,8 @@ def _legend(space: Space) -> str:
 
 def _outside(space: Space) -> str:
     """What all subnets have alike."""
-    mix = f", feature mix ({space.mix_channels})" if space.mix_channels else ""
+    feature = f", feature layer ({space.feature_channels})" if space.feature_channels else ""
     return (
         f"Not drawn, alike in all: the first convolution ({space.stem_channels} channels) and, behind the stages, "
-        f"the head ({space.head_channels} channels{mix}) and the classifier."
+        f"the head ({space.head_channels} channels{feature}) and the classifier."
     )

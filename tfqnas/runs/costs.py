@@ -11,7 +11,7 @@ from tfqnas.progress import Progress
 from tfqnas.quantizers import FLOAT
 from tfqnas.runs.directory import RunDirectory
 from tfqnas.train.sampling import SamplingPolicy, sampler
-from tfqnas.train.stages import Bits, Stage
+from tfqnas.train.stages import Bits, TrainingStage
 
 # Images for the initialisation of the quantizers.
 INITIAL_IMAGES = 256
@@ -45,7 +45,7 @@ class Costs:
             "kB": cost.weight_bytes / 1e3,
         }
 
-    def work(self, stage: Stage) -> float:
+    def work(self, stage: TrainingStage) -> float:
         """Relative work of a stage: MACs, three times a forward pass, of its subnets and its teacher."""
         rng, config = np.random.default_rng(0), self._run.config
         sample = sampler(self._run.space, stage, config.random_subnets, SamplingPolicy.of(config))
@@ -56,6 +56,6 @@ class Costs:
         # A stage of no steps still loads, recalibrates and evaluates.
         return macs * (self._run.steps(stage) * self._run.config.batch_size + INITIAL_IMAGES)
 
-    def progress(self, stages: Sequence[Stage] | None = None) -> Progress:
+    def progress(self, stages: Sequence[TrainingStage] | None = None) -> Progress:
         """A `Progress` with a part for each stage."""
         return Progress([(stage.name, self.work(stage)) for stage in stages or self._run.stages])

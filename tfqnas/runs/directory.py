@@ -17,7 +17,7 @@ from tfqnas.settings import plain
 from tfqnas.train import checkpoint
 from tfqnas.train.loop import total_steps
 from tfqnas.train.run_config import RunConfig
-from tfqnas.train.stages import MIXED, Bits, Stage, schedule
+from tfqnas.train.stages import MIXED, Bits, TrainingStage, schedule
 
 # How many times larger than the data's images a space's smallest resolution may be.
 LARGEST_ENLARGEMENT = 4
@@ -33,7 +33,7 @@ class RunDirectory:
         config: `RunConfig`.
         directory: `pathlib.Path`.
         space: the `SearchSpace` as it was when the run began.
-        stages: the run's schedule, a tuple of `Stage`.
+        stages: the run's schedule, a tuple of `TrainingStage`.
         writes: whether this process writes files; of several workers only the first does.
         dataset: the `DataSet`, loaded when it is first asked for.
     """
@@ -119,17 +119,17 @@ class RunDirectory:
         """Those of the run's supernets: the `bits` of the settings, or `MIXED` alone."""
         return (MIXED,) if self.space.mixed else self.config.bits
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> TrainingStage:
         """The stage of this run's schedule with that name."""
         for stage in self.stages:
             if stage.name == name:
                 return stage
         raise UserError(f"stage: expected one of {[s.name for s in self.stages]}, received {name!r}")
 
-    def steps(self, stage: Stage) -> int:
+    def steps(self, stage: TrainingStage) -> int:
         return total_steps(stage, len(self.dataset.train), self.config.batch_size)
 
-    def checkpoints(self, stage: Stage) -> checkpoint.Checkpoints:
+    def checkpoints(self, stage: TrainingStage) -> checkpoint.Checkpoints:
         return checkpoint.Checkpoints(self.directory / "checkpoints" / stage.name)
 
     def log(self, **record: Any) -> None:
@@ -182,6 +182,6 @@ def _is_chief() -> bool:
     return (cluster.task_type or first) == first and (cluster.task_id or 0) == 0
 
 
-def stage_record(stage: Stage) -> dict[str, Any]:
+def stage_record(stage: TrainingStage) -> dict[str, Any]:
     """A stage as it is written into its checkpoints."""
     return {**dataclasses.asdict(stage), "arch": stage.arch and stage.arch.key}

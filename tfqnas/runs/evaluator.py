@@ -9,7 +9,7 @@ from tfqnas.arch import Arch
 from tfqnas.data.images import EvaluationImages
 from tfqnas.runs.directory import RunDirectory
 from tfqnas.supernet import Supernet
-from tfqnas.train.calibrate import accuracy, predict, recalibrate
+from tfqnas.train.calibrate import accuracy, recalibrate, subnet_logits
 from tfqnas.train.subnet_net import SubnetNet
 
 
@@ -56,4 +56,4 @@ class Evaluator:
         """Accuracy of a subnet on a split, after recalibration unless `statistics` are given."""
         statistics = self.recalibrate(supernet, arch) if statistics is None else statistics
         images = self.images(split, arch.resolution)
-        return accuracy(predict(supernet, self._run.space.encode(arch), statistics, images), images.labels)
+        return accuracy(subnet_logits(supernet, self._run.space.encode(arch), statistics, images), images.labels)

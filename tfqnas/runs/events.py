@@ -16,7 +16,7 @@ from tfqnas.runs.run import Run
 from tfqnas.settings import plain
 from tfqnas.train.loop import StepResult, augmentation_of
 from tfqnas.train.run_config import RunConfig
-from tfqnas.train.stages import Stage
+from tfqnas.train.stages import TrainingStage
 
 IMAGES = 8
 
@@ -25,10 +25,10 @@ class Events:
     """The events of one stage; does nothing for workers that do not write.
 
     Args:
-        run: `Run`. stage: `Stage`.
+        run: `Run`. stage: `TrainingStage`.
     """
 
-    def __init__(self, run: Run, stage: Stage) -> None:
+    def __init__(self, run: Run, stage: TrainingStage) -> None:
         self._run, self._stage = run, stage
         path = run.directory / "events" / stage.name
         self._writer = tf.summary.create_file_writer(str(path)) if run.writes else None
@@ -99,7 +99,7 @@ class Events:
         return np.clip((np.asarray(images) * 128 + 128) / 255, 0, 1)
 
 
-def hparams(config: RunConfig, stage: Stage) -> dict[str, Any]:
+def hparams(config: RunConfig, stage: TrainingStage) -> dict[str, Any]:
     """Those settings that HParams can show, and what the stage makes of them."""
     known = {name: value for name, value in plain(config).items() if isinstance(value, (bool, int, float, str))}
     lists = {name: ",".join(map(str, value)) for name, value in plain(config).items() if isinstance(value, list)}

@@ -13,7 +13,7 @@ from tfqnas.data.images import EvaluationImages
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_atomically, write_json
 from tfqnas.quantizers import BatchQuant, quantizers_of
-from tfqnas.runs.model_files import load_model, predict
+from tfqnas.runs.model_files import load_model, model_logits
 from tfqnas.runs.run import Run
 from tfqnas.search import Result
 from tfqnas.subnet import extract, snap_zero_points
@@ -43,7 +43,7 @@ def extract_model(
     temporary.replace(file)
     images = run.evaluator.images("test", arch.resolution)
     reloaded = load_model(file)
-    after = accuracy(predict(reloaded, images), images.labels)
+    after = accuracy(model_logits(reloaded, images), images.labels)
     # At 2 bits a value that rounds otherwise in another order of summation may change the class of an image.
     if round(abs(after - before) * len(images)) > max(2, len(images) // 500):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
@@ -92,7 +92,7 @@ def _with_fractions(model: keras.Model, images: EvaluationImages) -> dict[str, f
     if not any(isinstance(quantizer, BatchQuant) for quantizer in quantizers_of(model)):
         return {}
     snap_zero_points(model, False)
-    found = accuracy(predict(model, images), images.labels)
+    found = accuracy(model_logits(model, images), images.labels)
     snap_zero_points(model)
     return {"before_snapping": found}
 

@@ -18,7 +18,7 @@ from tfqnas.runs.searching import Find, FrontSearch, front_in
 from tfqnas.search import ParetoFront
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.supernet import Supernet
-from tfqnas.train.stages import Bits, Stage, label
+from tfqnas.train.stages import Bits, TrainingStage, label
 
 
 class Family:
@@ -91,7 +91,7 @@ class Family:
             )
         return front
 
-    def progress(self, stages: Iterable[Stage] = (), all_bits: Iterable[Bits] | None = None) -> Progress:
+    def progress(self, stages: Iterable[TrainingStage] = (), all_bits: Iterable[Bits] | None = None) -> Progress:
         """A `Progress` with parts for training stages, then for search and extraction of bit widths, by default all."""
         parts = [(stage.name, self.run.costs.work(stage)) for stage in stages]
         for bits in self.run.bit_widths if all_bits is None else all_bits:

@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import PIL.Image
 
 import tfqnas.layers  # noqa: F401  registers the layers of saved models
 from tfqnas.arch import Arch
@@ -69,14 +68,7 @@ def model_record(path: str | pathlib.Path, model: keras.Model) -> dict[str, Any]
     return {"class_names": [str(i) for i in range(model.output_shape[-1])], "evaluation_crop": 1.0, **known}
 
 
-def read_image(path: str | pathlib.Path, channels: int) -> np.ndarray:
-    """An image file as uint8 (height, width, channels), 1 channel for grey or 3 for RGB."""
-    with PIL.Image.open(path) as image:
-        array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return array[..., np.newaxis] if channels == 1 else array
-
-
-def predict(model: keras.Model, images: np.ndarray | EvaluationImages, batch_size: int = 256) -> np.ndarray:
+def model_logits(model: keras.Model, images: np.ndarray | EvaluationImages, batch_size: int = 256) -> np.ndarray:
     """Logits, float32 (n, classes), of normalised images, an array or `EvaluationImages`.
 
     Layer by layer and not by Keras' `predict`, which traces a graph first: seconds for each of many models.
@@ -89,5 +81,5 @@ def classify(model: keras.Model, images: np.ndarray, crop: float = 1.0) -> np.nd
 
     `crop`: the share of the shorter side that is looked at, as in the training's evaluation.
     """
-    logits = predict(model, resized(images, model.input_shape[1], crop))
+    logits = model_logits(model, resized(images, model.input_shape[1], crop))
     return keras.ops.convert_to_numpy(keras.ops.softmax(logits))

@@ -15,7 +15,7 @@ from tfqnas.runs.directory import RunDirectory, stage_record
 from tfqnas.subnet import extract
 from tfqnas.supernet import Supernet
 from tfqnas.train import checkpoint
-from tfqnas.train.stages import MIXED, Bits, Stage, supernet_stage
+from tfqnas.train.stages import MIXED, Bits, TrainingStage, supernet_stage
 from tfqnas.train.subnet_net import SubnetNet
 
 
@@ -70,12 +70,12 @@ class Networks:
         model = quantize(extract(supernet, arch, statistics), integer_aware=True)
         return SubnetNet(model, self._run.space, supernet.settings)
 
-    def finished(self, stage: Stage) -> bool:
+    def finished(self, stage: TrainingStage) -> bool:
         """Whether the stage's last checkpoint stands at its last step."""
         loaded = self._run.checkpoints(stage).load()
         return loaded is not None and loaded[1]["step"] == self._run.steps(stage)
 
-    def load(self, stage: Stage) -> Supernet | SubnetNet:
+    def load(self, stage: TrainingStage) -> Supernet | SubnetNet:
         """The network that a finished stage has left, a supernet or a `SubnetNet`.
 
         Raises:
@@ -94,7 +94,7 @@ class Networks:
         self.assign(network.variables, loaded, stage)
         return network
 
-    def left_by(self, stage: Stage) -> Supernet | SubnetNet:
+    def left_by(self, stage: TrainingStage) -> Supernet | SubnetNet:
         """The network that a finished stage has left.
 
         What this process has trained it need not read again, nor, as one of several workers, wait for.
@@ -111,7 +111,10 @@ class Networks:
         return cast(Supernet, self.left_by(stage))
 
     def assign(
-        self, variables: Iterable[keras.Variable], loaded: tuple[dict[str, np.ndarray], dict[str, Any]], stage: Stage
+        self,
+        variables: Iterable[keras.Variable],
+        loaded: tuple[dict[str, np.ndarray], dict[str, Any]],
+        stage: TrainingStage,
     ) -> None:
         """Gives variables the values of a loaded checkpoint of a stage, if it was made with these settings."""
         values, meta = loaded

@@ -22,7 +22,7 @@ from tfqnas.supernet import Supernet, initialize
 from tfqnas.train import checkpoint
 from tfqnas.train.inherit import copy_all, copy_weights, inherit
 from tfqnas.train.loop import StepResult, Teacher, Trainer
-from tfqnas.train.stages import MIXED, Stage
+from tfqnas.train.stages import MIXED, TrainingStage
 from tfqnas.train.subnet_net import SubnetNet
 
 
@@ -39,7 +39,10 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def train(
-    run: Run, progress: Progress, strategy: tf.distribute.Strategy | None = None, stages: Sequence[Stage] | None = None
+    run: Run,
+    progress: Progress,
+    strategy: tf.distribute.Strategy | None = None,
+    stages: Sequence[TrainingStage] | None = None,
 ) -> None:
     """Trains stages of a run in order, each from its last checkpoint.
 
@@ -68,7 +71,7 @@ class _StageTraining:
     """One stage: the network it starts from, its loop, its records."""
 
     def __init__(
-        self, run: Run, stage: Stage, strategy: tf.distribute.Strategy, part: Part, say: Callable[[str], None]
+        self, run: Run, stage: TrainingStage, strategy: tf.distribute.Strategy, part: Part, say: Callable[[str], None]
     ) -> None:
         self.run, self.stage, self.strategy, self.part, self.say = run, stage, strategy, part, say
         self.total = run.steps(stage)

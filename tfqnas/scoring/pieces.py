@@ -92,7 +92,7 @@ class Parts:
     def _end(self, collect: bool) -> Callable[..., Any]:
         net = self._net
         x = tf.TensorSpec((None, None, None, net.head.kernel.shape[2]))
-        bits = _pairs_spec(net, [layer for layer in (net.head, net.mix) if layer is not None])
+        bits = _pairs_spec(net, [layer for layer in (net.head, net.feature) if layer is not None])
 
         def compute(x: tf.Tensor, *others: Any) -> tf.Tensor:
             *bits, given, collected = others
@@ -167,4 +167,4 @@ def with_fixed_weights(supernet: Supernet) -> Supernet:
 def _convolutions(supernet: Supernet) -> list[keras.layers.Layer]:
     """The convolutions that have a weight quantizer."""
     layers = [layer for block in supernet.blocks for layer in (block.expand, block.depthwise, block.project)]
-    return [layer for layer in (*layers, supernet.head, supernet.mix) if layer is not None]
+    return [layer for layer in (*layers, supernet.head, supernet.feature) if layer is not None]

@@ -56,9 +56,9 @@ def _ends(space: SearchSpace, last: Block, num_classes: int, channels: int) -> i
     features = space.head_channels
     total = _convolution(space.stem_kernel, channels, space.stem_channels, space.stem_activation)
     total += _convolution(1, last.out_channels, features, space.head_activation)
-    if space.mix_channels:
-        total += _convolution(1, features, space.mix_channels, space.head_activation)
-        features = space.mix_channels
+    if space.feature_channels:
+        total += _convolution(1, features, space.feature_channels, space.head_activation)
+        features = space.feature_channels
     # Besides: the mean, and the product that requantizes it.
     return total + _convolution(1, features, num_classes) + 2 * _OPERATOR + _FILE
 

@@ -27,7 +27,7 @@ class SearchSpace(SpaceFields):
     """Stem, stages, head, as in MobileNetV2 and V3 (OQA, "Once Quantized for All", appendices A.4 and A.5).
 
     Stem convolution, stages, 1x1 convolution to `head_channels`, average over the image, 1x1 convolution to
-    `mix_channels` (MobileNetV3's "feature mix": no BatchNorm, no bias), classifier with bias. All other
+    `feature_channels` (MobileNetV3's feature layer: no BatchNorm, no bias), classifier with bias. All other
     convolutions have BatchNorm and no bias, except those of squeeze-excite: a bias and no BatchNorm.
 
     In the library stages and blocks count from 0. In error messages they count from 1, as in the papers'
@@ -94,18 +94,18 @@ class SearchSpace(SpaceFields):
         return tuple(blocks)
 
     def end_bits(self, arch: Arch) -> tuple[tuple[int, int] | None, ...]:
-        """(weights, inputs) of the head and, if there is one, of the feature mix, a tuple; Nones if `arch` has no bits.
+        """(weights, inputs) of the head and, if there is one, of the feature layer; Nones if `arch` has no bits.
 
         Raises:
             ValueError: `arch` is not of this space.
         """
         self.validate(arch)
-        ends = 2 if self.mix_channels else 1
+        ends = 2 if self.feature_channels else 1
         return (None,) * ends if arch.bits is None else arch.bits[-ends:]
 
     def convolutions(self) -> tuple[bit_choices.Convolution, ...]:
         """Tuple of (stage, block, layer): the quantized convolutions of the largest architecture, in the order in which
-        they are computed. `stage` and `block` count from 0, None for head and feature mix; `layer` as in `Gene`."""
+        they are computed. `stage` and `block` count from 0, None for head and feature layer; `layer` as in `Gene`."""
         return self._convolutions
 
     @functools.cached_property
@@ -443,9 +443,9 @@ class SearchSpace(SpaceFields):
 
     @property
     def size_of_other_bits(self) -> int:
-        """Exact number of choices of the bit widths of fixed stages, head and feature mix; 1 if there are none."""
+        """Exact number of choices of the bit widths of fixed stages, head and feature layer; 1 if there are none."""
         fixed = math.prod(self._size_of_stage(stage) for stage in self.stages if stage.fixed)
-        return fixed * self._bit_pairs ** (2 if self.mix_channels else 1)
+        return fixed * self._bit_pairs ** (2 if self.feature_channels else 1)
 
     @property
     def _bit_pairs(self) -> int:
@@ -558,7 +558,7 @@ class SearchSpace(SpaceFields):
         Raises:
             ValueError: naming `where`: no JSON, a field unknown or missing, a value wrong.
         """
-        fields = dict(fields_from_json(cls, source, where))
+        fields = dict(fields_from_json(cls, source, where, {"mix_channels": "feature_channels"}))
         if not isinstance(fields["stages"], (list, tuple)):
             raise ValueError(f"{where}: stages: expected a list, received {fields['stages']!r}")
         fields["stages"] = tuple(

@@ -11,16 +11,16 @@ from tfqnas.spaces.fields import SpaceFields
 from tfqnas.spaces.messages import where_in
 
 # What a bit width is chosen for, each in multiples of the one before: weights and inputs of a convolution by
-# themselves, a convolution, a block, a stage. Head and feature mix are in no block: they have one each.
+# themselves, a convolution, a block, a stage. Head and feature layer are in no block: they have one each.
 TENSOR, LAYER, BLOCK, STAGE = TIES = ("tensor", "layer", "block", "stage")
-EXPAND, DEPTHWISE, PROJECT, HEAD, MIX = "expand", "depthwise", "project", "head", "mix"
+EXPAND, DEPTHWISE, PROJECT, HEAD, FEATURE = "expand", "depthwise", "project", "head", "feature"
 
 
 class Convolution(NamedTuple):
     """A quantized convolution, or where one bit width is for several: what they have in common.
 
-    layer: "expand", "depthwise" or "project" of a block, "head" or "mix". `stage` and `block` count from 0; None for
-    head and feature mix.
+    layer: "expand", "depthwise" or "project" of a block, "head" or "feature". `stage` and `block` count from 0; None
+    for head and feature layer.
     """
 
     stage: int | None
@@ -41,7 +41,7 @@ def convolutions(space: SpaceFields) -> tuple[Convolution, ...]:
         for b in range(stage.depths[-1])
         for layer in convolutions_of_block(stage)
     )
-    ends = (HEAD, MIX) if space.mix_channels else (HEAD,)
+    ends = (HEAD, FEATURE) if space.feature_channels else (HEAD,)
     return (*blocks, *(Convolution(None, None, layer) for layer in ends))
 
 

@@ -73,7 +73,7 @@ class Gene(NamedTuple):
     kind: "resolution", "depth", "kernel", "expand"; "weight_bits" and "input_bits", or "bits" where one bit width is
         for both.
     `stage` and `block` count from 0, as in `Block`; None where they do not apply. `layer`, of bit widths: "expand",
-    "depthwise", "project", "head" or "mix"; None where several convolutions share one.
+    "depthwise", "project", "head" or "feature"; None where several convolutions share one.
     """
 
     kind: str

@@ -31,9 +31,9 @@ def check_space(space: SpaceFields) -> None:
         check(ok, where, "ascending, different choices", values)
 
     check_choices(space.resolutions, "resolutions", "positive integers", _is_size)
-    for field in ("stem_channels", "head_channels", "mix_channels"):
+    for field in ("stem_channels", "head_channels", "feature_channels"):
         value = getattr(space, field)
-        ok = _is_size(value) or (field == "mix_channels" and value is None)
+        ok = _is_size(value) or (field == "feature_channels" and value is None)
         check(ok, field, "a positive integer", value)
     check(_is_kernel(space.stem_kernel), "stem_kernel", "an odd number", space.stem_kernel)
     check(space.stem_stride in (1, 2), "stem_stride", "1 or 2", space.stem_stride)

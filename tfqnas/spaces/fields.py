@@ -17,14 +17,14 @@ class SpaceFields:
         stem_channels: output channels of the first convolution.
         stages: `Stage`s.
         head_channels: channels before the average.
-        mix_channels: channels before the classifier; None: there is no feature mix.
+        feature_channels: channels before the classifier; None: there is no feature layer.
         stem_kernel, stem_stride, stem_activation: of the first convolution.
-        head_activation: of the head and of the feature mix.
+        head_activation: of the head and of the feature layer.
         weight_bits, input_bits: choices of the bit widths of every quantized convolution (all but the first and those
             of squeeze-excite), ascending, from 2 to 8, or 32: not quantized. Both empty: no choice, an architecture
             has no bit widths of its own.
         bits_by: what one bit width is chosen for: "tensor" (weights and inputs of each convolution), "layer" (each
-            convolution), "block" or "stage" (of which fixed ones count as well); head and feature mix always have
+            convolution), "block" or "stage" (of which fixed ones count as well); head and feature layer always have
             their own. All but "tensor" need equal choices for weights and inputs.
         fixed_bits: pairs (weights, inputs) of all quantized convolutions, as in `Arch.bits`, of a space that has
             nothing else to choose in its depths and bit widths (see `pruned`); None: there are none.
@@ -35,7 +35,7 @@ class SpaceFields:
     stem_channels: int
     stages: tuple[Stage, ...]
     head_channels: int
-    mix_channels: int | None = None
+    feature_channels: int | None = None
     stem_kernel: int = 3
     stem_stride: int = 2
     stem_activation: str = "relu"

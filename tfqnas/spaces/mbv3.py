@@ -23,7 +23,7 @@ MBV3 = SearchSpace(
         Stage(160, stride=2, activation="hswish", se=True, **_ELASTIC),
     ),
     head_channels=960,
-    mix_channels=1280,
+    feature_channels=1280,
     head_activation="hswish",
 )
 
@@ -37,7 +37,7 @@ MBV3_RELU = dataclasses.replace(
 )
 
 
-assert MBV3.mix_channels is not None
+assert MBV3.feature_channels is not None
 
 
 def _wider(channels: int) -> int:
@@ -51,7 +51,7 @@ MBV3_QFA = dataclasses.replace(
     stem_channels=_wider(MBV3.stem_channels),
     stages=tuple(dataclasses.replace(stage, channels=_wider(stage.channels)) for stage in MBV3.stages),
     head_channels=_wider(MBV3.head_channels),
-    mix_channels=_wider(MBV3.mix_channels),
+    feature_channels=_wider(MBV3.feature_channels),
     weight_bits=(2, 3, 4),
     input_bits=(2, 3, 4),
 )

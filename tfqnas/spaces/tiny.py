@@ -20,7 +20,7 @@ TINY = SearchSpace(
         Stage(64, stride=1, activation="hswish", **_ELASTIC),
     ),
     head_channels=192,
-    mix_channels=256,
+    feature_channels=256,
     head_activation="hswish",
 )
 

@@ -43,7 +43,7 @@ def pooled(observers: Sequence[Any], batches: Iterable[Sequence[tf.Tensor]]) -> 
     return [o.pooled(np.stack(of_batches)) for o, of_batches in zip(observers, zip(*batches, strict=True), strict=True)]
 
 
-def predict(
+def subnet_logits(
     supernet: Supernet | SubnetNet,
     code: tf.Tensor | np.ndarray,
     statistics: Sequence[np.ndarray],

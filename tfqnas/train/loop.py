@@ -20,7 +20,7 @@ from tfqnas.train.distill import subnet_loss
 from tfqnas.train.optimizer import FusedSGD
 from tfqnas.train.run_config import RunConfig
 from tfqnas.train.sampling import SamplingPolicy, sampler
-from tfqnas.train.stages import Stage
+from tfqnas.train.stages import TrainingStage
 from tfqnas.train.subnet_net import SubnetNet
 
 # The settings of a run that describe the augmentation: fields of both.
@@ -234,7 +234,7 @@ class Trainer:
 
     def fit(
         self,
-        stage: Stage,
+        stage: TrainingStage,
         split: Split,
         start: int = 0,
         on_step: Callable[[int, StepResult, float, float], None] | None = None,
@@ -243,7 +243,7 @@ class Trainer:
         """Trains a stage from step `start` to its end.
 
         Args:
-            stage: `Stage`. split: the training split, `Arrays` or `Encoded`.
+            stage: `TrainingStage`. split: the training split, `Arrays` or `Encoded`.
             start: first step, the number of steps that the loaded weights have behind them.
             on_step: called with `(step, StepResult, learning_rate, waited)` after each step; `waited` is the
                 time in seconds that the step waited for its batch.
@@ -280,7 +280,7 @@ class Trainer:
                 on_checkpoint(step + 1)
 
     def _diverged(
-        self, stage: Stage, step: int, total: int, rate: float, result: StepResult, broken: Sequence[str] = ()
+        self, stage: TrainingStage, step: int, total: int, rate: float, result: StepResult, broken: Sequence[str] = ()
     ) -> TrainingDivergedError:
         problems = [f"; {q.path}: {q.problem}" for q in self.supernet.quantizers if q.problem]
         problems += [f"; {path} is not finite after the update" for path in broken]
@@ -309,7 +309,7 @@ def augmentation_of(config: RunConfig) -> Augmentation:
     return Augmentation(**{name: getattr(config, name) for name in AUGMENTATION})
 
 
-def total_steps(stage: Stage, images: int, batch_size: int) -> int:
+def total_steps(stage: TrainingStage, images: int, batch_size: int) -> int:
     """Steps of a stage: its epochs over `images`, rounded."""
     return round(stage.epochs * images / batch_size)
 
@@ -322,7 +322,7 @@ def cosine(peak: float, step: int, total: int, warmup: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def soft_weights(stage: Stage, count: int, teacher_weight: float) -> list[float]:
+def soft_weights(stage: TrainingStage, count: int, teacher_weight: float) -> list[float]:
     """Shares of the loss that come from soft labels, one a subnet.
 
     In place the first one, the largest, learns from the labels and the others from it alone (BigNAS); from a teacher

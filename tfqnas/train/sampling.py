@@ -9,7 +9,7 @@ import numpy as np
 from tfqnas.arch import Arch
 from tfqnas.spaces import SearchSpace
 from tfqnas.train.run_config import RunConfig
-from tfqnas.train.stages import Stage
+from tfqnas.train.stages import TrainingStage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SamplingPolicy:
 
 
 def sampler(
-    space: SearchSpace, stage: Stage, random_subnets: int, policy: SamplingPolicy | None = None
+    space: SearchSpace, stage: TrainingStage, random_subnets: int, policy: SamplingPolicy | None = None
 ) -> Callable[[np.random.Generator], list[Arch]]:
     """The subnets of a step as a function of a numpy Generator.
 

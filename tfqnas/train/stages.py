@@ -19,7 +19,7 @@ _LONGEST_KEY = 150
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """One training run of one supernet.
 
     Attributes:
@@ -60,7 +60,7 @@ def supernet_stage(bits: Bits) -> str:
     return f"supernet_{label(bits)}"
 
 
-def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
+def schedule(config: RunConfig, mixed: bool = False) -> tuple[TrainingStage, ...]:
     """The stages of a run (OQA, appendix A.2): float, largest, then one supernet for each bit width.
 
     With `schedule="direct"` every bit width starts from floating point and has a stage of its own for the
@@ -71,14 +71,14 @@ def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
         config: `RunConfig`. mixed: whether the space has bit widths to choose: then the stages are those of QFA.
 
     Returns:
-        A tuple of `Stage`.
+        A tuple of `TrainingStage`.
     """
     if mixed:
         return _mixed_schedule(config)
     stages = []
     start = None
     if config.float_epochs or config.float_weights:
-        stages.append(Stage("float", None, config.float_epochs, config.float_learning_rate, "largest"))
+        stages.append(TrainingStage("float", None, config.float_epochs, config.float_learning_rate, "largest"))
         start = "float"
     previous = None
     for bits in config.bits:
@@ -87,7 +87,7 @@ def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
         if not inherits and config.largest_epochs:
             name = f"largest_b{bits}"
             rate = config.largest_learning_rate
-            stages.append(Stage(name, bits, config.largest_epochs, rate, "largest", None, init))
+            stages.append(TrainingStage(name, bits, config.largest_epochs, rate, "largest", None, init))
             init = name
         soft = {
             "auto": previous if inherits else "in_place",
@@ -96,7 +96,7 @@ def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
             "teacher": previous if inherits else "in_place",
         }[config.distillation]
         stages.append(
-            Stage(
+            TrainingStage(
                 f"supernet_b{bits}",
                 bits,
                 config.for_bits("supernet_epochs", bits),
@@ -110,11 +110,13 @@ def schedule(config: RunConfig, mixed: bool = False) -> tuple[Stage, ...]:
     if config.float_supernet_epochs:
         soft = None if config.distillation == "none" else "in_place"
         rate = config.float_supernet_learning_rate
-        stages.append(Stage("supernet_float", None, config.float_supernet_epochs, rate, "sandwich", soft, start))
+        stages.append(
+            TrainingStage("supernet_float", None, config.float_supernet_epochs, rate, "sandwich", soft, start)
+        )
     return tuple(stages)
 
 
-def _mixed_schedule(config: RunConfig) -> tuple[Stage, ...]:
+def _mixed_schedule(config: RunConfig) -> tuple[TrainingStage, ...]:
     """The stages of QFA: the largest network in floating point, which then teaches one supernet in two phases.
 
     In the first phase tensors may also stay in floating point, in the second they may not.
@@ -125,18 +127,18 @@ def _mixed_schedule(config: RunConfig) -> tuple[Stage, ...]:
             f"largest network in floating point is the teacher; received {config.float_epochs}"
         )
     soft = {"none": None, "in_place": "in_place"}.get(config.distillation, "float")
-    stages = [Stage("float", None, config.float_epochs, config.float_learning_rate, "largest")]
+    stages = [TrainingStage("float", None, config.float_epochs, config.float_learning_rate, "largest")]
     phases = (("supernet_mixed_float", True), (supernet_stage(MIXED), False))
     for (name, with_float), epochs, rate in zip(phases, config.mixed_epochs, config.mixed_learning_rate, strict=True):
         if epochs or not with_float:
             before = stages[-1].name
-            stages.append(Stage(name, MIXED, epochs, rate, "sandwich", soft, before, with_float=with_float))
+            stages.append(TrainingStage(name, MIXED, epochs, rate, "sandwich", soft, before, with_float=with_float))
     return tuple(stages)
 
 
 def finetuning(
     bits: Bits, arch: Arch, epochs: float, learning_rate: float, integer_aware: bool = False, distilled: bool = True
-) -> Stage:
+) -> TrainingStage:
     """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016).
 
     Args:
@@ -147,4 +149,4 @@ def finetuning(
         key = f"{key[:_LONGEST_KEY]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     name, init = f"finetune_{label(bits)}_{key}{'_integer' * integer_aware}", supernet_stage(bits)
     soft = init if distilled else None
-    return Stage(name, bits, epochs, learning_rate, "subnet", soft, init, arch, integer_aware=integer_aware)
+    return TrainingStage(name, bits, epochs, learning_rate, "subnet", soft, init, arch, integer_aware=integer_aware)

@@ -12,7 +12,7 @@ _SPLITS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """Kendall's tau-b and the interval that resampled subnets give.
 
     Args:
@@ -34,7 +34,7 @@ def agreement(
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> Agreement:
+) -> RankAgreement:
     """Kendall's tau-b with a bootstrap percentile interval over the subnets.
 
     A resample that holds a subnet twice compares it with itself: a tie in both scores, which tau-b does not count. The
@@ -45,7 +45,7 @@ def agreement(
         compared: None, or bool (n, n), symmetric: which pairs count.
 
     Returns:
-        `Agreement`.
+        `RankAgreement`.
     """
     a, b = _signs(first), _signs(second)
     compared = np.ones(a.shape, bool) if compared is None else np.asarray(compared, bool)
@@ -57,7 +57,7 @@ def agreement(
     tail = 50 * (1 - confidence)
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.percentile(drawn, (tail, 100 - tail)) if len(drawn) else (np.nan, np.nan)
-    return Agreement(float(tau), float(low), float(high), len(a), int(np.triu(compared, 1).sum()))
+    return RankAgreement(float(tau), float(low), float(high), len(a), int(np.triu(compared, 1).sum()))
 
 
 def of_halves(outcomes: np.ndarray, compared: np.ndarray | None = None, seed: int = 0) -> float:
@@ -89,7 +89,7 @@ def mean_and_error(values: ArrayLike) -> tuple[float, float]:
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """An `Agreement` as a dict, of JSON perhaps: "0.53 (0.30 to 0.71)"."""
+    """An `RankAgreement` as a dict, of JSON perhaps: "0.53 (0.30 to 0.71)"."""
     if found["tau"] is None or not np.isfinite(found["tau"]):
         return "not defined, since a score tells no two of them apart"
     return "{tau:.2f} ({low:.2f} to {high:.2f})".format(**found)

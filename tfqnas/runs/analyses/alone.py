@@ -19,7 +19,7 @@ from tfqnas.runs.analyses.ranking import common_set
 from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.runs.run import Run
 from tfqnas.runs.training import train
-from tfqnas.train.stages import MIXED, Bits, Stage, label
+from tfqnas.train.stages import MIXED, Bits, TrainingStage, label
 
 NAME = "alone"
 
@@ -67,7 +67,7 @@ class Training:
         self.run = Run(config)
         self.run.dataset = run.dataset
         rate = run.config.largest_learning_rate
-        self.stage = Stage(f"alone_{label(bits)}_{arch.key}", bits, epochs, rate, "largest")
+        self.stage = TrainingStage(f"alone_{label(bits)}_{arch.key}", bits, epochs, rate, "largest")
         self.run.stages = (self.stage,)
 
     @property

@@ -18,7 +18,7 @@ from tfqnas.runs.run import Run
 from tfqnas.runs.searching import FrontSearch
 from tfqnas.runs.training import train
 from tfqnas.supernet import Supernet
-from tfqnas.train.stages import Bits, Stage, label
+from tfqnas.train.stages import Bits, TrainingStage, label
 
 
 class Analysis(Protocol):
@@ -167,7 +167,7 @@ def _progress(
     supernets: Supernets,
     config: AnalysisConfig,
     chosen: Sequence[str],
-    missing: Sequence[Stage],
+    missing: Sequence[TrainingStage],
     trainings: Sequence[alone.Training],
 ) -> Progress:
     """A `Progress`; what the front of a float supernet will ask for is not known yet.

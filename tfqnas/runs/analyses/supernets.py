@@ -20,7 +20,7 @@ from tfqnas.scoring.scorer import Scorer
 from tfqnas.search import ParetoFront, Result
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.supernet import Supernet
-from tfqnas.train.calibrate import predict
+from tfqnas.train.calibrate import subnet_logits
 from tfqnas.train.stages import Bits, label
 
 # Subnets that are scored together: more share more of their beginnings, a kill loses fewer.
@@ -158,7 +158,7 @@ class Supernets:
         run = self.run
         for arch in self.missing(bits, archs):
             images = run.evaluator.images("held_out", arch.resolution)
-            logits = predict(supernet, run.space.encode(arch), run.evaluator.recalibrate(supernet, arch), images)
+            logits = subnet_logits(supernet, run.space.encode(arch), run.evaluator.recalibrate(supernet, arch), images)
             self.keep(bits, arch, logits.argmax(axis=1) == np.asarray(images.labels))
             on_score(arch)
 

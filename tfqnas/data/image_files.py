@@ -1,0 +1,17 @@
+"""Image files as arrays."""
+
+import pathlib
+
+import numpy as np
+import PIL.Image
+
+
+def read_image(path: str | pathlib.Path, channels: int = 3) -> np.ndarray:
+    """An image file as uint8 (height, width, channels): 1 channel for grey, 3 for RGB.
+
+    Raises:
+        OSError: it cannot be read, or is no image.
+    """
+    with PIL.Image.open(path) as image:
+        array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return array[..., np.newaxis] if channels == 1 else array
