@@ -1,9 +1,9 @@
-"""Quantized Keras models as integer `.tflite` files that compute what was evaluated."""
+"""Exports quantized Keras models to integer `.tflite` files that compute exactly what was evaluated."""
 
 import importlib
 from typing import Any
 
-# Not `lower` or `verify`: a module and a function of one name hide each other.
+# `lower` and `verify` are absent: a module and a function with the same name hide each other.
 _HOMES = {
     "export": "tflite_export.exporting",
     "IntGraph": "tflite_export.int_graph",

@@ -1,10 +1,11 @@
-"""Latency of `.tflite` files on Android phones, by TensorFlow Lite's benchmark app or binary, driven through `adb`.
+"""Measures the latency of `.tflite` files on Android phones with TensorFlow Lite's benchmark app or binary, over `adb`.
 
     devices = [android.Device(android.Adb(serial=s), apk="app.apk") for s in android.connected(android.Adb())]
     with devices[0] as device:
-        print(device.measure(latency.Model.read("m.tflite"), "cpu", threads=4))
+        print(device.measure(measurements.Model.read("m.tflite"), "cpu", threads=4))
 
-`latency.measure_all` works through a list and writes a table that it can be continued from. Host: `host_benchmark.py`.
+`measurements.measure_all` works through a list of such measurements and writes a table from which a killed run resumes.
+`host_benchmark.py` does the same on this computer.
 """
 
 import contextlib
@@ -53,16 +54,18 @@ _LOST = re.compile(
 
 
 class Adb:
-    """The program `adb`, for one device (`serial`) or for none."""
+    """Runs the program `adb`, with the option that selects one device if `serial` is given."""
 
     def __init__(self, serial: str | None = None, program: str = "adb") -> None:
         self.serial, self.program = serial, program
 
     def run(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Runs `adb WORDS`; both of its output streams are in `stdout`.
+        """Runs `adb WORDS`. Standard output and standard error are both in `stdout` of the result.
 
         Raises:
-            UserError: without adb. DeviceLost. MeasurementFailed: after `timeout` seconds.
+            UserError: `adb` is not installed.
+            DeviceLost: the device does not answer.
+            MeasurementFailed: the command did not end within `timeout` seconds.
         """
         command = [self.program, *(["-s", self.serial] if self.serial else []), *words]
         try:
@@ -77,7 +80,7 @@ class Adb:
             )
         except FileNotFoundError:
             raise UserError(
-                f"{self.program} is not there: install the package adb (Debian, Ubuntu) or Android's platform tools, "
+                f"{self.program} was not found: install the package adb (Debian, Ubuntu) or Android's platform tools, "
                 "https://developer.android.com/tools/releases/platform-tools"
             ) from None
         except subprocess.TimeoutExpired:
@@ -88,10 +91,15 @@ class Adb:
 
 
 def connected(adb: Adb, serials: Sequence[str] = ()) -> list[str]:
-    """The serials of the devices to measure on: those asked for, or the only one that is connected.
+    """The serial numbers of the devices to measure on.
+
+    Args:
+        adb: `Adb` without a serial.
+        serials: the devices that were asked for; if empty, the only connected device is taken.
 
     Raises:
-        UserError: no device, several, or one that may not be used; says what to do.
+        UserError: no device is connected, the choice is not unique, or a device may not be used. The message says what
+            to do.
     """
     done = adb.run("devices")
     _, head, listed = done.stdout.partition("List of devices attached")
@@ -116,14 +124,16 @@ def connected(adb: Adb, serials: Sequence[str] = ()) -> list[str]:
 
 
 class Device:
-    """A phone. Use it as a context: entering installs what is needed, leaving removes what was pushed.
+    """A phone, used as a context: entering installs the benchmark, leaving removes the files that were pushed.
 
     Args:
-        adb: `Adb` of the device. binary: path of the command-line tool, to be used instead of the app.
-        apk: path of the app, installed on entering; None: it is there already.
-        runs: smallest number of inferences that are timed; the tool also runs for a second at least.
-        timeout: seconds for one measurement. poll: seconds between two looks at the log.
-        clock, sleep: for tests.
+        adb: `Adb` of the device.
+        binary: path of the command-line tool, used instead of the app.
+        apk: path of the app, installed on entering; None if the app is already installed.
+        runs: smallest number of timed inferences; the tool also runs for at least one second.
+        timeout: seconds allowed for one measurement.
+        poll: seconds between two reads of the log.
+        clock, sleep: replaced in tests.
     """
 
     def __init__(
@@ -184,16 +194,14 @@ class Device:
                 self._shell(f"rm -f {_TOOL}")
 
     def measure(self, model: Model, accelerator: str, threads: int) -> Measurement:
-        """Times a `Model`.
-
-        Returns:
-            `Measurement`.
+        """Times a `Model` on an accelerator (a key of `ACCELERATORS`).
 
         Raises:
             MeasurementFailed: the tool crashed, hung or refused the model, or the device is full.
-            MeasurementInvalid: another accelerator did the work. DeviceLost.
+            MeasurementInvalid: another accelerator did the work.
+            DeviceLost: the device does not answer.
         """
-        # The tool splits its arguments at white space, so the name on the device is ours, not the file's.
+        # The tool splits its arguments at white space, so the file gets a name without any on the device.
         there = f"{_FOLDER}/tfqnas_{model.digest}.tflite"
         arguments = " ".join(
             [f"--graph={there}", f"--num_threads={threads}", f"--num_runs={self._runs}", *ACCELERATORS[accelerator]]
@@ -215,7 +223,7 @@ class Device:
             if "No space left" in why:
                 why = f"no space left on the device for {path} ({os.path.getsize(path) / 1000:,.0f} kB)"
             raise MeasurementFailed(why)
-        self._shell(f"chmod {mode} {there}")  # push keeps the mode, and the app is another user
+        self._shell(f"chmod {mode} {there}")  # push keeps the mode of the file, and the app runs as another user
 
     def _run_binary(self, arguments: str) -> tuple[str, int]:
         try:
@@ -241,13 +249,13 @@ class Device:
             self._shell(f"am force-stop {PACKAGE}")
 
     def _wait(self) -> str:
-        """The log, once the app is done."""
+        """Waits until the app has ended and returns its log."""
         deadline, seen, kept = self._clock() + self._timeout, False, {}
         while True:
-            # First the process, then its log: of one that is gone the log is whole.
+            # The process is looked up before its log is read: if it has ended, the log is complete.
             said = self._shell(f"echo pid=$(pidof {PACKAGE}); logcat -d -v threadtime {_BUFFERS} -s {_TAGS}")
             alive = re.search(r"^pid=\d", said, re.MULTILINE) is not None
-            kept.update(dict.fromkeys(said.splitlines()))  # the device forgets the oldest lines when others write much
+            kept.update(dict.fromkeys(said.splitlines()))  # the device drops the oldest lines when others log much
             log = "\n".join(kept)
             gone, late = seen and not alive, self._clock() >= deadline
             if benchmark_log.is_whole(log) or benchmark_log.finished(log, PACKAGE):
@@ -257,7 +265,7 @@ class Device:
             if why := benchmark_log.crash(log, PACKAGE):
                 raise MeasurementFailed(f"the app crashed: {why}")
             if gone:
-                raise MeasurementFailed("the app's process is gone, without a result and without a crash in the log")
+                raise MeasurementFailed("the app's process ended without a result and without a crash in the log")
             if late:
                 raise MeasurementFailed(f"no result within {self._timeout:g} s")
             seen |= alive
@@ -266,4 +274,4 @@ class Device:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "(it says nothing)"
+    return lines[-1] if lines else "(no output)"

@@ -1,13 +1,13 @@
-"""LiteRT on an emulated ARM64 processor, the kind that phones have: does a file compute the same integers there?
+"""Runs a file in LiteRT on an emulated ARM64 processor, as phones have, and compares its integers with this computer's.
 
     scripts/arm64_check.sh MODEL.tflite [...]
 
 An ARM64 Python with LiteRT is put together from the package registries (Debian's arm64 packages, wheels for aarch64)
-and run by QEMU's user mode emulation. Nothing is installed: all of it lies in a cache directory, and needs no root.
+and run by QEMU's user mode emulation. Nothing is installed and no root is needed: all files lie in a cache directory.
 
-One operation is not the same: softmax, LiteRT's own kernel with floats inside. A thousandth of its values differ by one
-step (2026-11-26: 0.9 to 1.3 in a thousand of 5 or 10 classes, 1 in 100,000 of 1,000). Our networks end with logits.
-Packed weights differ too: both processors have kernels for them that round in another way.
+Two operations differ between the processors. Softmax is LiteRT's own kernel, which computes with floats: about one in a
+thousand of its values differs by one step (measured 2026-11-26: 0.9 to 1.3 in a thousand for 5 or 10 classes, 1 in
+100,000 for 1,000 classes). Our networks end with logits. Packed weights run in kernels that round differently.
 """
 
 import hashlib
@@ -52,7 +52,8 @@ _PACKAGES = (
 )
 _WHEELS = ("ai-edge-litert", "numpy", "flatbuffers", "protobuf", "ml_dtypes")
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
-# Without these LiteRT's CPU detection crashes. A Cortex-A76: QEMU's "max" emulates SME, and returns garbage.
+# LiteRT's CPU detection crashes without a /proc/cpuinfo. The processor is a Cortex-A76 since QEMU's "max" emulates SME,
+# with which LiteRT returns garbage.
 _CPU = "cortex-a76"
 _CPUINFO = """processor\t: 0
 BogoMIPS\t: 243.75
@@ -93,15 +94,20 @@ def compare(
     log: Callable[[str], None] = print,
     update: Callable[[float], object] | None = None,
 ) -> tuple[int, float, float]:
-    """Runs a `.tflite` file on both processors.
+    """Runs a `.tflite` file on this computer and on the emulated ARM64 processor.
 
     Args:
-        path: of the file.
-        pixels: None for 64 images of noise, or images of the model's size, uint8 as pictures are or of its own type.
-        log: takes lines of progress. update: None, or called with the share of the images that is done.
+        path: the file.
+        pixels: images (n, height, width, channels) of the model's size, uint8 or the model's input type; None takes 64
+            images of noise.
+        log: called with each line of progress.
+        update: called with the fraction of images done.
 
     Returns:
-        `(number of images, share of them with the same integers, largest difference in steps)`.
+        `(number of images, fraction of images with identical integers, largest difference in steps)`.
+
+    Raises:
+        UserError: the model does not take integer images, or the emulator is not available or fails.
     """
     blob = pathlib.Path(path).read_bytes()
     here = Runtime(blob)
@@ -115,13 +121,13 @@ def compare(
 
 
 def _of_type(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Pictures' bytes as integers of a model's input: pixel - 128 where that is int8."""
+    """Converts uint8 pixels to the type of a model's input: pixel - 128 for int8."""
     turned = pixels.dtype == np.uint8 and dtype == np.int8
     return (pixels.astype(np.int16) - 128).astype(np.int8) if turned else pixels
 
 
 def noise(count: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Images of noise of several sizes, the same ones always, (count, *shape)."""
+    """Images (count, *shape) of noise with grains of several sizes. They are the same on each call."""
     rng = np.random.default_rng(0)
     height, width, channels = shape
     x = np.zeros((count, *shape))
@@ -135,10 +141,10 @@ def noise(count: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def run(
     blob: bytes, pixels: np.ndarray, log: Callable[[str], None] = print, update: Callable[[float], object] | None = None
 ) -> np.ndarray:
-    """The output of a model for `pixels` on the emulated processor; `log` and `update` as in `compare`.
+    """The output of a `.tflite` file's content on the emulated processor; `log` and `update` are as in `compare`.
 
     Raises:
-        UserError: where the emulator cannot be had, or fails.
+        UserError: the emulator is not available, or fails.
     """
     home = environment(log)
     with tempfile.TemporaryDirectory() as directory:
@@ -154,7 +160,7 @@ def run(
 
 
 def environment(log: Callable[[str], None] = print) -> pathlib.Path:
-    """The directory of the emulated environment, made on first use (some 300 MB, a minute)."""
+    """The directory of the emulated environment, which is created on first use (about 300 MB, one minute)."""
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in _WHEELS]
     recipe = hashlib.sha256(repr((_PACKAGES, versions, _CPUINFO)).encode()).hexdigest()[:12]
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfqnas"
@@ -163,7 +169,7 @@ def environment(log: Callable[[str], None] = print) -> pathlib.Path:
         return home
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
-            raise UserError(f"the ARM64 check: expected {tool}, of Debian or Ubuntu, to fetch the emulator with")
+            raise UserError(f"the ARM64 check: expected {tool} (Debian or Ubuntu) to fetch the emulator")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         directory = pathlib.Path(temporary)
@@ -181,7 +187,7 @@ def environment(log: Callable[[str], None] = print) -> pathlib.Path:
 
 
 def _fetch_packages(directory: pathlib.Path) -> None:
-    """Unpacks QEMU of this machine's architecture and the rest of ARM64's."""
+    """Unpacks QEMU for this machine's architecture, and all other packages for ARM64."""
     state = directory / "apt"
     for part in ("state/lists/partial", "cache/archives/partial", "debs"):
         (state / part).mkdir(parents=True)
@@ -205,13 +211,13 @@ def _fetch_packages(directory: pathlib.Path) -> None:
 
 
 def _fetch_wheels(site: pathlib.Path, versions: Sequence[str]) -> None:
-    # Not find_spec, which makes setuptools replace distutils where that is imported, and warn.
+    # find_spec("pip") would make setuptools replace an imported distutils, with a warning.
     if importlib.metadata.packages_distributions().get("pip"):
         pip = [sys.executable, "-m", "pip"]
     elif shutil.which("pip"):
         pip = ["pip"]
     else:
-        raise UserError("the ARM64 check: expected pip, to fetch LiteRT for ARM64 with")
+        raise UserError("the ARM64 check: expected pip to fetch LiteRT for ARM64")
     platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
     _call(
         [
@@ -244,7 +250,7 @@ def _pretend_processor(root: pathlib.Path) -> None:
 def _watched(
     words: Sequence[str], directory: str | pathlib.Path, environ: Mapping[str, str], done: Callable[[int], object]
 ) -> None:
-    """Runs a command that prints how many images it has done, and tells `done`."""
+    """Runs a command that prints the number of images it has finished, and passes each number to `done`."""
     with tempfile.TemporaryFile("w+") as errors:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
         with subprocess.Popen(words, cwd=directory, env=environ, **pipes) as child:

@@ -1,4 +1,4 @@
-"""The log of TensorFlow Lite's benchmark tool, which the app leaves in logcat and the binary prints, as numbers."""
+"""Reads the log of TensorFlow Lite's benchmark tool. The app writes it to logcat; the binary prints it."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ _APPLIED = re.compile(
     r"(?:.* w/ (\d+) delegate kernels)?"
 )
 _REFUSED = re.compile(r"Though (\w+) delegate is .*applied, the model graph will not be executed by the delegate")
-# After these the tool ends. Other errors, as a list of operators that a delegate does not know, it survives.
+# The tool ends after these errors. It survives others, such as a list of operators that a delegate does not support.
 _FATAL = re.compile(
     r"Disallowed CPU fallback detected|Failed to apply \w+ delegate\.|Failed to allocate tensors|Failed to load model"
     r"|Failed to initialize (?:the interpreter|model loader)"
@@ -34,27 +34,29 @@ _PRINTED = re.compile(r"(INFO|WARN|WARNING|ERROR|FATAL): (.*)")
 
 
 class MeasurementFailed(UserError):
-    """There are no figures; the message says why."""
+    """The measurement gave no figures. The message says why."""
 
     kind = "failed"
 
 
 class MeasurementInvalid(MeasurementFailed):
-    """There are figures, of something else than what was asked for."""
+    """The measurement gave figures, but for another accelerator than the requested one."""
 
     kind = "invalid"
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One run of the benchmark tool. None: the tool does not say it.
+    """The figures of one run of the benchmark tool. A figure is None if the tool does not report it.
 
     Args:
-        runs: inferences that were timed.
-        avg_us, std_us, min_us, max_us, p5_us, median_us, p95_us: of their times, in microseconds.
-        first_us: the very first inference, before warming up. init_us: loading the model and applying the delegate.
-        memory_MB, init_memory_MB: growth of the process in all and until the first inference, in MB of 2^20 bytes.
-        delegate: which one executes the model, with the number of parts if not all of it; "" if the log names none.
+        runs: number of timed inferences.
+        avg_us, std_us, min_us, max_us, p5_us, median_us, p95_us: statistics of their times, in microseconds.
+        first_us: time of the first inference, before the warm-up.
+        init_us: time to load the model and apply the delegate.
+        memory_MB, init_memory_MB: growth of the process in total and up to the first inference, in MB of 2^20 bytes.
+        delegate: the delegate that executes the model, with the number of parts if it executes only some of the model;
+            "" if the log names none.
     """
 
     runs: int
@@ -80,23 +82,23 @@ class _Line(NamedTuple):
 
 
 def parse(log: str, accelerator: str, exit_code: int = 0) -> Measurement:
-    """The figures in the log of one run, whether from logcat or printed.
+    """The `Measurement` in the log of one run.
 
     Args:
-        log: text. accelerator: a key of `DELEGATES`, what was asked for. exit_code: of the binary.
-
-    Returns:
-        `Measurement`.
+        log: text from logcat, or as the binary printed it.
+        accelerator: the requested accelerator, a key of `DELEGATES`.
+        exit_code: exit code of the binary.
 
     Raises:
-        MeasurementFailed: without figures. MeasurementInvalid: where another accelerator did the work, or part of it.
+        MeasurementFailed: the log has no figures.
+        MeasurementInvalid: another accelerator did the work, or part of it.
     """
     lines = _lines(log)
     texts = [line.text for line in lines if line.tag == "tflite"]
     ends = [(number, found) for number, text in enumerate(texts) if (found := _TIMINGS.search(text))]
     if not ends or exit_code or any("failed to invoke" in text for text in texts):
         raise MeasurementFailed(_reason(lines, accelerator, exit_code))
-    # One line of statistics for the warm-up, one for the runs; a profile, which comes after the timings, has more.
+    # The tool prints statistics of the warm-up, then of the runs. Any after the timings belong to a profile.
     last, timings = ends[-1]
     statistics = [text for text in texts[:last] if re.match(r"count=\d", text)]
     if not statistics:
@@ -106,7 +108,7 @@ def parse(log: str, accelerator: str, exit_code: int = 0) -> Measurement:
     values = {key: float(value) for key, value in re.findall(rf"(\w+)=({_NUMBER})", statistics[-1])}
     if not values["count"] or not math.isfinite(average):
         raise MeasurementFailed(f"no inference was timed: {statistics[-1]}")
-    only = values.get("curr")  # with one run, or with all the same, there is no other figure
+    only = values.get("curr")  # the only figure if there was one run, or if all times are equal
     memory = _MEMORY.search("\n".join(texts))
     return Measurement(
         runs=int(values["count"]),
@@ -126,16 +128,17 @@ def parse(log: str, accelerator: str, exit_code: int = 0) -> Measurement:
 
 
 def has_timings(log: str) -> bool:
+    """Whether the log has the line with the inference timings."""
     return _TIMINGS.search(log) is not None
 
 
 def is_whole(log: str) -> bool:
-    """Whether the last line that is of use is there, or one after which the tool gives up."""
+    """Whether nothing useful can follow: the last figures are in the log, or an error after which the tool ends."""
     return bool(has_timings(log) and _MEMORY.search(log)) or _FATAL.search(log) is not None
 
 
 def finished(log: str, package: str) -> bool:
-    """Whether the app's activity has ended by itself. It does so after failures too, without a line of its own."""
+    """Whether the app's activity has ended. It also ends after a failure, without logging a line."""
     return any(
         line.tag in ("wm_finish_activity", "am_finish_activity")  # since Android 11, and before
         and f"{package}/" in line.text
@@ -145,7 +148,7 @@ def finished(log: str, package: str) -> bool:
 
 
 def crash(log: str, package: str) -> str | None:
-    """What brought the app down, in logcat's words, or None; crashes of other apps are none."""
+    """The reason for the app's crash as logcat words it, or None if the app did not crash."""
     lines = _lines(log)
     ours = {line.pid for line in lines if line.tag.startswith("tflite")}
 
@@ -155,7 +158,7 @@ def crash(log: str, package: str) -> str | None:
     for number, line in enumerate(lines):
         if line.tag == "AndroidRuntime" and line.text.startswith(f"Process: {package},"):
             return next(after(number), "FATAL EXCEPTION")
-        # A thread is called by the end of the package's name, 15 characters at most.
+        # A thread's name is the last 15 characters of the package's name.
         mine = line.pid in ours or f"({package[-15:]})" in line.text
         if line.tag == "libc" and mine and (found := re.search(r"Fatal (signal \d+ \(\w+\))", line.text)):
             return found[1]
@@ -173,7 +176,7 @@ def _line(text: str) -> _Line:
         return _Line(int(found[1]), found[2], found[3], found[4])
     if found := _PRINTED.fullmatch(text):
         return _Line(0, found[1][0], "tflite", found[2])
-    return _Line(0, "I", "tflite", text)  # older binaries print without a severity, and so go on long messages
+    return _Line(0, "I", "tflite", text)  # older binaries print no severity, nor do continued lines
 
 
 def _delegate(texts: Sequence[str], accelerator: str) -> str:
@@ -200,7 +203,7 @@ def _delegate(texts: Sequence[str], accelerator: str) -> str:
 
 
 def _reason(lines: Sequence[_Line], accelerator: str, exit_code: int) -> str:
-    """Why the tool ended without figures, or with failed inferences."""
+    """The reason why the tool ended without figures, or with failed inferences."""
     lines = [line for line in lines if line.tag == "tflite"]
     errors = [
         line.text

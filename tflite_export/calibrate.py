@@ -1,4 +1,4 @@
-"""Ranges of the 8-bit tensors, from images."""
+"""Finds the ranges of 8-bit tensors from calibration images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ import tensorflow as tf
 from tfqnas.graph.keras_internals import nodes_of
 from tfqnas.quantizers.ranges import range_of
 
-# Values of one tensor that are kept for percentiles and errors; the extremes are of all values.
+# How many values of a tensor are kept for percentiles and errors. The extremes are taken over all values.
 _KEPT = 1 << 18
-# Float32 numbers in the tensors of a batch, and how many of the largest a graph has in use at a time.
+# The most float32 numbers in the tensors of a batch, and how many tensors as large as the largest a graph has in use.
 _NUMBERS, _IN_USE = 80_000_000, 6
-# Calls of Keras that take less time than a trace.
+# As many Keras calls take less time than tracing a graph.
 _CALLS = 10
 
 
 class Values:
-    """What is known of a tensor's values: the extremes of all, and a sample of them."""
+    """The extremes of all values of a tensor, zero included, and a random sample of the values."""
 
     def __init__(self, seed: int = 0) -> None:
         self.low, self.high = 0.0, 0.0
@@ -27,6 +27,7 @@ class Values:
         self._rng = np.random.default_rng(seed)
 
     def add(self, x: np.ndarray, share: float) -> None:
+        """Takes the values of a batch that holds the fraction `share` of all images."""
         x = np.asarray(x, np.float32).ravel()
         self.low, self.high = float(np.minimum(self.low, x.min())), float(np.maximum(self.high, x.max()))
         wanted = int(_KEPT * share) + 1
@@ -34,6 +35,7 @@ class Values:
 
     @property
     def sample(self) -> np.ndarray:
+        """float32 (n,): about `_KEPT` values at most."""
         return np.concatenate(self._sample)
 
 
@@ -55,10 +57,10 @@ def values_of(model: keras.Model, tensors: Sequence[keras.KerasTensor], images: 
 def _runner(
     part: keras.Model, tensors: Sequence[keras.KerasTensor], images: int
 ) -> tuple[Callable[[tf.Tensor], tf.Tensor | list[tf.Tensor]], int]:
-    """`(function, images a batch)` that fit into memory: Keras' own calls, or where these are many a graph.
+    """`(function, images per batch)` that fit into memory: eager calls of the model, or a graph if many are needed.
 
-    A call of Keras holds all tensors to its end (100 MB an image of 224 px) and takes half a millisecond a layer; a
-    graph holds what it returns and what is in use, but has to be traced, in seconds.
+    An eager call keeps all tensors until it ends (100 MB per image of 224 px) and takes half a millisecond per layer. A
+    graph keeps only its results and the tensors in use, but tracing it takes seconds.
     """
 
     def run(x: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
@@ -78,6 +80,6 @@ def _batch_size(numbers: int) -> int:
 
 
 def common_range(values: Sequence[Values], method: str) -> tuple[float, float]:
-    """`(low, high)`, the range of 255 steps that tensors share; `values`: a list of their `Values`."""
+    """`(low, high)` of the 255 steps that tensors share, from the `Values` of each; `method` is as in `lower`."""
     low, high = min(v.low for v in values), max(v.high for v in values)
     return range_of(np.concatenate([v.sample for v in values]), low, high, method)

@@ -1,4 +1,4 @@
-"""Where an integer model departs from the Keras model that it was made of."""
+"""Shows layer by layer where an integer model departs from its Keras model, and what that costs in accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,15 +35,17 @@ def explain(
     labels: np.ndarray,
     update: Callable[[float], object] | None = None,
 ) -> tuple[list[dict[str, Any]], float]:
-    """One record a layer: its integers, and what they cost.
+    """One record per layer, with its grid, its noise, and the accuracy if only this layer is rounded.
 
     Args:
-        model: the `keras.Model`. graph: `lower(model, ...)`.
-        images: normalised, float32 (n, height, width, channels). labels: int (n,).
-        update: None, or called with the share that is done, for progress.
+        model: the `keras.Model`.
+        graph: `lower(model, ...)`.
+        images: normalised, float32 (n, height, width, channels).
+        labels: int (n,).
+        update: called with the fraction of layers done.
 
     Returns:
-        List of dictionaries with the keys of `COLUMNS`, and the Keras model's own accuracy on these images.
+        A list of dictionaries with the keys of `COLUMNS`, and the accuracy of the Keras model on these images.
     """
     model = as_layers(model)
     sites = [site for site in sites_of(model) if site.kind != "input"]
@@ -77,7 +79,11 @@ def explain(
 
 
 def costliest(records: Sequence[Mapping[str, Any]], accuracy: float) -> str:
-    """A line: the layer that costs most accuracy alone, of several the one with most noise."""
+    """A line of text that names the layer whose rounding alone costs most accuracy, or else the noisiest layer.
+
+    Args:
+        records, accuracy: the result of `explain`.
+    """
     worst = min(records, key=lambda record: (record["alone"], -record["noise"]))
     if worst["alone"] >= accuracy:
         noisy = max(records, key=lambda record: record["noise"])
@@ -87,14 +93,14 @@ def costliest(records: Sequence[Mapping[str, Any]], accuracy: float) -> str:
 
 
 def _rounded(tensor: IntTensor, value: np.ndarray) -> np.ndarray:
-    """A float tensor on the grid of an integer one: what it would be if nothing before it were rounded."""
+    """A float tensor rounded to the grid of an integer tensor, as if no layer before it were rounded."""
     low = tensor.range[0] if tensor.bits == 8 else 128 - 2**tensor.bits
     codes = np.clip(np.rint(value / tensor.scale[0]) + tensor.zero_point, low, tensor.range[1])
     return ((codes - tensor.zero_point) * tensor.scale[0]).astype(np.float32)
 
 
 def _rerun(model: keras.Model, tensor: keras.KerasTensor, value: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """The model's output with another value of one of its tensors."""
+    """The model's output after one of its tensors is replaced by `value`."""
     values = {id(model.inputs[0]): images, id(tensor): value}
     for node in nodes_of(model):
         layer, result = node.operation, node.output_tensors[0]

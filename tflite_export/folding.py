@@ -1,4 +1,4 @@
-"""The integers of a layer: its weights with BatchNorm folded into them, and the grids of its quantizers."""
+"""Folds BatchNorm into the weights of a layer, and turns weights and quantizers into integers and grids."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,19 +11,20 @@ from tfqnas.errors import NoIntegersError, UnsupportedModelError
 from tfqnas.graph.reading import Site
 from tfqnas.quantizers import Quantizer
 
-# The scale of a bias beside the step of the output, above which it is made finer: an error of a sixteenth of a step.
+# If a bias has a scale above this fraction of the output's step, the scale is made finer. Its rounding error is then at
+# most a sixteenth of a step.
 _BIAS = 1 / 8
 
 
 class ExportError(UnsupportedModelError):
-    """A model that has no exact integer form; its message names layer and value."""
+    """The model has no exact integer form. The message names the layer and the value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The integers of a tensor: `scale * (q - zero_point)`, `q` in [127 - codes + 1, 127].
+    """The values of a tensor: `scale * (q - zero_point)` with integers `q` in [128 - 2^bits, 127].
 
-    `signed`: whether codes below zero exist, so that a fused RELU may not clip them.
+    `signed` says whether the grid has values below zero, which a fused RELU must not clip.
     """
 
     scale: np.float32
@@ -33,11 +34,12 @@ class Grid:
 
     @property
     def lowest(self) -> int:
+        """The lowest integer of the grid."""
         return 127 - (2**self.bits - 1)
 
 
 def wide_grid(low: float, high: float, where: str) -> Grid:
-    """The 8-bit grid from `low` to `high`; unsigned where nothing lies below zero."""
+    """The 8-bit `Grid` from `low` to `high`, unsigned if `low` is not below zero; `where` is a layer for messages."""
     if not np.isfinite([low, high]).all():
         raise ExportError(f"layer {where}: its values are not finite")
     low, high = min(low, 0.0), max(high, 0.0)
@@ -46,7 +48,7 @@ def wide_grid(low: float, high: float, where: str) -> Grid:
 
 
 def grid_of(site: Site, quantizer: Quantizer) -> Grid:
-    """The `Grid` of a quantizer on the way to a site or behind it."""
+    """The `Grid` of a quantizer that stands before or after a site."""
     scale, zero = _uniform(site, quantizer)
     if quantizer.qp - quantizer.qn != 2**quantizer.bits - 1:
         raise ExportError(f"layer {site.name}, {quantizer.name}: a narrow range of inputs has no exact integer form")
@@ -55,7 +57,7 @@ def grid_of(site: Site, quantizer: Quantizer) -> Grid:
 
 
 def _uniform(site: Site, quantizer: Quantizer, x: np.ndarray | None = None) -> tuple[np.ndarray | np.float32, int]:
-    """Scale and zero point, of a tensor where they depend on it."""
+    """Scale and zero point of a quantizer, for the tensor `x` if they depend on it."""
     if quantizer.problem:
         raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
     if quantizer.bits > 8:
@@ -68,7 +70,7 @@ def _uniform(site: Site, quantizer: Quantizer, x: np.ndarray | None = None) -> t
 
 
 def _to_integers(site: Site, quantizer: Quantizer, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
-    """`quantizer.to_integers(x)`: a quantizer that has no such form has no step between its levels."""
+    """`quantizer.to_integers(x)`; raises `ExportError` for a quantizer without a uniform step."""
     try:
         return quantizer.to_integers(x)
     except (NotImplementedError, NoIntegersError) as error:
@@ -80,11 +82,11 @@ def _to_integers(site: Site, quantizer: Quantizer, x: tf.Tensor) -> tuple[tf.Ten
 
 
 class NonUniformError(ExportError):
-    """A model some of whose quantizers have no step between their levels; its message names every one of them."""
+    """Some quantizers of the model have levels that are not a uniform step apart. The message names all of them."""
 
 
 def refuse_non_uniform(sites: Sequence[Site]) -> None:
-    """Raises NonUniformError where quantizers have no integer form, for all of them at once."""
+    """Raises one `NonUniformError` for all quantizers without an integer form."""
     found: dict[int, str] = {}
     for site in sites:
         kernel = getattr(site.layer, "kernel", None)
@@ -104,10 +106,12 @@ class Folded:
     """The weights of a convolution or dense layer with BatchNorm folded into them.
 
     Args:
-        codes: int8 (filters, height, width, channels), (1, height, width, channels) of a depthwise layer, or
-            (units, inputs).
-        scale: float32, one an output channel. bias: float64, the same. bits: bit width of the codes.
-        dtype: how the file holds them.
+        codes: int8 (filters, height, width, channels), for a depthwise layer (1, height, width, channels), for a dense
+            layer (units, inputs).
+        scale: float32 (output channels,).
+        bias: float64 (output channels,), in real units.
+        bits: bit width of the codes before `finer` or `folded` spread them.
+        dtype: type of the codes in the file.
     """
 
     codes: np.ndarray
@@ -118,20 +122,23 @@ class Folded:
 
 
 def finer(weights: Folded, inputs: np.ndarray, step: float, axis: int) -> Folded:
-    """The same weights at smaller scales, in channels whose bias would be coarse beside the output's step.
+    """The same weights at smaller scales in channels whose bias would be coarse compared with the output's step.
 
-    A bias is an integer at the scale of the products. Where a BatchNorm of tiny variance makes that one large, as in a
-    channel that is all but dead, rounding the bias would move the whole channel by steps of its output. Codes times a
-    whole number compute the same, as far as their type has room.
+    A bias is an integer at the scale of the products. A BatchNorm with a tiny variance, as in an almost dead channel,
+    makes this scale large, and rounding the bias would then move the whole channel by steps of its output. Multiplying
+    the codes by a whole number and dividing the scale by it computes the same, within the range of the codes' type.
 
     Args:
-        inputs: float32, the scale of the layer's input. step: of its output. axis: of the channels in the codes.
+        weights: `Folded`.
+        inputs: float32 (1,), the scale of the layer's input.
+        step: the scale of its output.
+        axis: the axis of the output channels in the codes.
     """
     largest = np.abs(weights.codes.astype(np.int64)).max(axis=tuple(i for i in range(weights.codes.ndim) if i != axis))
     room = RANGES[weights.dtype][1] // np.maximum(largest, 1)
     wanted = np.ceil(inputs * weights.scale.astype(np.float64) / (_BIAS * step))
     times = np.maximum(1, np.minimum(wanted, room)).astype(np.int64)
-    if np.all(weights.scale == weights.scale[0]):  # stays one: with several a dense layer is another operator
+    if np.all(weights.scale == weights.scale[0]):  # keeps one scale: several would make a dense layer another operator
         times = np.full_like(times, times.min())
     by_channel = [-1 if i == axis else 1 for i in range(weights.codes.ndim)]
     codes = (weights.codes * times.reshape(by_channel)).astype(np.int8)
@@ -139,7 +146,7 @@ def finer(weights: Folded, inputs: np.ndarray, step: float, axis: int) -> Folded
 
 
 def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Folded:
-    """The `Folded` weights of a site; for a hard sigmoid behind it, those of `x / 6 + 1 / 2`."""
+    """The `Folded` weights of a site. `hard_sigmoid` also folds in `x / 6 + 1 / 2`; `storage` is as in `lower`."""
     layer = site.layer
     weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
     if not all(np.isfinite(np.asarray(w)).all() for w in weights if "quantizer" not in w.path):
@@ -147,9 +154,9 @@ def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Fol
     if getattr(layer, "quantization_mode", None):
         raise ExportError(f"layer {site.name}: quantized by Keras ({layer.quantization_mode}), expected float weights")
     depthwise = site.kind == "depthwise_conv_2d"
-    # A BatchNorm or an activation on its own has no kernel: it takes each channel as it is.
+    # A BatchNorm or activation without a convolution is a depthwise layer with a kernel of ones.
     kernel, bits = np.asarray(getattr(layer, "kernel", np.ones((1, 1, site.channels, 1)))), 8
-    if site.kind == "conv_2d" and kernel.ndim == 2:  # a Dense layer of each pixel
+    if site.kind == "conv_2d" and kernel.ndim == 2:  # a Dense layer that is applied to each pixel
         kernel = kernel[np.newaxis, np.newaxis]
     if depthwise and kernel.shape[-1] != 1:
         raise ExportError(f"layer {site.name}: depth multiplier {kernel.shape[-1]}, expected 1")
@@ -172,8 +179,8 @@ def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Fol
         codes, scale = _with_signs(site, codes, step, factor, by_channel)
         if storage == "packed":
             dtype = _packed(site, codes, bits)
-        # The bias is an integer at the scale of the products: with 2-bit codes that is so coarse that rounding it
-        # costs points of accuracy. Codes times a whole number use the room that the type has, and make it finer.
+        # The bias is an integer at the scale of the products. With 2-bit codes this scale is so coarse that rounding
+        # the bias costs points of accuracy. Spreading the codes over the range of their type makes it finer.
         spread = max(1, RANGES[dtype][1] // 2 ** (bits - 1))
         codes, scale = codes * spread, scale / spread
     if hard_sigmoid:
@@ -182,7 +189,7 @@ def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Fol
 
 
 def _packed(site: Site, codes: np.ndarray, bits: int) -> str:
-    """The smallest type that holds a layer's codes and that LiteRT computes it with."""
+    """The smallest type that holds the codes and that LiteRT supports for this layer."""
     types = ("int2", "int4") if site.kind == "fully_connected" else ("int4",)
     fitting = [t for t in types if RANGES[t][0] <= codes.min() and codes.max() <= RANGES[t][1]]
     return fitting[0] if fitting else "int8"
@@ -191,7 +198,7 @@ def _packed(site: Site, codes: np.ndarray, bits: int) -> str:
 def _with_signs(
     site: Site, codes: np.ndarray, step: np.ndarray | np.float32, factor: np.ndarray, by_channel: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Quantized weights times the factor of their BatchNorm: its size goes into the scale, its sign into the codes."""
+    """Multiplies quantized weights by their BatchNorm's factor: its size in the scale, its sign in the codes."""
     size = np.abs(factor)
     dead = size == 0
     scale = np.float64(step) * np.where(dead, size.max() or 1.0, size)
@@ -205,7 +212,7 @@ def _with_signs(
 
 
 def _norm(site: Site) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (channels,): factor and offset of a layer's BatchNorm together with its bias."""
+    """Factor and offset of a layer's bias and BatchNorm together, each float64 (channels,)."""
     layer = site.layer
     channels = site.channels
     bias = np.asarray(layer.bias, np.float64) if getattr(layer, "use_bias", False) else np.zeros(channels)

@@ -1,4 +1,7 @@
-"""Latency of `.tflite` files on this computer by `litert-benchmark`, for the same table as a phone's (`android.py`)."""
+"""Measures the latency of `.tflite` files on this computer with `litert-benchmark`.
+
+The results go to the same table as a phone's (`android.py`).
+"""
 
 import json
 import os
@@ -17,8 +20,8 @@ from tflite_export.measurements import Model
 from tfqnas.errors import UserError
 
 ACCELERATORS = {"cpu": (), "gpu": ("--use_gpu", "--require_full_delegation")}
-# The module behind the command litert-benchmark. It rounds its times to 10 microseconds, in which small networks are
-# 0: in a process of its own it is told not to. One that rounds all the same is seen in `figures`.
+# The module of the command litert-benchmark rounds times to 10 microseconds, which gives 0 for small networks. This
+# process therefore replaces its `round`. `figures` notices a version that rounds anyway.
 _TOOL = """
 import sys
 from ai_edge_litert.tools import benchmark_litert_model as tool
@@ -28,10 +31,11 @@ sys.exit(tool.main())
 
 
 class Host:
-    """This computer, measured as an `android.Device` is.
+    """This computer, with the same interface as `android.Device`.
 
     Args:
-        runs: inferences that are timed. timeout: seconds for one measurement.
+        runs: number of timed inferences.
+        timeout: seconds allowed for one measurement.
     """
 
     via = "litert-benchmark"
@@ -50,13 +54,15 @@ class Host:
         pass
 
     def measure(self, model: Model, accelerator: str, threads: int) -> Measurement:
-        """Times an `latency.Model`, in a process of its own: LiteRT crashes on broken files.
+        """Times a `measurements.Model` in a separate process, since LiteRT crashes on broken files.
 
         Returns:
-            `Measurement`; `litert-benchmark` says nothing of memory.
+            `Measurement` without memory, which `litert-benchmark` does not report.
 
         Raises:
-            UserError: for an accelerator that it does not have. MeasurementFailed, MeasurementInvalid.
+            UserError: the accelerator is not a key of `ACCELERATORS`.
+            MeasurementFailed: the tool crashed, hung or refused the model.
+            MeasurementInvalid: another accelerator did the work, or the times are rounded to zero.
         """
         if accelerator not in ACCELERATORS:
             raise UserError(f"accelerator {accelerator}: on this computer expected one of {', '.join(ACCELERATORS)}")
@@ -90,7 +96,7 @@ class Host:
 
 
 def figures(result: Mapping[str, Any], accelerator: str) -> Measurement:
-    """The `Measurement` in the JSON that `litert-benchmark --result_json` writes, in milliseconds there."""
+    """The `Measurement` in the JSON of `litert-benchmark --result_json`, whose times are in milliseconds."""
     if accelerator == "gpu" and not (result["fully_accelerated"] and result["accelerators"] == ["GPU"]):
         raise MeasurementInvalid("fall-back to CPU: the GPU does not execute the whole model")
     ms = result["latency"]
@@ -117,7 +123,7 @@ def figures(result: Mapping[str, Any], accelerator: str) -> Measurement:
 def _why(code: int, printed: str) -> str:
     if code < 0:
         return f"was killed by signal {-code} ({signal.Signals(-code).name})"
-    # LiteRT's own words come before the exception, which has none.
+    # LiteRT logs the reason before it raises an exception without one.
     said = re.findall(r"^ERROR: \[.*?\] *(\S.*)$", printed, re.MULTILINE) or re.findall(
         r"^(\w*Error: .*|.*: No module named .*)$", printed, re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""What an export is given besides the model: images that calibrate, and how pixels were normalised."""
+"""Checks the inputs of an export other than the model: the calibration images and the normalization of pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,16 @@ from tflite_export.folding import ExportError
 
 
 def checked_images(images: Any, name: str, shape: Sequence[int | None], mean: float, divisor: float) -> np.ndarray:
-    """The images that calibrate, float32 (n, height, width, channels); refused where they cannot be such.
+    """The calibration images as float32 (n, height, width, channels).
 
     Args:
-        name, shape: the model's, and that of its input without the batch. mean, divisor: of the pixels.
+        images: what the caller passed.
+        name: name of the model, for messages.
+        shape: shape of the model's input without the batch axis.
+        mean, divisor: normalization of the pixels.
+
+    Raises:
+        ExportError: the images have another shape, are not finite, or do not look normalised as stated.
     """
     expected, wanted = tuple(shape), f"(pixel - {mean:g}) / {divisor:g}"
     if None in expected:
@@ -35,7 +41,7 @@ def checked_images(images: Any, name: str, shape: Sequence[int | None], mean: fl
     if not np.isfinite(images).all():
         raise ExportError("calibration images: expected finite values, some are not")
     low, high = -mean / divisor, (255 - mean) / divisor
-    # Half of the range more: constants are rounded, and noise makes do where only files are looked at.
+    # Half of the range is tolerated beyond it: constants are rounded, and noise suffices to inspect a file.
     beyond = max(low - images.min(), images.max() - high) > 0.5 * (high - low)
     if integers or beyond:
         raise ExportError(
@@ -46,7 +52,7 @@ def checked_images(images: Any, name: str, shape: Sequence[int | None], mean: fl
 
 
 def checked_normalization(normalization: Any) -> tuple[float, float]:
-    """`(mean, divisor)` of the pixels, of which integer padding is exact."""
+    """`(mean, divisor)` of the pixels as floats; raises `ExportError` if zero padding has no exact integer."""
     try:
         mean, divisor = normalization
         if not all(np.issubdtype(np.asarray(number).dtype, np.number) for number in (mean, divisor)):

@@ -1,7 +1,7 @@
-"""IntGraph: a network of integer tensors and integer operations, as a `.tflite` file has it.
+"""`IntGraph`, a network of integer tensors and integer operations as a `.tflite` file holds it.
 
-This room knows neither Keras nor TensorFlow: `lower` makes such a graph of a model, `reference` says what it computes,
-`writer` stores it.
+`lower` makes such a graph from a Keras model, `reference` defines what it computes, and `writer` stores it. This module
+depends neither on Keras nor on TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 CONVOLUTIONS = ("conv_2d", "depthwise_conv_2d", "fully_connected")
-# Operations that compute no product with a ratio of scales: tables, copies, kernels with one scale.
+# Operations that do not multiply by a ratio of scales: tables, copies, and kernels with one scale.
 UNSCALED = (
     "quantize",
     "dequantize",
@@ -35,13 +35,13 @@ class IntTensor:
 
     Args:
         name: unique in its graph.
-        shape: without the batch axis for activations; whole for constants.
+        shape: of an activation without the batch axis, of a constant the full shape.
         scale: float32 (1,), or (channels,) along `axis` for constants.
-        zero_point: one for all channels.
-        dtype: "int8", "uint8", "int32", "float32" (an output that is dequantized; no scale), or, of weights, "int4" and
-            "int2", whose data are int8 all the same: only their file is packed.
-        data: the values of a constant, None for an activation.
-        axis: of the channels that have a scale of their own, None for one scale.
+        zero_point: the same for all channels.
+        dtype: "int8", "uint8", "int32", "float32" (a dequantized output, without a scale), or "int4" and "int2" for
+            weights. The latter hold their data as int8 in memory; only the file packs them.
+        data: the values of a constant; None for an activation.
+        axis: the axis along which each channel has its own scale; None for a single scale.
         bits: bit width of the codes; 8 unless they use fewer.
     """
 
@@ -69,7 +69,7 @@ class IntOp:
         inputs, outputs: names of tensors.
         options: "activation" ("none", "relu", "relu6"), "strides" (two ints), "padding" ("same", "valid"), "size" of
             a pool (two ints), "paddings" of both axes (two pairs of ints), "block_size" (an int).
-        source: name of the Keras layer that it computes.
+        source: name of the Keras layer that the operation belongs to.
     """
 
     kind: str
@@ -84,9 +84,11 @@ class IntGraph:
     """Operations in the order of their computation.
 
     Args:
-        tensors: `IntTensor` by name. ops: `IntOp`s. input, output: names of tensors.
-        normalization: `(mean, divisor)`: the model's input is `(pixel - mean) / divisor` of a uint8 pixel.
-        metadata: JSON-able, stored in the file.
+        tensors: `IntTensor` by name.
+        ops: `IntOp`s.
+        input, output: names of tensors.
+        normalization: `(mean, divisor)`; the Keras model's input is `(pixel - mean) / divisor` of a uint8 pixel.
+        metadata: JSON-able values that the file stores.
     """
 
     tensors: dict[str, IntTensor]
@@ -97,16 +99,18 @@ class IntGraph:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def producer(self, name: str) -> IntOp | None:
+        """The operation that computes a tensor; None for the input and for constants."""
         return next((op for op in self.ops if name in op.outputs), None)
 
     def constants(self, op: IntOp) -> list[IntTensor]:
+        """The inputs of an operation that are constants."""
         return [self.tensors[n] for n in op.inputs if self.tensors[n].data is not None]
 
 
 def ratios(graph: IntGraph, op: IntOp) -> np.ndarray:
-    """float32: what one integer of the accumulator of `op` is worth in steps of its output, one or one a channel.
+    """float32 (1,) or (channels,): the value of one accumulator unit of `op`, in steps of its output.
 
-    In the order of operations of XNNPACK: `(input scale * other scale) / output scale`, each rounded to float32.
+    Computed in XNNPACK's order, `(input scale * other scale) / output scale`, with each result rounded to float32.
     """
     one = graph.tensors[op.inputs[0]].scale
     out = graph.tensors[op.outputs[0]].scale
@@ -118,10 +122,10 @@ def ratios(graph: IntGraph, op: IntOp) -> np.ndarray:
 
 
 def mean_steps(graph: IntGraph, op: IntOp, sums: np.ndarray) -> np.ndarray:
-    """float32: means in steps of the output, before rounding, of sums of a channel's integers.
+    """float32: the means of a mean operation in steps of its output before rounding, from `sums` over the pixels.
 
-    XNNPACK multiplies the sum of the integers as they are, zero point included, and corrects for it afterwards: next to
-    a half another order of the same roundings gives another integer.
+    XNNPACK multiplies the sum of the integers including their zero point, and corrects for the zero point afterwards.
+    Close to a half, another order of these roundings would give another integer.
     """
     factor = ratios(graph, op)
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
@@ -146,12 +150,12 @@ def limits(graph: IntGraph, op: IntOp) -> tuple[int, int]:
 
 
 def is_packed(graph: IntGraph) -> bool:
-    """Whether weights of several layers' codes share bytes, which LiteRT's exact kernels do not take."""
+    """Whether some weights are packed, several to a byte. LiteRT's exact kernels do not support them."""
     return any(tensor.dtype in ("int4", "int2") for tensor in graph.tensors.values())
 
 
 def not_packed(graph: IntGraph) -> dict[str, str]:
-    """`{layer: why}` of the layers whose weights take a byte each."""
+    """`{layer: reason}` for the layers whose weights take one byte each."""
     found = {}
     for op in graph.ops:
         weights = graph.tensors[op.inputs[1]] if op.kind in CONVOLUTIONS else None
@@ -162,12 +166,16 @@ def not_packed(graph: IntGraph) -> dict[str, str]:
 
 
 def with_metadata(graph: IntGraph, **entries: Any) -> IntGraph:
-    """The graph with more metadata."""
+    """A copy of the graph with additional metadata."""
     return dataclasses.replace(graph, metadata={**graph.metadata, **entries})
 
 
 def check_interface(input_type: str, output_type: str) -> tuple[str, str]:
-    """The types at both ends, by their own names; "float" is float32."""
+    """`(input type, output type)` with "float" spelled out as "float32".
+
+    Raises:
+        ValueError: a type is not supported.
+    """
     output_type = "float32" if output_type == "float" else output_type
     if input_type not in ("int8", "uint8") or output_type not in ("int8", "float32"):
         raise ValueError(f"expected int8 or uint8 in, int8 or float32 out, received {input_type} and {output_type}")
@@ -175,9 +183,12 @@ def check_interface(input_type: str, output_type: str) -> tuple[str, str]:
 
 
 def with_interface(graph: IntGraph, input_type: str = "int8", output_type: str = "int8") -> IntGraph:
-    """The graph with other types at its ends: uint8 pixels as cameras give them, float32 logits.
+    """The graph with uint8 pixels as input or float32 logits as output.
 
-    Both are exact: a shift by 128, a product with the scale.
+    Both conversions are exact: a shift by 128, and a product with the scale.
+
+    Raises:
+        ValueError: a type is not supported, or the graph does not go from int8 to int8.
     """
     input_type, output_type = check_interface(input_type, output_type)
     tensors, ops = dict(graph.tensors), list(graph.ops)
@@ -198,10 +209,11 @@ def with_interface(graph: IntGraph, input_type: str = "int8", output_type: str =
 
 
 def pixels_of(graph: IntGraph, images: np.ndarray) -> np.ndarray:
-    """The graph's input integers for normalised images: `(pixel - mean) / divisor` back to the pixel.
+    """The integers of the graph's input for normalised images, the inverse of `(pixel - mean) / divisor`.
 
     Args:
-        images: float32 (n, height, width, channels) on the grid of 8-bit pixels, as evaluation images are.
+        graph: `IntGraph`.
+        images: float32 (n, height, width, channels), with values that are normalised 8-bit pixels.
     """
     tensor = graph.tensors[graph.input]
     integers = np.rint(np.asarray(images) / tensor.scale[0]) + tensor.zero_point

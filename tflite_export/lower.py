@@ -1,15 +1,16 @@
-"""A Keras model and calibration images become an IntGraph.
+"""Lowers a Keras model to an `IntGraph`, with the help of calibration images.
 
-What a layer's input quantizer has learned is kept to the bit: the tensor in the file has its step as scale. Tensors
-that have no quantizer (residual stream, squeeze-excite, pooling, what stands before h-swish) get 8 bits and a range
-from the images. How the integers come about, and why just so:
+The learned step of a layer's input quantizer is kept to the bit: it is the scale of the tensor in the file. Tensors
+without a quantizer (residual stream, squeeze-excite, pooling, inputs of h-swish) get 8 bits and a range from the
+images. The integers are chosen as follows:
 
-- A `b`-bit tensor has its highest code at 127, so int8 saturation clips above; a fused RELU clips below.
-- A signed `b`-bit tensor is made twice: once with its lowest code at -128, then moved by a product with one.
-- All tensors that additions connect share scale and zero point: a sum rounds nothing.
-- h-swish reads a tensor whose range ends where its output reaches the highest code, and starts at zero where negative
-  values are clipped anyway.
-- The hard sigmoid of a gate is its convolution, divided by six, in a tensor that saturates at 0 and at 1.
+- A `b`-bit tensor has its highest code at 127, so that int8 saturation clips above; a fused RELU clips below.
+- A signed `b`-bit tensor takes two operations. The first writes its lowest code to -128, where int8 saturates; a
+  product with one then moves it.
+- All tensors that additions connect share scale and zero point, so that a sum rounds nothing.
+- The input of an h-swish ends where the output reaches its highest code. It starts at zero if negative values are
+  clipped anyway.
+- The hard sigmoid of a gate is its convolution divided by six, in a tensor that saturates at 0 and at 1.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from tfqnas.graph.rewriting import as_layers
 from tfqnas.quantizers.ranges import METHODS
 
 _STORAGES = ("int8", "packed")
-# The largest and the smallest factor that integer kernels can requantize with.
+# Integer kernels requantize with factors between these two.
 RATIOS = (2.0**-31, 256.0)
 
 
@@ -46,20 +47,22 @@ def lower(
     """The integer form of a Keras model.
 
     Args:
-        model: functional or Sequential `keras.Model` of the layers that `sites` knows, with quantizers or without; of
-            operations on tensors those that `tfqnas.graph.rewriting.as_layers` knows.
+        model: functional or Sequential `keras.Model`, with or without quantizers, of the layers that
+            `tfqnas.graph.reading.sites_of` supports and the tensor operations that
+            `tfqnas.graph.rewriting.as_layers` supports.
         images: normalised calibration images, float32 (n, height, width, channels).
-        calibration: "min_max", "percentile", "mse" or "kl": how the ranges of the 8-bit tensors are found.
-        normalization: `(mean, divisor)` of the pixels; the mean an integer.
-        metadata: JSON-able, with numpy's numbers as well, for the file; the normalization is added.
-        storage: "int8", a byte a weight; "packed": weights of up to 4 bits as INT4, of dense layers of 2 bits as INT2.
-            Packed codes leave no room to make biases finer, and their kernels are slower and round otherwise.
+        calibration: how the ranges of the 8-bit tensors are found: "min_max", "percentile", "mse" or "kl".
+        normalization: `(mean, divisor)` of the pixels; the mean is an integer.
+        metadata: JSON-able values for the file, which may hold numpy numbers; the normalization is added.
+        storage: "int8" stores one weight per byte. "packed" stores weights of up to 4 bits as INT4, and those of 2-bit
+            dense layers as INT2. Packed codes leave no room for finer biases, and their kernels are slower and round
+            differently.
 
     Returns:
         `IntGraph` from int8 pixels (pixel - 128) to int8 logits.
 
     Raises:
-        ExportError: where no exact integer form exists, with the layer and the value.
+        ExportError: no exact integer form exists. The message names the layer and the value.
     """
     try:
         model = as_layers(model)
@@ -78,11 +81,11 @@ def lower(
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as JSON gives it back."""
+    """Metadata as it is after a round trip through JSON."""
     try:
-        return json.loads(json.dumps(metadata, default=lambda value: value.tolist()))  # of numpy
+        return json.loads(json.dumps(metadata, default=lambda value: value.tolist()))  # numpy values
     except (TypeError, ValueError, AttributeError) as error:
-        raise ExportError(f"metadata: expected what JSON holds, such as texts, numbers and lists ({error})") from None
+        raise ExportError(f"metadata: expected JSON values, such as texts, numbers and lists ({error})") from None
 
 
 class _Lowering:
@@ -116,10 +119,10 @@ class _Lowering:
         check(graph)
         return ties.without(graph)
 
-    # Which integers
+    # Choosing the integers
 
     def _grids(self, site: Site) -> list[Grid | None]:
-        """The grids that the readers of a site want, None for its own 8 bits, without repetition and that first."""
+        """The distinct grids on which readers want a site's tensor. None is the tensor's 8-bit grid and comes first."""
         found = set()
         for reader in site.readers:
             for place, read in enumerate(reader.inputs):
@@ -133,7 +136,7 @@ class _Lowering:
         return sorted(found, key=lambda g: (g is not None, g and (g.bits, g.scale)))
 
     def _input_grid(self, site: Site, place: int) -> Grid | None:
-        """The grid on which a site reads one of its inputs, None for that input's own 8 bits."""
+        """The grid on which a site reads one of its inputs; None is the input's own 8-bit grid."""
         read, quantizer = site.inputs[place], site.edges[place]
         if quantizer is not None:
             grid = grid_of(site, quantizer)
@@ -151,15 +154,15 @@ class _Lowering:
         return self.shared[id(stream)]
 
     def _common(self, stream: Sequence[Site]) -> Grid:
-        """The grid that sites share: a fixed one, the one that the model has, or one from calibration."""
+        """The grid that sites share: a fixed grid, else the grid of their quantizer, else a calibrated grid."""
         fixed = next((site for site in stream if has_fixed_grid(site)), None)
         if fixed is not None:
             return self._fixed(fixed)
         given = {grid_of(site, site.stored): site for site in stream if site.stored is not None}
         if len(given) > 1:
             raise ExportError(
-                f"layer {stream[0].name}: what additions connect has one grid, but "
-                f"{' and '.join(site.name for site in given.values())} have quantizers that differ"
+                f"layer {stream[0].name}: tensors that additions connect share one grid, but the quantizers of "
+                f"{' and '.join(site.name for site in given.values())} differ"
             )
         if given:
             return next(iter(given))
@@ -177,10 +180,10 @@ class _Lowering:
         if site.activation == "hard_sigmoid":
             return Grid(np.float32(1 / 255), -128, signed=False)
         edge = site.edges[0]
-        assert edge is not None  # else it shares the grid of what it reads
+        assert edge is not None  # otherwise the site would share the grid of its input
         grid = grid_of(site, edge)
         if site.kind in ONE_SCALE and grid.bits != 8:
-            raise ExportError(f"layer {site.name}: it rounds what it reads, expected 8 bits, received {grid.bits}")
+            raise ExportError(f"layer {site.name}: it rounds its input, expected 8 bits, received {grid.bits}")
         return grid
 
     # The operations
@@ -194,7 +197,7 @@ class _Lowering:
                 self.versions[id(site), grid] = self._move(site, self._version(site, 0, grid), tensor)
             return
         if len(grids) > 1 and None not in grids:
-            grids.insert(0, None)  # several quantizers read it: each rounds it from 8 bits
+            grids.insert(0, None)  # several quantizers read it, and each rounds the 8-bit tensor
         first, *others = grids
         source = self._compute(site, self._wide(site) if first is None else first)
         self.versions[id(site), first] = source
@@ -202,7 +205,7 @@ class _Lowering:
             self.versions[id(site), grid] = self._clipped(site, source, grid, self._named(site, grid, grids))
 
     def _named(self, site: Site, grid: Grid | None, grids: Sequence[Grid | None]) -> str:
-        """The name of a tensor of a site: the site's own for the first of its grids."""
+        """The name of a site's tensor on one of its grids. On the first grid it is the site's own name."""
         place = grids.index(grid)
         if grid is None or not place:
             return site.name
@@ -239,7 +242,7 @@ class _Lowering:
         return wide_grid(0.0, top if top >= 3 else (-3 + (9 + 24 * top) ** 0.5) / 2, site.name)
 
     def _emit(self, site: Site, grid: Grid, name: str, activation: str) -> str:
-        """The operation of a site itself, its fused activation, and what the grid needs besides."""
+        """The operation of a site with its fused activation, and the products that its grid needs."""
         inputs = [self._version(site, place) for place in range(len(site.inputs))]
         if site.kind == "mean":
             return self._finish("mean", tuple(inputs), site, grid, name=name)
@@ -261,14 +264,14 @@ class _Lowering:
         name: str | None = None,
         clips: bool = False,
     ) -> str:
-        """One operation into a tensor of `grid`, and a second one where the first cannot clip below.
+        """One operation with an output on `grid`, and a second operation if the first cannot clip below.
 
-        `clips`: whether the operation yields no integer below an unsigned grid's zero.
+        `clips` says whether the operation yields no integer below the zero of an unsigned grid.
         """
         name, shape = name or site.name, site.shape
         if grid.bits == 8 or (clips and not grid.signed):
             return self._op(kind, inputs, site, _tensor(name, shape, grid), options or {})
-        # A signed grid saturates below first; an unsigned one keeps negative integers until they are clipped.
+        # A signed grid is first placed where int8 saturates below. On an unsigned grid the product's RELU clips.
         zero = grid.zero_point - (128 + grid.lowest if grid.signed else 0)
         wide = dataclasses.replace(grid, zero_point=zero)
         first = self._op(kind, inputs, site, _tensor(f"{name}/unclipped", shape, wide), options or {})
@@ -282,7 +285,7 @@ class _Lowering:
         return self._times_one(site, self._times_one(site, source, low, f"{name}/unclipped"), grid, name)
 
     def _times_one(self, site: Site, source: str, grid: Grid, name: str) -> str:
-        """A product with the constant one: the requantization that XNNPACK computes, with a fused RELU."""
+        """A product with the constant one, which XNNPACK requantizes exactly; a RELU is fused for unsigned grids."""
         one = self._add(IntTensor(f"{name}/one", (1,), np.array([1], np.float32), 0, data=np.ones(1, np.int8)))
         tensor = _tensor(name, self.tensors[source].shape, grid)
         return self._op("mul", (source, one), site, tensor, {"activation": "none" if grid.signed else "relu"})
@@ -325,7 +328,7 @@ class _Lowering:
 
 
 def _calibrated(model: keras.Model, sites: list[Site], streams: Mapping[int, list[Site]]) -> list[keras.KerasTensor]:
-    """The Keras tensors whose ranges images decide: not those whose one reader has a quantizer, which are most."""
+    """The Keras tensors whose ranges are calibrated. Most tensors have one reader with a quantizer and need none."""
     tensors = []
     for site in sites:
         stream, readers = streams[id(site)], wanted(site)
@@ -335,7 +338,7 @@ def _calibrated(model: keras.Model, sites: list[Site], streams: Mapping[int, lis
         if not given and (eight or first is None or first.bits == 8):
             tensors += [member.tensor for member in stream]
             tensors += [read.tensor for member in stream if member.kind == "add" for read in member.inputs]
-        # Where negative values are clipped anyway the step behind h-swish decides.
+        # If negative values are clipped anyway, the step after h-swish determines the range.
         if (
             site.activation == "hard_swish"
             and site.stored_before is None
@@ -346,7 +349,7 @@ def _calibrated(model: keras.Model, sites: list[Site], streams: Mapping[int, lis
 
 
 def _settings(site: Site) -> dict[str, Any]:
-    """The options of an operation that are settings of its Keras layer."""
+    """The options of an operation that come from its Keras layer."""
     layer = site.layer
     if site.kind in ("conv_2d", "depthwise_conv_2d"):
         return {"strides": _two(layer, "strides", (1, 1)), "padding": getattr(layer, "padding", "same")}
@@ -373,10 +376,10 @@ def _largest_sum(x: IntTensor, codes: np.ndarray, axis: int) -> np.ndarray:
 
 
 def saturated(graph: IntGraph) -> IntGraph:
-    """The graph with no requantization of 256 steps or more, which kernels refuse, where that changes nothing.
+    """The graph with requantization factors of 256 and more, which kernels refuse, replaced by 255.5.
 
-    A channel that hardly varied in training has a tiny variance, so one unit of its accumulator may be worth more
-    steps than int8 has: every accumulator but zero saturates, and does so just the same at 255.5 steps.
+    A channel that hardly varied in training has a tiny variance, so that one unit of its accumulator may be worth more
+    steps than int8 has. Every accumulator but zero then saturates, and it still does at 255.5 steps.
     """
     tensors = dict(graph.tensors)
     for op in graph.ops:
@@ -391,7 +394,7 @@ def saturated(graph: IntGraph) -> IntGraph:
 
 
 def check(graph: IntGraph) -> None:
-    """Raises `ExportError` where a kernel could not compute an operation: a requantization out of range."""
+    """Raises `ExportError` if a requantization factor is outside the range of kernels, or an output has one value."""
     for op in graph.ops:
         if op.kind in UNSCALED:
             continue

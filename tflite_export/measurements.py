@@ -1,4 +1,4 @@
-"""Latencies as a table of what was measured where, which a killed list of measurements is continued from."""
+"""A table of measured latencies in a CSV file, from which a killed run of measurements resumes."""
 
 import contextlib
 import csv
@@ -17,17 +17,17 @@ from typing import Any, Protocol, Self
 from tflite_export.benchmark_log import Measurement, MeasurementFailed
 from tfqnas.errors import UserError
 
-# Of what was measured: the file's digest, serial, via, accelerator, threads.
+# What identifies a measurement: digest of the file, serial, via, accelerator, threads.
 Key = tuple[str, str, str, str, int]
 
 
 class DeviceLost(UserError):
-    """The device does not answer any more."""
+    """The device no longer answers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A `.tflite` file: its path, the start of its SHA-256, its size in bytes."""
+    """A `.tflite` file: its path, the first 16 hex digits of its SHA-256, and its size in bytes."""
 
     path: str
     digest: str
@@ -35,6 +35,7 @@ class Model:
 
     @classmethod
     def read(cls, path: str | pathlib.Path) -> Self:
+        """The `Model` of a path; raises `UserError` if the file is not a `.tflite` file."""
         blob = pathlib.Path(path).read_bytes()
         if blob[4:8] != b"TFL3":
             raise UserError(f"{path}: not a .tflite file (bytes 4 to 7 are {blob[4:8]!r}, expected b'TFL3')")
@@ -42,7 +43,7 @@ class Model:
 
 
 def find_models(patterns: Iterable[str]) -> tuple[Model, ...]:
-    """The `Model`s that file names or patterns with * and ? name, in order; one where several have the same content."""
+    """The `Model`s of file names or patterns with * and ?, in order. Files with the same content count once."""
     found: dict[str, Model] = {}
     for pattern in patterns:
         paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
@@ -55,11 +56,16 @@ def find_models(patterns: Iterable[str]) -> tuple[Model, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table: what was measured where, `Measurement`'s figures (None in a row that is not ok), `status`.
+    """A line of the table: the file, the device, the figures of a `Measurement`, and how it ended.
 
     Args:
-        sha256: its first 16 digits. file_kB: 1,000 bytes. ram_MB: of the device. via: app, binary or litert-benchmark.
-        status: ok, or failed or invalid with the reason. when: UTC.
+        sha256: the first 16 hex digits.
+        file_kB: size of the file in units of 1,000 bytes.
+        ram_MB: memory of the device, in MB of 2^20 bytes.
+        via: "app", "binary" or "litert-benchmark".
+        runs ... delegate: the fields of `Measurement`; None if the status is not "ok".
+        status: "ok", or "failed" or "invalid" followed by the reason.
+        when: time in UTC, ISO 8601.
     """
 
     model: str
@@ -90,7 +96,7 @@ class Row:
 
     @property
     def key(self) -> Key:
-        """Rows with the same key are measurements of the same thing."""
+        """Identifies the measurement: rows with the same key are repetitions."""
         return self.sha256, self.serial, self.via, self.accelerator, self.threads
 
 
@@ -99,9 +105,12 @@ _TEXTS = {"model", "sha256", "device", "serial", "system", "via", "accelerator",
 
 
 class MeasurementTable:
-    """A CSV file of `Row`s that grows by whole lines: what a kill left half-written is dropped when it is opened.
+    """A CSV file of `Row`s that grows by whole lines. Opening it drops a line that a killed process left incomplete.
 
-    A measurement that failed may be repeated; its new row stands below, and the last one with a key counts.
+    A repeated measurement appends a new row, and the last row with a key counts.
+
+    Raises:
+        UserError: an existing file is not such a table.
     """
 
     def __init__(self, path: str | pathlib.Path) -> None:
@@ -135,11 +144,15 @@ class MeasurementTable:
         return list(self._rows.values())
 
     def holds(self, key: Key) -> bool:
-        """Whether a row with this key is ok."""
+        """Whether the row with this key has the status "ok"."""
         return key in self._rows and self._rows[key].status == "ok"
 
     def append(self, row: Row) -> None:
-        """Adds a row, in the file when this returns."""
+        """Adds a row. It is on the disk when this returns.
+
+        Raises:
+            UserError: the row cannot be written. The rows before it are kept.
+        """
         self._write([[getattr(row, name) for name in _COLUMNS]])
         self._keep(row)
 
@@ -153,7 +166,7 @@ class MeasurementTable:
             with open(self.path, "ab", buffering=0) as file:
                 size = file.tell()
                 try:
-                    if file.write(data) != len(data):  # a disk that fills up takes a part and says nothing
+                    if file.write(data) != len(data):  # a full disk takes a part without an error
                         raise OSError("no space left on the disk")
                     os.fsync(file.fileno())
                 except OSError:
@@ -162,8 +175,8 @@ class MeasurementTable:
                     raise
         except OSError as error:
             raise UserError(
-                f"{self.path}: a row cannot be written ({error.strerror or error}); the rows before it are kept: free "
-                "space, or see that the file may be written to, and repeat the command"
+                f"{self.path}: a row cannot be written ({error.strerror or error}); the rows before it are kept. Free "
+                "space or make the file writable, and repeat the command"
             ) from None
 
 
@@ -180,7 +193,7 @@ def _value(name: str, text: str) -> Any:
 
 
 class MeasuredDevice(Protocol):
-    """What models are measured on: `android.Device` and `host_benchmark.Host` are such."""
+    """A device that measures models, such as `android.Device` and `host_benchmark.Host`."""
 
     serial: str
     name: str
@@ -195,7 +208,7 @@ class MeasuredDevice(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One measurement to make: a `Device` (or `host_benchmark.Host`), a `Model`, an accelerator, threads."""
+    """A measurement to make: a device, a `Model`, an accelerator, and a number of CPU threads."""
 
     device: MeasuredDevice
     model: Model
@@ -210,7 +223,7 @@ class Job:
 def jobs(
     device: MeasuredDevice, models: Iterable[Model], accelerators: Iterable[str], threads: Iterable[int]
 ) -> list[Job]:
-    """The `Job`s on a device: each model on each accelerator with each number of threads."""
+    """The `Job`s on a device, for each model, accelerator and number of threads."""
     every = [Job(device, m, a, t) for m in models for a in accelerators for t in threads]
     return list({job.key: job for job in every}.values())
 
@@ -222,13 +235,15 @@ def measure_all(
     sleep: Callable[[float], object] = time.sleep,
     now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Iterator[Row]:
-    """Makes each measurement of one device, and adds its row to the table: a generator of the rows.
+    """Makes the measurements of one device, adds a row for each to the table, and yields the rows.
 
-    A measurement that fails gives a row that says why. With a device that is lost the list ends.
+    The row of a failed measurement says why. If the device is lost, the remaining measurements are left out.
 
     Args:
-        todo: `Job`s, without those that the table `holds`. table: `MeasurementTable`.
+        todo: `Job`s; leave out those that the table `holds`.
+        table: `MeasurementTable`.
         pause: seconds between two measurements, to let the device cool.
+        sleep, now: replaced in tests.
     """
     for number, job in enumerate(todo):
         if number and pause:

@@ -1,7 +1,7 @@
-"""TensorFlow Lite's own metadata, which MediaPipe, the Task library, Android Studio and viewers read.
+"""Writes TensorFlow Lite's standard metadata, which MediaPipe, the Task library, Android Studio and viewers read.
 
-Two parts: a FlatBuffer (identifier M001, of TensorFlow Lite Support's `metadata_schema.fbs`) in the model's metadata
-entry `TFLITE_METADATA`, and the files it names as a ZIP archive behind the model, so that `unzip` opens a `.tflite`.
+It has two parts. The model's metadata entry `TFLITE_METADATA` is a FlatBuffer (identifier M001, TensorFlow Lite
+Support's `metadata_schema.fbs`). The files that it names are appended as a ZIP archive, so that `unzip` opens the file.
 """
 
 import io
@@ -17,7 +17,7 @@ from tfqnas.errors import UserError
 
 STANDARD = "TFLITE_METADATA"
 LABELS = "labels.txt"
-# Of the schema's enumerations and unions.
+# Values of the schema's enumerations and unions.
 _FEATURES, _IMAGE = 1, 2
 _COLORS = {3: 1, 1: 2}  # RGB, GRAYSCALE by channels
 _NORMALIZATION = 1
@@ -27,13 +27,13 @@ _PIXELS = {"int8": "pixel - 128", "uint8": "the pixels"}
 
 
 def standard_metadata(graph: IntGraph) -> bytes:
-    """The FlatBuffer for an `IntGraph`.
+    """The metadata FlatBuffer of an `IntGraph`.
 
-    Of `graph.metadata`, which tells more in its own form, it takes "class_names" as labels of the output's last axis,
-    and "model", "description", "version" or what stands for them.
+    It takes "class_names" of `graph.metadata` as the labels of the output's last axis, and "model", "description" and
+    "version" as the model's. The other entries have no place in the schema.
 
     Raises:
-        UserError: where there are more or fewer labels than outputs; the Task library refuses such a file.
+        UserError: the number of labels is not the number of outputs. The Task library refuses such a file.
     """
     record = graph.metadata
     labels, classes = record.get("class_names"), graph.tensors[graph.output].shape[-1]
@@ -41,11 +41,11 @@ def standard_metadata(graph: IntGraph) -> bytes:
         raise UserError(f"class_names: expected {classes}, one an output of the model, received {len(labels)}")
     facts = {"architecture": record.get("arch_key"), "bits": record.get("bits")}
     known = [f"{what} {value}" for what, value in facts.items() if value is not None]
-    # Of models, tensors and files slot 0 is the name, slot 1 the description.
+    # In models, tensors and files slot 0 is the name and slot 1 the description.
     model = {
         0: str(record.get("model") or record.get("arch_key") or "tfqnas"),
         1: str(record.get("description", ", ".join(["integer network made by tfqnas", *known]))),
-        2: str(record.get("version", "1")),  # of the model, not of this package
+        2: str(record.get("version", "1")),  # the model's version, not this package's
         3: [{2: [_input(graph)], 3: [_output(classes, labels)]}],  # subgraphs: tensors in, tensors out
         7: _MIN_PARSER_VERSION,
     }
@@ -55,12 +55,13 @@ def standard_metadata(graph: IntGraph) -> bytes:
 
 
 def with_labels(blob: bytes, labels: Sequence[object] | None) -> bytes:
-    """The bytes of a `.tflite` file with its labels behind them; as they are without labels.
+    """The bytes of a `.tflite` file with the labels appended, unchanged if there are none.
 
-    A line a label: line breaks within one become spaces. Not compressed, as readers map the file into memory.
+    Each label takes one line; line breaks within a label become spaces. The labels are not compressed since readers map
+    the file into memory.
 
     Raises:
-        UserError: at a blank label; some readers skip blank lines, and all classes after it would be misnamed.
+        UserError: a label is blank. Some readers skip blank lines and would misname all later classes.
     """
     if not labels:
         return blob
@@ -68,17 +69,17 @@ def with_labels(blob: bytes, labels: Sequence[object] | None) -> bytes:
     for label, line in zip(labels, lines, strict=True):
         if not line.strip():
             raise UserError(f"class_names, number {lines.index(line)}: expected a name, received {label!r}")
-    info = zipfile.ZipInfo(LABELS)  # of 1980: the same labels are the same bytes
+    info = zipfile.ZipInfo(LABELS)  # its fixed date of 1980 makes the bytes reproducible
     info.create_system = 3
     file = io.BytesIO()
     file.write(blob)
-    with zipfile.ZipFile(file, "w") as archive:  # starts here, its offsets count from the file's beginning
+    with zipfile.ZipFile(file, "w") as archive:  # appends, with offsets from the start of the file
         archive.writestr(info, "".join(f"{line}\n" for line in lines).encode(errors="replace"))
     return file.getvalue()
 
 
 def labels_of(blob: bytes) -> list[str] | None:
-    """The labels behind a `.tflite` file's model, None where there are none."""
+    """The labels that are appended to a `.tflite` file; None if there are none."""
     try:
         text = zipfile.ZipFile(io.BytesIO(blob)).read(LABELS).decode()
     except (zipfile.BadZipFile, KeyError):
@@ -87,7 +88,7 @@ def labels_of(blob: bytes) -> list[str] | None:
 
 
 def _input(graph: IntGraph) -> dict[int, Any]:
-    """In the schema's terms mean and standard deviation lead to the floats that the input's scale then quantizes."""
+    """The input tensor's table. Mean and standard deviation give the floats that the input's scale quantizes."""
     tensor = graph.tensors[graph.input]
     mean, std = (np.array([number], np.float32) for number in graph.normalization)
     low, high = (np.array([number], np.float32) for number in tensor.range)
@@ -98,21 +99,21 @@ def _input(graph: IntGraph) -> dict[int, Any]:
         1: f"{_PIXELS[tensor.dtype]} as {tensor.dtype}, {size}",
         3: {0: _FEATURES, 1: {}} if color is None else {0: _IMAGE, 1: {0: color}},  # content
         4: [{0: _NORMALIZATION, 1: {0: mean, 1: std}}],  # process units
-        5: {0: high, 1: low},  # statistics, of the stored integers
+        5: {0: high, 1: low},  # statistics of the stored integers
     }
 
 
 def _output(classes: int, labels: Sequence[object] | None) -> dict[int, Any]:
     tensor = {0: "logits", 1: f"{classes} numbers, the largest at the class", 3: {0: _FEATURES, 1: {}}}
-    if labels:  # associated files, the third slot their type
+    if labels:  # associated files; slot 2 is their type
         tensor[6] = [{0: LABELS, 1: "names of the classes, a line each", 2: _TENSOR_AXIS_LABELS}]
     return tensor
 
 
 def _stored(builder: flatbuffers.Builder, value: Any) -> int:
-    """The offset of a string, an array of numbers, a list of tables, or a table as a dict: slot to value.
+    """The offset of a string, an array of numbers, a list of tables, or a table given as a dict from slot to value.
 
-    An int in a table is a byte. A union has two slots: which table, and the table.
+    An int in a table is a byte. A union takes two slots, the kind of its table and the table.
     """
     if isinstance(value, str):
         return builder.CreateString(value, errors="replace")

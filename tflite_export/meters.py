@@ -1,4 +1,4 @@
-"""What measures a `.tflite` file for a latency table, a number at a time: this computer, a phone, an NPU's compiler."""
+"""Meters give one latency per `.tflite` file for a latency table, on this computer, a phone or an NPU's compiler."""
 
 import contextlib
 import pathlib
@@ -15,17 +15,20 @@ from tflite_export.android import Device
 from tflite_export.measurements import Model
 from tfqnas.errors import UserError, did_you_mean
 
-# Inferences before those that count: the first one allocates, and finds nothing in the caches.
+# Inferences that are not counted: the first ones allocate memory and start with cold caches.
 _WARM_UP = 2
 _FEWEST = 3
 
 
 class HostMeter:
-    """LiteRT in this process: `litert-benchmark` takes seconds to start and rounds to 10 microseconds.
+    """Measures on this computer with LiteRT in this process.
+
+    `litert-benchmark` would take seconds to start, and it rounds to 10 microseconds.
 
     Args:
-        threads: of the CPU. seconds: how long a file is run; its time is the median of the inferences.
-        clock: seconds, for tests.
+        threads: number of CPU threads.
+        seconds: how long each file is run; the result is the median time of an inference.
+        clock: a function that returns seconds; replaced in tests.
     """
 
     unit, rounds = "ms", 7
@@ -33,7 +36,7 @@ class HostMeter:
     def __init__(self, threads: int = 1, seconds: float = 0.05, clock: Callable[[], float] = time.perf_counter) -> None:
         self.threads, self._seconds, self._clock = threads, seconds, clock
         self.device = f"host {platform.machine().replace('_', '-')} {host_benchmark.Host().name}"
-        self.takes = seconds + 0.03  # seconds of a measurement, at least
+        self.takes = seconds + 0.03  # seconds that a measurement takes at least
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +45,7 @@ class HostMeter:
         pass
 
     def measure(self, blob: bytes) -> float:
-        """Milliseconds of one inference, of the bytes of a `.tflite` file."""
+        """Milliseconds of one inference; `blob` is the content of a `.tflite` file."""
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=blob, num_threads=self.threads)
@@ -62,11 +65,14 @@ class HostMeter:
 
 
 class AndroidMeter:
-    """TensorFlow Lite's benchmark on a phone.
+    """Measures on a phone with TensorFlow Lite's benchmark.
 
     Args:
-        device: `android.Device`, not yet entered. accelerator: a key of `android.ACCELERATORS`. threads: of the CPU.
-        pause: seconds before each measurement, to let the device cool. sleep: for tests.
+        device: `android.Device`, not yet entered.
+        accelerator: a key of `android.ACCELERATORS`.
+        threads: number of CPU threads.
+        pause: seconds before each measurement, to let the device cool.
+        sleep: replaced in tests.
     """
 
     unit, rounds, takes = "ms", 1, 4.0
@@ -92,7 +98,7 @@ class AndroidMeter:
         return self._phone.__exit__(*problem)
 
     def measure(self, blob: bytes) -> float:
-        """Milliseconds of one inference: the median, or the average where the tool is too old to say medians."""
+        """Milliseconds of one inference: the median, or the average if the tool is too old to report medians."""
         self._sleep(self._pause)
         with _written(blob) as path:
             found = self._phone.measure(Model.read(path), self._accelerator, self.threads)
@@ -100,10 +106,12 @@ class AndroidMeter:
 
 
 class VelaMeter:
-    """The estimate of Arm's compiler for an Ethos-U, always the same for the same file.
+    """Estimates an Ethos-U's latency with Arm's compiler. The result is always the same for the same file.
 
     Args:
-        target: one of `npu.TARGETS`. unit: "cycles", or "ms" at the target's clock.
+        target: one of `npu.TARGETS`.
+        unit: "cycles", or "ms" at the target's clock.
+        timeout: seconds allowed for one compilation.
     """
 
     rounds, threads, takes = 1, None, 3.0
@@ -122,7 +130,7 @@ class VelaMeter:
         pass
 
     def measure(self, blob: bytes) -> float:
-        """Cycles or milliseconds of one inference."""
+        """Cycles or milliseconds of one inference; raises `UserError` if operators are left to the CPU."""
         with _written(blob) as path:
             report = npu.check(path, self._target, self._timeout)
         if report.cpu_operators:
@@ -131,7 +139,7 @@ class VelaMeter:
                 f"{'; '.join(report.left[:3])}"
             )
         found = report.cycles if self.unit == "cycles" else report.milliseconds
-        assert found is not None  # Vela says both
+        assert found is not None  # Vela reports both
         return found
 
 

@@ -1,7 +1,7 @@
-"""What a model file is: data, architecture, costs, accuracies, how it was checked, how it was made (model card).
+"""Writes a model card: data, architecture, costs and accuracy of a model file, and how it was checked and made.
 
-After "Model Cards for Model Reporting" (Mitchell et al., 2019), of which it keeps what can be known here: what it was
-trained for and must not be used for is for whoever ships it to add.
+It follows "Model Cards for Model Reporting" (Mitchell et al., 2019) as far as the facts are known here. Whoever ships
+the model adds its intended use and its limits.
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ from typing import Any
 from tflite_export.verify import Verification
 
 _PACKAGES = ("tfqnas", "tensorflow", "keras", "ai-edge-litert")
-# Key of a record, what it is called, format.
+# Key in the record, label, format.
 _COSTS = (
     ("effective_mflops", "effective FLOPs", "{:.3f} million"),
     ("mmacs", "multiply-accumulates", "{:.3f} million"),
@@ -35,7 +35,7 @@ _ACCURACIES = (
 
 
 def versions() -> dict[str, str]:
-    """`{package: version}` of what made a file."""
+    """`{package: version}` of the packages that make a file."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line of this process, as it can be repeated from a checkout."""
+    """The command line of this process, in a form that can be repeated in a checkout."""
     program = os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
     return shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]])
 
@@ -57,15 +57,15 @@ def model_card(
     data: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
 ) -> str:
-    """Markdown.
+    """The model card as Markdown.
 
     Args:
-        record: what is known of the model: "model", "arch_key", "arch", "bits", costs as `Run.cost` names them,
-            "class_names", "normalization", "evaluation_crop"; "float" and "after", the accuracies of the float and of
-            the fake-quantized model; all may be absent.
-        result: None (not compared), or `Verification`.
-        data: None, or a dict: "name", and the numbers of images "train" and "test".
-        made: None, or a dict: "command" and "versions".
+        record: facts about the model, each of which may be absent: "model", "arch_key", "arch", "bits", costs under the
+            names that `Run.cost` gives them, "class_names", "normalization", "evaluation_crop", and the accuracies
+            "float" (of the float model) and "after" (of the fake-quantized model).
+        result: `Verification`, or None if the file was not compared.
+        data: None, or a dictionary with "name" and the numbers of images "train" and "test".
+        made: None, or a dictionary with "command" and "versions".
     """
     parts = [f"# {record.get('model') or record.get('arch_key') or 'Model'}", _what(record)]
     parts += [_section("Data", _data(record, data)), _section("Architecture", _architecture(record))]
@@ -124,17 +124,16 @@ def _accuracies(record: Mapping[str, Any], result: Verification | None) -> list[
 
 def _check(result: Verification | None) -> str:
     if result is None:
-        return "It was not: LiteRT has not run the file."
+        return "It was not checked, since LiteRT has not run the file."
     if not result.exact:
         return (
-            f"LiteRT ran the file; its weights are packed, and their kernels round otherwise than the reference: "
-            f"{result.identical:.2%} of {result.compared:,} test images have the same integers, "
-            f"{result.same_class:.2%} the class of the Keras model."
+            "LiteRT ran the file. Its weights are packed, and kernels for packed weights round differently from the "
+            f"reference. The integers are identical on {result.identical:.2%} of {result.compared:,} test images, and "
+            f"the class is the Keras model's on {result.same_class:.2%}."
         )
     return (
-        f"LiteRT ran the file; on {result.identical:.2%} of {result.compared:,} test images every integer of its "
-        f"output is that of the reference, which says what the file computes, and on {result.same_class:.2%} the class "
-        "is that of the Keras model."
+        f"LiteRT ran the file. On {result.identical:.2%} of {result.compared:,} test images every integer of its "
+        f"output equals the reference's, and on {result.same_class:.2%} the class is the Keras model's."
     )
 
 

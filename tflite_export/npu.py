@@ -1,6 +1,6 @@
-"""What an NPU makes of a `.tflite` file, from its compiler.
+"""Asks an NPU's compiler which operators of a `.tflite` file the NPU runs, and how fast.
 
-Arm's Ethos-U by Vela (`pip install ethos-u-vela`); phones by their vendors' compilers (`npu_vendors`).
+Arm's Ethos-U is compiled for by Vela (`pip install ethos-u-vela`), phones by their vendors' compilers (`npu_vendors`).
 """
 
 import csv
@@ -48,13 +48,16 @@ NOTE = (
 
 @dataclasses.dataclass(frozen=True)
 class NpuReport:
-    """A compiler's answer.
+    """A compiler's report on a file. The last four fields are None if the compiler does not report them.
 
     Args:
-        npu_operators, cpu_operators: how many of the compiled operators run where. left: the latter's descriptions.
-        cycles: of one inference. milliseconds: the same at the target's clock.
-        weight_kB, encoded_kB: weights as they are in the file, and as the compiler stores them. These four are None of
-            compilers that do not say.
+        model: name of the file.
+        target: as in `check`.
+        npu_operators, cpu_operators: numbers of compiled operators that run on the NPU and on the CPU.
+        left: descriptions of the operators on the CPU.
+        cycles: cycles of one inference.
+        milliseconds: the time of these cycles at the target's clock.
+        weight_kB, encoded_kB: size of the weights in the file and as the compiler stores them, in 1,000 bytes.
     """
 
     model: str
@@ -69,24 +72,23 @@ class NpuReport:
 
     @property
     def advice(self) -> str | None:
-        """None, or what to do about operators on the CPU."""
+        """A way to get operators off the CPU, or None."""
         if any("Passthrough" in operator or "DEQUANTIZE" in operator.upper() for operator in self.left):
             return "float logits are made on the CPU: export with --output_type=int8"
         return None
 
 
 def check(path: str | pathlib.Path, target: str = "ethos-u85-256", timeout: float = 300) -> NpuReport:
-    """Compiles a `.tflite` file for a target, in a process of its own: the compiler crashes on some files.
+    """Compiles a `.tflite` file for a target, in a separate process since the compiler crashes on some files.
 
     Args:
-        path: of the file. target: one of `TARGETS`, or of a vendor, see `npu_vendors`. timeout: seconds.
-
-    Returns:
-        `NpuReport`.
+        path: the file.
+        target: one of `TARGETS`, or a vendor's target as in `npu_vendors.left_to_cpu`.
+        timeout: seconds allowed for the compiler.
 
     Raises:
-        UserError: where the compiler is missing, takes too long, crashes or refuses the file, or the file is no whole
-            `.tflite` model or has packed weights.
+        UserError: the compiler is missing, takes too long, crashes or refuses the file; or the file is not a complete
+            `.tflite` model, or has packed weights.
     """
     path = pathlib.Path(path)
     if target.partition(":")[0] in npu_vendors.VENDORS:

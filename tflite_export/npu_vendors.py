@@ -1,7 +1,7 @@
-"""What a phone vendor's ahead-of-time compiler for LiteRT makes of a `.tflite` file: Qualcomm, MediaTek.
+"""Compiles a `.tflite` file with the ahead-of-time LiteRT compiler of a phone vendor, Qualcomm or MediaTek.
 
-The compilers are their vendors' own and come with `ai-edge-litert-sdk-qualcomm` and `ai-edge-litert-sdk-mediatek`,
-which fetch them when they are installed.
+The packages `ai-edge-litert-sdk-qualcomm` and `ai-edge-litert-sdk-mediatek` fetch the vendor's compiler when they are
+installed.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfqnas.errors import UserError, did_you_mean
 
-# A processor of each vendor that phones have today; another one is named behind a colon.
+# The default processor of each vendor, one that current phones have.
 VENDORS = {"qualcomm": "SM8650", "mediatek": "MT6989"}
 _COMPILE = """
 import sys
@@ -26,17 +26,18 @@ aot_compile.aot_compile(path, output_dir=output, target=target.Target(target.Soc
 
 
 def left_to_cpu(path: str | pathlib.Path, target: str, timeout: float = 300) -> tuple[int, list[str]]:
-    """Compiles a file, in a process of its own.
+    """Compiles a file in a separate process.
 
     Args:
-        path: of the file. target: "qualcomm", "mediatek", or one of them and a processor, "qualcomm:SM8750".
-        timeout: seconds.
+        path: the file.
+        target: a key of `VENDORS`, or a key and a processor such as "qualcomm:SM8750".
+        timeout: seconds allowed for the compiler.
 
     Returns:
-        `(operators of the file, names of those that are left to the CPU)`.
+        `(number of operators in the file, names of the operators that are left to the CPU)`.
 
     Raises:
-        UserError: where the compiler is missing, takes too long or refuses the file.
+        UserError: the compiler is missing, takes too long or refuses the file.
     """
     vendor, _, soc = target.partition(":")
     if vendor not in VENDORS:
@@ -62,14 +63,14 @@ def left_to_cpu(path: str | pathlib.Path, target: str, timeout: float = 300) -> 
 
 
 def _has_libraries(package: str) -> bool:
-    """Whether the vendor's libraries were fetched, too."""
+    """Whether the package has fetched the vendor's libraries."""
     spec = importlib.util.find_spec(package)
     places = (spec.submodule_search_locations if spec else None) or ()
     return any(next(pathlib.Path(place).rglob("*.so*"), None) is not None for place in places)
 
 
 def operators(blob: bytes) -> list[str]:
-    """Names of the operators of a `.tflite` file's first subgraph; of custom ones their own."""
+    """Names of the operators in the first subgraph of a `.tflite` file; custom operators have their custom names."""
     model = schema.ModelT.InitFromPackedBuf(blob, 0)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     codes = [c.customCode.decode() if c.customCode else names[c.builtinCode] for c in model.operatorCodes]
@@ -77,5 +78,5 @@ def operators(blob: bytes) -> list[str]:
 
 
 def remaining(blob: bytes) -> list[str]:
-    """Names of the operators in a compiled file that no processor but the CPU runs."""
+    """Names of the operators in a compiled file that are left to the CPU."""
     return [name for name in operators(blob) if name != "DISPATCH_OP"]

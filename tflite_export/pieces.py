@@ -1,6 +1,6 @@
-"""An IntGraph cut into pieces that can be run alone, and graphs for images of another size.
+"""Cuts an `IntGraph` into pieces that run alone, and adapts graphs to images of another size.
 
-Latency tables are made of measured pieces (`tools/latency_table.py`).
+Latency tables are built from measured pieces (`tools/latency_table.py`).
 """
 
 import dataclasses
@@ -14,25 +14,30 @@ from tflite_export.reference import margins
 
 
 def cut(graph: IntGraph, layers: Iterable[str]) -> list[IntGraph]:
-    """The graph as pieces, each from one activation to another: IntGraphs that compute, one after another, the same.
+    """Cuts a graph after some of its layers, into `IntGraph`s that together compute the same.
 
     The product that brings a layer's 8-bit output to the few bits of a reader belongs to the reader's piece.
 
     Args:
-        graph: `IntGraph`. layers: names of Keras layers, in order; a piece ends behind each.
+        graph: `IntGraph`.
+        layers: names of Keras layers, in order; a piece ends after each.
 
     Returns:
-        list of `IntGraph`, one more than layers.
+        A list of `IntGraph`, one more than there are layers.
 
     Raises:
-        ValueError: a layer is not there, or a piece would read more than its predecessor's output.
+        ValueError: a layer is missing, or a piece would read more than the output of the piece before.
     """
     edges = [graph.input, *(boundary(graph, layer) for layer in layers), graph.output]
     return [_between(graph, *ends) for ends in itertools.pairwise(edges)]
 
 
 def boundary(graph: IntGraph, layer: str) -> str:
-    """The name of a layer's tensor from which all other versions of it are made, such as those of fewer bits."""
+    """The name of a layer's output tensor before it is requantized for readers with fewer bits.
+
+    Raises:
+        ValueError: no operation belongs to the layer.
+    """
     ops = [op for op in graph.ops if op.source == layer]
     while len(ops) > 1 and _is_requantization(graph, ops[-1]):
         ops.pop()
@@ -46,7 +51,7 @@ def _is_requantization(graph: IntGraph, op: IntOp) -> bool:
 
 
 def _between(graph: IntGraph, first: str, last: str) -> IntGraph:
-    """The piece that makes the activation `last` of `first`."""
+    """The piece that computes the activation `last` from the activation `first`."""
     wanted, ops = {last}, []
     for op in reversed(graph.ops):
         if wanted & set(op.outputs) and first not in op.outputs:
@@ -55,19 +60,20 @@ def _between(graph: IntGraph, first: str, last: str) -> IntGraph:
     made = {name for op in ops for name in op.outputs}
     foreign = [name for name in wanted - made - {first} if graph.tensors[name].data is None]
     if foreign or not ops:
-        raise ValueError(f"{last} is computed of {', '.join(sorted(foreign)) or 'nothing'}, expected {first} alone")
+        raise ValueError(f"{last} is computed from {', '.join(sorted(foreign)) or 'nothing'}, expected {first} alone")
     tensors = {name: tensor for name, tensor in graph.tensors.items() if name in wanted | {first}}
     return IntGraph(tensors, tuple(reversed(ops)), first, last, graph.normalization)
 
 
 def resized(graph: IntGraph, size: tuple[int, int]) -> IntGraph:
-    """The graph for an input of another height and width: the same operations on activations of other shapes.
+    """The graph for another input size, with the same operations on activations of other shapes.
 
     Args:
-        graph: `IntGraph`. size: (height, width).
+        graph: `IntGraph`.
+        size: (height, width) in pixels.
 
     Raises:
-        ValueError: at an operation that knows one size only, such as a dense layer that reads pixels.
+        ValueError: an operation is bound to its input size, such as a dense layer that reads pixels.
     """
     tensors = dict(graph.tensors)
     changed = dataclasses.replace(graph, tensors=tensors)
@@ -86,7 +92,7 @@ def resized(graph: IntGraph, size: tuple[int, int]) -> IntGraph:
 
 
 def _window(graph: IntGraph, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape behind a convolution or a pool."""
+    """The output shape of a convolution or a pool."""
     weights = graph.tensors[op.inputs[1]].shape if len(op.inputs) > 1 else None
     sizes = zip(shape[:2], weights[1:3] if weights else op.options["size"], op.options["strides"], strict=True)
     spatial = [margins(size, kernel, stride, op.options["padding"])[2] for size, kernel, stride in sizes]
@@ -103,7 +109,7 @@ def _spread(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _alike(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """That of the first input; a gate or a constant that multiplies it is the second."""
+    """The shape of the first input; the second may be a gate or a constant."""
     return shape
 
 
@@ -113,12 +119,12 @@ _SHAPES = {
     "pad": _padded,
     "depth_to_space": _spread,
 }
-# Their output has one shape whatever the input has.
+# The output shape of these does not depend on the input's size.
 _OF_ONE_SIZE = ("mean", "resize_nearest", "resize_bilinear")
 
 
 def nothing() -> IntGraph:
-    """The smallest graph: one product of one integer. What it takes is what a call costs whatever it computes."""
+    """The smallest graph, a product of one integer. Its latency is the overhead of any call."""
     one = np.array([1], np.float32)
     tensors = [
         IntTensor("x", (1, 1, 1), one),

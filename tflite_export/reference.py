@@ -1,8 +1,8 @@
-"""What an IntGraph computes, on numpy: the specification of the `.tflite` file, and the evaluation of record.
+"""Computes an `IntGraph` in numpy. This is the specification of the `.tflite` file and the evaluation of record.
 
-Arithmetic of XNNPACK, LiteRT's default on CPUs: accumulators are int32, and requantization is
-`rint(float32(accumulator) * ratio)` in float32, ties to even, then zero point and clipping; a mean is the exception
-(`int_graph.mean_steps`). ARM64 rounds ties up: the exporter therefore leaves few (see `ties`).
+The arithmetic is that of XNNPACK, LiteRT's default on CPUs. Accumulators are int32. Requantization is
+`rint(float32(accumulator) * ratio)` in float32 with ties to even, followed by zero point and clipping; only means
+differ (`int_graph.mean_steps`). ARM64 rounds ties up, which is why the exporter removes them (`ties`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,10 +27,11 @@ def run(
     Args:
         graph: `IntGraph`.
         pixels: integers of the graph's input type, (n, height, width, channels).
-        keep: names of tensors to return as well.
+        batch_size: number of images that are computed at a time.
+        keep: names of other tensors to return.
 
     Returns:
-        The output's integers (n, classes), and a dictionary of those of `keep` if there are any.
+        The output's integers (n, ...). With `keep` a tuple of these and `{name: integers}` of the tensors in `keep`.
     """
     outputs: list[np.ndarray] = []
     kept: dict[str, list[np.ndarray]] = {name: [] for name in keep}
@@ -44,11 +45,12 @@ def run(
 
 
 def logits(graph: IntGraph, integers: np.ndarray) -> np.ndarray:
-    """float32: what the integers of the graph's output stand for."""
+    """float32: the values that the integers of the graph's output represent."""
     return dequantized(graph.tensors[graph.output], integers)
 
 
 def dequantized(tensor: IntTensor, integers: np.ndarray) -> np.ndarray:
+    """float32: the values that the integers of a tensor with one scale represent."""
     return (integers.astype(np.float32) - tensor.zero_point) * tensor.scale[0]
 
 
@@ -57,14 +59,14 @@ def _run_batch(graph: IntGraph, pixels: np.ndarray, keep: Collection[str]) -> di
     values = {graph.input: pixels}
     for i, op in enumerate(graph.ops):
         values[op.outputs[0]] = OPS[op.kind](graph, op, values)
-        for name in op.inputs:  # memory: an activation that nobody reads any more goes
+        for name in op.inputs:  # frees activations after their last use
             if last_use[name] == i and name not in keep and name != graph.output:
                 values.pop(name, None)
     return values
 
 
 def requantized(graph: IntGraph, op: IntOp, accumulator: np.ndarray) -> np.ndarray:
-    """int32 accumulators to integers of the output of `op`."""
+    """Requantizes int32 accumulators to the integers of the output of `op`."""
     tensor = graph.tensors[op.outputs[0]]
     steps = np.rint(accumulator.astype(np.float32) * ratios(graph, op))
     low, high = limits(graph, op)
@@ -73,14 +75,14 @@ def requantized(graph: IntGraph, op: IntOp, accumulator: np.ndarray) -> np.ndarr
 
 
 def _centred(graph: IntGraph, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """int32, without its zero point, of an activation or a constant."""
+    """An activation or a constant as int32 with its zero point subtracted."""
     tensor = graph.tensors[name]
     data = values[name] if tensor.data is None else tensor.data
     return data.astype(np.int32) - tensor.zero_point
 
 
 def margins(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int, int]:
-    """Pixels that `padding` adds before and after an axis, and the length of the result."""
+    """`(pixels padded before, pixels padded after, output size)` of a window along an axis of `size` pixels."""
     if padding == "valid":
         return 0, 0, (size - kernel) // stride + 1
     out = -(-size // stride)
@@ -96,7 +98,7 @@ def _padded(op: IntOp, x: np.ndarray, kernel: Sequence[int], value: int = 0) -> 
 
 
 def _taps(op: IntOp, x: np.ndarray, kernel: Sequence[int], value: int = 0) -> Iterator[np.ndarray]:
-    """For each place in a window the values that it meets, (n, out height, out width, channels)."""
+    """For each position in the window the values there, (n, out height, out width, channels)."""
     (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, kernel, value)
     for i in range(kernel[0]):
         for j in range(kernel[1]):
@@ -109,7 +111,7 @@ def _conv_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np
     (sh, sw), (padded, height, width) = op.options["strides"], _padded(op, x, (kh, kw))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), (1, 2))[:, ::sh, ::sw]
     rows = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * channels)
-    # float64 holds every sum of int8 products exactly, and has a fast matrix product, which integers have not.
+    # float64 holds every sum of int8 products exactly, and its matrix product is faster than that of integers.
     sums = rows.astype(np.float64) @ kernel.reshape(filters, -1).T.astype(np.float64)
     accumulator = sums.astype(np.int32).reshape(len(x), height, width, filters) + bias
     return requantized(graph, op, accumulator)
@@ -134,7 +136,7 @@ def _mul(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.nda
 
 
 def _add(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Both inputs and the output have one scale: a sum of integers, and nothing to round."""
+    """Both inputs and the output share one scale, so that nothing is rounded."""
     x, y = (_centred(graph, name, values) for name in op.inputs)
     return requantized(graph, op, x + y)
 
@@ -150,7 +152,7 @@ def _max_pool_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -
 
 
 def _average_pool_2d(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Sums of the integers as they are, over the pixels that exist, rounded with halves away from zero."""
+    """Averages the integers, zero point included, over the pixels inside the image; halves round away from zero."""
     x = values[op.inputs[0]].astype(np.int32)
     sums, counts = sum(_taps(op, x, op.options["size"])), sum(_taps(op, np.ones_like(x[:1]), op.options["size"]))
     return (np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)).astype(np.int8)
@@ -179,14 +181,14 @@ def _resize_nearest(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]
 
 
 def _nearest(size: int, source: int) -> np.ndarray:
-    """Which pixel of `source` each of `size` takes, pixels counted at their centres."""
+    """int (size,): the source pixel of each output pixel along an axis, with half-pixel centres."""
     scale = np.float32(source) / np.float32(size)
     places = np.floor((np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale).astype(int)
     return np.minimum(places, source - 1)
 
 
 def _resize_bilinear(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """XNNPACK's integer kernel: shares in 1/2048 along each axis, rounded once, halves up."""
+    """XNNPACK's integer kernel: weights in units of 1/2048 along each axis, rounded once with halves up."""
     x, (height, width, _) = values[op.inputs[0]].astype(np.int64), graph.tensors[op.outputs[0]].shape
     (top, bottom, down), (left, right, along) = _between(height, x.shape[1]), _between(width, x.shape[2])
     rows = (x[:, :, left] << 11) + (x[:, :, right] - x[:, :, left]) * along[:, np.newaxis]
@@ -195,7 +197,7 @@ def _resize_bilinear(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray
 
 
 def _between(size: int, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two pixels of `source` between which each of `size` lies, and how far on, in 1/2048; centres, float32."""
+    """The two source pixels around each output pixel, and its distance from the first in units of 1/2048."""
     scale = np.float32(source) / np.float32(size)
     offset = np.float32(0.5) * scale - np.float32(0.5)
     places = np.clip(np.arange(size, dtype=np.float32) * scale + offset, 0, np.float32(source - 1))
@@ -204,7 +206,7 @@ def _between(size: int, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _softmax(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """LiteRT's kernel with a table: `exp` of the distance to the largest integer, all in float32."""
+    """LiteRT's kernel with a table of `exp` of the distance to the largest integer, in float32."""
     x = values[op.inputs[0]].astype(np.int32)
     scale = graph.tensors[op.inputs[0]].scale[0]
     table = np.exp(-scale * np.arange(256, dtype=np.float32)).astype(np.float32)
@@ -216,7 +218,7 @@ def _softmax(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np
 
 
 def _quantize(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """uint8 to int8 of the same scale: a shift by 128."""
+    """Converts uint8 to int8 with the same scale, a shift by 128."""
     x = _centred(graph, op.inputs[0], values)
     tensor = graph.tensors[op.outputs[0]]
     return (x + tensor.zero_point).astype(tensor.dtype)
@@ -234,8 +236,7 @@ def _hard_swish(graph: IntGraph, op: IntOp, values: Mapping[str, np.ndarray]) ->
 def hard_swish_table(x: IntTensor, y: IntTensor) -> np.ndarray:
     """int8 (256,): the output of LiteRT's HARD_SWISH kernel for every input from -128 to 127.
 
-    It computes in 16-bit fixed point and is no correctly rounded `x * relu6(x + 3) / 6`; a specification has to
-    say what it does.
+    The kernel computes in 16-bit fixed point, which is not a correctly rounded `x * relu6(x + 3) / 6`.
 
     Args:
         x, y: `IntTensor`s of the input and the output.
@@ -273,7 +274,7 @@ def _saturated_16(x: np.ndarray) -> np.ndarray:
 
 
 def _doubling_high_mul_16(a: np.ndarray, b: np.ndarray | int, rounding: bool) -> np.ndarray:
-    """`2 a b / 2^16`, to nearest or, without rounding, towards zero."""
+    """`2 a b / 2^16`, rounded to nearest, or towards zero without `rounding`."""
     product = a * b
     if rounding:
         return _saturated_16((product + (1 << 14)) >> 15)
@@ -281,7 +282,7 @@ def _doubling_high_mul_16(a: np.ndarray, b: np.ndarray | int, rounding: bool) ->
 
 
 def _rounding_divide(x: np.ndarray, exponent: int) -> np.ndarray:
-    """`x / 2^exponent`, to nearest, halves away from zero."""
+    """`x / 2^exponent`, rounded to nearest with halves away from zero."""
     if exponent == 0:
         return x
     mask = (1 << exponent) - 1

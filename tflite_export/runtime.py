@@ -1,4 +1,4 @@
-"""LiteRT, as the other rooms need it: a model on a batch of images."""
+"""Runs `.tflite` models on batches of images in LiteRT, and reads metadata and tensor types from files."""
 
 import numpy as np
 
@@ -11,9 +11,13 @@ class Runtime:
     """A `.tflite` model in LiteRT's interpreter.
 
     Args:
-        blob: bytes of the file. threads: of the CPU.
-        kernels: one of `KERNELS`: "xnnpack", its default on CPUs, which computes as the reference does; "builtin", its
-            own optimised kernels; "reference", its own plain ones.
+        blob: content of the file.
+        threads: number of CPU threads.
+        kernels: a key of `KERNELS`. "xnnpack" is LiteRT's default on CPUs and computes as the reference does; "builtin"
+            are LiteRT's optimised kernels, "reference" its plain ones.
+
+    Raises:
+        UserError: LiteRT cannot load the model.
     """
 
     def __init__(self, blob: bytes, threads: int = 1, kernels: str = "xnnpack") -> None:
@@ -39,11 +43,15 @@ class Runtime:
 
     @property
     def metadata(self) -> dict[str, bytes]:
-        """`{name: bytes}` of what is stored beside the model."""
+        """`{name: bytes}` of the file's metadata."""
         return metadata_of(self._blob)
 
     def run(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """The output for images of the input's type, (n, height, width, channels): an array (n, ...)."""
+        """The output (n, ...) for images (n, height, width, channels) of the input's type.
+
+        Raises:
+            UserError: the images have another shape or type, or LiteRT fails.
+        """
         images = np.asarray(images)
         expected = (tuple(self.input["shape"][1:]), np.dtype(self.input["dtype"]))
         if (images.shape[1:], images.dtype) != expected:
@@ -75,10 +83,10 @@ def metadata_of(blob: bytes) -> dict[str, bytes]:
 
 
 def tensor_types(blob: bytes) -> set[str]:
-    """The types of a `.tflite` file's tensors, a set such as {"int8", "int4"}.
+    """The set of the types of a `.tflite` file's tensors, such as {"int8", "int4"}.
 
     Raises:
-        UserError: where LiteRT does not take the file for a whole one.
+        UserError: LiteRT cannot load the file.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -1,13 +1,14 @@
-"""Ties: accumulators whose requantization lands on a half, where CPUs differ.
+"""Removes ties, which are accumulators whose requantization lands on a half. CPUs round them differently.
 
-x86-64 rounds a half to even, ARM64 up, and one step of difference cascades. All arithmetic is float32, so whether an
-accumulator ties is decided by computing it. Scales are moved a little until nothing ties: of a convolution those of its
-weights, channel by channel, of a product that of the constant or the gate, of a mean that of its output.
+x86-64 rounds a half to even, ARM64 rounds it up, and one step of difference cascades. All arithmetic is float32, so
+computing the requantization decides whether an accumulator ties. Scales are moved a little until nothing ties. The
+scale that moves is the weights' in a convolution (channel by channel), the constant's or the gate's in a product, and
+the output's in a mean.
 
-The steps that input quantizers have learned stay as they are to the bit, those of weights move by 3e-4 at most. So in a
-layer with learned steps what may remain are accumulators worth less than a few ten-thousandths of a step, of which one
-in a million ties whatever the scale, and products or means whose movable scale is that of an addition's tensors, which
-stay alike. `remaining` names such layers; of random and trained networks of our spaces there are none.
+Learned steps of input quantizers stay as they are to the bit; steps of weights move by at most 3e-4. In networks with
+learned steps ties may therefore remain in two cases: for accumulators worth less than a few ten-thousandths of a step,
+where one in a million ties at any scale, and in products and means whose movable scale belongs to an addition.
+`remaining` names such layers. None were found in random and trained networks of our spaces.
 """
 
 import collections
@@ -18,15 +19,21 @@ import numpy as np
 from tflite_export.int_graph import IntGraph, IntOp, limits, mean_steps, ratios
 
 _ROUNDED = ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean")
-# A move is a spacing of float32, at most 1.2e-7 of the scale, so all of them are at most 3e-4. The largest MobileNetV3
-# needs 4e-5 for its slowest channel, of gates; with 48 tries a quarter of its gates' channels had ties left.
+# A move is one spacing of float32, at most 1.2e-7 of the scale, so all moves together are at most 3e-4. The slowest
+# channel of the largest MobileNetV3, in a gate, needs 4e-5. After 48 tries a quarter of its gates' channels still tied.
 _TRIES = 2400
 
 
 def has_ties(graph: IntGraph, op: IntOp, among: np.ndarray | None = None) -> np.ndarray:
-    """bool (1,) or (channels,): whether an accumulator exists that `op` requantizes to a half.
+    """Whether an accumulator exists that `op` requantizes to a half.
 
-    `among`: bool (channels,), of which channels to find out; False for the others.
+    Args:
+        graph: `IntGraph`.
+        op: one of its operations.
+        among: bool (channels,), the channels to examine; None for all.
+
+    Returns:
+        bool (1,) or (channels,), False for channels that were not examined.
     """
     if op.kind == "mean":
         x = graph.tensors[op.inputs[0]]
@@ -42,7 +49,7 @@ def has_ties(graph: IntGraph, op: IntOp, among: np.ndarray | None = None) -> np.
 
 
 def _halves(graph: IntGraph, op: IntOp) -> tuple[int, int]:
-    """The halves between the lowest and the highest step of the output."""
+    """The lowest and the highest step of the output, counted from its zero point."""
     low, high = limits(graph, op)
     zero = graph.tensors[op.outputs[0]].zero_point
     return low - zero, high - zero
@@ -52,31 +59,31 @@ def _ties(ratio: np.ndarray, low: int, high: int) -> np.ndarray:
     ratio = np.asarray(ratio, np.float32)[:, np.newaxis, np.newaxis]
     half = np.arange(low - 1, high + 1, dtype=np.float64) + 0.5
     nearest = np.rint(half[:, np.newaxis] / ratio.astype(np.float64))
-    # If any integer's product rounds to the half, one of the nearest does: they lie in an interval around it.
+    # The integers whose product rounds to a half form an interval around half / ratio, so three candidates suffice.
     candidates = nearest + np.arange(-1, 2)
     products = candidates.astype(np.float32) * ratio
     return (products == half.astype(np.float32)[:, np.newaxis]).any(axis=(1, 2))
 
 
 def remaining(graph: IntGraph) -> dict[str, int]:
-    """`{layer: how many of its channels have an accumulator that ties}`, of those that have any."""
+    """`{layer: number of channels in which an accumulator ties}`, without layers where none does."""
     counts = {op.source: int(has_ties(graph, op).sum()) for op in graph.ops if op.kind in _ROUNDED}
     return {layer: count for layer, count in counts.items() if count}
 
 
 def without(graph: IntGraph) -> IntGraph:
-    """The graph with fewer ties: scales of constants and gates move by at most 3e-4 of themselves, most by 1e-7."""
+    """The graph with its ties removed where possible. Scales move by at most 3e-4 of their value, most by 1e-7."""
     tensors = dict(graph.tensors)
     moved = dataclasses.replace(graph, tensors=tensors)
-    # What an addition connects has one scale, and keeps it.
+    # The tensors of an addition share one scale and keep it.
     shared = {name for op in graph.ops if op.kind == "add" for name in (*op.inputs, *op.outputs)}
     movable = [op for op in graph.ops if op.kind in _ROUNDED and _movable(op) not in shared]
-    around = collections.defaultdict(list)  # name of a tensor -> operations that it may make tie
+    around = collections.defaultdict(list)  # name of a tensor -> operations whose ties depend on its scale
     for op in movable:
         for name in (*op.inputs, *op.outputs):
             around[name].append(op)
     pending: dict[int, tuple[IntOp, np.ndarray | None]]
-    pending = {id(op): (op, None) for op in movable}  # with the channels that are in doubt, None: all
+    pending = {id(op): (op, None) for op in movable}  # with the channels to examine, None for all
     for _ in range(_TRIES):
         tied = [(op, ties) for op, among in pending.values() if (ties := has_ties(moved, op, among)).any()]
         if not tied:
@@ -86,11 +93,11 @@ def without(graph: IntGraph) -> IntGraph:
             tensor = tensors[_movable(op)]
             scale = np.where(ties, tensor.scale + np.spacing(tensor.scale), tensor.scale)
             tensors[tensor.name] = dataclasses.replace(tensor, scale=scale.astype(np.float32))
-            # A gate's own convolution ties elsewhere now, and so may what reads a mean.
+            # A moved gate or mean changes the ties of its own convolution and of its readers.
             pending.update((id(other), (other, None)) for other in around[tensor.name] if other is not op)
     return moved
 
 
 def _movable(op: IntOp) -> str:
-    """The name of the tensor whose scale may move: weights, a constant, a gate; of a mean its output."""
+    """The name of the tensor whose scale may move: the weights, the constant or gate, or the output of a mean."""
     return op.outputs[0] if op.kind == "mean" else op.inputs[1]

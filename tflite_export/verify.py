@@ -1,4 +1,4 @@
-"""A Keras model, its IntGraph on numpy, and its file in LiteRT, against each other on real images."""
+"""Compares a Keras model, its `IntGraph` in numpy, and its file in LiteRT with each other on real images."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -13,16 +13,17 @@ from tflite_export.runtime import KERNELS, Runtime
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What was compared.
+    """The result of a comparison.
 
     Args:
-        images: how many LiteRT computed. compared: how many of them the model and the reference computed, too.
-        identical: share of those whose every integer is the same in the reference and in LiteRT.
-        largest_difference: between the two, in steps of the output.
-        same_class: share of those on which the Keras model and LiteRT choose the same class.
-        top1: accuracy of "litert" and, if they computed all images, of "keras" and "reference"; empty without labels.
-        compared_top1: accuracies of all three on the images compared.
-        exact: whether the same integers are expected: not with packed weights, whose kernels round otherwise.
+        images: number of images that LiteRT computed.
+        compared: number of images that the Keras model and the reference computed too.
+        identical: fraction of the compared images for which reference and LiteRT give identical integers.
+        largest_difference: largest difference between these two, in steps of the output.
+        same_class: fraction of the compared images for which Keras model and LiteRT choose the same class.
+        top1: accuracy of "litert", and of "keras" and "reference" if they computed all images; empty without labels.
+        compared_top1: accuracies of all three on the compared images.
+        exact: whether identical integers are expected. Kernels for packed weights round differently.
     """
 
     images: int
@@ -35,14 +36,14 @@ class Verification:
     exact: bool = True
 
     def record(self) -> dict[str, Any]:
-        """JSON-able, for the metadata of the file: top-1 of each, and of how many images."""
+        """The top-1 accuracies and the numbers of images, JSON-able for the metadata of the file."""
         found: dict[str, Any] = {**self.top1, "images": self.images}
         if self.compared < self.images:
             found["compared"] = {**self.compared_top1, "images": self.compared}
         return found
 
     def problem(self, max_accuracy_drop: float = 0.5) -> str | None:
-        """None, or why the file is not what was evaluated; the drop in percentage points."""
+        """Why the file is not acceptable, or None; `max_accuracy_drop` is in percentage points."""
         if self.exact and self.identical < 1:
             return (
                 f"LiteRT and the reference differ in {1 - self.identical:.2%} of {self.compared} images, by up to "
@@ -79,18 +80,19 @@ def verify(
     batch_size: int = 64,
     update: Callable[[int], object] | None = None,
 ) -> Verification:
-    """Compares model, reference and LiteRT.
+    """Compares the Keras model, the reference and LiteRT.
 
     Args:
-        model: the `keras.Model`. graph: `lower(model, ...)`. blob: `write(graph)`.
-        images: normalised, float32 (n, height, width, channels), or batches of them.
+        model: the `keras.Model`.
+        graph: `lower(model, ...)`.
+        blob: `write(graph)`.
+        images: normalised, float32 (n, height, width, channels), or an iterable of such batches.
         labels: int (n,), for accuracies.
-        limit: how many images model and reference compute, which take 20 times as long as LiteRT: with labels, chosen
-            at random, always the same ones, else the first. None: all.
-        update: None, or called with the number of images done, for progress.
-
-    Returns:
-        `Verification`.
+        threads: number of CPU threads for LiteRT.
+        limit: number of images for the model and the reference, which take 20 times as long as LiteRT; None for all.
+            With labels the images are drawn at random with a fixed seed, without labels they are the first.
+        batch_size: number of images that are computed at a time.
+        update: called with the number of images done.
     """
     runtime = Runtime(blob, threads)
     step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)
@@ -136,7 +138,7 @@ def verify(
 
 
 def _chosen(count: int, limit: int) -> np.ndarray:
-    """bool (count,): which images are compared, `limit` of them."""
+    """bool (count,): a fixed random choice of `limit` images to compare."""
     found = np.zeros(count, bool)
     found[np.random.default_rng(0).permutation(count)[:limit]] = True
     return found
@@ -144,7 +146,7 @@ def _chosen(count: int, limit: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class KernelAgreement:
-    """How far the integers of some kernels of LiteRT are from those of the reference; fields as in `Verification`."""
+    """How well some kernels of LiteRT agree with the reference; the fields are as in `Verification`."""
 
     kernels: str
     images: int
@@ -162,11 +164,14 @@ class KernelAgreement:
 def agreements(
     graph: IntGraph, blob: bytes, pixels: np.ndarray, threads: int = 1, update: Callable[[float], object] | None = None
 ) -> list[KernelAgreement]:
-    """Measured and not promised: an `KernelAgreement` for each of LiteRT's kernels on CPUs.
+    """Measures the `KernelAgreement` of each of LiteRT's CPU kernels with the reference. Only XNNPACK's is promised.
 
     Args:
-        graph: `IntGraph`. blob: `write(graph)`. pixels: integers of its input, (n, height, width, channels).
-        update: None, or called with the share that is done, for progress.
+        graph: `IntGraph`.
+        blob: `write(graph)`.
+        pixels: integers of the graph's input, (n, height, width, channels).
+        threads: number of CPU threads.
+        update: called with the fraction of kernels done.
     """
     expected = reference.run(graph, pixels).reshape(len(pixels), -1)
     step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)

@@ -1,4 +1,4 @@
-"""A super-resolution model, its IntGraph on numpy and its file in LiteRT, against each other on real images."""
+"""Compares a super-resolution model, its `IntGraph` in numpy, and its file in LiteRT on real images."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,13 +13,14 @@ from tflite_export.runtime import Runtime
 
 @dataclasses.dataclass(frozen=True)
 class ImageVerification:
-    """What was compared.
+    """The result of a comparison.
 
     Args:
-        images: how many. identical: share of them whose every integer is the same in the reference and in LiteRT.
-        largest_difference: between the two, in steps of the output.
-        quality: means over the images of "keras" and "litert", by the measure that was asked for.
-        exact: whether the same integers are expected: not with packed weights, whose kernels round otherwise.
+        images: number of images.
+        identical: fraction of the images for which reference and LiteRT give identical integers.
+        largest_difference: largest difference between these two, in steps of the output.
+        quality: mean quality over the images, for "keras" and "litert".
+        exact: whether identical integers are expected. Kernels for packed weights round differently.
     """
 
     images: int
@@ -29,7 +30,7 @@ class ImageVerification:
     exact: bool = True
 
     def problem(self, max_drop: float) -> str | None:
-        """None, or why the file is not what was evaluated; the drop in units of the quality."""
+        """Why the file is not acceptable, or None; `max_drop` is in units of the quality."""
         if self.exact and self.identical < 1:
             return (
                 f"LiteRT and the reference differ in {1 - self.identical:.2%} of {self.images} images, by up to "
@@ -60,17 +61,16 @@ def verify_images(
     quality: Callable[[np.ndarray, np.ndarray], float],
     update: Callable[[int], object] | None = None,
 ) -> ImageVerification:
-    """Compares model, reference and LiteRT.
+    """Compares the Keras model, the reference and LiteRT.
 
     Args:
-        model: the `keras.Model`, of normalised images to normalised images. graph: `lower(model, ...)`.
+        model: the `keras.Model` from normalised images to normalised images.
+        graph: `lower(model, ...)`.
         blob: `write(graph)`, with the int8 interface.
-        images: float32 (n, height, width, channels). targets: uint8 (n, larger height, larger width, channels).
-        quality: function of a uint8 image and its target that returns a number, higher for better.
-        update: None, or called with the number of images done, for progress.
-
-    Returns:
-        `ImageVerification`.
+        images: normalised, float32 (n, height, width, channels).
+        targets: uint8 (n, larger height, larger width, channels).
+        quality: function of a uint8 image and its target that returns a number; higher is better.
+        update: called with the number of images done.
     """
     runtime, output = Runtime(blob), graph.tensors[graph.output]
     differences: list[int] = []

@@ -1,4 +1,4 @@
-"""An IntGraph as the bytes of a `.tflite` file."""
+"""Writes an `IntGraph` as the bytes of a `.tflite` file."""
 
 import json
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ _TYPES = {
     "int32": schema.TensorType.INT32,
     "float32": schema.TensorType.FLOAT32,
 }
-# Of operators with packed weights; with int8 weights they have those below.
+# Versions of operators with packed weights. The versions for int8 weights are in `_OPERATORS`.
 _PACKED_VERSIONS = {"conv_2d": 7, "depthwise_conv_2d": 6, "fully_connected": 10}  # 7: no plain kernel has it
-# Operator code, version for int8, and the name of its options in the schema.
+# Operator code, version for int8, name of the options in the schema.
 _OPERATORS = {
     "conv_2d": (schema.BuiltinOperator.CONV_2D, 3, "Conv2DOptions"),
     "depthwise_conv_2d": (schema.BuiltinOperator.DEPTHWISE_CONV_2D, 3, "DepthwiseConv2DOptions"),
@@ -58,7 +58,7 @@ def write(graph: IntGraph) -> bytes:
 
 
 def _model(graph: IntGraph) -> schema.ModelT:
-    buffers = [schema.BufferT()]  # the first one is empty: that of tensors without data
+    buffers = [schema.BufferT()]  # the first buffer is empty, for tensors without data
     index: dict[str, int] = {}
     tensors: list[schema.TensorT] = []
 
@@ -103,7 +103,7 @@ def _model(graph: IntGraph) -> schema.ModelT:
 
 
 def _bytes(data: np.ndarray, dtype: str) -> bytes:
-    """A constant as the file holds it: of packed types several integers a byte, the first one lowest."""
+    """A constant as the file holds it. Packed types have several integers per byte, the first in the lowest bits."""
     width = {"int4": 4, "int2": 2}.get(dtype)
     if width is None:
         return data.tobytes()
@@ -114,7 +114,7 @@ def _bytes(data: np.ndarray, dtype: str) -> bytes:
 
 
 def _argument(graph: IntGraph, op: IntOp) -> IntTensor | None:
-    """The tensor of whole numbers that an operation takes besides, or None."""
+    """The int32 tensor that an operation takes as another argument, such as axes or a shape, or None."""
     shape = graph.tensors[op.outputs[0]].shape
     numbers = {
         "mean": lambda: [1, 2],

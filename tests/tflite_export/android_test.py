@@ -275,7 +275,7 @@ def test_the_binary_is_pushed_made_executable_and_removed(fake):
     [
         ({"logs": {"cpu": "java crash"}}, "the app crashed: java.lang.UnsatisfiedLinkError"),
         ({"logs": {"cpu": "native crash"}}, r"the app crashed: signal 11 \(SIGSEGV\)"),
-        ({"logs": {"cpu": "gone"}}, "the app's process is gone, without a result"),
+        ({"logs": {"cpu": "gone"}}, "the app's process ended without a result"),
         ({"logs": {"cpu": "unreadable"}}, "Could not open"),
         ({"logs": {"cpu": "hang"}}, "no result within 9 s"),
         ({"clear": "failed to clear the 'main' log"}, "the device's log cannot be cleared: failed to clear the 'main'"),
@@ -347,7 +347,7 @@ def test_devices_are_chosen_by_serial(fake):
 
 
 def test_a_missing_adb_is_said_with_where_it_comes_from(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere/adb is not there: install the package adb \(Debian, Ubuntu\)"):
+    with pytest.raises(UserError, match=r"nowhere/adb was not found: install the package adb \(Debian, Ubuntu\)"):
         android.connected(android.Adb(program=str(tmp_path / "nowhere/adb")))
 
 
@@ -607,7 +607,7 @@ def test_the_tool_goes_on_with_other_phones_when_one_is_lost(program):
         (["--binary=x", "--via=app"], "expected one of them"),
         (["--via=binary"], "--via=binary: needs --binary"),
         (["--binary=no/binary"], "no/binary: no such file"),
-        (["--adb=no/adb"], "no/adb is not there: install the package adb"),
+        (["--adb=no/adb"], "no/adb was not found: install the package adb"),
         (["a.tflite"], "expected flags only, received a.tflite"),
     ],
 )

@@ -269,7 +269,7 @@ def test_arguments_of_an_export(subnets):
         export(model, x, output_type="half")
     with pytest.raises(ExportError, match="calibration: expected one of min_max, percentile, mse, kl, received 'max'"):
         export(model, x, method="max")
-    with pytest.raises(ExportError, match="metadata: expected what JSON holds"):
+    with pytest.raises(ExportError, match="metadata: expected JSON values"):
         export(model, x, metadata={"model": model})
 
 

@@ -52,7 +52,7 @@ def test_a_card_says_all_that_is_known():
     "result, expected",
     [
         (None, "LiteRT has not run the file"),
-        (dataclasses.replace(RESULT, exact=False, identical=0.25), "25.00% of 300 test images have the same integers"),
+        (dataclasses.replace(RESULT, exact=False, identical=0.25), "identical on 25.00% of 300 test images"),
     ],
 )
 def test_a_card_says_what_was_not_checked(result, expected):

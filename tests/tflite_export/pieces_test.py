@@ -153,7 +153,7 @@ def test_what_knows_one_size_only_is_refused():
 def test_cuts_that_are_none_are_refused(graph):
     with pytest.raises(ValueError, match="layer nowhere: no operation of the graph computes it"):
         pieces.cut(graph, ["nowhere"])
-    with pytest.raises(ValueError, match=f"{graph.output} is computed of .*, expected .* alone"):
+    with pytest.raises(ValueError, match=f"{graph.output} is computed from .*, expected .* alone"):
         pieces.cut(graph, ["stage2_block2_depthwise"])  # the residual goes past it
 
 

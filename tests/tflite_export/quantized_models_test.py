@@ -73,7 +73,7 @@ def test_additions_whose_quantizers_differ_are_refused():
     left, right = (layers.Quantize(Calibrated(), name=f"q{i}")(conv(x, 4, name=f"c{i}")) for i in range(2))
     model = keras.Model(inputs, keras.layers.Add(name="sum")([left, right]))
     initialize(model, images((6, 6, 4)))
-    with pytest.raises(ExportError, match="layer sum.*one grid, but c0 and c1 have quantizers that differ"):
+    with pytest.raises(ExportError, match="layer sum.*one grid, but the quantizers of c0 and c1 differ"):
         lower(model, images((6, 6, 4)))
 
 
