@@ -10,6 +10,9 @@ from tfqnas.data.image_files import read_image
 from tfqnas.data.packages import file_of
 from tfqnas.errors import UserError
 
+# TensorFlow computes both figures in float32. On the seven test photos PSNR is within 4e-6 dB and SSIM within 2e-6 of
+# what float64 gives.
+FLOAT32 = 1e-5
 needs_skimage = pytest.mark.skipif(
     importlib.util.find_spec("skimage") is None, reason="not installed: scikit-image (the extra zoo)"
 )
@@ -24,9 +27,9 @@ def test_psnr_is_that_of_its_formula_and_counts_no_border(rng):
     a = rng.integers(0, 250, (20, 30, 3), np.uint8)
     b = a + np.uint8(5)  # luma differs by 5 * 219 / 255 everywhere
     expected = 20 * np.log10(255 / (5 * 219 / 255))
-    assert restoration.psnr_y(a, b, 3) == pytest.approx(expected, abs=1e-9)
+    assert restoration.psnr_y(a, b, 3) == pytest.approx(expected, abs=FLOAT32)
     b[:3] = 0
-    assert restoration.psnr_y(a, b, 3) == pytest.approx(expected, abs=1e-9)
+    assert restoration.psnr_y(a, b, 3) == pytest.approx(expected, abs=FLOAT32)
     assert restoration.psnr_y(a, b, 2) < expected
     assert restoration.psnr_y(a, a, 0) == np.inf and restoration.ssim_y(a, a, 2) == 1
 
@@ -45,7 +48,7 @@ def test_ssim_is_that_of_scikit_image(photo, rng):
         data_range=255,
     )
     assert 0.2 < expected < 0.95
-    assert restoration.ssim_y(a, b, 4) == pytest.approx(expected, abs=1e-9)
+    assert restoration.ssim_y(a, b, 4) == pytest.approx(expected, abs=FLOAT32)
 
 
 def test_downscaling_averages_over_what_it_drops_and_bicubic_brings_back_what_is_smooth(photo):
@@ -112,7 +115,7 @@ def test_batches_are_functions_of_seed_and_number(photo):
         (lambda: restoration.patches([np.zeros((30, 90, 3), np.uint8)], 2, 16, 1, 0), UserError, "at least 32 pixels"),
         (lambda: restoration.patches([], 2, 16, 1, 0), UserError, "received none"),
         (lambda: restoration.psnr_y(np.zeros((8, 8, 3)), np.zeros((8, 9, 3)), 0), ValueError, "of one size"),
-        (lambda: restoration.ssim_y(*np.zeros((2, 14, 14, 3), np.uint8), 2), ValueError, "more than 10 pixels"),
+        (lambda: restoration.ssim_y(*np.zeros((2, 14, 14, 3), np.uint8), 2), ValueError, "at least 11 pixels"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(call, error, message):

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import PIL.Image
-import scipy.ndimage
 
 from tfqnas.errors import UserError
 
 # Y of R, G, B from 0 to 255 (ITU-R BT.601).
 _LUMA, _BLACK = np.array([65.481, 128.553, 24.966]) / 255, 16.0
-# SSIM (Wang et al., 2004): window, constants relative to the range of 255.
-_SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
+_WINDOW = 11  # of SSIM, in pixels
 
 
 def cropped(image: np.ndarray, scale: int) -> np.ndarray:
@@ -58,14 +56,14 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def psnr_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
-    """Peak signal-to-noise ratio in dB, infinite for equal images.
+    """Peak signal-to-noise ratio in dB, computed in float32; infinite for equal images.
 
     Args:
         a, b: uint8 (h, w, 3). border: pixels that do not count at each edge.
     """
-    a, b = _inner(a, b, border)
-    error = np.mean((a - b) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
+    import tensorflow as tf
+
+    return float(tf.image.psnr(*_inner(a, b, border), max_val=255.0))
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
@@ -73,28 +71,23 @@ def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
 
     Args: as those of `psnr_y`. The mean goes over the windows that lie within the rest.
     """
+    import tensorflow as tf
+
     a, b = _inner(a, b, border)
-    if min(a.shape) <= 2 * _RADIUS:
-        raise ValueError(f"ssim_y: expected more than {2 * _RADIUS} pixels each way without border, received {a.shape}")
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return scipy.ndimage.gaussian_filter(x, _SIGMA, radius=_RADIUS)[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
-
-    mean_a, mean_b = mean(a), mean(b)
-    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
-    covariance = mean(a * b) - mean_a * mean_b
-    c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
-    similar = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float(np.mean(similar / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))))
+    if min(a.shape[:2]) < _WINDOW:
+        raise ValueError(f"ssim_y: expected at least {_WINDOW} pixels each way without border, received {a.shape[:2]}")
+    return float(tf.image.ssim(a, b, max_val=255.0, filter_size=_WINDOW))
 
 
 def _inner(a: np.ndarray, b: np.ndarray, border: int) -> list[np.ndarray]:
+    """Y of both without the border, float32 (h, w, 1)."""
     if a.shape != b.shape or a.ndim != 3 or min(a.shape[:2]) <= 2 * border:
         raise ValueError(
             f"expected two images of one size with more than {2 * border} pixels each way, received "
             f"{a.shape} and {b.shape}"
         )
-    return [luma(x[border : x.shape[0] - border, border : x.shape[1] - border]) for x in (a, b)]
+    inner = (x[border : x.shape[0] - border, border : x.shape[1] - border] for x in (a, b))
+    return [luma(x)[..., np.newaxis].astype(np.float32) for x in inner]
 
 
 def patches(
