@@ -1,5 +1,7 @@
 """What is installed, and the scripts that install it: with a fake python, so nothing is downloaded."""
 
+import ast
+import importlib
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,24 +66,43 @@ def test_the_only_program_of_the_wheel_shows_its_commands_and_loads_no_tensorflo
     assert "tfqnas COMMAND --help" in done.stdout
 
 
-def plain(name):
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def test_constraints_pin_every_requirement_and_what_those_require():
     """Otherwise two installations differ, and Bazel, which takes no package that the lock does not name, fails."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = {plain(line.partition("==")[0]) for line in lines if re.match(r"[A-Za-z]", line)}
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if re.match(r"[A-Za-z]", line)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = {"pyproject.toml": sum(project["optional-dependencies"].values(), project["dependencies"])}
     for package in metadata.distributions():
-        if plain(package.name) in pinned:
+        if canonicalize_name(package.name) in pinned:
             required[package.name] = package.requires or []
     assert len(required) > 100
     for package, texts in required.items():
         for requirement in map(Requirement, texts):
             needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-            assert not needed or plain(requirement.name) in pinned, f"{package} requires {requirement}"
+            assert not needed or canonicalize_name(requirement.name) in pinned, f"{package} requires {requirement}"
+
+
+def test_everything_imported_is_a_declared_dependency():
+    given = metadata.packages_distributions()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    imported = {}
+    for path in (path for top in ("tfqnas", "tflite_export", "tools") for path in (ROOT / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0]: path for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported[node.module.split(".")[0]] = path
+    others = imported.keys() - sys.stdlib_module_names - {"tfqnas", "tflite_export"}
+    assert {"keras", "numpy", "absl"} <= others
+    undeclared = [name for name in others if not declared & {canonicalize_name(d) for d in given.get(name, ())}]
+    assert not undeclared, {name: str(imported[name]) for name in undeclared}
+
+
+@pytest.mark.parametrize("package", ["tfqnas", "tfqnas.dqss", "tfqnas.zoo", "tflite_export"])
+def test_names_that_are_loaded_on_use_exist(package):
+    module = importlib.import_module(package)
+    assert module.__all__ and all(getattr(module, name) is not None for name in module.__all__)
 
 
 # -- the scripts --------------------------------------------------------------------------------------

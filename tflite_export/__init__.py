@@ -1,20 +1,15 @@
 """Exports quantized Keras models to integer `.tflite` files that compute exactly what was evaluated."""
 
-import importlib
-from typing import Any
+import lazy_loader
 
-# `lower` and `verify` are absent: a module and a function with the same name hide each other.
-_HOMES = {
-    "export": "tflite_export.exporting",
-    "IntGraph": "tflite_export.int_graph",
-    "snap_biases": "tflite_export.biases",
-    "ExportError": "tflite_export.folding",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Imported on first use: TensorFlow takes seconds."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tflite_export' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+# Imported on first use, since TensorFlow takes seconds. `lower` and `verify` are absent: a module and a function with
+# the same name hide each other.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "biases": ["snap_biases"],
+        "exporting": ["export"],
+        "folding": ["ExportError"],
+        "int_graph": ["IntGraph"],
+    },
+)

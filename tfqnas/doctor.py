@@ -10,28 +10,12 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-import re
 import shutil
 import sys
-from collections.abc import Iterable
+
+from packaging.requirements import Requirement
 
 PYTHON = (3, 11)
-# Distribution, the versions that setup wants of it (pyproject.toml says why), and what it is for.
-NEEDED = (
-    ("tensorflow", "networks and training"),
-    ("keras", "the same"),
-    ("tf_keras", "tensorflow-model-optimization"),
-    ("tensorflow-model-optimization", "8-bit training of tf_keras models"),
-    ("tensorflow-datasets", "data sets"),
-    ("keras-tuner", "searches over several machines"),
-    ("tensorboard", "training curves"),
-    ("ai-edge-litert", "running .tflite files"),
-    ("absl-py", "flags"),
-    ("scikit-learn", "the handwritten digits"),
-    ("matplotlib", "figures"),
-    ("numpy", "everything"),
-    ("pillow", "image files"),
-)
 # What it is for, and how to get it.
 OPTIONAL = (
     ("ethos-u-vela", "tools/npu_check.py: Arm's NPU compiler", "pip install 'tfqnas[npu]'"),
@@ -71,47 +55,8 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
-def wanted_of(distribution: str, requirements: Iterable[str] | None = None) -> list[tuple[str, tuple[int, ...]]]:
-    """`[(operator, version tuple)]` that tfqnas asks of a distribution, as its own metadata has it."""
-    if requirements is None:
-        try:
-            requirements = importlib.metadata.requires("tfqnas") or []
-        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-            requirements = []
-    for line in requirements:
-        name = re.match(r"[\w.-]+", line)
-        if name and _same(name.group(), distribution) and "extra ==" not in line:
-            return [(op, _numbers(text)) for op, text in re.findall(r"(>=|<=|==|<|>)\s*([\d.]+)", line.split(";")[0])]
-    return []
-
-
-def fits(version: str, wanted: Iterable[tuple[str, tuple[int, ...]]]) -> bool:
-    """Whether a version, a string, is within what `wanted_of` says."""
-    compare = {
-        ">=": lambda a, b: a >= b,
-        "<=": lambda a, b: a <= b,
-        "==": lambda a, b: a == b,
-        "<": lambda a, b: a < b,
-        ">": lambda a, b: a > b,
-    }
-    own = _numbers(version)
-    return all(compare[op](_padded(own, bound), _padded(bound, own)) for op, bound in wanted)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3])
-
-
-def _padded(numbers: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    return numbers + (0,) * (len(other) - len(numbers))
-
-
-def _same(one: str, other: str) -> bool:
-    return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
-
-
 def packages() -> list[Finding]:
-    """`Finding`s of the distributions that are needed."""
+    """`Finding`s of Python and of the distributions that are needed, which the metadata of tfqnas lists."""
     found = [
         Finding(
             "python",
@@ -121,11 +66,15 @@ def packages() -> list[Finding]:
             f"expected {'.'.join(map(str, PYTHON))}, which alone is tested",
         )
     ]
-    for name, purpose in NEEDED:
-        version, wanted = version_of(name), wanted_of(name)
-        expected = ",".join(f"{op}{'.'.join(map(str, numbers))}" for op, numbers in wanted)
-        ok = version is not None and fits(version, wanted)
-        found.append(Finding(name, version or f"not there ({purpose})", ok, True, f"pip install '{name}{expected}'"))
+    try:
+        needed = importlib.metadata.requires("tfqnas") or []
+    except importlib.metadata.PackageNotFoundError:
+        return [*found, Finding("tfqnas", "not installed", False, True, "pip install -e . in its checkout")]
+    for wanted in map(Requirement, needed):
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+            version = version_of(wanted.name)
+            ok = version is not None and wanted.specifier.contains(version, prereleases=True)
+            found.append(Finding(wanted.name, version or "not there", ok, True, f"pip install '{wanted}'"))
     return found
 
 

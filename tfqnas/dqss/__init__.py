@@ -4,22 +4,15 @@ result = tfqnas.dqss.search_post_training(model, images, tfqnas.dqss.PostTrainin
 result.model.save("quantized.keras")
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-# Where the names are that this gives out: loaded on use, since settings need no TensorFlow.
-_HOMES = {
-    "freeze": "freezing",
-    "search_post_training": "post_training",
-    "search_training": "training",
-    "PostTrainingSettings": "config",
-    "TrainingSettings": "config",
-}
-
-__all__ = [*_HOMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Imported on first use, since settings need no TensorFlow.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "freezing": ["freeze"],
+        "post_training": ["search_post_training"],
+        "quantize_settings": ["PostTrainingSettings", "TrainingSettings"],
+        "training": ["search_training"],
+    },
+)
