@@ -14,7 +14,7 @@ mixed / every pair  the same against the mixture as it is written down: a convol
 LSQ / float         LSQ alone against no quantizers.
 memory              peak of a process of its own that does three steps, less what it held after the imports.
 
-Results: docs/dqss.md (what it costs).
+Results: docs/results/dqss.md (cost of a mixed step).
 """
 
 import argparse

@@ -17,7 +17,7 @@ training is a stage of a run directory (`RUN_DIR/s0`): a study that was stopped 
 
 Writes `study.json`, `study.md` and `study.png` in the run directory.
 
-Results: docs/results.md (bit inheritance).
+Results: docs/results/inheritance.md.
 """
 
 import concurrent.futures

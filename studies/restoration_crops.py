@@ -5,7 +5,7 @@
 
 Below each crop stands the PSNR of the crop, and behind it that of the whole photo.
 
-Results: docs/dqss_photos.md (the crops).
+Results: docs/results/dqss_photos.md (the crops).
 """
 
 import argparse

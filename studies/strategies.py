@@ -19,7 +19,7 @@ Without --model a small network is trained first (schedule), on the training ima
 Each result is a line of --results (a .jsonl file); a result that is there is not computed again, so a study that was
 stopped goes on. Every study ends with its table: the mean over the seeds and its standard error.
 
-Results: docs/dqss.md (what the settings were chosen by, Fashion-MNIST).
+Results: docs/results/dqss.md.
 """
 
 import argparse

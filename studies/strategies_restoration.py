@@ -9,7 +9,7 @@ All learn in the same number of steps and from the same patches of the training 
 result is a line of --results (a .jsonl file); what is there is not computed again, so a study that was stopped goes on.
 With --save the models are kept in a directory, for pictures and exports.
 
-Results: docs/dqss_photos.md (super-resolution).
+Results: docs/results/dqss_photos.md (super-resolution).
 """
 
 import argparse

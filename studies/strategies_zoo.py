@@ -10,7 +10,7 @@ smaller crops, which is cheaper; they are judged at 224 pixels always. Each resu
 file); what is there is not computed again. Intervals are 95% ones: of agreement by a bootstrap over the photos, since
 crops of one photo are alike; of accuracy by Wilson's formula.
 
-Results: docs/dqss_photos.md (EfficientNet-Lite0).
+Results: docs/results/dqss_photos.md (EfficientNet-Lite0).
 """
 
 import argparse

@@ -1,36 +1,58 @@
 """What README and documentation show can be done as it stands there: commands, Python, links."""
 
+import ast
 import dataclasses
+import functools
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DIRECTORIES = "docs|configs|tests|tools|scripts|benchmarks|studies|examples|tfqnas|tflite_export"
 # A command of ours, in an indented or fenced line, with what continues it.
 COMMAND = re.compile(
-    r"^(?:    )?(?:[A-Z_]+=\S+ +)?(?:\.venv/bin/)?python (?:-u )?"
+    r"^(?:    |# +)?(?:[A-Z_]+=\S+ +)?(?:\.venv/bin/)?python (?:-u )?"
     r"((?:tools|benchmarks|studies|scripts|examples)/\w+\.py.*)$"
 )
-FILE = re.compile(
-    r"`((?:docs|configs|tests|tools|scripts|benchmarks|studies|examples|tfqnas|tflite_export)/[\w./-]+\.\w+)`"
-)
+FILE = re.compile(rf"(?<![\w./-])((?:{DIRECTORIES})/[\w./-]*\w\.(?:cfg|js|json|md|png|py|sh))\b")
+LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)")
+FENCED = re.compile(r"^```.*?^```", re.M | re.S)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+# Each command line of standard input, in a process of its own that has imported what all tools share.
+CHECK_FLAGS = """
+import json, os, runpy, sys
+import tfqnas.cli.command, tfqnas.search.search_config, tfqnas.train.run_config
+for arguments in json.load(sys.stdin):
+    if child := os.fork():
+        if os.waitpid(child, 0)[1]:
+            print(json.dumps(arguments), flush=True)
+    else:
+        sys.argv = [arguments[0], "--only_check_args", *arguments[1:]]
+        runpy.run_path(arguments[0], run_name="__main__")
+        os._exit(0)
+"""
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
 
 
 def commands():
     """Every command line that starts a file of ours, once, as a list of arguments."""
     found = {}
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for page in [*PAGES, *sorted((ROOT / "configs").glob("*.cfg"))]:
+        text = re.sub(r"\\\n(# )?", " ", text_of(page))
         for line in text.splitlines():
             if match := COMMAND.match(line):
                 found.setdefault(tuple(shlex.split(re.sub(r"\s#.*", "", match[1]))), page)
@@ -39,8 +61,9 @@ def commands():
 
 def snippets():
     for page in PAGES:
-        for number, code in enumerate(PYTHON.findall(page.read_text(encoding="utf-8"))):
-            yield pytest.param(code, id=f"{page.stem}-{number}")
+        for number, code in enumerate(PYTHON.findall(text_of(page))):
+            marks = [pytest.mark.slow] if re.search(r"keras|tensorflow|^import tfqnas$", code, re.M) else []
+            yield pytest.param(code, id=f"{page.stem}-{number}", marks=marks)
 
 
 def environment():
@@ -48,54 +71,104 @@ def environment():
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
 
 
-def refused(arguments):
-    """What a command says that does not take its own flags, or None."""
-    program, *flags = arguments
-    if not (ROOT / program).exists():
-        return "no such file"
-    if program.startswith("tools/"):  # absl: parses, and ends
-        flags = ["--only_check_args", *flags]
-    else:  # argparse: --help ends before anything runs, but only known options come so far
-        known = subprocess.run(
-            [sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True, env=environment()
-        ).stdout
-        if "--flagfile" in known or any(f.startswith("--flagfile") for f in flags):  # it takes a run's settings, too
-            known += "".join(f"--{field.name} " for field in dataclasses.fields(RunConfig)) + "--flagfile"
-        names = [f.partition("=")[0] for f in flags if f.startswith("--")]
-        unknown = [n for n in names if n not in known and n.replace("--no", "--") not in known]
-        return f"{program}: unknown {unknown}" if unknown else None
+@functools.cache
+def options_of(path):
+    """The options that a program names in its source and in that of the neighbours which it imports."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    options = {s for s in strings if re.fullmatch(r"--\w+", s)}
+    options |= {
+        f"--{name}"
+        for name in re.findall(r'DEFINE_\w+\(\s*"(\w+)"|^    (\w+): .* = setting\(', source, re.M)
+        for name in name
+    }
+    for config in (RunConfig, SearchConfig):
+        if config.__name__ in source:
+            options |= {f"--{field.name}" for field in dataclasses.fields(config)} | {"--flagfile"}
+    for name in re.findall(r"^\s*(?:import|from) (\w+)", source, re.M):
+        neighbour = path.with_name(f"{name}.py")
+        options |= options_of(neighbour) if neighbour.exists() else set()
+    return options
+
+
+def test_every_command_of_the_tools_has_their_flags():
+    asked = [command for command in commands() if command[0].startswith("tools/")]
+    assert len(asked) > 40
     done = subprocess.run(
-        [sys.executable, program, *flags], cwd=ROOT, capture_output=True, text=True, env=environment()
+        [sys.executable, "-c", CHECK_FLAGS],
+        cwd=ROOT,
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        env=environment(),
     )
-    return (done.stderr or done.stdout)[-500:] if done.returncode else None
+    assert not done.returncode and not done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_every_command_is_one_that_the_tool_takes():
-    found = commands()
-    assert len(found) > 40
-    with ThreadPoolExecutor(2) as pool:
-        problems = dict(zip(found, pool.map(refused, found), strict=True))
-    wrong = {f"{found[c].name}: {shlex.join(c)}": said for c, said in problems.items() if said}
-    assert not wrong, "\n".join(f"{c}\n    {said}" for c, said in wrong.items())
+def test_every_command_of_other_programs_has_their_options():
+    others = {command: page for command, page in commands().items() if not command[0].startswith("tools/")}
+    assert len(others) > 20
+    wrong = []
+    for (program, *arguments), page in others.items():
+        if not (ROOT / program).exists():
+            wrong.append(f"{page.name}: there is no {program}")
+            continue
+        known = options_of(ROOT / program)
+        names = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+        wrong += [f"{page.name}: {program} {n}" for n in names if not {n, n.replace("--no", "--", 1)} & known]
+    assert not wrong
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("code", list(snippets()))
 def test_python_in_the_documentation_runs(code, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_the_readme_is_short():
+    assert README.stat().st_size <= 6000
+
+
+def anchors_of(page):
+    """The anchors of a page's headings: alike on GitHub and in the site for the headings that we write."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text_of(page)), re.M)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_exist(page):
+    wrong = []
+    for path, anchor in LINK.findall(FENCED.sub("", text_of(page))):
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors_of(target)):
+            wrong.append(f"{path}#{anchor}" if anchor else path)
+    assert not wrong
+
+
 def test_files_that_the_documentation_names_exist():
-    missing = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
-            if not (page.parent / target).exists():
-                missing.append(f"{page.name}: {target}")
-        missing += [f"{page.name}: {path}" for path in FILE.findall(text) if not (ROOT / path).exists()]
-    assert not missing
+    missing = [f"{page.name}: {path}" for page in PAGES for path in FILE.findall(text_of(page))]
+    assert len(missing) > 100
+    assert not [name for name in missing if not (ROOT / name.partition(": ")[2]).exists()]
+
+
+def test_pages_that_code_and_settings_name_exist():
+    named = []
+    for directory in DIRECTORIES.split("|"):
+        for path in (ROOT / directory).rglob("*"):
+            if path.suffix in (".py", ".cfg", ".sh"):
+                named += [(path.name, page) for page in re.findall(r"\bdocs/[\w./-]+\.md\b", text_of(path))]
+    assert len(named) > 10
+    assert not [f"{name}: {page}" for name, page in named if not (ROOT / page).exists()]
+
+
+def test_names_in_the_api_pages_are_those_of_their_modules():
+    names = [n for page in PAGES for n in re.findall(r"^::: ([\w.]+)\.(\w+)$", text_of(page), re.M)]
+    assert len(names) > 50
+    for module, name in names:
+        path = ROOT / module.replace(".", "/")
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        assert re.search(rf"\b{name}\b", text_of(source)), f"{module} has no {name}"
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def initial_steps(weights: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarra
     At 2 bits as weights of LSQ+ do: `max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (its equation 6). From 3 bits on
     that with the smallest expected squared error of the output, `(1 - o) sum(e^2) + o sum(e)^2` with `e` the errors of
     a channel's weights, for inputs that are independent, normal and behind a ReLU, `o = 1 / pi`: the sum counts since
-    such inputs have a mean, which the smallest error of the weights leaves out (docs/dqss.md compares).
+    such inputs have a mean, which the smallest error of the weights leaves out (docs/results/dqss.md compares).
 
     Args:
         weights: float64 (channels, weights of each). bits: bit width. qn, qp: lowest and highest code.

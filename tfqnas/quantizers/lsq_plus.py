@@ -13,7 +13,7 @@ from tfqnas.quantizers.roles import OfRole
 from tfqnas.quantizers.uniform import Grid, gradient_times, rounded
 
 # Shares of an input's whole range among which its start is. At 2 bits the best for the squared error may be smaller;
-# learning from there comes out level (docs/dqss.md).
+# learning from there comes out level (docs/results/dqss.md).
 STARTS = np.linspace(1.0, 0.3, 36)
 
 
@@ -28,7 +28,7 @@ class LSQPlus(OfRole, Quantizer):
 
     Integer models have whole zero points `-beta / s`, so it is rounded, within the codes, and straight-through for the
     gradient. In training too, other than in the paper: left fractional there, it is off by up to half a step
-    in evaluation, which costs 2 to 5 points of accuracy at 2 bits (docs/dqss.md).
+    in evaluation, which costs 2 to 5 points of accuracy at 2 bits (docs/results/dqss.md).
 
     Args:
         bits, role, narrow_range: see `OfRole`.
