@@ -16,7 +16,7 @@ _WITH_CHANNELS = ("lsq", "min_max", "percentile", "mse", "kl")
 # What a search takes by default (docs/results/dqss.md says why), and what a model quantized in one way is.
 WEIGHTS = ("lsq", "lsq_per_channel", "lsq_plus", "dorefa", "mse", "mse_per_channel", "min_max_per_channel")
 INPUTS = ("lsq", "lsq_plus", "pact", "mse", "percentile", "min_max")
-# In training those that no calibration fixes. Fixed ranges are best before it and worst after it (docs/results/dqss.md).
+# In training those that no calibration fixes. Fixed ranges lead before it and lag after it (docs/results/dqss.md).
 _IN_TRAINING = {"weights": ("lsq", "lsq_plus", "dorefa"), "inputs": ("lsq", "lsq_plus", "pact")}
 # Those that clip at zero are no candidates for inputs that lie below it.
 UNSIGNED = ("pact", "dorefa", "apot")
