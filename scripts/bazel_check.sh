@@ -21,7 +21,7 @@ if [[ ! -x "$bazel" ]]; then # a complete installation makes it executable
         @bazel/bazel-linux_x64@2.1.0 @bazel/buildifier@8.2.1 || cannot "npm does not install Bazel"
     chmod +x "$buildifier" "$bazel"
 fi
-"$buildifier" -mode=check -lint=warn "$root/BUILD.bazel" "$root/MODULE.bazel"
+"$buildifier" -mode=check -lint=warn "$root/BUILD" "$root/MODULE.bazel"
 
 # This Bazel is older than modules. One directory stands for every external repository: its rules are Bazel's own, its
 # packages are empty. The interpreter has the packages of .venv, but not the .pth file that leads to the checkout.

@@ -21,7 +21,7 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
 sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
-hash="$(cat pyproject.toml constraints.txt | sha256)"
+hash="$(cat pyproject.toml constraints.txt setup.py | sha256)"
 stamp="$venv/.tfqnas-${hash:0:16}"
 
 stamps() { find "$venv" -maxdepth 1 -name '.tfqnas-*' ! -name '.tfqnas-owned'; }

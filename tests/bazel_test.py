@@ -1,4 +1,4 @@
-"""BUILD.bazel covers what is there: its language is a part of Python, which evaluates it here. One test runs Bazel."""
+"""BUILD covers what is there: its language is a part of Python, which evaluates it here. One test runs Bazel."""
 
 import fnmatch
 import pathlib
@@ -23,12 +23,12 @@ def glob(include, exclude=()):
 
 @pytest.fixture(scope="module")
 def build():
-    """The variables of BUILD.bazel, and as `targets` the arguments of every target."""
+    """The variables of BUILD, and as `targets` the arguments of every target."""
     names = {"targets": {}, "glob": glob, "requirement": "@pypi//:{}".format, "all_requirements": []}
     for rule in ("filegroup", "py_binary", "py_library", "py_test"):
         names[rule] = lambda **given: names["targets"].update({given["name"]: given})
     names.update(load=lambda *_: None, package=lambda **_: None)
-    exec((ROOT / "BUILD.bazel").read_text(), names)
+    exec((ROOT / "BUILD").read_text(), names)
     return names
 
 

@@ -135,7 +135,7 @@ class Checkout:
         self.bin = directory / "bin"
         self.bin.mkdir(parents=True)
         self.root.mkdir()
-        for name in ("pyproject.toml", "constraints.txt", "quickstart.sh", "test.sh"):
+        for name in ("pyproject.toml", "constraints.txt", "setup.py", "quickstart.sh", "test.sh"):
             shutil.copy(ROOT / name, self.root)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
         shutil.copytree(ROOT / ".ci", self.root / ".ci")
