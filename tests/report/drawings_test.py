@@ -10,6 +10,7 @@ import pytest
 
 from tests.report.conftest import by_bits, drawing, front_of
 from tfqnas import report, spaces
+from tfqnas.arch import Arch
 from tfqnas.report.style import COLOURS, kernel_colours, space_kernel_colours
 
 
@@ -97,7 +98,7 @@ def panels(item):
 
 
 def test_a_cell_is_the_share_of_the_blocks_that_have_the_choice(tiny):
-    arch = tiny.trim(28, (2, 1, 1), (3, 5, 3, 3, 5, 3), (3, 4, 6, 3, 6, 3))  # blocks: 3 5, 3, 5; 3 4, 6, 6
+    arch = Arch(tiny.name, 28, (2, 1, 1), (3, 5, 3, 5), (3, 4, 6, 6))
     item = report.distributions(tiny, {4: [record(tiny.smallest(), 0.1), record(arch, 0.2)], 2: [record(arch, 0.1)]})
     resolution, _, depth, _, expand, _, kernel, last = panels(item)
     assert resolution == pytest.approx({(0, 2): 1, (1, 1): 1})  # 32, 28, 24 from above

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tfqnas import spaces
+from tfqnas.arch import Arch
 from tfqnas.runs import latency_pieces
 from tfqnas.search.file_size import file_kb
 
@@ -22,7 +23,7 @@ def test_the_size_is_that_of_an_exported_file(bits):
 
 
 def test_the_sizes_of_the_readmes_quickstart():
-    archs = [TINY.smallest(), TINY.trim(32, (2, 2, 2), (5, 5, 5, 3, 5, 5), (3, 6, 6, 4, 6, 4)), TINY.largest()]
+    archs = [TINY.smallest(), Arch("tiny", 32, (2, 2, 2), (5, 5, 5, 3, 5, 5), (3, 6, 6, 4, 6, 4)), TINY.largest()]
     predicted = file_kb(TINY, 10, 1, np.array([TINY.encode(arch) for arch in archs]))
     np.testing.assert_allclose(predicted, [135.3, 307.8, 376.7], rtol=0.002)
 

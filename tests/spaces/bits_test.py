@@ -250,32 +250,6 @@ def test_samples_mutants_and_children_keep_the_ties(tied, rng):
                 assert len(stages) == len(tied.stages)
 
 
-def test_trim_takes_bits_of_full_length_or_one_for_all():
-    depths, lists = (1, 2, 1), ([3] * 6, [4] * 6)
-    every = [(2 + i % 3, 2) for i in range(22)]
-    present = [b in (0, None) or (s, b) == (2, 1) for s, b, _ in QFA.convolutions()]
-    arch = QFA.trim(24, depths, *lists, bits=every)
-    assert arch.bits == tuple(itertools.compress(every, present)) and len(arch.bits) == 16
-    assert QFA.trim(24, depths, *lists, bits=np.array(every)) == arch
-    for one, pair in ((3, (3, 3)), ((2, 4), (2, 4)), (np.int64(4), (4, 4)), ([3] * 22, (3, 3))):
-        assert QFA.trim(24, depths, *lists, bits=one).bits == (pair,) * 16
-    assert TINY.trim(24, depths, *lists).bits is None
-
-
-@pytest.mark.parametrize(
-    ("space", "bits", "message"),
-    [
-        (QFA, [(4, 4)] * 21, "tiny_qfa: bits: expected 22 values or one for all, received 21"),
-        (QFA, 5, r"tiny_qfa: stage 1, block 1, depthwise: weight bits 5 is not one of \(2, 3, 4\)"),
-        (QFA, None, "tiny_qfa: bits: expected 13 pairs .* received None"),
-        (TINY, 4, "tiny: bits: expected None, the space has no bit widths"),
-    ],
-)
-def test_trim_says_what_is_wrong_with_bits(space, bits, message):
-    with pytest.raises(ValueError, match=message):
-        space.trim(24, (1, 1, 1), [3] * 6, [3] * 6, bits)
-
-
 def changed(space, place, pair):
     """The smallest architecture with other bits in the convolution at a place."""
     bits = list(space.smallest().bits)

@@ -258,36 +258,6 @@ def test_crossover_takes_every_gene_from_a_parent_that_has_it(space, rng):
     assert space.crossover(a, a, rng) == a
 
 
-def test_trim_ignores_what_is_beyond_the_depth():
-    kernels = [3, 5, 3, 5, 5, 3, 3, 5, 5]
-    expands = [3, 3, 3, 4, 4, 4, 6, 6, 6]
-    arch = TINY.trim(24, [1, 2, 3], kernels, expands)
-    assert arch == Arch("tiny", 24, (1, 2, 3), (3, 5, 5, 3, 5, 5), (3, 4, 4, 6, 6, 6))
-    assert TINY.trim(24, (1, 2, 3), np.array(kernels), tuple(expands)) == arch
-
-
-def test_trim_completes_depths_without_choice():
-    mbv2 = spaces.get("mbv2")
-    kernels, expands = [3] * 20 + [7], [3] * 20 + [6]
-    arch = mbv2.trim(224, [2] * 5, kernels, expands)
-    assert arch.depths == (2, 2, 2, 2, 2, 1) and arch.kernels[-1] == 7 and arch.expands[-1] == 6
-    assert mbv2.trim(224, [2] * 5 + [1], kernels, expands) == arch
-
-
-@pytest.mark.parametrize(
-    ("depths", "kernels", "message"),
-    [
-        ([1, 2], [3] * 9, "tiny: depths: expected 3 values, received 2"),
-        ([1, 2, 3], [3] * 8, "tiny: kernel sizes: expected 9 values, received 8"),
-        ([1, 2, 9], [3] * 9, r"tiny: stage 4: depth 9 is not one of \(1, 2, 3\)"),
-        ([1, 2, 3], [7] * 9, r"tiny: stage 2, block 1: kernel size 7 is not one of \(3, 5\)"),
-    ],
-)
-def test_trim_says_what_is_wrong(depths, kernels, message):
-    with pytest.raises(ValueError, match=message):
-        TINY.trim(24, depths, kernels, [3] * 9)
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -81,12 +81,6 @@ def front_in(directory: Path) -> ParetoFront | None:
     return ParetoFront.from_json(read_json(path)) if path.exists() else None
 
 
-def device_in(directory: Path) -> str | None:
-    """What the latency table of a search holds for, in words; None: it had none."""
-    path = directory / _SETTINGS
-    return read_json(path).get("latency_device") if path.exists() else None
-
-
 def _read(path: Path, say: Callable[[str], None]) -> list[Result]:
     return [Result(**{**record, "arch": Arch.from_json(record["arch"])}) for record in read_jsonl(path, say)]
 

@@ -337,67 +337,6 @@ class SearchSpace(SpaceFields):
         from_a = np.where(active_a == active_b, rng.random(len(code_a)) < 0.5, active_a)
         return self.decode(np.where(from_a, code_a, code_b))
 
-    def trim(
-        self,
-        resolution: int,
-        depths: Sequence[int],
-        kernels: Sequence[int],
-        expands: Sequence[float],
-        bits: int | Sequence[Any] | None = None,
-    ) -> Arch:
-        """An architecture from lists as papers publish them: of full length, whatever the depth.
-
-        Args:
-            resolution: in pixels.
-            depths: one for each searched stage; stages that have one choice of depth may be left out.
-            kernels, expands: one for each block that the searched stages can have; those beyond the depth
-                are ignored.
-            bits: bit width or pair (weights, inputs) for each of `convolutions()`, where those beyond the depth are
-                ignored; or one for all; None in a space that has none.
-
-        Raises:
-            ValueError: a list has the wrong length, or a value is not a choice.
-        """
-        stages = [self.stages[s] for s in self.searched]
-        free = sum(len(stage.depths) > 1 for stage in stages)
-        possible = sum(stage.depths[-1] for stage in stages)
-        if len(depths) not in (free, len(stages)):
-            expected = " or ".join(str(n) for n in sorted({free, len(stages)}))
-            raise ValueError(f"{self.name}: depths: expected {expected} values, received {len(depths)}")
-        for what, values in (("kernel sizes", kernels), ("expand ratios", expands)):
-            if len(values) != possible:
-                raise ValueError(f"{self.name}: {what}: expected {possible} values, received {len(values)}")
-        if len(depths) != len(stages):
-            given = iter(depths)
-            depths = [next(given) if len(stage.depths) > 1 else stage.depths[0] for stage in stages]
-        active_kernels: list[int] = []
-        active_expands: list[float] = []
-        first = 0
-        for s, stage, depth in zip(self.searched, stages, depths, strict=True):
-            if depth not in stage.depths:
-                raise ValueError(f"{self.name}: {where_in(s, None)}depth {depth} is not one of {stage.depths}")
-            active_kernels.extend(kernels[first : first + depth])
-            active_expands.extend(expands[first : first + depth])
-            first += stage.depths[-1]
-        widths = None if bits is None else self._trimmed_bits(bits, depths)
-        arch = Arch(self.name, resolution, tuple(depths), tuple(active_kernels), tuple(active_expands), widths)
-        self.validate(arch)
-        return arch
-
-    def _trimmed_bits(self, bits: Any, depths: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        def is_number(value: Any) -> bool:
-            return isinstance(value, (int, float, np.number))
-
-        def pair(value: Any) -> tuple[int, int]:
-            return (value, value) if is_number(value) else value
-
-        present = self._present(depths)
-        if is_number(bits) or (len(bits) == 2 and all(map(is_number, bits))):
-            return (pair(bits),) * sum(present)
-        if len(bits) != len(present):
-            raise ValueError(f"{self.name}: bits: expected {len(present)} values or one for all, received {len(bits)}")
-        return tuple(map(pair, itertools.compress(bits, present)))
-
     def validate(self, arch: Arch) -> None:
         """Raises ValueError unless `arch` is of this space, and says which stage and block is wrong.
 
