@@ -154,7 +154,7 @@ class SuperResolution:
     """
 
     metric, higher_is_better, probabilities = "psnr", True, False
-    # Statistics of a batch are noise in its images. So SRResNet stays below bicubic (docs/results/dqss_photos.md).
+    # Statistics of a batch are noise in its images. With them SRResNet is below bicubic (docs/results/dqss_photos.md).
     batch_statistics = False
 
     def __init__(
