@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -32,8 +33,9 @@ PINS = ROOT / "tests" / "pins"
 
 def tool_modules():
     """`{command: module}` of every command-line tool. Nothing else here knows where tools live."""
-    sources = sorted((ROOT / "tools").glob("*.py"))
-    return {path.stem: f"tfqnas_tools.{path.stem}" for path in sources if "def main(" in path.read_text()}
+    sources = {path.stem: path.read_text() for path in sorted((ROOT / "tools").glob("*.py"))}
+    commands = {name: re.search(r'run\("([\w-]+)"\)', text)[1] for name, text in sources.items()}
+    return {name: f"tfqnas.cli.{command.replace('-', '_')}" for name, command in commands.items()}
 
 
 def assert_pinned(name, found, compare):
@@ -453,7 +455,7 @@ def small_run(directory):
     Batches are large and steps few, since training is chaotic: a value that another rounding moves over a tie of a
     quantizer moves all gradients of the next step. Of batches of 8 nothing is left to compare after 4 steps.
     """
-    from tfqnas.train.config import RunConfig
+    from tfqnas.train.run_config import RunConfig
 
     step = 64 / 1300  # epochs of a step
     return RunConfig(
@@ -466,15 +468,15 @@ def small_run(directory):
 
 def trained(config, stage=None, share=1.0):
     """`{stage: last checkpoint}` of a run, which is trained to its end or to a share of a stage."""
-    from tfqnas.train.run import Run
-    from tfqnas.train.training import train
+    from tfqnas.runs.run import Run
+    from tfqnas.runs.training import train
 
     run = Run.create(config)
     if stage is not None:
         with pytest.raises(Killed):
-            train(run, KilledAt(run.progress(), stage, share))
+            train(run, KilledAt(run.costs.progress(), stage, share))
     else:
-        train(run, run.progress())
+        train(run, run.costs.progress())
     checkpoints = ((stage.name, run.checkpoints(stage).load()) for stage in run.stages)
     return {name: loaded for name, loaded in checkpoints if loaded is not None}
 
@@ -529,10 +531,10 @@ OF_TF_KERAS = ["tfqnas>LSQConfig", "tfqnas>LSQQuantizer"]
 
 
 def every_module(package):
-    """Imports a package with all its modules, except those that only tf_keras can use."""
+    """Imports a package with all its modules, except commands, whose flags clash, and what needs tf_keras."""
     package = importlib.import_module(package)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if ".integrations" not in module.name:
+        if not module.name.startswith(("tfqnas.cli.", "tfqnas.integrations")):
             importlib.import_module(module.name)
 
 
@@ -619,7 +621,7 @@ CONFIG = {
 
 
 def test_the_settings_of_an_old_run_are_read_as_they_were_written():
-    from tfqnas.train.config import RunConfig
+    from tfqnas.train.run_config import RunConfig
 
     text = (PINS / "config.json").read_text()
     config = RunConfig.from_json(text)
