@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
-# ./test.sh [--all] [pytest arguments]: sets up .venv if need be; lint, types, tests. --all adds the slow tests.
+# ./test.sh [--quick | --all] [pytest arguments]: sets up .venv if need be; then lint, types and tests.
+#   --quick   only the tests that need no TensorFlow: a minute
+#   --all     the slow tests as well
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
-all=false
-for argument in "$@"; do # takes --all out of the arguments, wherever it stands
+quick=false selected=(-m "not slow")
+for argument in "$@"; do # takes --quick and --all out of the arguments, wherever they stand
     shift
-    if [[ "$argument" == --all ]]; then all=true; else set -- "$@" "$argument"; fi
+    case "$argument" in
+        --quick) quick=true selected=(-m "not slow and not tensorflow") ;;
+        --all) selected=() ;;
+        *) set -- "$@" "$argument" ;;
+    esac
 done
-if ! $all; then set -- -m "not slow" "$@"; fi
 
 echo "test: the environment, .venv"
 scripts/setup_env.sh
@@ -20,7 +25,8 @@ echo "test: ruff format --check ."
 .venv/bin/ruff format --quiet --check . || { .venv/bin/ruff format --check .; exit 1; }
 echo "test: mypy, of what pyproject.toml names"
 .venv/bin/python -m mypy
+if $quick; then export PYTHONPATH="$PWD/tests/without_tensorflow${PYTHONPATH:+:$PYTHONPATH}"; fi
 # A file to a process, as many as there are cores: most tests use one. Each needs more than a gigabyte.
-set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
+set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile ${selected[@]+"${selected[@]}"} "$@"
 echo "test: pytest $*"
 exec .venv/bin/python -m pytest "$@"

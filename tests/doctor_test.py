@@ -51,6 +51,7 @@ def test_a_checkout_that_is_not_installed_is_told_so(monkeypatch, capsys):
     assert "WRONG  tfqnas" in capsys.readouterr().out
 
 
+@pytest.mark.tensorflow
 def test_everything_that_is_needed_is_here_and_it_says_so():
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFDS_DATA_DIR": "/nowhere"}
     done = subprocess.run([sys.executable, "-m", "tfqnas.doctor"], capture_output=True, text=True, env=environment)

@@ -99,6 +99,7 @@ def test_everything_imported_is_a_declared_dependency():
     assert not undeclared, {name: str(imported[name]) for name in undeclared}
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("package", ["tfqnas", "tfqnas.dqss", "tfqnas.zoo", "tflite_export"])
 def test_names_that_are_loaded_on_use_exist(package):
     module = importlib.import_module(package)
@@ -340,6 +341,7 @@ PYTEST = "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile"
     ("script", "arguments", "expected"),
     [
         ("test.sh", [], [*CHECKS, f"{PYTEST} -m not slow"]),
+        ("test.sh", ["--quick", "-x"], [*CHECKS, f"{PYTEST} -m not slow and not tensorflow -x"]),
         ("test.sh", ["--all"], [*CHECKS, PYTEST]),
         ("test.sh", ["-x", "--all", "tests/a b_test.py"], [*CHECKS, f"{PYTEST} -x tests/a b_test.py"]),
         ("test.sh", ["-k", "lsq"], [*CHECKS, f"{PYTEST} -m not slow -k lsq"]),

@@ -16,26 +16,18 @@ def images(resolution, channels=1, batch=8, seed=5):
     return np.random.default_rng(seed).normal(size=(batch, resolution, resolution, channels)).astype(np.float32)
 
 
-def cut(supernet, arch):
-    """`(model, statistics)`, with the statistics of a batch."""
-    x = images(arch.resolution, supernet.settings["channels"], 16, seed=6)
-    _, statistics = supernet(x, supernet.space.encode(arch), collect=True)
-    statistics = [s.numpy() for s in statistics]
-    return extract(supernet, arch, statistics), statistics
-
-
 @pytest.fixture(scope="module")
 def supernet(micro, make_supernet):
     return make_supernet(micro, bits=4, dropout=0.2)
 
 
 @pytest.fixture(scope="module")
-def smallest(supernet, micro):
+def smallest(supernet, micro, cut):
     return cut(supernet, micro.smallest())
 
 
 @pytest.fixture(scope="module")
-def largest(supernet, micro):
+def largest(supernet, micro, cut):
     return cut(supernet, micro.largest())
 
 
@@ -48,7 +40,7 @@ def largest(supernet, micro):
         pytest.param({"stem_stride": 2}, {"kernel_transform": True, "channels": 3}, id="transform-rgb"),
     ],
 )
-def test_a_subnet_computes_what_the_supernet_does_with_its_code(space, settings, micro, make_supernet, rng):
+def test_a_subnet_computes_what_the_supernet_does_with_its_code(space, settings, micro, make_supernet, rng, cut):
     space = dataclasses.replace(micro, **space)
     supernet = make_supernet(space, **settings)
     for arch in (space.largest(), space.sample(rng)):
@@ -139,7 +131,7 @@ def test_an_architecture_of_another_space_is_refused_with_stage_and_block(supern
         extract(supernet, wrong, smallest[1])
 
 
-def test_with_a_step_for_each_size_a_subnet_takes_those_of_its_sizes(micro, make_supernet, rng):
+def test_with_a_step_for_each_size_a_subnet_takes_those_of_its_sizes(micro, make_supernet, rng, cut):
     prototypes = {"weights": LSQ(bits=4, shared=False), "inputs": LSQ(bits=4, signed=False, shared=False)}
     supernet = make_supernet(micro, **prototypes)
     assert max(len(q.step.shape) for q in supernet.quantizers) == 2  # kernel size and width of depthwise kernels

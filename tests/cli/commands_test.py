@@ -222,6 +222,7 @@ command.run(module, "tools/stopped.py", [])
     assert done.returncode == 130 and f"stopped; {said}:\n    python tools/stopped.py" in done.stderr
 
 
+@pytest.mark.tensorflow
 def test_names_that_are_nearly_right_are_answered_with_the_right_one(tmp_path):
     refused(
         "--search: expected one of coarse_to_fine, nsga2, ageing, random, received nsga3, did you mean nsga2?",

@@ -47,6 +47,7 @@ def test_the_seed_chooses_what_is_held_out_and_never_the_test_images(digits):
     np.testing.assert_array_equal(digits.test.images, other.test.images)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("name", "held_out", "message"),
     [

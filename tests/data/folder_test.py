@@ -8,6 +8,8 @@ from tfqnas.data.dataset import load
 from tfqnas.data.splits import Arrays, Encoded
 from tfqnas.errors import UserError
 
+pytestmark = pytest.mark.tensorflow
+
 
 def loaded(root, held_out=1, say=lambda text: None, **settings):
     return load(DataConfig(dataset=str(root), **settings), held_out, say=say)

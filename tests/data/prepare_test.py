@@ -20,6 +20,7 @@ def offline(monkeypatch):
     monkeypatch.setattr(module, "_ask", lambda url: "cannot be reached (ConnectionError)")
 
 
+@pytest.mark.tensorflow
 def test_an_unreachable_site_says_what_to_do(tmp_path, offline):
     expected = r"cifar10 cannot be downloaded: \S+: cannot be reached .*by hand into .*manual \(cifar-10-binary"
     with pytest.raises(UserError, match=expected):
@@ -39,6 +40,7 @@ def test_a_site_that_never_answers_costs_no_more_than_the_patience(monkeypatch):
     stop.set()
 
 
+@pytest.mark.tensorflow
 def test_names_that_are_never_looked_up_do_not_keep_the_process(tmp_path):
     code = (
         "import socket, sys, time, runpy, tensorflow_datasets\n"
@@ -53,11 +55,13 @@ def test_names_that_are_never_looked_up_do_not_keep_the_process(tmp_path):
     assert ": no answer. Give this machine access" in done.stderr and "cifar-10-binary.tar.gz" in done.stderr
 
 
+@pytest.mark.tensorflow
 def test_fashion_mnist_is_offered_from_debian(tmp_path, offline):
     with pytest.raises(UserError, match=r"prepared\. A checkout on Debian .* scripts/data_from_packages.py fashion_m"):
         check("fashion_mnist", str(tmp_path), print)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("others", [False, True], ids=["nothing there", "files of another data set there"])
 def test_files_to_be_downloaded_by_hand_are_asked_for_with_the_instructions(tmp_path, others):
     if others:
@@ -68,6 +72,7 @@ def test_files_to_be_downloaded_by_hand_are_asked_for_with_the_instructions(tmp_
         check("imagenet2012", str(tmp_path), print)
 
 
+@pytest.mark.tensorflow
 def test_an_unknown_name_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"^NAME: expected the name of a TFDS data set \(near: fashion_mnist"):
         check("fashion-mnist", str(tmp_path), print)

@@ -23,6 +23,7 @@ def test_luma_is_that_of_bt_601():
     np.testing.assert_allclose(restoration.luma(colours)[0], [16, 235, 81.481, 144.553, 40.966], atol=1e-9)
 
 
+@pytest.mark.tensorflow
 def test_psnr_is_that_of_its_formula_and_counts_no_border(rng):
     a = rng.integers(0, 250, (20, 30, 3), np.uint8)
     b = a + np.uint8(5)  # luma differs by 5 * 219 / 255 everywhere
@@ -34,6 +35,7 @@ def test_psnr_is_that_of_its_formula_and_counts_no_border(rng):
     assert restoration.psnr_y(a, a, 0) == np.inf and restoration.ssim_y(a, a, 2) == 1
 
 
+@pytest.mark.tensorflow
 @needs_skimage
 def test_ssim_is_that_of_scikit_image(photo, rng):
     from skimage.metrics import structural_similarity
@@ -51,6 +53,7 @@ def test_ssim_is_that_of_scikit_image(photo, rng):
     assert restoration.ssim_y(a, b, 4) == pytest.approx(expected, abs=FLOAT32)
 
 
+@pytest.mark.tensorflow
 def test_downscaling_averages_over_what_it_drops_and_bicubic_brings_back_what_is_smooth(photo):
     stripes = np.zeros((16, 16, 3), np.uint8)
     stripes[:, ::2] = 200
@@ -62,6 +65,7 @@ def test_downscaling_averages_over_what_it_drops_and_bicubic_brings_back_what_is
     assert restoration.psnr_y(restoration.bicubic(low, 4), restoration.cropped(high, 4), 4) > 30
 
 
+@pytest.mark.tensorflow
 @needs_skimage
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 31.35, 0.9033), (4, 27.73, 0.7961)])
 def test_bicubic_interpolation_of_the_seven_test_photos(scale, psnr, ssim):
@@ -109,6 +113,7 @@ def test_batches_are_functions_of_seed_and_number(photo):
     assert np.any(whole[0][0] != whole[1][0]) and np.any(batches(1, 0, 1)[0][0] != whole[0][0])
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

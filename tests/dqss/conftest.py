@@ -1,11 +1,12 @@
 """A tiny classifier, trained enough that its outputs say something, and its images."""
 
-import keras
 import numpy as np
 import pytest
 
 
 def network(size=8, channels=1, classes=4):
+    import keras
+
     layers = keras.layers
     x = images = keras.Input((size, size, channels))
     x = layers.ReLU(name="stem_relu")(
@@ -33,7 +34,7 @@ def normalized(images):
 
 
 @pytest.fixture(scope="session")
-def trained():
+def trained(keras):
     """`(float model, images, labels)`."""
     keras.utils.set_random_seed(0)
     model = network()

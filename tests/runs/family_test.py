@@ -10,6 +10,8 @@ from tfqnas.search import ParetoFront, Result
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture
 def run(tmp_path, micro):

@@ -21,6 +21,8 @@ from tfqnas.spaces import SearchSpace, Stage
 from tfqnas.train.run_config import RunConfig
 from tfqnas.train.stages import MIXED
 
+pytestmark = pytest.mark.tensorflow
+
 SPACE = SearchSpace(
     name="nano",
     resolutions=(8, 12),

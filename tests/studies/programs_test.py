@@ -77,6 +77,7 @@ def test_the_short_form_compares_strategies_and_computes_nothing_twice(tmp_path)
     assert again.returncode == 0 and len((tmp_path / "s.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.tensorflow
 def test_unknown_strategies_of_a_study_are_refused():
     result = study("classification", "--strategies=dqss,lunch", name="strategies")
     assert result.returncode == 2

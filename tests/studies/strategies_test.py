@@ -13,6 +13,8 @@ from tfqnas import zoo
 from tfqnas.data import photos, restoration
 from tfqnas.errors import UserError
 
+pytestmark = pytest.mark.tensorflow
+
 STUDIES = pathlib.Path(__file__).parents[2] / "studies"
 
 

@@ -75,7 +75,7 @@ def test_bytes_in_and_floats_out_are_the_same_on_arm64(subnets, agreement):
 
 
 def few_layers():
-    from tests.tflite_export.conftest import chain, quantized
+    from tests.tflite_export.models import chain, quantized
 
     return chain(keras.layers.Conv2D(6, 3, activation="relu"), quantized(name="inner"), shape=(8, 8, 1))
 
@@ -95,7 +95,7 @@ def test_packed_files_run_on_arm64_and_differ_by_few_steps(subnets, agreement):
 def test_other_operations_compute_the_same_integers_on_arm64(kind, agreement):
     """Pools, padding, resizing, reshapes, gates, depth to space; softmax has a test of its own."""
     from tests.graph.rewriting_test import SHAPE, of_operations, quantized, ready, residual_model
-    from tests.tflite_export.conftest import functional
+    from tests.tflite_export.models import functional
     from tests.tflite_export.operations_test import bilinear, super_resolution
 
     build = {"most": residual_model, "operations": of_operations}

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.tflite_export.conftest import assert_exact, chain, images, norm, pooled, quantized
+from tests.tflite_export.conftest import images
+from tests.tflite_export.models import assert_exact, chain, norm, pooled, quantized
 from tflite_export import ExportError, export, reference, ties
 from tflite_export.explain import costliest, explain
 from tflite_export.folding import folded

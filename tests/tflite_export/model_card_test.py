@@ -70,6 +70,7 @@ def test_the_command_can_be_repeated(monkeypatch, tmp_path):
     assert command() == "tfqnas-run -x"
 
 
+@pytest.mark.tensorflow
 def test_versions_are_those_installed():
     import keras
 

@@ -86,10 +86,8 @@ def test_float_logits_are_left_to_the_cpu_and_it_is_said_what_to_do(tmp_path, fo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("space", ["tiny", "mbv2", "mbv3_relu", "mbv3"])
-def test_the_smallest_subnets_run_on_the_npu(space, tmp_path, make_supernet):
+def test_the_smallest_subnets_run_on_the_npu(space, tmp_path, make_supernet, cut):
     """h-swish and squeeze-excite of mbv3 are for U85 alone."""
-    from tests.subnet_test import cut
-
     smallest = spaces.get(space).pruned(spaces.get(space).smallest())
     model, _ = cut(make_supernet(smallest, channels=1 if space == "tiny" else 3), smallest.largest())
     path = tmp_path / f"{space}.tflite"

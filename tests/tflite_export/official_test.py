@@ -242,7 +242,7 @@ def test_operations_of_other_models_agree_within_a_step():
 @pytest.mark.parametrize("kind", ["resize_bilinear", "depth_to_space"])
 def test_operations_of_super_resolution_agree_within_a_step(kind):
     from tests.graph.rewriting_test import quantized, ready
-    from tests.tflite_export.conftest import functional
+    from tests.tflite_export.models import functional
     from tests.tflite_export.operations_test import bilinear, super_resolution
 
     x = images((6, 6, 4))

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.tflite_export.conftest import assert_exact, functional, images, pooled
+from tests.tflite_export.conftest import images
+from tests.tflite_export.models import assert_exact, functional, pooled
 from tfqnas import layers
 
 pytestmark = pytest.mark.usefixtures("same_weights")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.graph import rewriting_test
-from tests.tflite_export.conftest import chain, images, norm, quantized
+from tests.tflite_export.conftest import images
+from tests.tflite_export.models import chain, norm, quantized
 from tflite_export import ExportError
 from tflite_export.int_graph import not_packed, pixels_of
 from tflite_export.lower import lower

@@ -5,11 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.subnet_test import cut as subnet_of
 from tests.tflite_export.conftest import images
 from tflite_export import pieces, reference
 from tflite_export.int_graph import IntGraph, IntOp, IntTensor, pixels_of
-from tflite_export.lower import lower
 from tflite_export.runtime import Runtime
 from tflite_export.writer import write
 
@@ -18,6 +16,8 @@ KINDS = [("hswish", 4), ("hswish", 8), ("relu-rgb", 2)]
 
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}", scope="module")
 def graph(request, subnets):
+    from tflite_export.lower import lower
+
     kind, bits = request.param
     model = subnets(bits, relu=kind != "hswish", channels=1 if kind == "hswish" else 3)
     return lower(model, images(model.input_shape[1:]))
@@ -88,12 +88,14 @@ def test_what_brings_a_block_to_its_quantizer_counts_for_its_reader(parts, layer
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_resized_shapes_are_those_of_a_network_lowered_at_that_resolution(bits, micro, make_supernet):
+def test_resized_shapes_are_those_of_a_network_lowered_at_that_resolution(bits, micro, make_supernet, cut):
+    from tflite_export.lower import lower
+
     supernet = make_supernet(micro, bits=bits)
     small, large = (
         lower(model, images(model.input_shape[1:]))
         for model in (
-            subnet_of(supernet, dataclasses.replace(micro.largest(), resolution=resolution))[0]
+            cut(supernet, dataclasses.replace(micro.largest(), resolution=resolution))[0]
             for resolution in micro.resolutions
         )
     )

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.graph.rewriting_test import SHAPE, of_operations, quantized, ready, residual_model
-from tests.tflite_export.conftest import assert_exact, images
+from tests.tflite_export.conftest import images
+from tests.tflite_export.models import assert_exact
 from tests.tflite_export.operations_test import conv
 from tflite_export import ExportError, snap_biases
 from tflite_export.explain import explain

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.tflite_export.conftest import chain, functional, images, norm, pooled, quantized
+from tests.tflite_export.conftest import images
+from tests.tflite_export.models import chain, functional, norm, pooled, quantized
 from tflite_export import ExportError, export
 from tflite_export.lower import lower
 from tfqnas.errors import NoIntegersError

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.tflite_export.conftest import assert_exact, images
+from tests.tflite_export.conftest import images
+from tests.tflite_export.models import assert_exact
 from tflite_export import ExportError, snap_biases
 from tflite_export.lower import lower
 from tflite_export.runtime import Runtime
