@@ -1,1 +1,1 @@
-"""What a Keras model computes: read once (`reading`), rewritten with quantizers (`rewriting`)."""
+"""Reads what a Keras model computes (`reading`) and rewrites it with quantized layers (`rewriting`)."""

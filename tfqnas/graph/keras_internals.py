@@ -1,4 +1,4 @@
-"""The one place that reads what Keras keeps to itself: the calls of layers that a functional model is made of."""
+"""The only place that reads private attributes of Keras, namely the layer calls of a functional model."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from tfqnas.errors import UnsupportedModelError
 
 
 def nodes_of(model: keras.Model) -> list[Any]:
-    """The calls of layers in a functional or Sequential model, each after those whose tensors it takes.
+    """The layer calls of a functional or Sequential model in topological order, as Keras nodes.
 
     Raises:
-        UnsupportedModelError: the model is of another kind, or not built.
+        UnsupportedModelError: the model is of another kind, or has not been built.
     """
     model = getattr(model, "_functional", None) or model  # a Sequential model has one inside
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
@@ -21,5 +21,5 @@ def nodes_of(model: keras.Model) -> list[Any]:
 
 
 def is_called_once(layer: keras.layers.Layer) -> bool:
-    """Whether a layer has been called a single time, in all models that it is part of."""
+    """Whether a layer has been called exactly once, counted over all models."""
     return len(layer._inbound_nodes) == 1

@@ -1,6 +1,6 @@
-"""A Keras model as sites: what becomes one integer computation each, with its BatchNorm and its activation.
+"""Reads a Keras model as sites: computations that become one integer operation, with BatchNorm and activation.
 
-What `quantize` puts quantizers into, and what the exporter lowers.
+`quantize` puts quantizers into the sites of a model, and the exporter lowers them.
 """
 
 import collections
@@ -32,9 +32,9 @@ _SPATIAL = {**_POOLS, keras.layers.ZeroPadding2D: "pad", DepthToSpace: "depth_to
 _RESIZES = {"nearest": "resize_nearest", "bilinear": "resize_bilinear"}
 _RESIZERS = (keras.layers.Resizing, keras.layers.UpSampling2D)
 _NOTHING = (keras.layers.Dropout,)
-# These only move values: whatever integers go in come out.
+# These kinds only move values, so that their output has the integers of their input.
 MOVES = ("max_pool_2d", "pad", "reshape", "resize_nearest", "depth_to_space")
-# These round, and their kernels know one scale for input and output.
+# These kinds round, and their kernels have the same scale for input and output.
 ONE_SCALE = ("average_pool_2d", "resize_bilinear")
 ACTIVATIONS = {
     "linear": "none",
@@ -45,29 +45,34 @@ ACTIVATIONS = {
     "hard_sigmoid": "hard_sigmoid",
     "softmax": "softmax",
 }
-# Of convolutions, the one value that integer kernels or this exporter know.
+# Settings of convolutions, each with the only value that integer kernels or this exporter support.
 _ONLY = (("groups", 1), ("depth_multiplier", 1), ("dilation_rate", 1))
-# Computed by an operation of their own, from a tensor that must be known: a layer that has them inside hides it.
+# Activations with an operation of their own. Its input must be a tensor of the model, so they need their own layer.
 SEPARATE = ("hard_swish", "softmax")
 
 
 @dataclasses.dataclass(eq=False)
 class Site:
-    """One computation of a model, and the float tensor that it makes.
+    """One computation of a model and its float output tensor.
 
     Args:
-        layer: the Keras layer that computes. name: unique among the sites.
+        layer: the Keras layer that computes it.
+        name: unique among the sites.
         kind: "input", "conv_2d", "depthwise_conv_2d", "fully_connected", "add", "mul", "mean", "softmax", or one of
-            `MOVES` and `ONE_SCALE`. A BatchNorm or an activation that nothing before it can compute is a depthwise
-            convolution with a kernel of one.
-        inputs: the sites that it reads. edges: for each of them the `Quantizer` in between, or None.
-        shape: of its tensor in the file, without the batch axis; a pooled one keeps its 1 x 1 pixel.
-        tensor: the Keras tensor behind BatchNorm and activation. before: the one before the activation.
-        norm: the BatchNormalization that it computes besides, or None.
+            `MOVES` and `ONE_SCALE`. A BatchNorm or an activation that no site before it can absorb is a depthwise
+            convolution with a 1 x 1 kernel.
+        inputs: the sites that it reads.
+        edges: for each input the `Quantizer` in between, or None.
+        shape: shape of its tensor in the file, without the batch axis; a globally pooled tensor keeps its 1 x 1 pixel.
+        tensor: the Keras tensor after BatchNorm and activation.
+        before: the Keras tensor before the activation.
+        norm: the absorbed BatchNormalization layer, or None.
         activation: a value of `ACTIVATIONS`.
-        stored: the 8-bit quantizer that its tensor has in the model, or None. stored_before: that before h-swish.
+        stored: the model's 8-bit quantizer of `tensor`, or None.
+        stored_before: the same of `before`, for h-swish.
         readers: the sites that read it.
-        branched: whether its tensor, or one on the way to it, is read several times: nothing may be absorbed then.
+        branched: whether its tensor, or a tensor on the way to it, is read several times. The site then absorbs no
+            further layer.
     """
 
     layer: keras.layers.Layer
@@ -87,23 +92,24 @@ class Site:
 
     @property
     def channels(self) -> int:
+        """Size of the last axis."""
         return self.shape[-1]
 
 
-# A site that is read, and the quantizer on the way from it, or None.
+# A site that is read, and the quantizer between it and its reader, or None.
 Read = tuple[Site, Quantizer | None]
 
 
 def sites_of(model: keras.Model) -> list[Site]:
-    """The `Site`s of a functional or Sequential model, each after those that it reads, the output's last.
+    """The `Site`s of a functional or Sequential model in topological order, the output's last.
 
     Raises:
-        UnsupportedModelError: for a layer or a connection that has no integer form here, with its name and type.
+        UnsupportedModelError: a layer or connection has no integer form. The message has its name and type.
     """
     nodes = nodes_of(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UnsupportedModelError(
-            f"{model.name}: expected one input and one output, has {len(model.inputs)} and {len(model.outputs)}"
+            f"{model.name}: expected one input and one output, received {len(model.inputs)} and {len(model.outputs)}"
         )
     reader = _Reader(nodes, model.outputs[0])
     for node in nodes:
@@ -112,7 +118,7 @@ def sites_of(model: keras.Model) -> list[Site]:
 
 
 class _Reader:
-    """Goes through the calls of a model and makes its sites."""
+    """Turns the layer calls of a model into its sites, one after another."""
 
     def __init__(self, nodes: Sequence[Any], output: keras.KerasTensor) -> None:
         self.uses = collections.Counter(id(t) for node in nodes for t in node.input_tensors)
@@ -150,13 +156,13 @@ class _Reader:
         own = getattr(layer, "input_quantizer", None)
         edges = [edge if own is None else own for _, edge in read]
         if own is not None and any(edge is not None for _, edge in read):
-            raise unsupported(layer, f"its input {read[0][0].name} is quantized before it, and by it again")
+            raise unsupported(layer, f"its input {read[0][0].name} is quantized twice, before it and by it")
         site = Site(layer, layer.name + (f"_{count}" if count else ""), kind, [s for s, _ in read], edges, shape)
         self.sites.append(site)
         return site
 
     def _site(self, layer: keras.layers.Layer, read: Sequence[Read], shape: tuple[int, ...]) -> Read:
-        """A new site, or the one before, which then has `layer` as its end, and the quantizer behind it."""
+        """The site that `layer` ends, either a new site or the absorbing site before it, and the quantizer after it."""
         if isinstance(layer, keras.layers.InputLayer):
             return self._new(layer, "input", [], shape), None
         (before, edge), *_ = read
@@ -185,7 +191,7 @@ class _Reader:
         if isinstance(layer, _RESHAPES):
             if None in shape:
                 raise unsupported(layer, f"its output is {shape}, expected known sizes")
-            # One pixel is one pixel, whatever the axes: only what mixes pixels and channels is an operation.
+            # A reshape of a single pixel changes only the axes, which needs no operation.
             alias = shape == before.shape or (_pixels(before.shape) == 1 and shape == (before.channels,))
             return (before, edge) if alias else (self._new(layer, "reshape", read, shape), None)
         raise unsupported(layer, "")
@@ -204,7 +210,7 @@ class _Reader:
         if kind == "fully_connected" and len(shape) > 1:
             if len(shape) != 3:
                 raise unsupported(layer, f"its input is {before.shape}, expected channels or an image")
-            kind = "conv_2d"  # for each pixel by itself
+            kind = "conv_2d"  # a 1 x 1 convolution
         activation = _activation(layer)
         for setting, only in _ONLY:
             received = getattr(layer, setting, only)
@@ -212,8 +218,7 @@ class _Reader:
                 raise unsupported(layer, f"{setting} {received}, expected {only}")
         if activation in SEPARATE:
             raise unsupported(
-                layer,
-                f"{activation} inside of the layer: expected a layer of its own behind it, as tfqnas.quantize makes it",
+                layer, f"{activation} inside the layer: expected a separate layer after it, as tfqnas.quantize makes it"
             )
         site = self._new(layer, kind, read, shape)
         site.activation = activation
@@ -228,7 +233,7 @@ class _Reader:
         )
         if not alike:
             raise unsupported(layer, f"it reads tensors of {shapes[0]} and {shapes[1]}")
-        # Height and width may be unknown, but of equal shapes then.
+        # Height and width may be unknown only if both shapes are equal.
         return self._new(layer, kind, read, shapes[0] if shapes[0] == shapes[1] else np.broadcast_shapes(*shapes))
 
     def _norm(self, layer: keras.layers.Layer, read: Sequence[Read]) -> Site:
@@ -261,7 +266,7 @@ class _Reader:
         return site, None
 
     def _absorbs(self, before: Site, edge: Quantizer | None, kinds: Collection[str]) -> bool:
-        """Whether the operation before computes a BatchNorm or an activation along with its own."""
+        """Whether the site before can absorb a BatchNorm or an activation."""
         return edge is None and before.kind in kinds and not before.branched and before.activation == "none"
 
     def _unit(self, layer: keras.layers.Layer, read: Sequence[Read]) -> Site:
@@ -302,15 +307,15 @@ def _activation(layer: keras.layers.Layer) -> str:
 
 
 def unsupported(layer: keras.Operation, why: str) -> UnsupportedModelError:
-    """The error for a layer or an operation of Keras, with its name and type."""
+    """The error for a Keras layer or operation without an integer form; `why` may be empty."""
     return UnsupportedModelError(f"layer {layer.name} ({type(layer).__name__}): no integer form{why and ': '}{why}")
 
 
 def streams_of(sites: list[Site]) -> dict[int, list[Site]]:
-    """`{id(site): stream}`: sites whose 8-bit tensors need one grid have one stream, a list of sites.
+    """`{id(site): stream}`, where a stream is the list of sites whose 8-bit tensors must share one grid.
 
-    Additions connect what they add, `ONE_SCALE` and `MOVES` their input and output. What has a fixed grid of its own
-    (`has_fixed_grid`) is connected to no addition.
+    An addition joins its inputs and its output; `ONE_SCALE` and `MOVES` join their input and output. Sites with a fixed
+    grid (`has_fixed_grid`) are not joined with an addition.
     """
     stream = {id(site): [site] for site in sites}
 
@@ -332,7 +337,7 @@ def streams_of(sites: list[Site]) -> dict[int, list[Site]]:
 
 
 def has_fixed_grid(site: Site) -> bool:
-    """Whether nothing of the grid of its tensor is open: pixels, gates, probabilities, what a quantizer gave it."""
+    """Whether the grid of a site's tensor is given, as it is for pixels, gates, probabilities and quantized inputs."""
     given = site.kind in (*MOVES, *ONE_SCALE) and site.edges[0] is not None
     return given or site.kind in ("input", "softmax") or site.activation == "hard_sigmoid"
 
@@ -343,7 +348,7 @@ def is_summed(stream: Iterable[Site]) -> bool:
 
 
 def wanted(site: Site) -> list[Quantizer | None]:
-    """The quantizers through which the readers of a site take its tensor, None for 8 bits, without repetition."""
+    """The distinct quantizers through which readers take a site's tensor; None stands for its 8-bit grid."""
     found: dict[int, Quantizer | None] = {}
     for reader in site.readers:
         for read, edge in zip(reader.inputs, reader.edges, strict=True):

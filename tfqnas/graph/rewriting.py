@@ -1,4 +1,4 @@
-"""Any Keras model becomes the same model with quantized layers."""
+"""Rewrites a Keras model: with quantized layers, and with layers in place of operations on tensors."""
 
 import collections
 import itertools
@@ -29,36 +29,38 @@ def quantize(
     end_bits: int | None = 8,
     integer_aware: bool = False,
 ) -> keras.Model:
-    """A functional or Sequential Keras model with quantized layers in the place of its own, weights kept.
+    """A copy of a functional or Sequential Keras model with quantized layers and the same weights.
 
-    The result is a functional model that trains by `compile` and `fit`, saves to `.keras` and can be exported. Before
-    its first use the quantizers want images: `tfqnas.initialize(model, images)`. Convolutions, depthwise convolutions
-    and dense layers get a quantizer for their kernel and one for their input. A tensor that several of them read has
-    one quantizer, in a `Quantize` layer. The first ones behind the input and the last ones before the output have
-    `end_bits` bits; the first ones no input quantizer, since pixels have 8 bits already. An activation inside of a
-    layer that integer models compute apart (h-swish, softmax) becomes a layer of its own behind it.
+    The result is a functional model that trains with `compile` and `fit`, saves to `.keras` and can be exported. Call
+    `tfqnas.initialize(model, images)` before its first use, since quantizers are initialised from images.
+
+    Convolutions, depthwise convolutions and dense layers get a quantizer for their kernel and one for their input. A
+    tensor that several of them read has one quantizer, in a `Quantize` layer. The first of these layers after the input
+    and the last before the output have `end_bits` bits. The first have no input quantizer since pixels have 8 bits
+    already. Activations that integer models compute separately (h-swish, softmax) move from inside a layer to a new
+    layer after it.
 
     Args:
         model: functional or Sequential `keras.Model` with one input and one output, of Conv2D, DepthwiseConv2D,
             Dense, BatchNormalization, ReLU, Activation (relu, relu6, hard_silu, hard_sigmoid, softmax), Softmax, Add,
             Multiply, GlobalAveragePooling2D, AveragePooling2D, MaxPooling2D, ZeroPadding2D, Flatten, Reshape,
-            Resizing, UpSampling2D, `tfqnas.layers.DepthToSpace`, Dropout and the quantized layers of tfqnas. Of Keras'
-            operations sums and products of two tensors and activations, which become layers (`as_layers`).
+            Resizing, UpSampling2D, `tfqnas.layers.DepthToSpace`, Dropout and the quantized layers of tfqnas. Sums and
+            products of two tensors, and activations of tensors, become layers (`as_layers`).
         weights: prototype `Quantizer` of the kernels, such as `LSQ(bits=4)`, or None.
         inputs: prototype of the inputs, such as `LSQ(bits=4, signed=None)`, which is signed where its tensor is.
         skip: name or names of layers that keep float weights and inputs; integer models give them 8 bits.
-        end_bits: bit width of the first and the last ones, 2 to 16; None: as all others.
-        integer_aware: put 8-bit quantizers (`Calibrated`) where an integer model rounds besides: residual stream,
-            squeeze-excite, pooling, before h-swish, at the output; and to the weights of layers without a quantizer
-            (`MinMax`, by channel). Evaluation and finetuning then see what the exported file computes. Quantizers
-            that are there already stay.
+        end_bits: bit width of the first and last layers, 2 to 16; None for that of all other layers.
+        integer_aware: also put 8-bit quantizers (`Calibrated`) where else an integer model rounds: residual stream,
+            squeeze-excite, pooling, input of h-swish, output. Weights without a quantizer get one as well (`MinMax`,
+            per channel). Evaluation and finetuning then see what the exported file computes. Existing quantizers
+            stay.
 
     Returns:
         `keras.Model` with the name of `model`.
 
     Raises:
-        UnsupportedModelError: for a layer or a connection with no integer form, with its name and type.
-        ValueError: for a name in `skip` that no layer with weights to quantize has, and for other `end_bits`.
+        UnsupportedModelError: a layer or connection has no integer form. The message has its name and type.
+        ValueError: no layer with weights to quantize has a name in `skip`, or `end_bits` is out of range.
     """
     if end_bits is not None and (not isinstance(end_bits, int) or not 2 <= end_bits <= 16):
         raise ValueError(f"end_bits: expected a whole number from 2 to 16, or None, received {end_bits!r}")
@@ -78,9 +80,10 @@ def rebuilt(
     """A functional copy of a model, with the values of its weights.
 
     Args:
-        replace: function of a layer that returns the layer in its place; by default a copy.
+        model: functional or Sequential `keras.Model`.
+        replace: function of a layer that returns its replacement, or None for a copy.
         call: function of a layer and its tensor or tensors that returns its output.
-        input_shape: of an image in the copy, (height, width, channels), by default as in the model.
+        input_shape: (height, width, channels) of the copy's images; None keeps the model's.
     """
     if isinstance(model, keras.Sequential):
         nodes_of(model)  # built
@@ -114,10 +117,10 @@ def _copy(layer: Any) -> keras.layers.Layer:
         return type(layer).from_config(layer.get_config())
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise graph.unsupported(layer, f"its configuration does not make it again ({reason})") from None
+        raise graph.unsupported(layer, f"it cannot be rebuilt from its configuration ({reason})") from None
 
 
-# Operations on tensors (`keras.ops`, `y + x`, `keras.activations.relu(x)`), by their types' names.
+# Operations on tensors (`keras.ops`, `y + x`, `keras.activations.relu(x)`), by the names of their types.
 _ACTIVATIONS = {
     "Relu": "relu",
     "Relu6": "relu6",
@@ -126,21 +129,22 @@ _ACTIVATIONS = {
     "Softmax": "softmax",
 }
 _OF_TWO = {"Add": keras.layers.Add, "Multiply": keras.layers.Multiply}
-_PASSED = object()  # stands for an operation that the layer behind it computes
+_PASSED = object()  # stands for an operation that the layer after it computes
 
 
 def as_layers(model: keras.Model) -> keras.Model:
-    """The model, or where it has operations on tensors, a copy with layers in their places.
+    """A copy of a model with layers in place of operations on tensors; the model itself if it has none.
 
-    Sums and products of two tensors, relu, relu6, h-swish, the hard sigmoid, also as `relu6(x + 3) / 6`, and softmax.
+    Supported are sums and products of two tensors, relu, relu6, h-swish, softmax, and the hard sigmoid, also written as
+    `relu6(x + 3) / 6`.
 
     Raises:
-        UnsupportedModelError: for another operation, with its name and type.
+        UnsupportedModelError: the model has another operation. The message has its name and type.
     """
     nodes = nodes_of(model)
     for node in nodes:
         if isinstance(node.operation, keras.layers.Lambda):
-            raise graph.unsupported(node.operation, "a function, expected layers that say what they compute")
+            raise graph.unsupported(node.operation, "expected layers with a known computation, received a function")
     operations = [node for node in nodes if not isinstance(node.operation, keras.layers.Layer)]
     if not operations:
         return model
@@ -162,15 +166,15 @@ def as_layers(model: keras.Model) -> keras.Model:
 
 
 def _layer_of(node: Any) -> keras.layers.Layer:
-    """The layer that computes what an operation does."""
+    """The layer that computes the same as an operation."""
     operation, kind = node.operation, type(node.operation).__name__
     shapes = [tuple(t.shape[1:]) for t in node.input_tensors]
     if kind in _OF_TWO:
         if len(shapes) != 2 or len(shapes[0]) != len(shapes[1]):
             received = " and ".join(map(str, shapes)) if len(shapes) > 1 else f"{shapes[0]} and a constant"
-            raise graph.unsupported(operation, f"expected two tensors of as many axes, received {received}")
+            raise graph.unsupported(operation, f"expected two tensors with equally many axes, received {received}")
         return _OF_TWO[kind](name=operation.name)
-    if kind == "ReLU":  # of keras.activations.relu
+    if kind == "ReLU":  # keras.activations.relu
         settings = {name: getattr(operation, name) for name in ("max_value", "negative_slope", "threshold")}
         return keras.layers.ReLU(**settings, name=operation.name)
     if kind in _ACTIVATIONS and getattr(operation, "axis", -1) == -1:
@@ -180,7 +184,7 @@ def _layer_of(node: Any) -> keras.layers.Layer:
 
 
 def _hard_sigmoids(model: keras.Model, nodes: Sequence[Any]) -> dict[int, object]:
-    """`{id of an operation or layer: what stands in its place}` where `relu6(x + 3) * (1 / 6)` is written out."""
+    """`{id(operation or layer): replacement}` for the parts of each `relu6(x + 3) * (1 / 6)` in the model."""
     by_output = {id(t): node for node in nodes for t in node.output_tensors}
     uses = collections.Counter(id(t) for node in nodes for t in node.input_tensors)
     uses.update(map(id, model.outputs))
@@ -209,7 +213,7 @@ def _is_relu6(operation: keras.Operation) -> bool:
 
 
 def _with_constant(node: Any, kind: str, number: float) -> bool:
-    """Whether a node is an operation of this kind on one tensor and this number, a division by it."""
+    """Whether a node is an operation of this kind on one tensor and this number; a division is by the number."""
     values = (*node.arguments.args, *node.arguments.kwargs.values())
     numbers = [x for x in values if isinstance(x, int | float)]
     if type(node.operation).__name__ != kind or len(node.input_tensors) != 1 or len(numbers) != 1:
@@ -218,7 +222,7 @@ def _with_constant(node: Any, kind: str, number: float) -> bool:
 
 
 def _with_separate_activations(model: keras.Model) -> keras.Model:
-    """A copy in which h-swish and softmax are layers of their own."""
+    """A copy in which h-swish and softmax are separate layers."""
     apart = {}
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer | None:
@@ -248,7 +252,7 @@ def _with_quantizers(
     sites = graph.sites_of(model)
     chosen = {site.layer.name: site for site in sites if type(site.layer) in _QUANTIZED}
     if unknown := sorted(set(skip) - set(chosen)):
-        raise ValueError(f"skip: no layer to quantize is called {', '.join(unknown)}, but {', '.join(chosen)} are")
+        raise ValueError(f"skip: no layer to quantize is called {', '.join(unknown)}; there are {', '.join(chosen)}")
     chosen = {name: site for name, site in chosen.items() if name not in skip}
     first, last = _ends(sites)
     weights, inputs = clone(weights), clone(inputs)
@@ -258,7 +262,7 @@ def _with_quantizers(
             return prototype
         return prototype.with_bits(end_bits)
 
-    # Which tensors several layers read with the same bits; each is quantized once, before the first of them.
+    # A tensor that several layers read with the same bits is quantized once, before the first of them.
     prototypes: dict[str, Quantizer] = {}
     readers: dict[tuple[int, int], list[str]] = {}
     for name, site in chosen.items():
@@ -274,7 +278,7 @@ def _with_quantizers(
         cls, own = _QUANTIZED[type(layer)], None if layer.name in shared else prototypes.get(layer.name)
         kernel = None if weights is None else with_bits(weights, chosen[layer.name])
         if kernel is not None:
-            kernel = kernel.along(2 if cls is QuantDepthwiseConv2D else -1)  # where it has a scale for each channel
+            kernel = kernel.along(2 if cls is QuantDepthwiseConv2D else -1)  # the axis of per-channel scales
         return cls.from_config({**layer.get_config(), "weight_quantizer": kernel, "input_quantizer": own})
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
@@ -295,11 +299,11 @@ def _with_quantizers(
 
 
 def _ends(sites: list[Site]) -> tuple[list[Site], list[Site]]:
-    """Lists: convolutions and dense layers with none of their kind before them, and with none behind them."""
+    """`(first, last)`: convolutions and dense layers with no other of them before, and with no other after."""
     kinds = tuple(graph.CONVOLUTIONS)
 
     def with_none(sites: list[Site], neighbours: Callable[[Site], list[Site]]) -> list[Site]:
-        met: dict[int, bool] = {}  # id(site) -> whether one lies on a way to it
+        met: dict[int, bool] = {}  # id(site) -> whether it or a site on the way to it is one
         found = []
         for site in sites:
             before = any(met[id(n)] for n in neighbours(site))
@@ -315,8 +319,8 @@ def _integer_aware(model: keras.Model) -> keras.Model:
     sites = graph.sites_of(model)
     streams = graph.streams_of(sites)
     output = sites[-1]
-    behind: dict[int, Quantize] = {}  # id of a Keras tensor -> the layer behind it
-    between: dict[tuple[int, str], Quantize] = {}  # (tensor, add) -> the layer in between
+    behind: dict[int, Quantize] = {}  # id of a Keras tensor -> the new layer after it
+    between: dict[tuple[int, str], Quantize] = {}  # (tensor, add) -> the new layer in between
     shared: dict[int, Quantize] = {}
 
     def stored(name: str, **settings: Any) -> Quantize:
@@ -328,19 +332,19 @@ def _integer_aware(model: keras.Model) -> keras.Model:
         quantizers = [q for q in graph.wanted(site) if q is not None]
         eight = summed or site is output or len(quantizers) != 1 or None in graph.wanted(site)
         if site.kind in (*graph.MOVES, "input") or site.stored is not None:
-            pass  # of these nothing is rounded, or it is there already
+            pass  # these round nothing, or have a quantizer already
         elif site.activation == "hard_sigmoid":
             behind[id(site.tensor)] = stored(site.name, fixed=(0.0, 1.0))
         elif site.kind == "softmax":
             behind[id(site.tensor)] = stored(site.name, fixed=(0.0, 255 / 256))
         elif eight or site.kind in graph.ONE_SCALE:
             fixed = next((s for s in stream if graph.has_fixed_grid(s)), None)
-            if fixed is None:  # else it rounds on the grid of the pixels, which nothing here knows
+            if fixed is None:  # otherwise it rounds on the grid of the pixels, which is unknown here
                 layer = shared.get(id(stream)) or stored(site.name)
                 shared[id(stream)] = behind[id(site.tensor)] = layer
         if site.activation == "hard_swish" and site.stored_before is None:
             negative = eight or any(q.below_zero for q in quantizers)
-            # Below -3 h-swish is zero; below zero an unsigned quantizer clips what it gives.
+            # h-swish is zero below -3, and an unsigned quantizer clips its output for inputs below zero.
             behind[id(site.before)] = stored(f"{site.name}_before", bounds=(-3.0 if negative else 0.0, None))
     for site in sites:
         if site.kind == "add":
@@ -364,9 +368,9 @@ def _inserted(
     between: Mapping[tuple[int, str], keras.layers.Layer],
     replace: Callable[[keras.layers.Layer], keras.layers.Layer | None],
 ) -> keras.Model:
-    """A copy of a model with layers behind some tensors and between some tensors and their readers.
+    """A copy of a model with new layers after some tensors, and between some tensors and their readers.
 
-    Calls come in the order of `nodes_of` the copy's original, so that the n-th call of a layer is its n-th node.
+    Layers are called in the order of the model's `nodes_of`, so that the n-th call of a layer is its n-th node.
     """
     outputs: dict[str, list[Any]] = {}
     counts: dict[str, Iterator[int]] = {}

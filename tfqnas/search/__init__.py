@@ -1,4 +1,4 @@
-"""Search: proposers of architectures, the loop that has them scored, and Pareto fronts."""
+"""Search: searchers that propose architectures, the loop that scores them, and Pareto fronts."""
 
 from tfqnas.search.ageing import AgeingEvolution
 from tfqnas.search.coarse_to_fine import CoarseToFine

@@ -1,4 +1,4 @@
-"""Ageing evolution: the most accurate architecture within the limits. Short: read it to see how to add a searcher."""
+"""Ageing evolution finds the most accurate architecture within limits. This file shows how to add a searcher."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,19 @@ from tfqnas.search.objectives import Objectives
 class AgeingEvolution(Evolution):
     """Regularized evolution (Real et al., 2019, "Regularized Evolution for Image Classifier Architecture Search").
 
-    The population is a queue: the child of the best of `sample` random members comes in, the oldest goes out, be it
-    ever so good. So what was scored too well by chance does not stay for ever. Limits are kept by `Evolution`;
-    costs that `objectives` minimises play no part.
+    The population is a queue. A child of the best of `sample` random members enters, and the oldest member leaves,
+    however good it is, so that a score that is too high by chance does not stay for ever. `Evolution` keeps the limits.
+    The costs that `objectives` minimises are not used.
 
     Args:
         objectives: `Objectives`.
-        population, sample: 100 and 25, as in the paper.
-        mutation: probability of each gene to be drawn anew; None: one gene on average, as in the paper.
+        population: number of members; 100 in the paper.
+        sample: number of members from which a parent is chosen; 25 in the paper.
+        mutation: probability that a gene is redrawn; None for one gene on average, as in the paper.
         seed: integer or numpy Generator.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -42,13 +43,13 @@ class AgeingEvolution(Evolution):
         self._scores = np.empty(0)
 
     def breed(self, count: int, mutation: float) -> np.ndarray:
-        """Returns mutations of the best of each sample, int32 (count, n)."""
+        """Mutations of the best member of each sample, int32 (count, n)."""
         samples = self.rng.integers(len(self.codes), size=(count, self.sample))
         best = np.take_along_axis(samples, self._scores[samples].argmax(axis=1)[:, None], axis=1)[:, 0]
         return mutate(self.objectives.space, self.codes[best], self.rng, mutation)
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """Puts scored architectures at the end of the queue; those beyond the limits are no parents."""
+        """Appends scored architectures to the queue, except those that exceed the limits."""
         codes, accuracies = self.told(archs), np.asarray(scores, np.float64)
         within = self.objectives.excess(codes) == 0
         self.codes = np.concatenate((self.codes, codes[within]))[-self.population :]

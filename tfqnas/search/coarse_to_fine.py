@@ -1,4 +1,4 @@
-"""Coarse to fine: random subnets in bins of cost, then other kernel sizes for the best of them."""
+"""Coarse-to-fine search: random subnets in bins of cost, then other kernel sizes for the best of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from tfqnas.search.objectives import Objectives
 from tfqnas.search.random_bins import RandomBins
 from tfqnas.search.searcher import Searcher
 
-# Architectures of a phase that are judged at a time: many, since relatives share most of their computation, and pieces
-# for several processes are then still large; not thousands, since only a generation's front gives its successors up.
+# Architectures that are scored at a time. A large generation lets relatives share computation, also when it is divided
+# among several processes. A small one is compared with a newer front, so that poor subnets are given up early.
 _GENERATION = 100
 # OQA, section 3.3, for its MobileNetV2 and V3 spaces: edges in millions of MACs, architectures in each bin.
 PAPER_EDGES, PAPER_PER_BIN = tuple(range(50, 301, 50)), 2000
@@ -22,29 +22,29 @@ PAPER_EDGES, PAPER_PER_BIN = tuple(range(50, 301, 50)), 2000
 class CoarseToFine(Searcher):
     """Random architectures in bins of cost, then the front's skeletons with other kernel sizes (OQA, section 3.3).
 
-    A skeleton is the resolution, the depths and the expand ratios. When all bins have been proposed, those of the
-    Pareto front (of accuracy and the costs that `objectives` minimises) get perturbed kernel sizes, in several
-    rounds, each with the front of all that was told by then. Nothing is proposed twice or beyond the limits.
+    A skeleton is the resolution, the depths and the expand ratios. After all bins have been proposed, several rounds
+    perturb the kernel sizes of the skeletons on the Pareto front of accuracy and the costs that `objectives` minimises.
+    Each round takes the front of all scores told before it. No architecture is proposed twice or exceeds the limits.
 
-    What a round proposes depends only on what was told before it, so tell the scores of one before asking for the
-    next: `ask` never returns architectures of two. Those of a skeleton come in groups with the same kernel sizes in the
-    first half of the network, in order of their codes, which is the order of the network's blocks: neighbours share
-    long prefixes, whose computation can be shared.
+    Tell the scores of a round before asking for the next one, since its proposals depend on them; `ask` never mixes two
+    rounds. The architectures of a skeleton come in groups with the same kernel sizes in the first half of the network,
+    sorted by their codes, which follow the order of the blocks. Neighbours thus share long prefixes, whose computation
+    can be shared.
 
     Args:
         objectives: `Objectives`.
-        edges: between which the bins lie, ascending, in the unit of the cost `by`; or a number of bins of equal
-            width from the smallest architecture to the largest, or to the limit of that cost. `RandomBins`.
+        edges: ascending edges of the bins in the unit of the cost `by`, or the number of bins of equal width from the
+            smallest architecture to the largest, or to the limit of that cost. See `RandomBins`.
         per_bin: number of random architectures in each bin.
-        by: name of the cost of the bins, by default millions of MACs: those of the float network, as in the paper.
+        by: name of the cost of the bins; by default millions of MACs of the float network, as in the paper.
         per_skeleton: number of perturbations of each skeleton in a round.
-        rounds: of perturbations.
-        probability: of each kernel size to be drawn anew. In MobileNetV3's space of up to 20 blocks, with 3 kernel
-            sizes to draw from, 0.25 changes about three.
+        rounds: number of rounds of perturbations.
+        probability: probability that a kernel size is redrawn. In MobileNetV3's space of up to 20 blocks with 3 kernel
+            sizes, 0.25 changes about three.
         seed: integer or numpy Generator.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is out of range.
     """
 
     generation = _GENERATION
@@ -78,11 +78,11 @@ class CoarseToFine(Searcher):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """Of the bins, a tuple of floats."""
+        """The edges of the bins."""
         return self._bins.edges
 
     def ask(self, n: int) -> list[Arch]:
-        """Returns the next architectures, up to `n`; none at the end.
+        """The next architectures, at most `n`; an empty list at the end.
 
         Raises:
             ValueError: a bin cannot be filled.
@@ -102,7 +102,7 @@ class CoarseToFine(Searcher):
         self._scores += scores
 
     def skeletons(self) -> np.ndarray:
-        """int32 (k, n): codes of the Pareto front of what was told, the most accurate of each skeleton, best first."""
+        """int32 (k, n): the most accurate code of each skeleton on the Pareto front so far, best first."""
         codes = np.array(self._told)
         values = np.column_stack((-np.asarray(self._scores, np.float64), self.objectives.values(codes)))
         front = codes[non_dominated(values)]
@@ -110,7 +110,7 @@ class CoarseToFine(Searcher):
         return front[np.sort(first)]
 
     def _perturbed(self, code: np.ndarray) -> np.ndarray:
-        """int32 (k, n): new kernel sizes for the skeleton of `code`, in order."""
+        """int32 (k, n): codes with new kernel sizes for the skeleton of `code`, sorted."""
         space = self.objectives.space
 
         def draw(count: int, idle: int) -> np.ndarray:
@@ -132,7 +132,8 @@ class CoarseToFine(Searcher):
             between = np.linspace(low, min(high, objectives.limits.get(by, high)), int(between) + 1)
 
         def cost(arch: Arch) -> float:
-            # Beyond all bins, farther the more it exceeds the limits: then walks to a bin find back.
+            # An architecture that exceeds the limits lies beyond all bins, farther the more it exceeds them, so that
+            # walks to a bin find their way back.
             excess = objectives.excess(space.encode(arch)[None])[0]
             return max(between, default=0) * (1 + excess) if excess else plain(arch)
 

@@ -1,7 +1,7 @@
-"""Codes in bulk: random, mutated and crossed rows of choice indices, as `SearchSpace` does it one by one.
+"""Samples, mutates and crosses many codes at once, as `SearchSpace` does for single architectures.
 
-All functions return canonical codes, int32 (m, n): genes of blocks beyond the depth are 0, as `SearchSpace.encode`
-has them. So equal architectures are equal rows, and a row's bytes can be its name in a set.
+All functions return canonical codes, int32 (m, n), in which genes of blocks beyond the depth are 0 as in
+`SearchSpace.encode`. Equal architectures are therefore equal rows, and the bytes of a row identify it in a set.
 """
 
 import math
@@ -12,22 +12,25 @@ from tfqnas.spaces import SearchSpace
 
 
 def canonical(space: SearchSpace, codes: np.ndarray) -> np.ndarray:
-    """int32 (m, n): `codes` with 0 at genes of blocks beyond the depth."""
+    """int32 (m, n): `codes` with 0 in the genes of blocks beyond the depth."""
     return np.where(space.active(codes), codes, 0).astype(np.int32)
 
 
 def sample(space: SearchSpace, rng: np.random.Generator, count: int) -> np.ndarray:
-    """int32 (count, n): random codes, every choice uniform."""
+    """int32 (count, n): random codes with every choice uniform."""
     return canonical(space, _draws(space, rng, count))
 
 
 def mutate(
     space: SearchSpace, codes: np.ndarray, rng: np.random.Generator, probability: float, genes: np.ndarray | bool = True
 ) -> np.ndarray:
-    """int32 (m, n): each gene drawn anew with `probability`; blocks that become active are drawn too.
+    """int32 (m, n): codes with each gene redrawn with `probability`; blocks that become active are drawn too.
 
     Args:
+        space: `SearchSpace`.
         codes: canonical int (m, n).
+        rng: numpy Generator.
+        probability: probability that a gene is redrawn.
         genes: bool (n,), the genes that may change; without depths among them no block becomes active.
     """
     drawn = _draws(space, rng, len(codes))
@@ -38,14 +41,19 @@ def mutate(
 def relatives(
     space: SearchSpace, code: np.ndarray, rng: np.random.Generator, count: int, probability: float, genes: np.ndarray
 ) -> np.ndarray:
-    """int32 (count, n): one code with `genes` drawn anew, each with `probability`, in groups with a common beginning.
+    """int32 (count, n): variants of one code, in groups with the same first half.
 
-    There are about as many groups as members of each: the first half of the genes is drawn once a group, the
-    second for each code. Every gene is as likely to be drawn as in `mutate`, but the first half of a network, which is
-    the same in a group, need be computed only once for all of it (`tfqnas.scoring`).
+    There are about as many groups as members in each. The first half of the genes is drawn once per group, the second
+    half for each code. Each gene is redrawn with the same probability as in `mutate`, but scoring computes the common
+    first half of the network only once per group (`tfqnas.scoring`).
 
     Args:
-        code: canonical int (n,). genes: bool (n,), those that may change, no depths among them.
+        space: `SearchSpace`.
+        code: canonical int (n,).
+        rng: numpy Generator.
+        count: number of variants.
+        probability: probability that a gene is redrawn.
+        genes: bool (n,), the genes that may change, without depths.
     """
     groups = math.isqrt(count - 1) + 1 if count else 0
     places = np.flatnonzero(space.active(code[None])[0] & genes)
@@ -58,9 +66,9 @@ def relatives(
 def crossover(
     space: SearchSpace, first: np.ndarray, second: np.ndarray, rng: np.random.Generator, probability: float
 ) -> np.ndarray:
-    """int32 (m, n): each gene of `second` with `probability`, else of `first`; blocks that one lacks of the other.
+    """int32 (m, n): children with each gene from `second` with `probability`, otherwise from `first`.
 
-    Uniform crossover, if `probability` is 0.5.
+    The genes of a block that only one parent has come from that parent. `probability` 0.5 is uniform crossover.
     """
     active = space.active(first)
     from_second = rng.random(first.shape) < probability
@@ -69,5 +77,5 @@ def crossover(
 
 
 def _draws(space: SearchSpace, rng: np.random.Generator, count: int) -> np.ndarray:
-    # Scaled floats: numpy's integers with one bound for each column are five times slower.
+    # numpy's `integers` with a bound for each column is five times slower than scaled floats.
     return (rng.random((count, len(space.genes))) * space.choice_counts).astype(np.int32)

@@ -1,9 +1,8 @@
-"""The directory of a search: its settings, its scores, its front; and the searches of the same supernet before it.
+"""The directory of a search with its settings, scores and front, next to earlier searches of the same supernet.
 
-`search/b4` belongs to one search: settings and scores of another are never mixed with its own. Where a search with
-other settings begins, the one before it is set aside as `search/b4.1`, `b4.2` and so on, with its models; its own
-command brings it back. Full scores depend on the supernet alone, so the new search has them from the start, in
-`reused.jsonl`.
+`search/b4` belongs to one search and never mixes settings or scores of two. When a search with other settings begins,
+the earlier search is set aside with its models as `search/b4.1`, `b4.2` and so on; its own command brings it back. Full
+scores depend only on the supernet, so a new search starts with those of earlier searches, in `reused.jsonl`.
 """
 
 import dataclasses
@@ -30,12 +29,14 @@ def claim(
     fitting: Callable[[list[Result]], list[Result]],
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Makes `directory` that of the search with these settings; what another search has there is set aside.
+    """Prepares `directory` for the search with these settings, and sets another search in it aside.
 
     Args:
-        directory: `Path`. config: `SearchConfig`. more: dict, JSON data that decides the result as well.
-        models: `Path` of the extracted models, some of which may be of the search that is set aside.
-        fitting: `Result`s of other searches -> those that this search can use, with its costs.
+        directory: directory of the search.
+        config: its settings.
+        more: other JSON data that the result depends on.
+        models: directory of extracted models, some of which may belong to the search that is set aside.
+        fitting: function that takes `Result`s of other searches and returns the usable ones, with this search's costs.
         say: called with lines for the user.
     """
     if not _belongs(directory, config, more):
@@ -43,7 +44,7 @@ def claim(
             say(f"{directory.name} was searched with other settings: see {_set_aside(directory, models)}")
         former = next((other for other in _others(directory) if _belongs(other, config, more)), None)
         if former is not None:
-            say(f"{former}: searched with these settings before, goes on as {directory.name}")
+            say(f"{former}: was searched with these settings before and continues as {directory.name}")
             _bring_back(former, directory, models)
         else:
             found: dict[Arch, Result] = {}
@@ -53,7 +54,7 @@ def claim(
             if found:
                 say(
                     f"{len(reused)} scores of earlier searches of this supernet are reused, {len(found) - len(reused)} "
-                    "are beyond the limits"
+                    "exceed the limits"
                 )
             lines = "".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in reused)
             write_atomically(directory / _REUSED, lines)
@@ -61,22 +62,22 @@ def claim(
 
 
 def reused_in(directory: Path, say: Callable[[str], None] = lambda line: None) -> list[Result]:
-    """The `Result`s that a search had from others when it began."""
+    """The `Result`s that a search took from earlier searches when it began; `say` is as in `scored_in`."""
     return _read(directory / _REUSED, say)
 
 
 def scored_in(directory: Path, say: Callable[[str], None] = lambda line: None) -> list[Result]:
-    """The `Result`s of a search so far; `say` is called with a warning of each line that cannot be read."""
+    """The `Result`s that a search has scored so far; `say` is called with a warning for each unreadable line."""
     return _read(directory / _SCORES, say)
 
 
 def results_in(directory: Path, say: Callable[[str], None] = lambda line: None) -> list[Result]:
-    """Both, the reused ones first."""
+    """The reused and then the scored `Result`s of a search; `say` is as in `scored_in`."""
     return [*reused_in(directory, say), *scored_in(directory, say)]
 
 
 def front_in(directory: Path) -> ParetoFront | None:
-    """The `ParetoFront` that a search has written, None if it has not."""
+    """The `ParetoFront` that a search has written, or None."""
     path = directory / "pareto.json"
     return ParetoFront.from_json(read_json(path)) if path.exists() else None
 
@@ -86,7 +87,7 @@ def _read(path: Path, say: Callable[[str], None]) -> list[Result]:
 
 
 def _belongs(directory: Path, config: SearchConfig, more: Mapping[str, Any]) -> bool:
-    """Whether a directory has these settings; fields that are younger than it do not matter."""
+    """Whether a directory has these settings; fields that were added after it was written do not matter."""
     path = directory / _SETTINGS
     if not path.exists():
         return False
@@ -95,13 +96,13 @@ def _belongs(directory: Path, config: SearchConfig, more: Mapping[str, Any]) -> 
 
 
 def _others(directory: Path) -> list[Path]:
-    """Searches that were set aside, in the order of their numbers."""
+    """The searches that were set aside, by number."""
     found = [path for path in directory.parent.glob(f"{directory.name}.*") if path.suffix[1:].isdecimal()]
     return sorted(found, key=lambda path: int(path.suffix[1:]))
 
 
 def _set_aside(directory: Path, models: Path) -> Path:
-    """Returns where the search is now. Paths in its `models.json` then begin there; repetition makes a kill good."""
+    """Moves a search and its models away, and returns its new directory. A killed call can be repeated."""
     path = directory / _MODELS
     for record in read_json(path) if path.exists() else ():
         for file in models.glob(f"{record['model']}.*"):
@@ -112,7 +113,7 @@ def _set_aside(directory: Path, models: Path) -> Path:
 
 
 def _bring_back(former: Path, directory: Path, models: Path) -> None:
-    if directory.exists():  # a kill has left it without settings
+    if directory.exists():  # a killed process left it without settings
         _set_aside(directory, models)
     former.rename(directory)
     if (directory / models.name).exists():

@@ -1,6 +1,6 @@
-"""Mathematics of several objectives, all of them to be minimised: dominance, crowding and hypervolume.
+"""Dominance, crowding and hypervolume for several objectives, all minimised.
 
-A row dominates another if it is nowhere greater and somewhere less. `values` are numbers (n, objectives).
+A row dominates another row if no value is greater and some value is less. `values` are numbers (n, objectives).
 """
 
 import numpy as np
@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 
 def non_dominated(values: ArrayLike) -> np.ndarray:
-    """Indices of the rows that no other row dominates, in ascending order of the first column, then the second...
+    """Indices of the rows that no other row dominates, sorted by the first column, then the second, and so on.
 
-    Of equal rows the first one stays. O(n) for each row that stays.
+    Of equal rows the first one stays. The time is O(n) for each row that stays.
 
     Returns:
         int64 (k,).
@@ -21,7 +21,7 @@ def non_dominated(values: ArrayLike) -> np.ndarray:
     values = _checked(values)
     remaining, front = np.lexsort(values.T[::-1]), []
     while len(remaining):
-        # Nothing behind the first can dominate it, in this order, and what could before it is gone.
+        # In this order no later row can dominate the first, and rows that it dominates are removed.
         first = remaining[0]
         front.append(first)
         remaining = remaining[(values[remaining] < values[first]).any(axis=1)]
@@ -29,9 +29,9 @@ def non_dominated(values: ArrayLike) -> np.ndarray:
 
 
 def non_dominated_ranks(values: ArrayLike) -> np.ndarray:
-    """The front that each row belongs to: 0, not dominated; 1, dominated by rows of front 0 only; and so on.
+    """The front of each row: 0 if no row dominates it, 1 if only rows of front 0 do, and so on.
 
-    The fast non-dominated sorting of NSGA-II (Deb et al., 2002), on a boolean matrix (n, n).
+    This is the fast non-dominated sorting of NSGA-II (Deb et al., 2002), on a boolean matrix (n, n).
 
     Returns:
         int64 (n,).
@@ -54,13 +54,13 @@ def non_dominated_ranks(values: ArrayLike) -> np.ndarray:
 
 
 def constrained_ranks(values: ArrayLike, excess: ArrayLike) -> np.ndarray:
-    """`non_dominated_ranks` of the rows within their limits; behind them the others, by how far they exceed them.
+    """`non_dominated_ranks` of the rows within their limits, followed by the other rows in the order of their excess.
 
-    Constraint domination of NSGA-II (Deb et al., 2002, section VI).
+    This is the constraint domination of NSGA-II (Deb et al., 2002, section VI).
 
     Args:
         values: (n, objectives).
-        excess: (n,), 0 where all limits hold, more where they do not.
+        excess: (n,), 0 for rows that meet all limits, positive for others.
 
     Returns:
         int64 (n,).
@@ -74,9 +74,9 @@ def constrained_ranks(values: ArrayLike, excess: ArrayLike) -> np.ndarray:
 
 
 def crowding(values: ArrayLike) -> np.ndarray:
-    """Crowding distance of the rows of one front (Deb et al., 2002): how far apart the neighbours of each are.
+    """Crowding distance of the rows of one front (Deb et al., 2002), which is large for rows with distant neighbours.
 
-    Sum over the objectives of the distance between the two neighbours, as a share of the objective's range.
+    It is the sum over the objectives of the distance between the two neighbours as a fraction of the objective's range.
 
     Returns:
         float64 (n,), infinite at the ends of an objective's range.
@@ -95,7 +95,7 @@ def crowding(values: ArrayLike) -> np.ndarray:
 
 
 def best_first(values: ArrayLike, excess: ArrayLike) -> np.ndarray:
-    """Indices of all rows by `constrained_ranks`, those of one front by `crowding`, the loneliest first: int64 (n,)."""
+    """int64 (n,): indices of all rows sorted by `constrained_ranks`, within a front by descending `crowding`."""
     values, ranks = _checked(values), constrained_ranks(values, excess)
     distances = np.empty(len(values))
     for rank in np.unique(ranks):
@@ -104,17 +104,17 @@ def best_first(values: ArrayLike, excess: ArrayLike) -> np.ndarray:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume that `points` dominate up to `reference`: the measure of a front's quality, more is better.
+    """The volume that `points` dominate up to `reference`, a measure of a front's quality; larger is better.
 
-    Exact. Two objectives: O(n log n). For more, slabs between neighbouring values of the first objective, each
-    with the volume of the others: O(n log n) times n for each further objective.
+    The result is exact. Two objectives take O(n log n); each further objective takes n times as long, since it divides
+    the volume into slabs between neighbouring values.
 
     Args:
-        points: (n, objectives); dominated ones and those not below `reference` add nothing.
-        reference: (objectives,), such as the worst acceptable value of each.
+        points: (n, objectives); dominated points and points not below `reference` add nothing.
+        reference: (objectives,), such as the worst acceptable value of each objective.
 
     Returns:
-        float, in the product of the objectives' units.
+        The volume in the product of the objectives' units.
 
     Raises:
         ValueError: the shapes do not fit, or a point is NaN.

@@ -1,4 +1,4 @@
-"""What evolutionary searchers share: a first generation, children that are new and within the limits."""
+"""The base of evolutionary searchers: a first generation, then new children within the limits."""
 
 from collections.abc import Sequence
 
@@ -11,23 +11,26 @@ from tfqnas.search.searcher import Searcher
 
 
 class Evolution(Searcher):
-    """Random architectures first, then children of the best. Subclasses write `breed`, and keep `codes` in `tell`.
+    """Proposes random architectures first, then children of the best. Subclasses implement `breed` and `tell`.
 
-    Costs are known before anything is scored: what exceeds a limit is never proposed. Nor is anything twice. A
-    search ends when children, mutated more and more, and no more of them, are new.
+    Costs are known before scoring, so no architecture that exceeds a limit is proposed, and none is proposed twice. If
+    children are not new, they are mutated more; the search ends when that yields no new ones either.
 
-    What is asked and told need not match: `ask` breeds from whatever was told, `tell` takes what comes, be it less
-    than was asked, or results of another search. So generations and asynchronous workers are served alike.
+    `ask` and `tell` need not match: `ask` breeds from whatever was told, and `tell` accepts fewer results than were
+    asked for, or results of another search. This serves both generations and asynchronous workers.
 
     Args:
         objectives: `Objectives`.
-        population: number of architectures that may have children; also of random ones at the beginning, with the
-            smallest and the largest among them where these are within the limits.
-        mutation: probability of each gene to be drawn anew; None: one gene of a code on average.
+        population: number of possible parents, and of random architectures at the beginning. The smallest and the
+            largest architecture are among the latter if they are within the limits.
+        mutation: probability that a gene is redrawn; None for one gene of a code on average.
         seed: integer or numpy Generator.
 
+    Attributes:
+        codes: int32 (m, n), the current parents, which `tell` of a subclass sets.
+
     Raises:
-        ValueError: `population` or `mutation` make no sense.
+        ValueError: `population` or `mutation` is out of range.
     """
 
     def __init__(
@@ -47,11 +50,11 @@ class Evolution(Searcher):
         self._queue = self.codes
 
     def breed(self, count: int, mutation: float) -> np.ndarray:
-        """Returns children of `self.codes`, int32 (count, n); `mutation`: probability of each gene."""
+        """Children of `self.codes`, int32 (count, n); `mutation` is the probability that a gene is redrawn."""
         raise NotImplementedError
 
     def ask(self, n: int) -> list[Arch]:
-        """Returns up to `n` new architectures; fewer, or none, when there are hardly more.
+        """Up to `n` new architectures; fewer or none when hardly any are left.
 
         Raises:
             ValueError: no architecture was found within all limits.
@@ -62,7 +65,7 @@ class Evolution(Searcher):
         children = self.objectives.gather(n - len(codes), self._children, self._seen)
         codes = np.concatenate((codes, children))
         archs = [self.objectives.space.decode(code) for code in codes]
-        self._asked.update(zip(archs, codes, strict=True))  # encoding them again takes as long as the rest of `tell`
+        self._asked.update(zip(archs, codes, strict=True))  # encoding again takes as long as the rest of `tell`
         return archs
 
     def _beginning(self) -> np.ndarray:
@@ -75,13 +78,12 @@ class Evolution(Searcher):
         probability = min(1, self.mutation * (1 + idle))
         if len(self.codes):
             return self.breed(count, probability)
-        # Nothing is told yet.
         assert self._first is not None
         parents = self._first[self.rng.integers(len(self._first), size=count)]
         return mutate(self.objectives.space, parents, self.rng, probability)
 
     def told(self, archs: Sequence[Arch]) -> np.ndarray:
-        """int32 (m, n): codes of architectures that were scored, which are not proposed again."""
+        """int32 (m, n): the codes of scored architectures, which are not proposed again. `tell` calls it."""
         codes = []
         for arch in archs:
             code = self._asked.pop(arch, None)

@@ -1,9 +1,9 @@
-"""Size of the int8 `.tflite` file of a subnet, from its architecture.
+"""Computes the size of the int8 `.tflite` file of a subnet from its architecture.
 
-A byte a weight; for each channel of a convolution or classifier 28 bytes: a 4-byte bias, and for weights and bias each
-a 4-byte scale and an 8-byte zero point; for each operator some hundred bytes of tables and names; for a file its
-metadata. The constants were fitted to exports of 6 subnets of `tiny`, 3 of `mbv3`, 2 of `mbv2` and 1 of `mbv3_relu`;
-they give all twelve sizes to within 0.2% (2026-11-26, `tests/search/file_size_test.py`). Names of many classes and
+A weight takes one byte. A channel of a convolution or classifier takes 28 bytes: a 4-byte bias, and a 4-byte scale and
+an 8-byte zero point each for weights and bias. An operator takes some hundred bytes of tables and names, and a file
+has its metadata. The constants were fitted to exports of 6 subnets of `tiny`, 3 of `mbv3`, 2 of `mbv2` and 1 of
+`mbv3_relu`; they give all twelve sizes to within 0.2% (2026-11-26, `tests/search/file_size_test.py`). Class names and
 packed storage are not counted.
 """
 
@@ -19,17 +19,19 @@ _OPERATOR, _FILE = 340, 2350
 
 
 def file_kb(space: SearchSpace, num_classes: int, channels: int, codes: np.ndarray) -> np.ndarray:
-    """kB (1,000 bytes) of the files of many architectures, float64 (m,), also at any bit width below 8.
+    """Sizes of the files of many architectures in kB (1,000 bytes), float64 (m,). They hold for all bit widths up to 8.
 
     Args:
-        space: `SearchSpace`. num_classes: outputs of the classifier. channels: of the image.
+        space: `SearchSpace`.
+        num_classes: number of outputs of the classifier.
+        channels: number of image channels.
         codes: int (m, n), from `space.encode`; genes of blocks beyond the depth are ignored.
     """
     return sums_over_blocks(space, *_tables(space, num_classes, channels), codes)[:, 0] / 1e3
 
 
 def _convolution(kernel: int, in_channels: int, out_channels: int, activation: str = "relu") -> int:
-    """Bytes of a convolution; a depthwise one has 1 input channel. h-swish is an operator of its own."""
+    """Bytes of a convolution; a depthwise convolution has 1 input channel. h-swish is another operator."""
     weights = kernel * kernel * in_channels * out_channels
     return weights + _CHANNEL * out_channels + _OPERATOR * (2 if activation == "hswish" else 1)
 
@@ -37,14 +39,14 @@ def _convolution(kernel: int, in_channels: int, out_channels: int, activation: s
 def _block(block: Block, first_residual: bool) -> int:
     """Bytes of an inverted residual block.
 
-    A sum is stored with its own scale and requantized for each convolution that takes it: the input of every residual
-    block, and what a stage with residual blocks puts out, which is counted with its first one.
+    A sum is stored at its own scale and requantized for each convolution that reads it. These are the input of every
+    residual block, and the output of a stage with residual blocks, which is counted with the first of them.
     """
     hidden, squeezed = block.hidden, block.se_channels
     total = _convolution(block.kernel, 1, hidden, block.activation) + _convolution(1, hidden, block.out_channels)
     if block.has_expansion:
         total += _convolution(1, block.in_channels, hidden, block.activation)
-    if squeezed:  # a mean and a product besides
+    if squeezed:  # also a mean and a product
         total += _convolution(1, hidden, squeezed) + _convolution(1, squeezed, hidden) + 2 * _OPERATOR
     if block.residual:
         total += _OPERATOR * (3 if first_residual else 2)
@@ -52,14 +54,14 @@ def _block(block: Block, first_residual: bool) -> int:
 
 
 def _ends(space: SearchSpace, last: Block, num_classes: int, channels: int) -> int:
-    """Bytes of what is before and after the blocks."""
+    """Bytes of the layers before and after the blocks, and of the file itself."""
     features = space.head_channels
     total = _convolution(space.stem_kernel, channels, space.stem_channels, space.stem_activation)
     total += _convolution(1, last.out_channels, features, space.head_activation)
     if space.feature_channels:
         total += _convolution(1, features, space.feature_channels, space.head_activation)
         features = space.feature_channels
-    # Besides: the mean, and the product that requantizes it.
+    # The two other operators are the mean, and the product that requantizes it.
     return total + _convolution(1, features, num_classes) + 2 * _OPERATOR + _FILE
 
 
@@ -67,7 +69,7 @@ def _ends(space: SearchSpace, last: Block, num_classes: int, channels: int) -> i
 def _tables(
     space: SearchSpace, num_classes: int, channels: int
 ) -> tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...]]:
-    """`(constant, elastic)` of `sums_over_blocks`: bytes do not depend on the resolution."""
+    """`(constant, elastic)` for `sums_over_blocks`. Bytes do not depend on the resolution."""
     blocks, seen = space.blocks(space.largest()), set()
     constant, elastic = _ends(space, blocks[-1], num_classes, channels), []
     for block in blocks:

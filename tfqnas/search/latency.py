@@ -1,9 +1,9 @@
-"""Latency tables: what a subnet takes on one device, from measurements of its pieces.
+"""Latency tables predict the latency of a subnet on one device from measurements of its pieces.
 
 A network is cut into a beginning (first convolution), blocks, and an end (head and classifier). Channels between blocks
-are no choice, so at a resolution a block's time depends on its own kernel size and expand ratio alone, and a network's
-is the sum. A linear correction, fitted on whole networks, takes up what sums of pieces miss: caches, and what calls
-cost. `tools/latency_table.py` measures tables.
+are not searched, so at a given resolution the time of a block depends only on its own kernel size and expand ratio, and
+the time of a network is the sum. A linear correction, fitted on whole networks, accounts for what the sum misses, such
+as caches and the overhead of calls. `tools/latency_table.py` measures tables.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ BEGIN, FIRST, FURTHER, END = "begin", "first", "further", "end"
 
 
 class Piece(NamedTuple):
-    """What a table has a number for.
+    """A piece of a network for which a table has a number.
 
-    part: "begin", "end", "first" (block of a stage) or "further" (any other of its blocks: they are alike).
-    `stage` counts from 0; it, `kernel` and `expand` are None for the ends.
+    `part` is "begin", "end", "first" (block of a stage) or "further" (every other block of the stage, which are alike).
+    `stage` counts from 0. For "begin" and "end", `stage`, `kernel` and `expand` are None.
     """
 
     part: str
@@ -43,14 +43,14 @@ class Piece(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Such as "r24 begin" or "r24 stage2 first k3 e4": stages count from 1, as in the names of layers."""
+        """The piece as text such as "r24 begin" or "r24 stage2 first k3 e4", with stages from 1 as in layer names."""
         if self.stage is None:
             return f"r{self.resolution} {self.part}"
         return f"r{self.resolution} stage{self.stage + 1} {self.part} k{self.kernel} e{self.expand}"
 
 
 def pieces_of(space: SearchSpace) -> tuple[Piece, ...]:
-    """All `Piece`s of a `SearchSpace`, a tuple; those of fixed stages too."""
+    """All `Piece`s of a `SearchSpace`, including fixed stages."""
     return tuple(
         Piece(part, resolution, stage, kernel, expand)
         for resolution in space.resolutions
@@ -66,10 +66,11 @@ def _block_pieces(space: SearchSpace) -> Iterator[tuple[str, int, int, float]]:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Whole networks that took no part in the fit.
+    """Predicted and measured latencies of whole networks that took no part in the fit.
 
     Args:
-        archs: keys of the architectures. predicted, measured: of each, in the table's unit.
+        archs: keys of the architectures.
+        predicted, measured: latency of each architecture in the table's unit.
     """
 
     archs: tuple[str, ...] = ()
@@ -84,17 +85,17 @@ class Validation:
 
     @property
     def errors(self) -> np.ndarray:
-        """float64 (n,): predicted over measured, less one."""
+        """float64 (n,): relative errors, predicted / measured - 1."""
         return np.divide(self.predicted, self.measured) - 1
 
     @property
     def error(self) -> float:
-        """Mean absolute error, a fraction of what was measured; NaN without networks."""
+        """Mean absolute relative error, a fraction; NaN without networks."""
         return float(np.abs(self.errors).mean()) if self.archs else math.nan
 
     @property
     def tau(self) -> float:
-        """Kendall's tau of predicted and measured."""
+        """Kendall's tau of predicted and measured latencies."""
         return kendall_tau(self.predicted, self.measured)
 
 
@@ -104,15 +105,17 @@ class LatencyTable:
 
     Args:
         space: `SearchSpace`.
-        device: which, in words. unit: "ms" or "cycles" of one inference. threads: of the CPU; None: another processor.
-        bits, classes, channels: of the networks that were measured.
-        when: date and time, text.
-        values: `{piece.key: number}` of all of `pieces_of(space)`, without what a call costs whatever it computes.
-        factor, offset: the correction, see `correction`.
+        device: description of the device.
+        unit: "ms" or "cycles" of one inference.
+        threads: number of CPU threads; None for another processor.
+        bits, classes, channels: bit width, classes and image channels of the measured networks.
+        when: date and time as text.
+        values: `{piece.key: number}` for all `pieces_of(space)`, without the overhead of a call.
+        factor, offset: the result of `correction`.
         validation: `Validation`.
 
     Raises:
-        ValueError: says which field is wrong.
+        ValueError: a field is wrong. The message names it.
     """
 
     space: SearchSpace
@@ -144,15 +147,15 @@ class LatencyTable:
                 raise ValueError(f"{name}: expected a positive number, received {value!r}")
 
     def of_codes(self, codes: np.ndarray) -> np.ndarray:
-        """Latencies of many architectures: codes, int (m, n), of `space.encode`, to float64 (m,)."""
+        """Latencies of many architectures, float64 (m,), from codes of `space.encode`, int (m, n)."""
         return self.factor * self.sums(codes) + self.offset
 
     def of(self, arch: Arch) -> float:
-        """Latency of an `Arch`, a float."""
+        """Latency of an `Arch`."""
         return float(self.of_codes(self.space.encode(arch)[None])[0])
 
     def sums(self, codes: np.ndarray) -> np.ndarray:
-        """As `of_codes`, without the correction."""
+        """The same as `of_codes`, without the correction."""
         return sums_over_blocks(self.space, *self._tables, codes)[:, 0]
 
     @functools.cached_property
@@ -182,7 +185,7 @@ class LatencyTable:
 
     @property
     def holds_for(self) -> str:
-        """What was measured, in one line."""
+        """One line that says for which networks and which device the table holds."""
         threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.threads else ""
         network = f"{self.bits} bits, {self.classes} classes, {self.channels} channel{'s' * (self.channels != 1)}"
         return f"space {self.space.name} ({network}) on {self.device}{threads}"
@@ -193,10 +196,14 @@ class LatencyTable:
 
     @classmethod
     def from_json(cls, source: str | bytes | dict[str, Any], where: str = "latency table") -> Self:
-        """The table that `to_json` wrote; `source`: the text, or the dict parsed from it.
+        """The table that `to_json` wrote.
+
+        Args:
+            source: the text, or the dictionary parsed from it.
+            where: name of the source, for messages.
 
         Raises:
-            ValueError: naming `where` and the field that is unknown, missing or wrong.
+            ValueError: a field is unknown, missing or wrong. The message names it.
         """
         fields = dict(fields_from_json(cls, source, where))
         try:
@@ -220,12 +227,12 @@ class LatencyTable:
         """The table in a file.
 
         Args:
-            path: of the file.
-            space, bits, classes, channels: of the networks that it is to be used for: `SearchSpace` and those of the
-                table; None: any. All bit widths below 8 run the same operations, so that they can share a table.
+            path: path of the file.
+            space, bits, classes, channels: the networks that the table must hold for; None for any. Networks of all bit
+                widths below 8 run the same operations, so that they can share a table.
 
         Raises:
-            UserError: there is no such file, it holds no whole table, or that of other networks.
+            UserError: the file does not exist, is not a complete table, or holds for other networks.
         """
         if not pathlib.Path(path).exists():
             raise UserError(f"latency table {path}: no such file; tools/latency_table.py makes one")
@@ -256,23 +263,23 @@ def _difference(space: SearchSpace, table: LatencyTable) -> str:
 
 
 def correction(sums: ArrayLike, measured: ArrayLike) -> tuple[float, float]:
-    """`(factor, offset)` that make `factor * sums + offset` fit, by least squares of the relative errors.
+    """`(factor, offset)` with which `factor * sums + offset` fits `measured`, by least squares of the relative errors.
 
-    Relative, since what is small counts as much: a search compares neighbours.
+    The errors are relative since a search compares networks of similar cost, whether small or large.
 
     Args:
         sums, measured: (n,) positive numbers, n at least 2.
 
     Raises:
-        UserError: where no rising line fits, as when noise outweighs what is measured.
+        UserError: no rising line fits, for example if the noise is too large.
     """
     sums, measured = np.asarray(sums, np.float64), np.asarray(measured, np.float64)
     rows = np.stack((sums, np.ones_like(sums)), axis=1) / measured[:, np.newaxis]
     (factor, offset), _, rank, _ = np.linalg.lstsq(rows, np.ones_like(sums))
     if rank < 2 or factor <= 0:
         raise UserError(
-            f"the whole networks that were measured ({_range(measured)}) do not rise with the sums of their pieces "
-            f"({_range(sums)}): measure more of them, for longer, on a quieter device"
+            f"the latencies of whole networks ({_range(measured)}) do not rise with the sums of their pieces "
+            f"({_range(sums)}): measure more networks, for longer, on a quieter device"
         )
     return float(factor), float(offset)
 

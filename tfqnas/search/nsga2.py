@@ -1,4 +1,4 @@
-"""NSGA-II: the front of accuracy and any number of costs, by evolution."""
+"""NSGA-II evolves a Pareto front of accuracy and any number of costs."""
 
 from collections.abc import Sequence
 
@@ -12,23 +12,24 @@ from tfqnas.search.objectives import Objectives
 
 
 class NSGA2(Evolution):
-    """NSGA-II (Deb et al., 2002) over the error, 1 - accuracy, and the costs that `objectives` minimises.
+    """NSGA-II (Deb et al., 2002) over the error (1 - accuracy) and the costs that `objectives` minimises.
 
-    Parents are winners of binary tournaments by front, then by crowding distance. Children take each gene of one
-    of two parents, and mutate. What is told is merged with the population and the best `population` stay.
-    Architectures beyond the limits are not proposed, and if told stay behind all others (constraint domination).
+    Parents win binary tournaments by front, then by crowding distance. A child takes each gene from one of two parents
+    and mutates. Scored architectures are merged with the population, and the best `population` stay. Architectures that
+    exceed the limits are not proposed; if they are told, they rank after all others (constraint domination).
 
     Args:
         objectives: `Objectives`.
-        population: also how many are judged at a time. 100, as in the paper: 10 to 100 generations of the 1,000 to
-            10,000 scores that a search without a predictor can afford. QFA, with a predictor, has 500.
-        crossover: probability of each gene to come from the second parent; 0.5 is uniform crossover. QFA: 0.007.
-        mutation: probability of each gene to be drawn anew; None: one gene on average, in MobileNetV3's space
-            0.024. QFA: 0.02.
+        population: size of the population and of a generation. The default is the paper's 100, which makes 10 to 100
+            generations of the 1,000 to 10,000 scores that are affordable without a predictor. QFA, with a predictor,
+            has 500.
+        crossover: probability that a gene comes from the second parent; 0.5 is uniform crossover. QFA has 0.007.
+        mutation: probability that a gene is redrawn; None for one gene on average, 0.024 in MobileNetV3's space. QFA
+            has 0.02.
         seed: integer or numpy Generator.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class NSGA2(Evolution):
         self._values = np.empty((0, 1 + len(objectives.minimised)))
 
     def breed(self, count: int, mutation: float) -> np.ndarray:
-        """Returns children of the population, int32 (count, n)."""
-        # The population is in order, best first: of two drawn for a tournament the lower index wins.
+        """Children of the population, int32 (count, n)."""
+        # The population is sorted best first, so that the lower of two indices wins a tournament.
         winners = self.rng.integers(len(self.codes), size=(2, 2, count)).min(axis=0)
         first, second = self.codes[winners]
         space = self.objectives.space

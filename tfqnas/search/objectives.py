@@ -1,4 +1,4 @@
-"""What a search minimises besides the error, and the limits that it keeps."""
+"""The costs of a search: those that it minimises in addition to the error, and those that it limits."""
 
 import dataclasses
 import decimal
@@ -13,31 +13,31 @@ from tfqnas.cost import Cost, count_codes
 from tfqnas.search.codes import canonical, mutate, sample
 from tfqnas.spaces import SearchSpace
 
-# So many draws in a row that bring nothing new: then there is hardly anything.
+# Give up after this many fruitless draws in a row.
 _PATIENCE = 20
-# The same of samples and of walks from random architectures, which are many at a time.
+# The same for samples and walks from random architectures, of which one draw has many.
 _BULK_PATIENCE = 3
-# Steps of a walk into the limits, and how many it goes on inside, to leave where it started.
+# The steps of a walk into the limits, and how many of them it makes at least, to get away from its start.
 _STEPS, _STEPS_INSIDE = 200, 10
-# A step draws two genes anew. Where there are many genes (bit widths), so many steps for each: to one and a half times
-# the smallest effective FLOPs of mbv3_qfa 85% of the walks find then, with 200 steps 10%.
+# A step redraws two genes, so spaces with many genes (bit widths) need this many steps per gene. In mbv3_qfa 85% of the
+# walks then reach a limit of 1.5 times the smallest effective FLOPs; with 200 steps 10% do.
 _STEPS_A_GENE = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Objectives:
-    """Costs of a space: which of them are minimised, which are limited.
+    """The costs of architectures of a space, and which of them are minimised or limited.
 
     Args:
         space: `SearchSpace`.
-        costs: names and functions, each from codes, int (m, n), to numbers (m,), positive and less is better. They
-            ignore genes of blocks beyond the depth, and are sums over blocks at a given resolution, as FLOPs,
-            parameters and tables of latencies are. Which bit width costs least does not depend on other choices.
-        minimised: names of costs that are objectives besides accuracy; may be empty.
-        limits: names of costs and the highest value that each may have.
+        costs: `{name: function}`. A function takes codes, int (m, n), and returns positive numbers (m,); less is
+            better. It ignores genes of blocks beyond the depth and is a sum over blocks at a given resolution, as for
+            FLOPs, parameters and latency tables. The cheapest bit width must not depend on other choices.
+        minimised: names of the costs that are objectives in addition to accuracy; may be empty.
+        limits: `{name: highest value}` of the costs that are limited.
 
     Raises:
-        ValueError: a name is none of `costs`, or no architecture meets a limit.
+        ValueError: a name is not in `costs`, or no architecture meets a limit.
     """
 
     space: SearchSpace
@@ -59,37 +59,37 @@ class Objectives:
                 )
 
     def check(self, where: str, name: str) -> None:
-        """Raises ValueError, which begins with `where`, unless there is a cost of this name."""
+        """Raises a ValueError that begins with `where` if no cost has this name."""
         if name not in self.costs:
             raise ValueError(f"{where}: expected some of {', '.join(self.costs)}, received {name!r}")
 
     def values(self, codes: np.ndarray) -> np.ndarray:
-        """float64 (m, minimised): the costs to be minimised. `codes`: int (m, n)."""
+        """float64 (m, minimised): the minimised costs of `codes`, int (m, n)."""
         columns = [self.costs[name](codes) for name in self.minimised]
         return np.array(columns, np.float64).reshape(len(columns), len(codes)).T
 
     def excess(self, codes: np.ndarray) -> np.ndarray:
-        """float64 (m,): 0 where all limits hold, else the sum of the shares by which costs exceed their limits."""
+        """float64 (m,): the sum of the fractions by which costs exceed their limits; 0 if all limits hold."""
         total = np.zeros(len(codes))
         for name, limit in self.limits.items():
             total += np.maximum(self.costs[name](codes) - limit, 0) / (abs(limit) or 1)
         return total
 
     def record(self, arch: Arch) -> dict[str, float]:
-        """All costs of an architecture, a dict of names and Python numbers."""
+        """`{name: cost}` of an architecture, as Python numbers."""
         code = self.space.encode(arch)[None]
         return {name: np.asarray(cost(code))[0].item() for name, cost in self.costs.items()}
 
     def smallest(self, name: str) -> tuple[float, np.ndarray]:
-        """The smallest value of a cost in the space, and a code that has it.
+        """The smallest value of a cost in the space, and an architecture that reaches it.
 
-        For every resolution the best of each bit width, then the best kernel size and expand ratio of each block, then
-        the best depth of each stage: exact for sums over blocks, also where a larger choice costs less, as on real
-        devices. Bit widths are chosen one by one, for costs rise with each of them whatever else is chosen; together
-        with their blocks they would be thousands of combinations.
+        For every resolution it chooses the best value of each bit width, then the best kernel size and expand ratio of
+        each block, then the best depth of each stage. This is exact for sums over blocks, even if a larger choice costs
+        less, as on real devices. Bit widths are chosen one by one since costs rise with each of them, and since
+        combining them with the choices of their blocks would give thousands of combinations.
 
         Returns:
-            number, int32 (n,).
+            `(cost, code)`, the code int32 (n,).
         """
         space, positions = self.space, self.space.gene_index
         codes = np.tile(space.choice_counts - 1, (len(space.resolutions), 1))
@@ -107,12 +107,12 @@ class Objectives:
         return values.min().item(), codes[values.argmin()]
 
     def _cheapest_bits(self, name: str, codes: np.ndarray) -> np.ndarray:
-        """`codes` with each gene of bit widths set to its own cheapest choice, row by row."""
+        """`codes` with each bit width set to its cheapest choice, row by row."""
         space = self.space
         genes = np.unique(space.bit_genes)
         if not len(genes):
             return codes
-        # All choices of all these genes at once, each variant with one of them.
+        # All choices of all these genes at once; each variant changes one gene.
         changed = np.repeat(genes, space.choice_counts[genes])
         choices = np.concatenate([np.arange(n) for n in space.choice_counts[genes]])
         variants = np.repeat(codes[:, None], len(changed), axis=1)
@@ -136,13 +136,14 @@ class Objectives:
     def gather(
         self, count: int, draw: Callable[[int, int], np.ndarray], seen: set[bytes], patience: int = _PATIENCE
     ) -> np.ndarray:
-        """Up to `count` codes within the limits that are new, from random draws; fewer if these bring nothing more.
+        """Up to `count` new codes within the limits from random draws; fewer if draws stay fruitless.
 
         Args:
-            draw: (number, idle) -> so many canonical codes; the last `idle` draws brought nothing. Draws grow with
-                that number, and may become bolder.
-            seen: set of the bytes of codes that are not new; what is returned is added.
-            patience: so many draws in a row may bring nothing.
+            count: number of codes.
+            draw: function (number, idle) that returns this number of canonical codes. `idle` is the number of fruitless
+                draws just before; the number requested grows with it, and the draws may become bolder.
+            seen: bytes of the codes that are not new; those of the returned codes are added.
+            patience: give up after this many fruitless draws in a row.
 
         Returns:
             int32 (k, n), all different.
@@ -159,15 +160,15 @@ class Objectives:
         return np.array(found, np.int32).reshape(-1, len(self.space.genes))
 
     def feasible(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Up to `count` different random codes within the limits; fewer if hardly more are found.
+        """Up to `count` different random codes within the limits; fewer if hardly any more are found.
 
-        Sampling as far as that goes, then walks of mutations that never raise the excess.
+        Codes are sampled first. Walks of mutations that never raise the excess find the rest.
 
         Returns:
             int32 (k, n), k at least 1 if `count` is.
 
         Raises:
-            ValueError: none was found; says the smallest value of each limited cost.
+            ValueError: none was found. The message states the smallest value of each limited cost.
         """
         seen: set[bytes] = set()
         sampled = self.gather(count, lambda m, _: sample(self.space, rng, m), seen, _BULK_PATIENCE)
@@ -184,9 +185,9 @@ class Objectives:
         return np.concatenate((sampled, walked))
 
     def _walk(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """int32 (count, n): where walks end that start at random codes and at the smallest of each limited cost."""
+        """int32 (count, n): the ends of walks that start at random codes and at the cheapest code of each limit."""
         codes = sample(self.space, rng, count)
-        # A limit may be so low that random walks do not get there.
+        # A limit may be so low that walks from random codes do not reach it.
         starts = [self.smallest(name)[1] for name in self.limits][:count]
         codes[: len(starts)] = starts
         excess, probability = self.excess(codes), min(1, 2 / codes.shape[1])
@@ -203,15 +204,16 @@ class Objectives:
 def model_costs(
     space: SearchSpace, bits: int | tuple[int, int] | None = None, num_classes: int = 1000, channels: int = 3
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The costs that follow from the architecture alone, for `Objectives.costs`; names and units as in `Run.cost`.
+    """The costs that follow from the architecture alone, for `Objectives.costs`, with the names of `Run.cost`.
 
-    effective_mflops, mmacs, mbitops: millions. params. kB: weights in 1,000 bytes.
+    "effective_mflops", "mmacs" and "mbitops" are in millions, "params" is a count, and "kB" is the size of the weights
+    in 1,000 bytes.
 
     Args:
-        space, bits, num_classes, channels: those of `tfqnas.cost.count`; no `bits` for a space whose codes have them.
+        space, bits, num_classes, channels: as in `tfqnas.cost.count`; `bits` is None for a space that searches them.
 
     Raises:
-        ValueError: as soon as a cost is asked for, as `count`.
+        ValueError: the returned functions raise it in the same cases as `count`.
     """
     counted = _Counted(space, bits, num_classes, channels)
     fields = {
@@ -225,7 +227,7 @@ def model_costs(
 
 
 class _Counted:
-    """`count_codes`, which remembers its last answer: several costs of the same codes are counted once."""
+    """`count_codes` with a memory of its last result, so that several costs of the same codes are counted once."""
 
     def __init__(self, *arguments: Any) -> None:
         self._space, *self._others = arguments
@@ -245,6 +247,6 @@ def _field(counted: _Counted, field: str, unit: float | None, codes: np.ndarray)
 
 
 def _rounded_up(value: float) -> str:
-    """Six digits of a number, upwards: whoever takes them as the limit keeps it."""
+    """A number rounded up to six digits, so that it can be used as a limit."""
     context = decimal.Context(prec=6, rounding=decimal.ROUND_CEILING)
     return f"{context.create_decimal(value).normalize(context):f}"

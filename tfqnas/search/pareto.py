@@ -1,4 +1,4 @@
-"""Pareto fronts: the architectures that no other beats in cost and accuracy."""
+"""Pareto fronts: the architectures that no other architecture dominates in cost and accuracy."""
 
 import dataclasses
 import json
@@ -15,15 +15,15 @@ from tfqnas.search.dominance import non_dominated
 def pareto_front(costs: ArrayLike, accuracies: ArrayLike) -> np.ndarray:
     """Indices of the points that no other point dominates, in ascending cost.
 
-    A point dominates another if it costs no more and is no less accurate, and one of the two strictly. Of
-    equal points the first one stays. O(n log n).
+    A point dominates another if it costs no more and is no less accurate, and is strictly better in one of the two. Of
+    equal points the first one stays. The time is O(n log n).
 
     Args:
         costs: (n,) numbers, less is better.
         accuracies: (n,) numbers, more is better.
 
     Returns:
-        int64 (k,), along which costs and accuracies both rise strictly.
+        int64 (k,); costs and accuracies both rise strictly along it.
 
     Raises:
         ValueError: the lengths differ, or a number is NaN.
@@ -34,7 +34,7 @@ def pareto_front(costs: ArrayLike, accuracies: ArrayLike) -> np.ndarray:
         raise ValueError(f"costs and accuracies: expected two lists of one length, received {shapes}")
     if np.isnan(costs).any() or np.isnan(accuracies).any():
         raise ValueError("costs or accuracies hold NaN, which has no order")
-    # Of the same cost the most accurate comes first; lexsort is stable, so of equal points the first.
+    # Points of equal cost are sorted by falling accuracy; lexsort is stable, so equal points keep their order.
     order = np.lexsort((-accuracies, costs))
     if not len(order):
         return order
@@ -63,7 +63,7 @@ class Result:
         arch: `Arch`.
         accuracy: the score, more is better.
         costs: dict of names and numbers.
-        extra: dict of whatever else is known of it, that JSON can hold; "estimated" says that accuracy is no count.
+        extra: other JSON-able facts about it; "estimated" is true if the accuracy was not counted on all images.
     """
 
     arch: Arch
@@ -73,11 +73,11 @@ class Result:
 
     @property
     def estimated(self) -> bool:
-        """Whether it was given up before all images were seen: its accuracy is an estimate."""
+        """Whether the accuracy is an estimate, since scoring was given up before all images were seen."""
         return bool(self.extra.get("estimated"))
 
     def __post_init__(self) -> None:
-        # numpy's numbers, which costs and scores often are, are none to JSON.
+        # Costs and scores are often numpy numbers, which JSON does not accept.
         costs = {name: v.item() if hasattr(v, "item") else v for name, v in self.costs.items()}
         object.__setattr__(self, "accuracy", float(self.accuracy))
         object.__setattr__(self, "costs", costs)
@@ -85,30 +85,34 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class ParetoFront:
-    """Results of which none dominates another, in ascending cost.
+    """Results that do not dominate each other, in ascending cost.
 
     Args:
         rows: tuple of `Result`.
-        by: name of the cost that decides, or a tuple of such names; the first gives the order.
+        by: name of the cost of the front, or a tuple of names; the first one gives the order.
     """
 
     rows: tuple[Result, ...]
     by: str | tuple[str, ...]
 
     def __post_init__(self) -> None:
-        # JSON knows no tuples.
+        # JSON has no tuples.
         if not isinstance(self.by, str):
             object.__setattr__(self, "by", tuple(self.by))
 
     @classmethod
     def of(cls, results: Iterable[Result], by: str | Sequence[str] | None) -> Self:
-        """The front of `results` by accuracy and the cost named `by`, or several costs.
+        """The front of `results` in accuracy and one or several costs. Estimated results are left out.
 
-        A result stays if no other one is at least as good in accuracy and all these costs; of equal ones the first.
-        Estimates are no part of a front. `by` None: the first cost of the first result.
+        A result stays if no other result is at least as good in accuracy and all these costs. Of equal results the
+        first one stays.
+
+        Args:
+            results: `Result`s.
+            by: name or names of the costs; None for the first cost of the first result.
 
         Raises:
-            ValueError: a result has no such cost.
+            ValueError: a result does not have such a cost.
         """
         results = [result for result in results if not result.estimated]
         if by is None:
@@ -126,13 +130,13 @@ class ParetoFront:
         return cls(tuple(results[i] for i in front), by if isinstance(by, str) else tuple(by))
 
     def to_json(self) -> str:
-        """The front as JSON text, a row a line."""
+        """The front as JSON text with one row per line."""
         rows = ",\n  ".join(json.dumps(dataclasses.asdict(row)) for row in self.rows)
         return f'{{"by": {json.dumps(self.by)}, "rows": [\n  {rows}\n]}}\n'
 
     @classmethod
     def from_json(cls, source: str | bytes | dict[str, Any]) -> Self:
-        """The front that `to_json` wrote; `source`: the text, or the dict parsed from it.
+        """The front that `to_json` wrote; `source` is the text, or the dictionary parsed from it.
 
         Raises:
             ValueError: a field is unknown, missing or wrong.

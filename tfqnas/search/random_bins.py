@@ -1,4 +1,4 @@
-"""Random architectures, the same number in every range of cost."""
+"""Random search with the same number of architectures in every range of cost."""
 
 import bisect
 import itertools
@@ -12,9 +12,9 @@ from tfqnas.arch import Arch
 from tfqnas.search.searcher import Searcher
 from tfqnas.spaces import SearchSpace
 
-# Random draws for each architecture wanted. Bins that are still not full then are left to walks.
+# Random draws for each wanted architecture. Walks fill the bins that are not full after that.
 _DRAWS = 20
-# A walk gives up after so many mutations that bring it no closer, a bin after so many such walks in a row.
+# A walk gives up after this many mutations that bring it no closer, a bin after this many such walks in a row.
 _MUTATIONS = 500
 _WALKS = 10
 
@@ -22,25 +22,24 @@ _WALKS = 10
 class RandomBins(Searcher):
     """Different random architectures, `per_bin` in every bin of cost (OQA, section 3.3: 2,000 in every 50 MFLOPs).
 
-    Sampling puts nearly everything near the middle of the cost range. So bins are filled by sampling as far
-    as that goes, and those not full then by walks: each starts at a random architecture and mutates about two
-    genes at a time, keeping what is no farther from the bin, until it meets an architecture of the bin that
-    is not taken yet. Sampled architectures are distributed within their bin as in the space; walks prefer
-    what is easy to reach.
+    Most random architectures lie near the middle of the cost range. Bins are therefore filled by sampling first, and
+    then by walks. A walk starts at a random architecture and mutates about two genes at a time. It keeps mutations that
+    are no farther from the bin, until it meets a new architecture of the bin. Sampled architectures are distributed
+    within their bin as in the space; walks favour architectures that are easy to reach.
 
-    The largest and the smallest architecture are part of their bins, if there are such. Bins take turns in
-    `ask`, so that the first n architectures are spread evenly too.
+    The largest and the smallest architecture are always taken if a bin covers them. Bins take turns in `ask`, so that
+    the first n architectures are spread evenly too.
 
     Args:
         space: `SearchSpace`.
-        cost: Arch -> number.
-        edges: ascending costs between which the bins lie, or a number of bins of equal width from the cost of
-            the smallest to that of the largest architecture. A bin includes its lower edge, the last both.
+        cost: function of an `Arch` that returns a number.
+        edges: ascending costs between which the bins lie, or a number of bins of equal width from the cost of the
+            smallest to that of the largest architecture. A bin includes its lower edge, the last bin both edges.
         per_bin: number of architectures in each bin.
         seed: integer or numpy Generator.
 
     Raises:
-        ValueError: `edges` or `per_bin` make no sense.
+        ValueError: `edges` or `per_bin` is out of range.
     """
 
     def __init__(
@@ -71,10 +70,10 @@ class RandomBins(Searcher):
         self._queue: list[Arch] | None = None
 
     def ask(self, n: int) -> list[Arch]:
-        """Returns the next `n` architectures, fewer at the end. The first call finds them all.
+        """The next `n` architectures, fewer at the end. The first call finds all architectures.
 
         Raises:
-            ValueError: a bin cannot be filled; names it and the range of costs that can be reached.
+            ValueError: a bin cannot be filled. The message names it and the range of costs that was found.
         """
         if self._queue is None:
             self._fill()
@@ -103,7 +102,7 @@ class RandomBins(Searcher):
                     )
 
     def _walk(self, i: int) -> bool:
-        """Walks from a random architecture to bin `i`; returns whether that added one to it."""
+        """Walks from a random architecture to bin `i`; returns whether an architecture was added to it."""
         probability = min(1, 2 / len(self._space.genes))
         arch = self._space.sample(self._rng)
         distance = self._distance(arch, i)
@@ -114,13 +113,13 @@ class RandomBins(Searcher):
             candidate = self._space.mutate(arch, self._rng, probability)
             candidate_distance = self._distance(candidate, i)
             idle = 0 if candidate_distance < distance else idle + 1
-            # Equally far is welcome: it leaves plateaus, and inside the bin finds what is not taken yet.
+            # Accepting equal distances leaves plateaus, and inside the bin finds new architectures.
             if candidate_distance <= distance:
                 arch, distance = candidate, candidate_distance
         return False
 
     def _take(self, arch: Arch) -> bool:
-        """Puts `arch` into its bin if it has one with room and is new; returns whether."""
+        """Puts a new `arch` into its bin if the bin has room; returns whether it did."""
         i = self._bin(self._price(arch))
         if i is None or len(self._bins[i]) == self.per_bin or arch in self._taken:
             return False
@@ -132,11 +131,11 @@ class RandomBins(Searcher):
         cost = self._price(arch)
         if self._bin(cost) == i:
             return 0.0
-        # Above 0 on the upper edge too: it belongs to the next bin, so a walk must not rest there.
+        # The upper edge belongs to the next bin, so its distance must be above 0.
         return max(self.edges[i] - cost, cost - self.edges[i + 1], math.ulp(self.edges[i + 1]))
 
     def _bin(self, cost: float) -> int | None:
-        """Index of the bin of `cost`, or None outside the edges."""
+        """The index of the bin of `cost`, or None outside the edges."""
         if cost == self.edges[-1]:
             return len(self.edges) - 2
         i = bisect.bisect_right(self.edges, cost) - 1

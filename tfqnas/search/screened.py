@@ -1,4 +1,4 @@
-"""A searcher with a predictor before it: of many proposals only the most promising are scored."""
+"""A searcher with a predictor, which passes on only the most promising of many proposals for scoring."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,12 +11,16 @@ from tfqnas.search.dominance import best_first
 from tfqnas.search.objectives import Objectives
 from tfqnas.search.searcher import Searcher
 
-# Proposals at a time, of a searcher that has no generations.
+# Number of proposals at a time for a searcher without generations.
 _GENERATION = 50
 
 
 class AccuracyPredictor(Protocol):
-    """What `Screened` asks of a predictor, see there."""
+    """A predictor as `Screened` uses it, such as `tfqnas.scoring.predictor.Predictor`.
+
+    `fit(codes, accuracies, counted)` takes int (m, n), float (m,) and bool (m,), which is False for estimates. Calling
+    the predictor with codes returns accuracies (m,).
+    """
 
     def fit(self, codes: np.ndarray, accuracies: np.ndarray, counted: np.ndarray) -> Any: ...
 
@@ -24,20 +28,20 @@ class AccuracyPredictor(Protocol):
 
 
 class Screened(Searcher):
-    """Asks a searcher for `factor` times as much as is wanted and passes on what is predicted to be best.
+    """Asks a searcher for `factor` times the wanted number of proposals and passes on the best by prediction.
 
-    Best is, as in NSGA-II, what fewest others dominate in predicted accuracy and the costs that are minimised, and of
-    these what is alone. Nothing is ever reported from a prediction: whatever is passed on gets scored.
+    As in NSGA-II, proposals are ranked by front in predicted accuracy and minimised costs, then by crowding distance.
+    Results never come from a prediction, since all architectures that are passed on get scored.
 
     Args:
-        searcher: `Searcher`. objectives: `Objectives`.
-        predictor: has `fit(codes, accuracies, counted)`, with `counted` bool (m,), which accuracies are no estimates;
-            and `predictor(codes)` gives accuracies (m,). Such as `tfqnas.scoring.predictor.Predictor`.
-        factor: proposals for each that is scored.
-        first: scored subnets before the first fit; until then all proposals are passed on.
-        growth: fit anew when so many times as many are scored.
-        on_fit: called with what `fit` returns.
-        estimated: `Arch` -> whether the score that was told last is an estimate; None: none is.
+        searcher: `Searcher`.
+        objectives: `Objectives`.
+        predictor: `AccuracyPredictor`.
+        factor: number of proposals for each one that is scored.
+        first: number of scored subnets before the first fit; until then all proposals are passed on.
+        growth: the predictor is fitted again when this many times as many subnets are scored.
+        on_fit: called with the result of each `fit`.
+        estimated: function that says whether the last told score of an `Arch` is an estimate; None if no score is.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Screened(Searcher):
         self._fitted = 0
 
     def ask(self, n: int) -> list[Arch]:
-        """Returns the best of up to `factor * n` proposals, one of `factor`: at the end of a phase there are fewer."""
+        """The best of up to `factor * n` proposals, one of every `factor`; fewer than `n` at the end of a phase."""
         if self.factor == 1 or len(self._codes) < self.first:
             return self.searcher.ask(n)
         self._fit()
@@ -73,11 +77,11 @@ class Screened(Searcher):
         n = math.ceil(len(archs) / self.factor)
         codes = np.array([self.objectives.space.encode(arch) for arch in archs])
         values = np.column_stack((-np.asarray(self.predictor(codes), np.float64), self.objectives.values(codes)))
-        # In the order of the searcher, which may have put neighbours together.
+        # The searcher's order is kept, since it may put neighbours together.
         return [archs[i] for i in sorted(best_first(values, np.zeros(len(codes)))[:n])]
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """Passes the scores on, and keeps them for the predictor."""
+        """Passes the scores on to the searcher, and keeps them for the predictor."""
         self._codes += [self.objectives.space.encode(arch) for arch in archs]
         self._scores += scores
         self._counted += [not self._estimated(arch) for arch in archs]

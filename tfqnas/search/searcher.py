@@ -1,4 +1,4 @@
-"""The search loop. It knows architectures and numbers, no model: scores and costs are callables."""
+"""The search loop. It handles architectures and numbers; the caller's functions score models and count costs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -6,39 +6,43 @@ from typing import Any, Protocol, cast
 from tfqnas.arch import Arch
 from tfqnas.search.pareto import ParetoFront, Result
 
-# A searcher that has nothing new in so many requests will not have it in the next either.
+# Give up after this many requests in a row without a new architecture.
 _MAX_REQUESTS_WITHOUT_NEWS = 100
 
 
 class Searcher:
-    """Proposes architectures. Subclasses write `ask`, and `tell` where they learn from scores.
+    """Proposes architectures. Subclasses implement `ask`, and `tell` if they learn from scores.
 
-    A searcher knows from its construction what architectures cost; it is told accuracies only.
+    A searcher gets costs when it is constructed; `tell` passes accuracies only.
 
     Attributes:
-        generation: how many architectures it wants judged at a time; None: as many as the caller likes.
+        generation: number of architectures to be scored at a time; None leaves it to the caller.
     """
 
     generation: int | None = None
 
     def ask(self, n: int) -> list[Arch]:
-        """Returns a list of at most `n` `Arch`s to be scored; an empty list ends the search."""
+        """A list of at most `n` `Arch`s to be scored; an empty list ends the search."""
         raise NotImplementedError
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """Receives the scores (floats, more is better) of architectures of the last `ask`, in order.
+        """Receives the scores (floats, higher is better) of architectures of the last `ask`, in order.
 
-        Some or all of those asked for may be missing: a predictor has screened them out, and they get no score.
+        Architectures may be missing if a predictor has screened them out.
         """
 
 
 class ScoresMany(Protocol):
-    """What `run` takes as `score` if it scores several architectures at a time, see there."""
+    """An object that scores several architectures at a time, for `run`.
+
+    `many(archs, front)` yields `(index in archs, accuracy, extras)` in any order, given the front before `archs` were
+    proposed.
+    """
 
     def many(self, archs: Sequence[Arch], front: Sequence[Result]) -> Iterable[tuple[int, float, dict[str, Any]]]: ...
 
 
-# Of one architecture: its accuracy, or that and extras.
+# Scores one architecture: returns its accuracy, or a pair of its accuracy and extras.
 ScoresOne = Callable[[Arch], float | tuple[float, dict[str, Any]]]
 
 
@@ -53,28 +57,28 @@ def run(
     by: str | Sequence[str] | None = None,
     former: Sequence[Result] = (),
 ) -> ParetoFront:
-    """Lets `searcher` propose and `score` judge until `budget` different architectures are scored.
+    """Lets `searcher` propose architectures and `score` score them, until `budget` different ones are scored.
 
-    To resume an interrupted search, run it again with the same arguments, a searcher of the same seed and the
-    `results` so far: what is proposed again takes its known score, so that the search continues as if it had
-    never stopped. Results that are not proposed again are in the front all the same.
+    To resume an interrupted search, run it again with the same arguments, a searcher of the same seed, and the
+    `results` so far. Architectures that are proposed again take their known score, so that the search continues as if
+    it had never stopped. Results that are not proposed again still count for the front.
 
     Args:
         searcher: `Searcher`.
-        score: Arch -> accuracy, or a pair (accuracy, dict of extras); or an object whose `many(archs, front)` yields
-            (index in archs, accuracy, extras) as they come, with the front as it stood before these were asked for
-            (a list of `Result`). An extra "estimated" keeps a result off the front.
-        cost: Arch -> number, or a mapping of names to numbers, such as `tfqnas.count(...)._asdict()`.
-        budget: number of different architectures to propose and score, known ones included.
-        on_result: called with every new `Result`, for a log or to write it to a file.
-        batch: number of architectures to ask for at a time; None: the searcher's `generation`, or 16.
+        score: function of an `Arch` that returns its accuracy, or a pair of accuracy and a dictionary of extras; or
+            `ScoresMany`. An extra "estimated" keeps a result off the front.
+        cost: function of an `Arch` that returns a number, or a mapping of names to numbers such as
+            `tfqnas.count(...)._asdict()`.
+        budget: number of different architectures to propose and score, including known ones.
+        on_result: called with every new `Result`, for example to log it.
+        batch: number of architectures to ask for at a time; None for the searcher's `generation`, or 16.
         results: `Result`s of an earlier run.
-        by: name of the cost that the front is made of, or several; None: the first (of a plain number: "cost").
-        former: `Result`s of other searches, no estimates: told before anything is asked, on the front from the
-            beginning, and no part of the budget unless proposed again.
+        by: name or names of the costs of the front; None for the first cost (a plain number is named "cost").
+        former: `Result`s of other searches without estimates. They are told first, count for the front from the
+            beginning, and are part of the budget only if they are proposed again.
 
     Returns:
-        `ParetoFront` of all results. It ends below the budget if the searcher has nothing more to propose.
+        `ParetoFront` of all results. The search ends below the budget if the searcher has no more proposals.
 
     Raises:
         ValueError: there is no result, or a result has no cost named `by`.
@@ -91,7 +95,7 @@ def run(
             break
         idle = idle + 1 if told.keys() >= set(archs) else 0
         new = [arch for arch in dict.fromkeys(archs) if arch not in known]
-        # The front of what was told, not of all that is known: it then is the same in a search that was interrupted.
+        # The front of the told results is the same in a resumed search; that of all known results would differ.
         for index, accuracy, extra in _scored(score, new, (*former, *told.values()), by):
             known[new[index]] = Result(new[index], accuracy, _costs(cost(new[index])), extra)
             if on_result is not None:
@@ -100,7 +104,7 @@ def run(
         searcher.tell(archs, [known[arch].accuracy for arch in archs])
     if not known:
         raise ValueError(f"nothing was scored: budget {budget}, no earlier results")
-    # Of equal results the first is on the front: in the order of proposals, not in that of processes.
+    # Results are in the order of proposals, since the first of equal results is on the front.
     return ParetoFront.of({**told, **known}.values(), by)
 
 
