@@ -79,7 +79,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(archs, tmp_pat
     said = []
     scores(archs, said=said, directory=tmp_path, accident="kill", after=2)
     (line,) = said
-    assert "SIGKILL" in line and "another one goes on" in line
+    assert "SIGKILL" in line and "another one continues" in line
 
 
 def test_processes_that_end_again_and_again_are_an_error(archs, tmp_path):

@@ -1,8 +1,8 @@
-"""What a run shows to people: pictures, tables, and one HTML page that needs no other file.
+"""Reports of a run: pictures, tables, and a self-contained HTML page.
 
-`figures` and `comparisons` draw PNG files, for a README as well. `page` writes the page of `Section`s. What stands in
-it besides text, tables and pictures is SVG that `fronts`, `drawing`, `distributions` and `scatter` make of plain
-records: it is there without JavaScript and in print; a script (`fronts.js`) adds what happens on hover, tap and key.
+`figures` and `comparisons` draw PNG files, which a README can use as well. `page` writes a page of `Section`s. Besides
+text, tables and pictures it holds SVG that `fronts`, `drawing`, `distributions` and `scatter` make from plain records.
+The SVG works without JavaScript and in print; a script (`fronts.js`) reacts to hover, tap and key.
 """
 
 from tfqnas.report.distributions import distributions

@@ -1,4 +1,4 @@
-"""What all figures share: a canvas, its axes, and how a file is written. matplotlib is loaded on use only."""
+"""The basis of all figures: a canvas, axes, and writing a file. matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure that knows no window system and leaves matplotlib's global state alone; inches."""
+    """A figure, sized in inches, that needs no window system and does not touch matplotlib's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -26,7 +26,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: str | Path, grid: Literal["x", "y", "both"] = "both") -> Path:
-    """Writes a PNG atomically, all axes in one style; `grid`: "x", "y" or "both"."""
+    """Writes a PNG atomically, with all axes in the same style; `grid` is "x", "y" or "both"."""
     for axes in figure.axes:
         axes.set_axisbelow(True)
         axes.grid(color=GRID, linewidth=0.8, axis=grid)
@@ -42,7 +42,7 @@ def save(figure: Figure, path: str | Path, grid: Literal["x", "y", "both"] = "bo
 
 
 def cost_axis(axes: Axes, costs: Sequence[float]) -> None:
-    """Limits of an axis of costs, logarithmic where they differ more than tenfold; room for labels on the right."""
+    """Sets up an axis of costs, logarithmic if they differ more than tenfold, with room for labels on the right."""
     low, high = min(costs), max(costs)
     if high > 10 * low:
         axes.set_xscale("log")
@@ -57,7 +57,13 @@ def cost_axis(axes: Axes, costs: Sequence[float]) -> None:
 
 
 def set_axes(axes: Axes, every: Sequence[tuple[Any, ...]], front: Sequence[tuple[Any, ...]]) -> int:
-    """Scales and limits of cost and accuracy in per cent; returns how many points lie below (`accuracy_limits`)."""
+    """Sets up axes of cost and accuracy in per cent, and returns the number of points below (`accuracy_limits`).
+
+    Args:
+        axes: matplotlib's axes.
+        every: points that begin with `(cost, accuracy)`.
+        front: points `(cost, accuracy)` that must be visible.
+    """
     ys = [point[1] for point in every]
     cost_axis(axes, [point[0] for point in every])
     axes.set_ylim(*accuracy_limits(ys, [y for _, y in front]))
@@ -65,11 +71,12 @@ def set_axes(axes: Axes, every: Sequence[tuple[Any, ...]], front: Sequence[tuple
 
 
 def columns(points: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    """The coordinates of points as sequences; two empty ones without points."""
     return tuple(zip(*points, strict=True)) or ((), ())
 
 
 def looks(labels: Sequence[Label]) -> dict[Label, tuple[str, str]]:
-    """Colour and marker of each supernet: bit widths as in every figure of a run, floating point (None) in black."""
+    """Colour and marker of each supernet. Bit widths look the same in all figures; floating point (None) is black."""
     bits = [label for label in labels if label is not None]
     found: dict[Label, tuple[str, str]] = {label: STYLES[i % len(STYLES)] for i, label in enumerate(bits)}
     return {**found, None: (INK, "X")}

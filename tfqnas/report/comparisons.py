@@ -1,6 +1,6 @@
-"""Figures of the analyses: bit widths, shapes and trainings compared; PNG files.
+"""Figures of the analyses as PNG files, which compare bit widths, shapes and trainings.
 
-Labels are bit widths, None for floating point. Accuracies come as fractions, 0 to 1, unless something else is said.
+Labels are bit widths, None for floating point. Accuracies are fractions from 0 to 1 unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ ACCURACY = "accuracy on held-out images, %"
 
 
 def moved_figure(panels: Sequence[Record], path: str | Path, title: str) -> Path:
-    """Fronts of wider supernets scored at lower bit widths, beside the fronts found there (OQA, figures 2b and 5).
+    """Fronts of wider supernets scored at lower bit widths, next to the fronts found there (OQA, figures 2b and 5).
 
     Args:
         panels: records with `bits`, `by` (name of the cost), `front` (rows with `cost` and `accuracy`), `scored` (pairs
-            cost, accuracy) and `moved`: records with `source`, `rows` like those of `front`, and `gain`, points of
-            accuracy that are lost: `held_out` and, if they are known, `test` and `test_error`.
+            of cost and accuracy) and `moved`. The latter are records with `source`, `rows` as in `front`, and `gain`,
+            a record of lost points of accuracy: `held_out`, and if known `test` and `test_error`.
+        path: the file.
+        title: heading of the figure.
     """
     if not panels:
         raise ValueError("moved_figure: there is nothing to compare")
-    # Bit widths have the colours of the other figures: those from the highest down.
+    # Sorted from the highest bit width down, as in the other figures, so that the colours agree.
     labels = sorted({b for p in panels for b in (p["bits"], *(m["source"] for m in p["moved"])) if b}, reverse=True)
     look = looks(labels)
     figure = new_figure(1.0 + 4.4 * len(panels), 4.4)
@@ -56,7 +58,7 @@ def moved_figure(panels: Sequence[Record], path: str | Path, title: str) -> Path
             points = _points(moved["rows"])
             every += points
             other, shape = look[moved["source"]]
-            # Open and of different sizes: some architectures are on several fronts.
+            # Open markers of different sizes, since some architectures are on several fronts.
             size = 7 + 3 * (len(panel["moved"]) - 1 - place)
             axes.plot(
                 *columns(points),
@@ -78,16 +80,18 @@ def moved_figure(panels: Sequence[Record], path: str | Path, title: str) -> Path
 
 
 def drops_figure(panels: Mapping[Label, Mapping[str, Record]], path: str | Path, title: str) -> Path:
-    """How much accuracy subnets of two shapes lose (OQA, figure 4).
+    """The accuracy that subnets of two shapes lose (OQA, figure 4).
 
     Args:
-        panels: bits -> shape -> record with `points`, pairs of cost and of the drop in points of accuracy, and with
-            `drop` and `error`, their mean and its standard error.
+        panels: `{bits: {shape: record}}`. A record has `points`, pairs of cost and drop in points of accuracy, and
+            `drop` and `error`, the mean drop and its standard error.
+        path: the file.
+        title: heading of the figure.
     """
     figure = new_figure(1.0 + 3.9 * len(panels), 4.2)
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for number, (axes, (bits, shapes)) in enumerate(zip(every, panels.items(), strict=True)):
-        # Not the colours of bit widths, for these are shapes.
+        # Shapes have other colours than bit widths.
         for (shape, record), (colour, marker) in zip(shapes.items(), STYLES[3:], strict=False):
             x, y = columns(record["points"])
             name = f"{shape}: {_change(-record['drop'])} ± {_figure(record['error'])}"
@@ -116,10 +120,13 @@ def drops_figure(panels: Mapping[Label, Mapping[str, Record]], path: str | Path,
 
 
 def depths_figure(groups: Mapping[Label, Sequence[int]], limits: Sequence[int], path: str | Path, title: str) -> Path:
-    """The share of a front's subnets with each total depth, a row a bit width (OQA, figure 6).
+    """The share of a front's subnets with each total depth, one row per bit width (OQA, figure 6).
 
     Args:
-        groups: bits -> total depths of the subnets of its front. limits: least and greatest depth of the space.
+        groups: `{bits: total depths of the subnets of its front}`.
+        limits: least and greatest depth of the space.
+        path: the file.
+        title: heading of the figure.
     """
     figure, look = new_figure(6.4, 1.1 + 1.05 * len(groups)), looks(list(groups))
     rows = figure.subplots(len(groups), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -157,11 +164,15 @@ def ranking_figure(
     path: str | Path,
     title: str,
 ) -> Path:
-    """Scores of the same subnets at all bit widths, each against each, and how far they rank alike.
+    """Scores of the same subnets at each pair of bit widths, and how similarly the pair ranks them.
 
     Args:
-        scores: bits -> accuracies, in one order of the subnets. taus: (bits, bits) -> record with `tau`, `low` and
-            `high`. halves: bits -> tau of the accuracies on two halves of the images. mmacs: of the subnets.
+        scores: `{bits: accuracies}` with the subnets in the same order.
+        taus: `{(bits, bits): record}` with `tau`, `low` and `high`.
+        halves: `{bits: tau}` of the accuracies on two halves of the images.
+        mmacs: million MACs of the subnets.
+        path: the file.
+        title: heading of the figure.
     """
     labels = list(scores)
     count, look = len(labels), looks(labels)
@@ -200,10 +211,13 @@ def ranking_figure(
 
 
 def alone_figure(points: Sequence[tuple[float, float, float]], found: Record, path: str | Path, title: str) -> Path:
-    """Accuracies of subnets trained alone against those in the supernet, with Kendall's tau.
+    """Accuracies of subnets trained alone against their accuracies in the supernet, with Kendall's tau.
 
     Args:
-        points: (in the supernet, alone, million MACs). found: record with `tau`, `low` and `high`.
+        points: `(accuracy in the supernet, accuracy alone, million MACs)`.
+        found: record with `tau`, `low` and `high`.
+        path: the file.
+        title: heading of the figure.
     """
     figure = new_figure(5.2, 4.4)
     axes = figure.add_subplot()
@@ -233,7 +247,7 @@ def _searched(label: Label) -> str:
 
 
 def _lost(gain: Record) -> str:
-    """Points of accuracy, as a change."""
+    """The change of accuracy in points, as text."""
     if "test" in gain:
         return f"{_change(-gain['test'])} ± {_figure(gain['test_error'])} test points"
     return f"{_change(-gain['held_out'])} points"
@@ -246,7 +260,7 @@ def _change(points: float) -> str:
 def _scatter(
     axes: Axes, first: Sequence[float], second: Sequence[float], mmacs: Sequence[float], size: float = 16
 ) -> PathCollection:
-    """Dots in per cent, darker where the subnet is dearer."""
+    """Dots in per cent, darker for subnets with more MACs."""
     axes.margins(0.08)
     x, y = ([100 * value for value in values] for values in (first, second))
     return axes.scatter(x, y, s=size, c=mmacs, cmap=_shades(), linewidths=0.4, edgecolors="white", zorder=3)

@@ -1,4 +1,4 @@
-"""What the subnets along a front have in common: small multiples, a choice a row, a subnet a column."""
+"""Shows the choices of the subnets along a front, as panels with one row per choice and one column per subnet."""
 
 import html
 import itertools
@@ -12,23 +12,23 @@ from tfqnas.report.shown import Space
 from tfqnas.report.style import COLOURS, Label, bits_label, cost_label
 from tfqnas.report.svg import number, percent, stretched, tag, text
 
-_ROW, _HIGHEST = 20, 132  # pixels: of a choice; of a panel, where there are many
-_MOST = 12  # columns
+_ROW, _HIGHEST = 20, 132  # height of a row, and greatest height of a panel, in pixels
+_MOST = 12  # greatest number of columns
 
 
 def distributions(
     space: Space, fronts: Mapping[Any, Sequence[Record]], by: str = "effective_mflops", caption: str = ""
 ) -> Html:
-    """Resolution, depth, expand ratio and kernel size along the front of each bit width.
+    """Panels of resolution, depth, expand ratio and kernel size along the front of each bit width.
 
-    A column is a subnet of the front, or a few neighbours, the cheapest on the left. The darker a cell, the larger
-    the share of their blocks (of their stages, for the depth) that have the choice of its row; a line is the mean.
+    A column is a subnet of the front or a few neighbours, with the cheapest on the left. A cell is darker the more of
+    their blocks (or stages, for the depth) have the choice of its row. The line is the mean.
 
     Args:
         space: `SearchSpace`.
-        fronts: bit width -> records of its front in ascending cost, with `arch` (the fields of its JSON) and `costs`.
-        by: name of the cost along which the fronts are.
-        caption: a sentence below.
+        fronts: `{bit width: records}` of its front in ascending cost, with `arch` (its JSON fields) and `costs`.
+        by: name of the cost of the fronts.
+        caption: a sentence below the panels.
 
     Raises:
         ValueError: no front has a subnet.
@@ -54,7 +54,7 @@ _CAPTION = (
 def _row(
     name: str, values: Callable[[Any], Any], choices: tuple[Any, ...], fronts: Mapping[Any, Sequence[Record]]
 ) -> str:
-    """The panels of all fronts for one dimension; `values`: function of an architecture's fields."""
+    """The panels of all fronts for one dimension; `values` is a function of an architecture's fields."""
     panels = "".join(
         _panel(name, label, choices, [_list(values(record["arch"])) for record in records], colour)
         for (label, records), colour in zip(fronts.items(), cycle(COLOURS), strict=False)
@@ -67,7 +67,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _dimensions(space: Space) -> list[tuple[str, Callable[[Any], Any], tuple[Any, ...]]]:
-    """(name, function of the fields of an Arch, choices that some stage has) of what can be chosen."""
+    """`(name, function of an architecture's fields, all choices)` of each searched dimension."""
     stages = [space.stages[s] for s in space.searched]
 
     def union(field: str) -> tuple[Any, ...]:
@@ -92,12 +92,12 @@ def _height(choices: Sequence[Any]) -> int:
 
 
 def _middle(i: float, choices: Sequence[Any]) -> float:
-    """How far below the upper edge the row of a choice is, as a share; the largest is on top."""
+    """The vertical place of a choice's row as a fraction from the upper edge; the largest choice is on top."""
     return 1 - (i + 0.5) / len(choices)
 
 
 def _choices(choices: Sequence[Any]) -> str:
-    """Labels of the rows, as many as there is room for."""
+    """The labels of as many rows as there is room for."""
     stride = -(-len(choices) * 13 // _height(choices))
     labels = "".join(
         text(choice, x="100%", y=percent(_middle(i, choices)), dy=".35em", text_anchor="end")
@@ -108,7 +108,7 @@ def _choices(choices: Sequence[Any]) -> str:
 
 
 def _panel(name: str, label: Label, choices: Sequence[Any], subnets: Sequence[Sequence[Any]], colour: str) -> str:
-    """Args: subnets: for each subnet of a front the values of its blocks, or its one value."""
+    """One panel. `subnets` holds for each subnet of the front the values of its blocks, or its single value."""
     columns = _columns(subnets)
     cells, means = [], []
     for c, values in enumerate(columns):
@@ -121,14 +121,14 @@ def _panel(name: str, label: Label, choices: Sequence[Any], subnets: Sequence[Se
             shade = 0.1 + 0.8 * places.count(i) / len(places)
             cells.append(tag("rect", fill_opacity=shade, **{key: percent(share) for key, share in box.items()}))
     line = "M" + "L".join(means)
-    # A white line below the dark one: it is seen on dark cells, too.
+    # A white line below the dark one makes it visible on dark cells.
     content = tag("g", "".join(cells), fill=colour) + stretched(line, class_="halo") + stretched(line, class_="mean")
     words = f"{name} along the front of {bits_label(label)}: {_summary(subnets)}"
     return tag("svg", content, class_="strip", width="100%", height=_height(choices), role="img", aria_label=words)
 
 
 def _columns(subnets: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """The values of neighbours together, so that there are at most as many columns as one can tell apart."""
+    """The values of neighbours joined, so that there are at most `_MOST` columns."""
     count = min(len(subnets), _MOST)
     ends = [round(i * len(subnets) / count) for i in range(count + 1)]
     return [list(itertools.chain(*subnets[first:last])) for first, last in itertools.pairwise(ends)]

@@ -1,4 +1,4 @@
-"""Drawings of architectures, stage by stage, beneath each other and in one scale."""
+"""Draws architectures stage by stage, below each other and at the same scale."""
 
 import html
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from tfqnas.report.shown import Arch, Block, Space
 from tfqnas.report.style import space_kernel_colours
 from tfqnas.report.svg import tag, text
 
-_SLOT, _BAR, _GAP, _NARROWEST = 38, 30, 16, 76  # pixels: a block's place, its bar, between stages, of a stage
-_TITLE, _HEAD, _HEIGHT, _FOOT = 26, 36, 84, 58  # of a row: its title, stage titles, the widest block, block labels
-_BITS = 28  # more of a row where blocks have bit widths of their own
+_SLOT, _BAR, _GAP, _NARROWEST = 38, 30, 16, 76  # widths of a block, its bar, a gap, the narrowest stage, in pixels
+_TITLE, _HEAD, _HEIGHT, _FOOT = 26, 36, 84, 58  # heights in a row: title, stage titles, highest bar, block labels
+_BITS = 28  # additional height of a row if blocks have their own bit widths
 
-# Of a stage: each with its expand ratio.
+# The blocks of a stage, each with its expand ratio.
 Blocks = list[tuple[Block, float]]
 
 
 def architecture_drawing(space: Space, archs: Mapping[str, Arch], caption: str = "") -> Html:
-    """Each block a bar, as high as its hidden width, in the colour of its kernel size.
+    """A drawing with a bar for each block, as high as its hidden width and in the colour of its kernel size.
 
     Args:
         space: `SearchSpace`.
-        archs: label -> `Arch` of that space, drawn beneath each other, stage under stage.
-        caption: a sentence below.
+        archs: `{label: Arch}` of that space, drawn below each other with stages aligned.
+        caption: a sentence below the drawing.
 
     Raises:
-        ValueError: there are none, or one is not of this space.
+        ValueError: there are no architectures, or one does not belong to the space.
     """
     if not archs:
         raise ValueError("architecture_drawing: there are no architectures")
@@ -49,14 +49,14 @@ def architecture_drawing(space: Space, archs: Mapping[str, Arch], caption: str =
         role="img",
         aria_label="; ".join(f"{label}: {arch.key}" for label, arch in archs.items()),
     )
-    # A region that scrolls is one that the keyboard can reach.
+    # The keyboard must reach a region that scrolls.
     scroll = tag("div", drawing, class_="wide", tabindex=0, role="region", aria_label="architectures, stage by stage")
     words = html.escape(" ".join(filter(None, [caption, _outside(space)])))
     return Html(f'<figure class="archs">{_legend(space)}{scroll}<figcaption>{words}</figcaption></figure>')
 
 
 def _stages(space: Space, arch: Arch) -> list[Blocks]:
-    """For each stage its blocks, as (`Block`, expand ratio)."""
+    """For each stage the pairs `(Block, expand ratio)` of its blocks."""
     expands = iter(arch.expands)
     stages: list[Blocks] = [[] for _ in space.stages]
     for block in space.blocks(arch):
@@ -77,7 +77,7 @@ def _row(space: Space, label: str, arch: Arch, stages: list[Blocks], widths: lis
 
 
 def _stage(space: Space, number: int, blocks: Blocks, x: int, width: int) -> str:
-    """Title and base line of a stage: height, width and channels of what it puts out."""
+    """Title and base line of a stage, with height, width and channels of its output."""
     last = blocks[-1][0]
     size = -(-last.size // last.stride)
     return (
@@ -103,7 +103,7 @@ def _block(block: Block, expand: float, x: int, widest: int, colours: Mapping[in
 
 
 def _bits(block: Block) -> list[str]:
-    """Such as "w432" and "a334": of weights and inputs of its convolutions in order; nothing in other spaces."""
+    """Bit widths of the weights and inputs of a block's convolutions such as "w432" and "a334"; empty without them."""
     columns = zip(*(block.bits or ()), strict=True)
     return [letter + "".join(map(str, widths)) for letter, widths in zip("wa", columns, strict=False)]
 
@@ -119,14 +119,14 @@ def _legend(space: Space) -> str:
     return (
         f'<p class="keys">{swatches}<span><b>240</b> hidden width, as high as the bar</span>'
         f"<span><b>e6</b> expand ratio 6</span>{se}"
-        "<span><b>7×7×40</b> height, width and channels behind a stage</span></p>"
+        "<span><b>7×7×40</b> height, width and channels after a stage</span></p>"
     )
 
 
 def _outside(space: Space) -> str:
-    """What all subnets have alike."""
+    """A sentence about the layers that are the same in all subnets."""
     feature = f", feature layer ({space.feature_channels})" if space.feature_channels else ""
     return (
-        f"Not drawn, alike in all: the first convolution ({space.stem_channels} channels) and, behind the stages, "
-        f"the head ({space.head_channels} channels{feature}) and the classifier."
+        f"Not drawn, since all have the same: the first convolution ({space.stem_channels} channels) and, after the "
+        f"stages, the head ({space.head_channels} channels{feature}) and the classifier."
     )

@@ -1,4 +1,4 @@
-"""Figures of a run as PNG files, drawn with matplotlib, which is loaded on use only."""
+"""Figures of a run as PNG files, drawn with matplotlib, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 def pareto_figure(
     scored: Mapping[Any, Sequence[Record]], path: str | Path, title: str, dataset: str, cost: str = "effective_mflops"
 ) -> Path:
-    """All scored subnets as pale dots, the Pareto front of each bit width as a line; a PNG.
+    """Draws all scored subnets as pale dots, and the Pareto front of each bit width as a line.
 
     Args:
-        scored: label -> records with the cost, `accuracy` (a fraction, 0 to 1) and `on_front`.
-            An integer label is a bit width and shown as "4 bits".
-        dataset: shown under the title, with the number of subnets. cost: name of the cost.
+        scored: `{label: records}` with the cost, `accuracy` (a fraction, 0 to 1) and `on_front`. An integer label is a
+            bit width and shown as "4 bits".
+        path: the PNG file.
+        title: heading of the figure.
+        dataset: shown below the title, with the number of subnets.
+        cost: name of the cost.
     """
     groups = {
         bits_label(label): [_point(label, r, cost) for r in records] for label, records in scored.items() if records
@@ -39,7 +42,7 @@ def pareto_figure(
             [x for x, _, _ in points], [y for _, y, _ in points], s=13, color=colour, alpha=0.22, linewidths=0, zorder=2
         )
         front = fronts[label] = sorted((x, y) for x, y, on_front in points if on_front)
-        # A front is a staircase: between two of its subnets, and beyond the last, nothing better is known.
+        # A front is a staircase, since nothing better is known between two of its subnets and beyond the last.
         axes.step(*columns(front), where="post", color=colour, linewidth=1.8, zorder=3)
         reach = max(x for x, _, _ in points)
         if front:
@@ -73,11 +76,14 @@ def pareto_figure(
 
 
 def training_figure(records: Sequence[Record], path: str | Path, title: str = "Training") -> Path:
-    """Loss, accuracy and learning rate over the steps of all stages; a PNG.
+    """Draws loss, accuracy and learning rate over the steps of all stages.
 
-    `records` are those of `log.jsonl`: `stage`, `step` and any of `loss`, `accuracy` (a fraction),
-    `learning_rate`. Steps may count within a stage or through the whole run. Where a step was logged twice,
-    because a killed run repeated it, the last record counts.
+    Args:
+        records: records of `log.jsonl` with `stage`, `step` and any of `loss`, `accuracy` (a fraction) and
+            `learning_rate`. Steps may count within a stage or through the whole run. If a killed run has repeated a
+            step, its last record counts.
+        path: the PNG file.
+        title: heading of the figure.
     """
     stages = _stages(records)
     if not stages:
@@ -131,11 +137,13 @@ def training_figure(records: Sequence[Record], path: str | Path, title: str = "T
 def dots_figure(
     panels: Mapping[str, Sequence[tuple[str, Sequence[float], bool]]], path: str | Path, title: str, axis: str
 ) -> Path:
-    """Values side by side, a dot each and their mean in figures, one panel a group; a PNG.
+    """Draws rows of values as dots with their mean, in one panel per group.
 
     Args:
-        panels: title -> rows `(label, values, strong)` from top to bottom; rows that are `strong` have colour.
-        axis: what the values are, with their unit.
+        panels: `{title: rows}` with rows `(label, values, strong)` from top to bottom; `strong` rows have colour.
+        path: the PNG file.
+        title: heading of the figure.
+        axis: label of the values, with their unit.
     """
     if not panels or not all(panels.values()):
         raise ValueError("dots_figure: there are no values")
@@ -173,7 +181,7 @@ _CURVES = (  # key, axis title, factor, relative height
 
 
 def _label_fronts(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
-    """Names each line at its right end, (x, y, colour); labels that would overlap are moved apart."""
+    """Writes the name of each line at its right end `(x, y, colour)`, and moves labels that would overlap apart."""
     from matplotlib.patheffects import withStroke
 
     low, high = axes.get_ylim()
@@ -182,7 +190,7 @@ def _label_fronts(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> N
     heights = [y for _, (_, y, _) in by_height]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + gap)
-    for i in range(len(heights) - 1, -1, -1):  # not out at the top
+    for i in range(len(heights) - 1, -1, -1):  # keeps labels below the upper edge
         heights[i] = min(heights[i], (heights[i + 1] if i + 1 < len(heights) else high + 0.5 * gap) - gap)
     for (label, (x, _, colour)), y in zip(by_height, heights, strict=True):
         axes.annotate(
@@ -209,7 +217,7 @@ def _point(label: Label, record: Record, cost: str) -> tuple[float, float, bool]
 
 
 def _stages(records: Sequence[Record]) -> list[tuple[str, list[tuple[int, Record]]]]:
-    """[(stage, [(step counted through the run, record), ...])] in the order of appearance."""
+    """`[(stage, [(step counted through the run, record), ...])]` in the order of appearance."""
     by_stage: dict[str, dict[int, dict[str, Any]]] = {}
     for record in records:
         if "stage" in record and "step" in record and ("loss" in record or "accuracy" in record):

@@ -1,4 +1,4 @@
-"""Accuracy against each cost, a front for each bit width: a plot whose points tell what they are."""
+"""An interactive plot of accuracy against cost with a front for each bit width."""
 
 import html
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from tfqnas.report.shown import Space
 from tfqnas.report.style import STYLES, accuracy_limits, bits_label, cost_label, space_kernel_colours
 from tfqnas.report.svg import MARKERS, Scale, percent, stretched, tag, x_axis, y_axis
 
-# (costs, accuracies) -> indices of the front in ascending cost.
+# Takes costs and accuracies, and returns the indices of the front in ascending cost.
 Front = Callable[[Sequence[float], Sequence[float]], Iterable[int]]
 
 
@@ -24,22 +24,24 @@ def fronts_plot(
     accuracy: str = "accuracy on held-out training images",
     limit: int = 1000,
 ) -> Html:
-    """The scored subnets of all bit widths as pale dots, the front of each as a line; the cost can be chosen.
+    """A plot of the subnets of all bit widths as pale dots and their fronts as lines. The reader chooses the cost.
 
-    A front is made for each bit width and cost, of the subnets that were scored on the most images there: a score
-    that was given up early may be a lucky one.
+    The front of a bit width and cost is taken over the subnets that were scored on most images, since a score that was
+    given up early may be too high by chance.
 
     Args:
         space: `SearchSpace` of the subnets.
-        records: mappings with `bits` (int, or None for float), `arch` (the fields of its JSON), `key`, `accuracy`
-            (a fraction, 0 to 1), `costs` (name -> number), and where known `images`, how many it was scored on, and
-            `on_front`, whether the search put it on its front.
-        front: `tfqnas.search.pareto_front`: (costs, accuracies) -> indices of the front in ascending cost.
-        caption: a sentence below. name: of the plot, unique in the page: letters, digits and "-".
-        accuracy: what the axis shows. limit: of a bit width's subnets that are on no front, at most so many are drawn.
+        records: mappings with `bits` (int, or None for float), `arch` (its JSON fields), `key`, `accuracy` (a fraction,
+            0 to 1) and `costs` (`{name: number}`); if known also `images` (number of images of the score) and
+            `on_front` (whether the search put it on its front).
+        front: `tfqnas.search.pareto_front`, or another function of costs and accuracies that returns indices.
+        caption: a sentence below the plot.
+        name: identifier of the plot, unique in the page, of letters, digits and "-".
+        accuracy: label of the accuracy axis.
+        limit: the most subnets of a bit width to draw that are on no front.
 
     Raises:
-        ValueError: there are no records, no cost that all of them have, or an accuracy is no fraction.
+        ValueError: there are no records, the records have no cost in common, or an accuracy is not a fraction.
     """
     costs = _common_costs(records)
     plot = _Plot.of(name, _thinned(records, costs, front, limit), costs, front)
@@ -64,7 +66,7 @@ def fronts_plot(
 
 
 def _common_costs(records: Sequence[Record]) -> list[str]:
-    """Names of the costs that all records have, in the order of the first one."""
+    """Names of the costs that all records have, in the order of the first record."""
     if not records:
         raise ValueError("fronts_plot: there are no scored subnets")
     for record in records:
@@ -77,7 +79,7 @@ def _common_costs(records: Sequence[Record]) -> list[str]:
 
 
 def _fronts(records: Sequence[Record], costs: Sequence[str], front: Front) -> dict[str, list[list[int]]]:
-    """cost -> for each bit width in the order of appearance: indices of the records on its front, ascending."""
+    """`{cost: fronts}` with the record indices on the front of each bit width, in the order of appearance."""
     by_bits: dict[Any, list[int]] = {}
     for i, record in enumerate(records):
         by_bits.setdefault(record["bits"], []).append(i)
@@ -94,7 +96,7 @@ def _fronts(records: Sequence[Record], costs: Sequence[str], front: Front) -> di
 
 
 def _thinned(records: Sequence[Record], costs: Sequence[str], front: Front, limit: int) -> list[Record]:
-    """The records without some of those on no front, where a bit width has more than `limit` of them."""
+    """The records, with at most `limit` of each bit width that are on no front."""
     kept = {i for lines in _fronts(records, costs, front).values() for line in lines for i in line}
     kept |= {i for i, record in enumerate(records) if record.get("on_front")}
     others: dict[Any, list[int]] = {}
@@ -109,7 +111,7 @@ def _thinned(records: Sequence[Record], costs: Sequence[str], front: Front, limi
 
 @dataclass(frozen=True)
 class _Group:
-    """A bit width: its place in the legend and in the data, how it looks."""
+    """A bit width with its index in the legend and the data, its label, colour and marker."""
 
     number: int
     label: str
@@ -119,13 +121,15 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Plot:
-    """What is drawn.
+    """The content of the plot.
 
     Args:
-        name: of the plot.
+        name: identifier of the plot.
         points: records, each with the number of its group.
-        groups: `_Group`s. fronts: cost -> for each group, indices of the points on its front.
-        x: cost -> `Scale`. The first one is shown. y: `Scale` of accuracies in per cent.
+        groups: `_Group`s.
+        fronts: `{cost: fronts}` with the indices of the points on the front of each group.
+        x: `{cost: Scale}`; the first one is shown.
+        y: `Scale` of accuracies in per cent.
     """
 
     name: str
@@ -199,12 +203,12 @@ class _Plot:
         )
 
     def _place(self, point: Record, cost: str) -> tuple[float, float]:
-        """Shares of the width and the height, from the upper left corner; what is below the axis is on it."""
+        """Fractions of width and height from the upper left corner; points below the axis are put on it."""
         return self.x[cost].share(point["costs"][cost]), min(1.0, 1 - self.y.share(100 * point["accuracy"]))
 
 
 def _staircase(places: Sequence[tuple[float, float]], reach: float) -> str:
-    """Between two subnets of a front, and beyond the last, nothing better is known: so the line is a staircase."""
+    """The line of a front, a staircase since nothing better is known between its subnets and beyond the last."""
     (left, top), *rest = [(1000 * x, 1000 * y) for x, y in places]
     steps = "".join(f"H{x:.2f}V{y:.2f}" for x, y in rest)
     return stretched(f"M{left:.2f} {top:.2f}{steps}H{1000 * reach:.2f}", class_="line")
@@ -215,7 +219,7 @@ def _marker(name: str, group: _Group, **attributes: Any) -> str:
 
 
 def _choices(name: str, costs: Sequence[str]) -> str:
-    """Radio buttons, shown by the script that makes them work."""
+    """Radio buttons for the cost. They are hidden until the script that handles them shows them."""
     buttons = "".join(
         f'<label><input type="radio" name="{html.escape(name)}-cost" value="{html.escape(cost)}"'
         f"{'' if i else ' checked'}><span>{html.escape(cost_label(cost))}</span></label>"
@@ -237,7 +241,7 @@ def _legend(name: str, groups: Sequence[_Group]) -> str:
 def _words(plot: _Plot, scored: int, caption: str) -> str:
     words = [caption] if caption else []
     if len(plot.points) < scored:
-        words.append(f"All subnets on a front are drawn, in all {len(plot.points):,} of {scored:,} scored.")
+        words.append(f"{len(plot.points):,} of {scored:,} scored subnets are drawn, with all that are on a front.")
     if below := sum(map(plot.below, plot.points)):
-        words.append(f"{below:,} below the axis: rings on it.")
+        words.append(f"{below:,} below the axis are rings on it.")
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Tables, and one HTML page that needs no other file."""
+"""Formats tables as text, and writes a self-contained HTML page."""
 
 import base64
 import html
@@ -12,18 +12,18 @@ from typing import Any
 
 from tfqnas.files import write_atomically
 
-# A row of a table, or what a figure shows of one thing.
+# A row of a table, or the data of an item in a figure.
 Record = Mapping[str, Any]
-# Of a table: see there.
+# A column of a table, see `table`.
 Column = str | tuple[str, ...]
 
 
 def table(rows: Sequence[Record], columns: Sequence[Column]) -> str:
-    """Rows as aligned text, numbers to the right.
+    """Formats rows as aligned text, with numbers aligned right.
 
     Args:
         rows: mappings; a missing or None value shows as "-".
-        columns: each a key, or (key, heading), or (key, heading, format specification as of `format`).
+        columns: each a key, or `(key, heading)`, or `(key, heading, specification for format())`.
     """
     headings, cells, right = _cells(rows, columns)
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
@@ -39,7 +39,7 @@ def table(rows: Sequence[Record], columns: Sequence[Column]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table in a page; rows and columns as of `table`."""
+    """A table in a page, with rows and columns as for `table`."""
 
     rows: Sequence[Record]
     columns: Sequence[Column]
@@ -63,7 +63,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Html:
-    """Markup that is in the page as it is, and the script files of this directory that it needs."""
+    """Markup for the page, and the names of script files in this directory that it needs."""
 
     markup: str
     scripts: tuple[str, ...] = ()
@@ -71,14 +71,14 @@ class Html:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it: paragraphs (str), `Table`, `Picture`, `Code`, `Html`."""
+    """A heading with its content: paragraphs (str), `Table`, `Picture`, `Code`, `Html`."""
 
     heading: str
     items: Sequence[Any] = ()
 
 
 def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Path:
-    """One self-contained page of `Section`s, written atomically: pictures embedded, all text escaped."""
+    """Writes a self-contained page of `Section`s atomically. Pictures are embedded, and text is escaped."""
     body = "\n".join(_section(section) for section in sections)
     items = [item for section in sections for item in section.items]
     names = dict.fromkeys(name for item in items if isinstance(item, Html) for name in item.scripts)
@@ -88,12 +88,12 @@ def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Pat
 
 
 def data_script(name: str, value: Any) -> str:
-    """A value as JSON in the page, for a script to read: `document.getElementById(name).textContent`.
+    """Markup with a value as JSON, which a script reads as `document.getElementById(name).textContent`.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON cannot hold.
     """
-    # Without "<" there is neither an end tag nor a comment in it.
+    # Without "<" the JSON contains neither an end tag nor a comment.
     data = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{html.escape(name)}">{data}</script>'
 
@@ -175,5 +175,5 @@ $scripts
 </body>
 </html>
 """
-# The browser itself refuses whatever would come from elsewhere.
+# Makes the browser refuse content from anywhere else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

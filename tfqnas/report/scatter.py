@@ -1,4 +1,4 @@
-"""Agreement of two scores of the same subnets: predicted and measured, at one bit width and at another."""
+"""Plots two scores of the same subnets against each other, such as predicted and measured accuracies."""
 
 import html
 from collections.abc import Sequence
@@ -17,23 +17,25 @@ def scatter(
     caption: str = "",
     same: bool = True,
 ) -> Html:
-    """A dot a subnet, with how far the two scores agree below it.
+    """A plot with a dot for each subnet, and the agreement of the two scores below.
 
     Args:
-        pairs: (x, y), accuracies as fractions, 0 to 1: measured and predicted, say.
-        x_label, y_label: what they are, without a unit: both axes are in per cent.
-        tau: Kendall's tau of the two (`tfqnas.search.kendall_tau`). error: their mean absolute difference, a fraction.
-        same: whether the two measure the same thing: then both axes have one scale, and a line marks equality.
+        pairs: `(x, y)` accuracies as fractions, 0 to 1.
+        x_label, y_label: labels of the axes without a unit; both axes are in per cent.
+        tau: Kendall's tau of the scores (`tfqnas.search.kendall_tau`).
+        error: their mean absolute difference, a fraction.
+        caption: a sentence below the plot.
+        same: whether both scores measure the same quantity. Both axes then share a scale, and a line marks equality.
 
     Raises:
-        ValueError: there are no pairs, or a value is no fraction.
+        ValueError: there are no pairs, or a value is not a fraction.
     """
     if not pairs or not all(0 <= value <= 1 for pair in pairs for value in pair):
         raise ValueError(f"scatter: {x_label}: expected pairs of accuracies from 0 to 1, received {list(pairs)[:3]}")
     points = [(100.0 * x, 100.0 * y) for x, y in pairs]
     xs, ys = zip(*points, strict=True)
     x_scale, y_scale = (Scale.over([*xs, *ys]),) * 2 if same else (Scale.over(xs), Scale.over(ys))
-    x_scale, y_scale = (Scale(scale.low, scale.high) for scale in (x_scale, y_scale))  # per cent: never logarithmic
+    x_scale, y_scale = (Scale(scale.low, scale.high) for scale in (x_scale, y_scale))  # never logarithmic
     dots = "".join(
         tag("circle", cx=percent(x_scale.share(x)), cy=percent(1 - y_scale.share(y)), r=4) for x, y in points
     )

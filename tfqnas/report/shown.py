@@ -1,4 +1,4 @@
-"""Search spaces and architectures as drawings see them: this room knows no other, so it says what they must have."""
+"""Protocols of the search spaces and architectures that are drawn. This package imports none of the real classes."""
 
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ class Block(Protocol):
     @property
     def stage(self) -> int: ...
     @property
-    def index(self) -> Any: ...  # of a named tuple it is a method as well
+    def index(self) -> Any: ...  # a named tuple also has a method of this name
     @property
     def size(self) -> int: ...
     @property
@@ -36,7 +36,7 @@ class Block(Protocol):
 
 
 class ShownStage(Protocol):
-    """A stage of a search space, such as `tfqnas.spaces.ShownStage`."""
+    """A stage of a search space, such as `tfqnas.spaces.Stage`."""
 
     @property
     def kernels(self) -> tuple[int, ...]: ...

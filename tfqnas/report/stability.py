@@ -1,4 +1,4 @@
-"""How stably several supernets were trained: curves and distributions side by side."""
+"""Compares how stably supernets were trained, with curves and distributions side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,14 @@ _LINES = ("-", "--", ":", "-.")
 
 
 def stability_figure(series: Sequence[Record], path: str | Path, title: str) -> Path:
-    """Training curves of supernets, smoothed, and the distribution of their subnets' accuracies; a PNG.
+    """Draws smoothed training curves of supernets and the distribution of their subnets' accuracies.
 
     Args:
-        series: for each training `label`, `seed`, `curves` (steps, losses of random subnets, losses of the smallest)
-            and `values`, accuracies (0 to 1) of the same subnets in each. One colour a label, one line style a seed.
+        series: a record for each training, with `label`, `seed`, `curves` (steps, losses of random subnets, losses of
+            the smallest) and `values`, accuracies (0 to 1) of the same subnets. A label has a colour, a seed a line
+            style.
+        path: the PNG file.
+        title: heading of the figure.
     """
     labels = list(dict.fromkeys(one["label"] for one in series))
     seeds = list(dict.fromkeys(one["seed"] for one in series))
@@ -54,6 +57,6 @@ def stability_figure(series: Sequence[Record], path: str | Path, title: str) -> 
 
 
 def _smooth(values: Sequence[float], window: int = 9) -> list[float]:
-    """Medians of windows, so that single steps do not hide the course."""
+    """Medians of windows, so that single steps do not hide the trend."""
     every = np.asarray(values)
     return [np.median(every[max(0, i - window) : i + window + 1]).item() for i in range(len(every))]

@@ -1,4 +1,4 @@
-"""Which quantization strategy each layer has, and how the coefficients of the candidates moved."""
+"""Shows which quantization strategy each layer has, and how the coefficients of the candidates moved."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Inches: a row of the heat map, at most, and what stands around them.
+# Heights in inches: a row of the heat map, the curves, and titles and margins together.
 _ROW, _CURVES, _AROUND = 0.19, 2.6, 1.6
 _STYLES = ("-", "--", ":")
 
 
 def strategies_figure(record: Record, path: str | Path, title: str) -> list[Path]:
-    """A heat map of the coefficients, layers by candidates, and curves of their means over the search; SVG and PNG.
+    """Draws a heat map of the coefficients (layers by candidates) and curves of their means over the search.
 
     Args:
         record: `tfqnas.dqss.result.Result.record()`. path: of the files, without suffix.
@@ -48,7 +48,7 @@ def strategies_figure(record: Record, path: str | Path, title: str) -> list[Path
 
 
 def _names(choices: Sequence[Record]) -> list[str]:
-    """The candidates of a role, in the order in which the search has them."""
+    """The candidates of a role, in the order of the search."""
     return list(dict.fromkeys(name for choice in choices for name in choice["candidates"]))
 
 
@@ -76,7 +76,7 @@ def _heat_map(axes: Axes, role: str, choices: list[Record], names: list[str]) ->
 
 
 def _curves(axes: Axes, role: str, record: Record, names: list[str]) -> None:
-    """A line a candidate: the mean of its coefficients over its tensors, with their middle half as a band."""
+    """A line for each candidate, the mean of its coefficients over its tensors, with their middle half as a band."""
     places = [(number, own) for number, (_, of, own) in enumerate(record["searched"]) if of == role]
     steps = [r["step"] for r in record["history"]]
     for number, name in enumerate(names):
@@ -90,7 +90,7 @@ def _curves(axes: Axes, role: str, record: Record, names: list[str]) -> None:
         axes.plot(steps, means, style, color=colour, linewidth=1.8, label=name.replace("_", " "))
         low, high = ([values[int(q * (len(values) - 1))] for values in series] for q in (0.25, 0.75))
         axes.fill_between(steps, low, high, color=colour, alpha=0.10, linewidth=0)
-    axes.set_ylim(0, 1 + 0.11 * math.ceil(len(names) / 2))  # the legend is above what there is
+    axes.set_ylim(0, 1 + 0.11 * math.ceil(len(names) / 2))  # leaves room for the legend
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_xlabel("step of the search", fontsize=9, color=INK)
     axes.set_ylabel("coefficient", fontsize=9, color=INK)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from tfqnas.report.shown import Space
 
-# Okabe and Ito's colours, told apart with every kind of colour vision; markers differ too, for print.
+# Okabe and Ito's colours, which people with any colour vision can tell apart. Markers differ too, for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = tuple(zip(COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
 INK, GREY, GRID = "#222222", "#6b6b6b", "#e6e6e6"
-# From the other end: the first colours are those of the bit widths.
+# In reverse order, since bit widths take the first colours.
 _KERNEL_COLOURS = COLOURS[::-1]
 
-# What people call the costs of a record; others go by their own name.
+# Labels of the costs of a record; other costs keep their name.
 COSTS = {
     "effective_mflops": "effective MFLOPs",
     "mmacs": "million MACs",
@@ -24,23 +24,24 @@ COSTS = {
 }
 
 
-# Of a supernet: its bit width, words, or None for floating point.
+# Label of a supernet: its bit width, a text, or None for floating point.
 Label = int | str | None
 
 
 def bits_label(label: Label) -> str:
-    """ "4 bits" of 4, "float" of None, and text as it is."""
+    """The text for a label: "4 bits" for 4, "float" for None; a text stays as it is."""
     if label is None:
         return "float"
     return f"{label} bits" if isinstance(label, int) else str(label)
 
 
 def cost_label(name: str) -> str:
+    """The text for the name of a cost."""
     return COSTS.get(name, name)
 
 
 def kernel_colours(kernels: Sequence[int]) -> dict[int, str]:
-    """A colour for each kernel size, in ascending order, as in every drawing of one space."""
+    """A colour for each kernel size, by its place among `kernels` in ascending order."""
     return {k: _KERNEL_COLOURS[i % len(_KERNEL_COLOURS)] for i, k in enumerate(sorted(set(kernels)))}
 
 
@@ -52,7 +53,7 @@ def space_kernel_colours(space: Space) -> dict[int, str]:
 def accuracy_limits(every: Sequence[float], front: Sequence[float]) -> tuple[float, float]:
     """Lower and upper end of an axis of accuracies in per cent.
 
-    The fronts get at least half of the height. The worst 2% of the subnets may fall out: they would squeeze
+    The fronts get at least half of the height. The worst 2% of the subnets may lie outside, since they would squeeze
     the rest.
     """
     top, bottom = max(every), min(front) if front else min(every)

@@ -1,7 +1,7 @@
 """SVG as text, and axes that fit every width.
 
-Positions in a plot are percentages of it, sizes of marks and text are pixels. So a plot takes the width that there is,
-on a phone, a desk and paper, and its text stays readable, without a script.
+Positions in a plot are percentages, and sizes of marks and text are pixels. A plot thus fills the available width on a
+phone, a desktop and paper, and its text stays readable without a script.
 """
 
 import html
@@ -22,27 +22,27 @@ MARKERS = {
 
 
 def tag(name: str, content: str = "", /, **attributes: Any) -> str:
-    """An element; `content` is markup. Of an attribute's name a "_" at the end is dropped, others become "-".
+    """An element with `content` as markup. In attribute names a trailing "_" is dropped and others become "-".
 
     Raises:
-        ValueError: a number is not finite: a browser would leave the element out and say so in the console only.
+        ValueError: a number is not finite. A browser would silently leave the element out.
     """
     words = [name, *(f'{_name(key)}="{_value(key, value)}"' for key, value in attributes.items() if value is not None)]
     return f"<{' '.join(words)}>{content}</{name}>"
 
 
 def text(words: object, /, **attributes: Any) -> str:
-    """A text element."""
+    """A text element with escaped text."""
     return tag("text", html.escape(str(words)), **attributes)
 
 
 def percent(share: float) -> str:
-    """A share of the plot's width or height, as coordinates are written."""
+    """A fraction of the plot's width or height as a percentage."""
     return f"{_value('share', 100 * share)}%"
 
 
 def stretched(path: str, **attributes: Any) -> str:
-    """A line over the whole plot: a path has no percentages, so it is drawn on 1000 by 1000 and stretched."""
+    """A line over the whole plot, stretched from a canvas of 1000 by 1000, since paths cannot use percentages."""
     line = tag("path", d=path, vector_effect="non-scaling-stroke", fill="none")
     box = {"viewBox": "0 0 1000 1000", "preserveAspectRatio": "none", "width": "100%", "height": "100%"}
     return tag("svg", line, **box, **attributes)
@@ -70,7 +70,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Sequence[float], margin: float = 0.04) -> Self:
-        """A scale of all values with a margin on both sides, logarithmic where they span more than 1 to 10."""
+        """A scale over all values with a margin on both sides, logarithmic if they differ more than tenfold."""
         low, high = min(values), max(values)
         if 0 < 10 * low < high:
             room = (high / low) ** margin
@@ -79,7 +79,7 @@ class Scale:
         return cls(low - room, high + room)
 
     def share(self, value: float) -> float:
-        """Where a value lies: 0 at the low end, 1 at the high one."""
+        """The place of a value as a fraction: 0 at the low end, 1 at the high end."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -107,7 +107,7 @@ class Scale:
 
 
 def number(value: float) -> str:
-    """A tick's label: 0.05, 1,500 as 1.5k, 2000000 as 2M."""
+    """The label of a tick, such as "0.05", "1.5k" or "2M"."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.6g}{letter}"
@@ -115,7 +115,7 @@ def number(value: float) -> str:
 
 
 def x_axis(scale: Scale, label: str, **attributes: Any) -> str:
-    """Ticks and title below the plot. Every other label is thin: left out where the screen is narrow."""
+    """Ticks and title below the plot. With many labels every other one has the class "thin", for narrow screens."""
     marks = [tag("line", x1=0, x2="100%", y1="100%", y2="100%", class_="base")]
     ticks = scale.ticks()
     for i, tick in enumerate(ticks):

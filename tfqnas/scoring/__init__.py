@@ -1,1 +1,1 @@
-"""Scoring: the accuracy of many subnets of one supernet, with nothing computed twice."""
+"""Scoring: the accuracy of many subnets of one supernet, with shared computation done once."""

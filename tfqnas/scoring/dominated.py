@@ -1,23 +1,23 @@
-"""Is a subnet, shown some of the images, behind another one by more than chance explains?
+"""Decides from some of the images whether a subnet is worse than a rival by more than chance explains.
 
-Both were shown the same images, so their difference is that of pairs (McNemar, 1947): its variance counts only the
-images on which they differ, a small part of what two independent accuracies would have.
+Both subnets classify the same images, so their difference is a paired one (McNemar, 1947). Its variance counts only the
+images on which they differ, and is a small part of the variance of two independent accuracies.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Standard errors. With two looks and thousands of subnets a handful are given up wrongly, each close to its rival.
+# In standard errors. With two looks at thousands of subnets a handful are given up wrongly, each close to its rival.
 CONFIDENCE = 3.0
 
 
 def is_behind(outcomes: np.ndarray, rival: np.ndarray, confidence: float = CONFIDENCE) -> bool:
-    """Whether the accuracy on all images will be below the rival's.
+    """Whether a subnet's accuracy on all images will be below its rival's.
 
     Args:
-        outcomes: bool (n,), which of the first n images were classified correctly.
+        outcomes: bool (n,), which of the first n images the subnet classified correctly.
         rival: bool (N,), which of all N images the rival classified correctly.
-        confidence: in standard errors of the difference, of n images drawn out of N without replacement.
+        confidence: number of standard errors of the difference, for n of N images drawn without replacement.
     """
     shown, total = len(outcomes), len(rival)
     difference = outcomes.astype(np.float64) - rival[:shown]
@@ -26,18 +26,19 @@ def is_behind(outcomes: np.ndarray, rival: np.ndarray, confidence: float = CONFI
 
 
 def estimate(outcomes: np.ndarray, rival: np.ndarray) -> float:
-    """The accuracy on all images, float: the rival's and the difference so far."""
+    """An estimate of the accuracy on all images: the rival's accuracy plus the difference so far."""
     return float(rival.mean() + outcomes.mean() - rival[: len(outcomes)].mean())
 
 
 def rivals_of(costs: ArrayLike, front: ArrayLike) -> list[int | None]:
-    """For each subnet the place in a front of the one that it has to beat: the most accurate that costs no more.
+    """The rival of each subnet, which is the most accurate member of the front that costs no more.
 
     Args:
-        costs: float (n, k), less is better. front: float (m, k + 1), accuracies and then costs.
+        costs: float (n, k), costs of the subnets; less is better.
+        front: float (m, k + 1), accuracies and costs of the front.
 
     Returns:
-        list of n places in the front, None where all of it costs more in something.
+        A list of n indices into the front, None if every member costs more in some cost.
     """
     own, rivals = np.asarray(costs, np.float64), np.asarray(front, np.float64)
     if not len(rivals):

@@ -1,4 +1,4 @@
-"""What a search asks for a score: it knows whom each subnet has to beat."""
+"""Scores the proposals of a search, and compares each with its rival on the front."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Scores the proposals of a searcher, and gives up those that are behind the front.
+    """Scores the proposals of a searcher, and gives up those that are worse than the front.
 
     Args:
         scorer: `Scorer` or `Pool`.
-        costs: list of `Arch` -> float (n, k): what the search minimises besides.
-        early: give up subnets that are behind: their accuracy is an estimate, and fronts do without them.
+        costs: function of a list of `Arch` that returns the costs that the search minimises, float (n, k).
+        early: give up worse subnets early. Their accuracy is an estimate, and they are left out of fronts.
     """
 
     def __init__(
@@ -32,13 +32,14 @@ class Judge:
         self._scorer, self._costs, self._early = scorer, costs, early
         self._outcomes: dict[
             Arch, tuple[np.ndarray, int]
-        ] = {}  # of subnets that were shown all images, eight to a byte
+        ] = {}  # packed outcomes and number of images, of fully scored subnets
 
     def many(self, archs: Sequence[Arch], front: Sequence[Result]) -> Iterator[tuple[int, float, dict[str, Any]]]:
-        """Scores `archs`, each against `front` as it stands now.
+        """Scores `archs`, comparing each with its rival on the current `front`.
 
         Args:
-            archs: list of `Arch`. front: list of `Result`, of which none is an estimate.
+            archs: list of `Arch`.
+            front: list of `Result`s without estimates.
 
         Yields:
             `(index in archs, accuracy, extras of the Result)`.
@@ -52,20 +53,20 @@ class Judge:
             yield index, score.accuracy, extra
 
     def _rivals(self, archs: Sequence[Arch], front: Sequence[Result]) -> list[np.ndarray | None]:
-        """The outcomes of each subnet's rival, None for those that have none."""
+        """The outcomes of each subnet's rival, or None for a subnet without a rival."""
         if not front:
             return [None] * len(archs)
         rows = np.column_stack([[row.accuracy for row in front], self._costs([row.arch for row in front])])
         places = rivals_of(self._costs(archs), rows)
         rivals = [None if place is None else front[place].arch for place in places]
-        # Results of an earlier process come without outcomes; a rival's are worth having again.
+        # Results of an earlier process have no outcomes, so rivals among them are scored again.
         missing = [arch for arch in dict.fromkeys(rivals) if arch is not None and arch not in self._outcomes]
         for index, score in self._scorer.score(missing):
             self._keep(missing[index], score)
         return [None if rival is None else self._unpacked(rival) for rival in rivals]
 
     def _keep(self, arch: Arch, score: Score) -> None:
-        assert score.outcomes is not None  # it was shown all images
+        assert score.outcomes is not None  # it has seen all images
         self._outcomes[arch] = np.packbits(score.outcomes), score.images
 
     def _unpacked(self, arch: Arch) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A supernet in pieces, each traced once for every architecture."""
+"""Divides a supernet into pieces that are traced once and serve every architecture."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from tfqnas.supernet import Supernet
 
 
 class Parts:
-    """The beginning, the blocks and the end of a supernet, each traced when it is first asked for.
+    """The beginning, the blocks and the end of a supernet, each traced on first use.
 
-    Every piece comes in two kinds: with `collect` BatchNorm normalises by the batch's statistics and they are returned
-    besides; without it they are an argument, a list of float32 (2, channels), and computed along with the convolutions.
+    Every piece comes in two kinds. With `collect`, BatchNorm normalises by the batch's statistics and returns them too.
+    Without it, statistics are an argument, a list of float32 (2, channels), and are folded into the convolutions.
 
-    A block is two pieces, its expansion and what follows, since the first one does not depend on the kernel size: piece
-    `2 n` and `2 n + 1` are block `n`'s, as in a path of `path_of`.
+    Block `n` consists of pieces `2 n` (its expansion) and `2 n + 1` (the rest), as in a path of `path_of`, since the
+    expansion does not depend on the kernel size.
 
     Args:
         supernet: `Supernet`.
@@ -30,22 +30,26 @@ class Parts:
         self.begin_observers, self.end_observers = [supernet.stem_norm], supernet.end_observers
 
     def observers_of(self, place: int) -> list[Any]:
-        """Those of a piece, in the order of its statistics."""
+        """The layers of a piece that observe statistics, in the order in which the piece returns them."""
         return self._net.blocks[place // 2].observers_of_halves[place % 2]
 
-    @functools.cache  # noqa: B019  as long as the pieces live, so do their traces
+    @functools.cache  # noqa: B019  the traces live as long as the pieces
     def begin(self, collect: bool) -> Callable[..., Any]:
-        """`((images,)[, statistics])` -> the first block's state."""
+        """A function `((images,)[, statistics])` that returns the state before the first block."""
         net = self._net
         x = tf.TensorSpec((None, None, None, net.settings["channels"]))
         compute = lambda x, given, collected: net.begin(x, given, collected, not collect)  # noqa: E731
         return functools.partial(_call, _piece(compute, (x,), self.begin_observers, collect), [], False)
 
     def piece(self, place: int, choice: tuple[int, ...], collect: bool) -> Callable[..., Any]:
-        """`(state[, statistics])` -> the next state, a tuple of tensors (and the statistics, with `collect`).
+        """A function `(state[, statistics])` that returns the next state, a tuple of tensors.
+
+        With `collect` the function returns a pair of the state and the statistics.
 
         Args:
-            place: of the piece. choice: what stands at this place of a path, not empty.
+            place: index of the piece.
+            choice: the element of a path at this index, not empty.
+            collect: see the class.
         """
         if place % 2:
             kernel, expand, *bits = choice
@@ -77,7 +81,7 @@ class Parts:
         def compute(x: tf.Tensor, *others: Any) -> tf.Tensor:
             y, (kernel, expand, *rest) = (others[0], others[1:]) if expanded else (x, others)
             *own, given, collected = rest
-            # The bit widths of the expansion, which are those of its piece, are not looked at here.
+            # The bit widths of the expansion belong to its own piece; zeros stand in their place.
             widths = tf.pad(own[0], ((len(expanded), 0), (0, 0))) if own else None
             return net.after_expansion(number, x, y, kernel, expand, widths, given, collected, not collect)
 
@@ -85,7 +89,10 @@ class Parts:
         return _piece(compute, signature, self.observers_of(place), collect)
 
     def end(self, bits: tuple[int, ...], collect: bool) -> Callable[..., Any]:
-        """`(state[, statistics])` -> a state whose only tensor are the logits; `bits`: the last place in a path."""
+        """A function `(state[, statistics])` that returns the logits as a state of one tensor.
+
+        `bits` is the last element of a path.
+        """
         return functools.partial(_call, self._end(collect), _pairs(bits), False)
 
     @functools.cache  # noqa: B019
@@ -108,7 +115,7 @@ def _scalar(value: int) -> tf.Tensor:
 
 @functools.cache
 def _pairs(bits: tuple[int, ...]) -> list[tf.Tensor]:
-    """Bit widths in a row as what a piece takes: nothing, or one int32 (convolutions, 2)."""
+    """Bit widths as the arguments of a piece: none, or one int32 (convolutions, 2)."""
     return [tf.reshape(tf.constant(bits, tf.int32), (-1, 2))] if bits else []
 
 
@@ -119,7 +126,7 @@ def _pairs_spec(net: Supernet, convolutions: Sequence[keras.layers.Layer]) -> li
 def _call(
     piece: Callable[..., Any], choice: Sequence[tf.Tensor], keeps: bool, state: Sequence[tf.Tensor], *statistics: Any
 ) -> Any:
-    """The state after a piece, which has the last one's tensors as well where the piece `keeps` them."""
+    """The state after a piece, which includes the tensors of the state before if the piece `keeps` them."""
     results = piece(*state, *choice, *statistics)
     before = tuple(state) if keeps else ()
     if statistics:
@@ -143,15 +150,15 @@ def _piece(
 
 
 def _traced(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
-    # Concrete: TensorFlow would take the traces of the many pieces for retraces of one function, and warn.
+    # A concrete function: TensorFlow would take the traces of many pieces for retraces of one function, and warn.
     return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def with_fixed_weights(supernet: Supernet) -> Supernet:
-    """The supernet with its weights fake-quantized once and for all, where that is the same: a new one or itself.
+    """A copy of the supernet with fake-quantized weights, or the supernet itself if that would change its subnets.
 
-    An elementwise quantizer commutes with the slices that a subnet is made of, but not with a learned transform of
-    kernels before it.
+    An elementwise quantizer commutes with taking a slice of the weights, but not with a learned kernel transform before
+    it.
     """
     prototype = supernet.settings["weights"]
     if prototype is None or not prototype.elementwise or supernet.settings["kernel_transform"]:

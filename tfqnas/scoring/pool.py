@@ -1,4 +1,4 @@
-"""Scoring in several processes of one machine."""
+"""Scores subnets in several processes on one machine."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
     from tfqnas.scoring.score import Score
     from tfqnas.scoring.scorer import Scorer
 
-# Pieces for each process, at most: more balance their ends, fewer share more of their subnets' beginnings. Beyond a
-# piece a process no more is computed twice than this share of all.
+# The most pieces per process. More pieces let processes end at the same time; fewer share more computation. Beyond one
+# piece per process at most this fraction of the computation is done twice.
 _PIECES = 4
 _TWICE = 0.1
-# Processes that end, one after the other without a single score, before the search gives up.
+# The search gives up after this many processes have ended in a row without a single score.
 _ENDS = 3
 
 
 class Pool:
-    """Processes that score; used like a `Scorer`, and closed by `with`.
+    """Several processes that score subnets, with the interface of a `Scorer`. Use it in a `with` statement.
 
-    A process that is killed is replaced, and what it had not scored yet is scored by another. A score does not depend
-    on the process, nor on what else it has scored.
+    A killed process is replaced, and another process scores the rest of its subnets. A score depends neither on the
+    process nor on what else the process has scored.
 
     Args:
-        make: picklable, without arguments: makes a process' `Scorer`.
-        space: `SearchSpace`. processes: how many.
+        make: picklable function without arguments that makes the `Scorer` of a process.
+        space: `SearchSpace`.
+        processes: number of processes.
         say: called with lines for the user.
     """
 
@@ -62,7 +63,11 @@ class Pool:
     def score(
         self, archs: Sequence[Arch], rivals: Sequence[np.ndarray | None] | None = None
     ) -> Iterator[tuple[int, Score]]:
-        """As `Scorer.score`."""
+        """Scores subnets like `Scorer.score`.
+
+        Raises:
+            UserError: a process fails, or several processes in a row end without a score.
+        """
         rivals = rivals or [None] * len(archs)
         waiting = self._pieces(archs)
         while waiting or any(worker.busy for worker in self._workers):
@@ -81,7 +86,7 @@ class Pool:
                     yield index, score
 
     def _pieces(self, archs: Sequence[Arch]) -> list[list[int]]:
-        """Lists of indices, of neighbours in the order of their blocks."""
+        """Lists of indices of subnets; the subnets of a list share beginnings."""
         paths = [(archs[i].resolution, *path_of(self._space, archs[i])) for i in range(len(archs))]
         order = sorted(range(len(archs)), key=paths.__getitem__)
         return [order[i:j] for i, j in split([paths[i] for i in order], self._processes)]
@@ -105,17 +110,18 @@ class Pool:
                 f"--workers={self._processes}: {self._ends} scoring processes ended one after the other, the last "
                 f"{how}; if memory is short, take fewer"
             )
-        self._say(f"a scoring process ended {how}; another one goes on with its {len(worker.piece)} subnets")
+        self._say(f"a scoring process ended {how}; another one continues with its {len(worker.piece)} subnets")
 
 
 def split(paths: Sequence[tuple[Any, ...]], processes: int) -> list[tuple[int, int]]:
-    """Pieces of sorted paths for so many processes: even in what there is to compute, little of it in two of them.
+    """Divides sorted paths into pieces with a similar amount of computation, little of which is done twice.
 
     Args:
-        paths: tuples of one length, sorted, as `walk` takes them.
+        paths: sorted tuples of equal length, as `walk` takes them.
+        processes: number of processes.
 
     Returns:
-        `[(start, end)]`, those with the most to compute first.
+        `[(start, end)]`, the pieces with most computation first.
     """
     if not paths:
         return []
@@ -141,25 +147,25 @@ def split(paths: Sequence[tuple[Any, ...]], processes: int) -> list[tuple[int, i
 
 
 class _Worker:
-    """A process; `piece`: the indices that it was given and has not scored yet."""
+    """A process. `piece` holds the indices that it has been given and has not scored yet."""
 
     def __init__(self, make: Callable[[], Scorer]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(make, theirs), daemon=True)
         self._process.start()
-        theirs.close()  # so that its end is noticed
+        theirs.close()  # so that the end of the process is noticed
         self.busy = False
         self.piece: list[int] = []
         self._numbers: list[int] = []
 
     def begin(self, piece: Sequence[int], archs: Sequence[Arch], rivals: Sequence[np.ndarray | None]) -> None:
         self.busy, self.piece, self._numbers = True, list(piece), list(piece)
-        with contextlib.suppress(OSError):  # where it has ended receiving will say so
+        with contextlib.suppress(OSError):  # `receive` notices a process that has ended
             self.connection.send((archs, rivals))
 
     def receive(self) -> tuple[int, Score] | tuple[None, None]:
-        """`(index, Score)`, or `(None, None)` at the end of its piece."""
+        """The next `(index, Score)`, or `(None, None)` at the end of the piece."""
         kind, *content = self.connection.recv()
         if kind == "error":
             raise UserError(f"a scoring process failed:\n{content[0]}")
@@ -180,7 +186,7 @@ class _Worker:
 
 
 def _work(make: Callable[[], Scorer], connection: multiprocessing.connection.Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user sees
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         scorer = make()
@@ -190,6 +196,6 @@ def _work(make: Callable[[], Scorer], connection: multiprocessing.connection.Con
                 connection.send(("score", place, score))
             connection.send(("done",))
     except (EOFError, BrokenPipeError):
-        sys.exit(0)  # nobody is there any more
+        sys.exit(0)  # the main process has ended
     except Exception:
         connection.send(("error", traceback.format_exc()))

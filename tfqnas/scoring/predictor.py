@@ -1,4 +1,4 @@
-"""Accuracy from the architecture alone: good enough to choose what is scored, never to be reported."""
+"""Predicts accuracy from the architecture, to choose which subnets are scored. Predictions are never reported."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,12 +14,13 @@ from tfqnas.spaces import SearchSpace
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """How good a predictor is on scored subnets that it was not trained on.
+    """How well a predictor does on subnets that it was not trained on.
 
     Args:
-        trained: how many subnets it was trained on.
-        predicted, measured: accuracies of the others, all of which were shown all images.
-        tau: Kendall's, of the two. error: mean absolute, of the accuracy.
+        trained: number of subnets that it was trained on.
+        predicted, measured: accuracies of the other subnets, measured on all images.
+        tau: Kendall's tau of these two.
+        error: their mean absolute difference, a fraction.
     """
 
     trained: int
@@ -36,17 +37,20 @@ class Quality:
 
 
 class Predictor:
-    """A small network on the one-hot code (once-for-all, Cai et al., 2020; QFA: three hidden layers of 600).
+    """A small dense network on the one-hot code (once-for-all, Cai et al., 2020; QFA has three hidden layers of 600).
 
-    Genes of blocks that a subnet has not are all zero. Each `fit` trains anew, from the same first weights and in the
-    same order, so that the same subnets give the same predictor.
+    Genes of blocks beyond the depth are all zero. Each `fit` trains from the same initial weights in the same order, so
+    that the same subnets give the same predictor.
 
     Args:
-        space: `SearchSpace`. hidden: widths of the hidden layers. epochs: passes over the subnets. learning_rate: of
-            Adam, falling as a cosine.
-        held_out: share of the subnets with counted accuracies that `Quality` is measured on; they are trained on as
-            well for what is left.
-        seed: of weights and order.
+        space: `SearchSpace`.
+        hidden: widths of the hidden layers.
+        epochs: passes over the subnets.
+        batch_size: subnets per step.
+        learning_rate: initial learning rate of Adam, with cosine decay.
+        held_out: fraction of the subnets with counted accuracies on which `Quality` is measured. The final predictor is
+            trained on them too.
+        seed: seed of the weights and the order.
     """
 
     def __init__(
@@ -78,9 +82,10 @@ class Predictor:
         """Trains on scored subnets.
 
         Args:
-            codes: int (m, n), m at least 2. accuracies: float (m,).
-            counted: bool (m,), which accuracies are counts on all images, at least one; the others are estimates of
-                subnets that were given up, which are learnt from and say nothing of the predictor. None: all.
+            codes: int (m, n), m at least 2.
+            accuracies: float (m,).
+            counted: bool (m,), which accuracies were counted on all images, at least one. The other accuracies are
+                estimates; they are used for training and not for `Quality`. None for all.
 
         Returns:
             `Quality`.
@@ -96,11 +101,11 @@ class Predictor:
         return Quality(len(codes) - len(out), tuple(predicted.tolist()), tuple(measured.tolist()), tau, error)
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
-        """float64 (m,): predicted accuracies of architectures, int (m, n)."""
+        """float64 (m,): predicted accuracies for codes, int (m, n)."""
         return self._mean + self._spread * np.asarray(self._model(self.features(codes)), np.float64)[:, 0]
 
     def features(self, codes: np.ndarray) -> np.ndarray:
-        """float32 (m, choices): one-hot, zero for blocks beyond the depth."""
+        """float32 (m, choices): one-hot codes, zero for blocks beyond the depth."""
         codes = self._space.check_codes(codes, ndim=2)
         counts = self._space.choice_counts
         starts = np.cumsum(counts) - counts
@@ -123,7 +128,7 @@ class Predictor:
         self._train(*map(tf.constant, (self.features(codes), targets, order, np.float32(rates))))
 
     def _steps(self, features: tf.Tensor, targets: tf.Tensor, order: tf.Tensor, rates: tf.Tensor) -> None:
-        """All steps; `order`: int64 (steps, batch)."""
+        """All training steps; `order` is int64 (steps, batch)."""
         for step in tf.range(tf.shape(order)[0]):
             x, y = tf.gather(features, order[step]), tf.gather(targets, order[step])
             with tf.GradientTape() as tape:

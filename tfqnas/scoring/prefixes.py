@@ -1,4 +1,4 @@
-"""Sequences with common beginnings, each beginning computed once."""
+"""Computes sequences with common prefixes, each prefix once."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +13,14 @@ State = TypeVar("State")
 def walk(
     paths: Sequence[tuple[Any, ...]], root: State, step: Callable[[State, tuple[Any, ...]], State]
 ) -> Iterator[tuple[int, State]]:
-    """Computes the end of every path; what two of them have in common is computed once.
+    """Computes the last state of every path, and the states of common prefixes once.
 
-    Depth first in sorted order, so that only states to which a later path returns are in memory.
+    The walk is depth first in sorted order, so that only states to which a later path returns stay in memory.
 
     Args:
-        paths: tuples of one length, their elements in some order.
+        paths: tuples of equal length with sortable elements.
         root: the state before the first step.
-        step: `step(state, prefix) -> state`, with `prefix` the path up to and with this step.
+        step: `step(state, prefix) -> state`; `prefix` is the path up to and including this step.
 
     Yields:
         `(index of a path, its last state)`, in sorted order of the paths.
@@ -44,20 +44,20 @@ def walk(
 
 
 def common_length(a: Sequence[object], b: Sequence[object]) -> int:
-    """How many of the first elements of two sequences of one length are the same."""
+    """The length of the common prefix of two sequences of equal length."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
 def path_of(space: SearchSpace, arch: Arch) -> tuple[tuple[int, ...], ...]:
-    """What each piece of a subnet has chosen, in the order in which they are computed, and the head at last.
+    """The choices of a subnet for each piece, in the order of computation; the head comes last.
 
-    A block is two pieces, its expansion and what follows, of which the first does not depend on the kernel size.
+    A block has two pieces, its expansion and the rest, since the expansion does not depend on the kernel size.
 
     Returns:
-        For each block of the space's largest architecture two tuples, both empty where `arch` has no such block: of the
-        expansion, empty in a block without one, the index of its expand ratio; of the rest the indices of kernel size
-        and expand ratio; and each with the bit widths of weights and inputs of its convolutions in a mixed space. Then
-        a tuple of the head's bit widths, empty in other spaces.
+        Two tuples for each block of the space's largest architecture, both empty if `arch` has no such block. The first
+        holds the index of the expand ratio, and is empty for a block without an expansion. The second holds the indices
+        of kernel size and expand ratio. In a mixed space each also holds the bit widths of the weights and inputs of
+        its convolutions. A last tuple holds the bit widths of the head, and is empty in other spaces.
     """
     code = space.encode(arch)
     present = {(block.stage, block.index): block for block in space.blocks(arch)}

@@ -1,4 +1,4 @@
-"""What scoring finds out about a subnet."""
+"""The result of scoring a subnet."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What is known of a subnet.
+    """The score of a subnet.
 
     Args:
-        accuracy: share of the images that it classifies correctly; of one that was given up, an estimate.
-        images: how many it was shown.
-        outcomes: bool (images,), which of them, in the order of the scorer; None where it was given up.
+        accuracy: fraction of the images that it classifies correctly; an estimate if it was given up.
+        images: number of images that it classified.
+        outcomes: bool (images,), which of them it classified correctly, in the scorer's order; None if it was given up.
     """
 
     accuracy: float

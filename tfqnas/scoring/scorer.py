@@ -1,4 +1,4 @@
-"""The accuracy of many subnets of one supernet."""
+"""`Scorer` computes the accuracy of many subnets of one supernet."""
 
 import collections
 import itertools
@@ -24,20 +24,22 @@ _PIXELS_AT_ONCE = 2**18
 class Scorer:
     """Scores subnets as `recalibrate` and `predict` do, in a fraction of the time.
 
-    - Half a block (`Parts`) is computed once for all subnets that agree up to it: nothing else decides its input and
-      its statistics.
+    - Half a block (`Parts`) is computed once for all subnets that agree up to it, since nothing else determines its
+      input and its statistics.
     - Weights are fake-quantized once (`with_fixed_weights`).
-    - BatchNorm with its statistics known is computed along with the convolution before it. That rounds otherwise, which
-      moves quantized values over ties: of a thousand answers one or two may be others than those of `predict`.
-    - A subnet that is behind a rival by more than chance explains is not shown the remaining images.
+    - BatchNorm with known statistics is folded into the convolution before it. This rounds differently, so that one or
+      two of a thousand predictions may differ from those of `predict`.
+    - A subnet that is worse than a rival by more than chance explains skips the remaining images.
 
     Args:
         supernet: `Supernet`.
-        recalibration, held_out: resolution -> `EvaluationImages`, for BatchNorm's statistics and to be scored; the
-            latter in random order, as `DataSet.held_out` is.
-        first_look: images after which a subnet may be given up for the first time; twice as many for the next.
-        batch_size: images a batch of recalibration, as in `recalibrate`. shown_at_once: images a batch of
-            scoring; by default more of small ones, for which the calls themselves would cost a sixth of the time.
+        recalibration: function of a resolution that returns the `EvaluationImages` for BatchNorm's statistics.
+        held_out: the same for the images to classify, which are in random order as those of `DataSet.held_out`.
+        first_look: number of images after which a subnet may be given up for the first time; the next look comes after
+            twice as many.
+        batch_size: images per batch of recalibration, as in `recalibrate`.
+        shown_at_once: images per batch of scoring. By default small images come in larger batches, since the overhead
+            of calls would be a sixth of the time.
     """
 
     def __init__(
@@ -57,14 +59,14 @@ class Scorer:
     def score(
         self, archs: Sequence[Arch], rivals: Sequence[np.ndarray | None] | None = None
     ) -> Iterator[tuple[int, Score]]:
-        """Scores subnets, those with the same beginning together.
+        """Scores subnets, and computes common beginnings once.
 
         Args:
             archs: list of `Arch`.
-            rivals: None, or for each of `archs` None or the outcomes of a subnet that it has to beat: bool (images,).
+            rivals: None, or for each subnet the outcomes of its rival, bool (images,), or None.
 
         Yields:
-            `(index in archs, Score)`, in an order of its own.
+            `(index in archs, Score)`, in any order.
         """
         rivals = rivals or [None] * len(archs)
         groups = collections.defaultdict(list)
@@ -95,7 +97,7 @@ class Scorer:
                     yield i, Score(estimate(outcomes, rival), done, None)
 
     def _shown(self, resolution: int) -> Iterator[tuple[list[tf.Tensor], np.ndarray]]:
-        """Pieces `(batches, labels)`: the first look, as many images again, then each time twice as many."""
+        """Yields `(batches, labels)` of the first look, then of as many images again, then twice as many each time."""
         images = self._held_out(resolution)
         at_once = self._shown_at_once or min(512, max(128, _PIXELS_AT_ONCE // resolution**2))
         batches, labels = images.batches(at_once), np.asarray(images.labels)
@@ -108,7 +110,7 @@ class Scorer:
     # Networks
 
     def _statistics(self, resolution: int, paths: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[tf.Tensor]]:
-        """BatchNorm's statistics after each beginning of a path, of a whole path and `_END` those of the head."""
+        """BatchNorm's statistics of the last piece of each path prefix; a path followed by `_END` has the head's."""
         images = self._recalibration(resolution)
         size = min(self._batch_size, len(images))
         batches = [(tf.constant(batch),) for batch in images.batches(size) if len(batch) == size]
@@ -155,5 +157,5 @@ class Scorer:
             yield index, np.concatenate([of_batch for (of_batch,) in logits]).argmax(axis=1)
 
     def _each(self, piece: Callable[..., Any], states: Sequence[Any], *statistics: Any) -> list[Any]:
-        """A piece of the states of all batches."""
+        """Applies a piece to the states of all batches."""
         return [piece(state, *statistics) for state in states]
