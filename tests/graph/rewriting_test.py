@@ -181,10 +181,7 @@ class NotAgain(keras.layers.Layer):
         (Doubled(name="twice"), r"layer twice \(Doubled\): no integer form"),
         (keras.layers.Activation("tanh", name="t"), r"layer t \(Activation\).*activation tanh, expected one of"),
         (keras.Sequential([keras.Input((10, 10, 4)), keras.layers.ReLU()], name="inner"), r"inner \(Sequential\)"),
-        (
-            keras.layers.Lambda(lambda x: 2 * x, name="twice"),
-            r"layer twice \(Lambda\).*known computation",
-        ),
+        (keras.layers.Lambda(lambda x: 2 * x, name="twice"), r"layer twice \(Lambda\).*known computation"),
         (NotAgain(3, name="three"), r"layer three \(NotAgain\).*cannot be rebuilt from its configuration"),
         (keras.layers.Conv2D(4, 3, dilation_rate=2, name="d"), r"d \(Conv2D\).*dilation_rate \(2, 2\), expected 1"),
         (keras.layers.Conv2D(4, 3, groups=2, name="g"), r"layer g \(Conv2D\).*groups 2, expected 1"),
