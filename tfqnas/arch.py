@@ -6,33 +6,33 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-# So that `Arch.key` can be a file name on every system.
+# Only these characters, so that `Arch.key` can be a file name on every system.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-# The bit width of what is not quantized, where a bit width is a choice.
+# As a choice of bit width, this stands for no quantization.
 FLOAT_BITS = 32
 BIT_WIDTHS = (*range(2, 9), FLOAT_BITS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Arch:
-    """One subnet of a search space. Whether its values are choices of the space: `SearchSpace.validate`.
+    """One subnet of a search space. `SearchSpace.validate` checks that its values are choices of the space.
 
-    Only blocks that the subnet has are listed, so two equal subnets are equal objects.
+    Only the blocks of the subnet are listed, so that equal subnets are equal objects.
 
     Args:
         space: name of the search space: letters, digits, "_", "." and "-".
         resolution: height and width of the input image, in pixels.
         depths: number of blocks in each searched stage.
-        kernels: kernel size of each block's depthwise convolution; `sum(depths)` of them, in order.
-        expands: expand ratio of each block, as many.
-        bits: bit widths (weights, inputs) of each quantized convolution that the subnet has, in the order in which
-            they are computed: of every block, those of fixed stages too, expansion (if it has one), depthwise and
-            projection; then head; then feature layer (if there is one). 32: not quantized. None: the space has no
-            choice of bits.
+        kernels: kernel size of each block's depthwise convolution, `sum(depths)` values.
+        expands: expand ratio of each block, `sum(depths)` values.
+        bits: bit widths (weights, inputs) of each quantized convolution of the subnet in the order of computation:
+            expansion (if there is one), depthwise and projection of every block, also in fixed stages, then the head,
+            then the feature layer (if there is one). 32 stands for no quantization. None if the space has no bit
+            widths.
 
     Raises:
-        ValueError: a value is not a positive number, the lengths do not fit together, or a bit width is neither
-            2 to 8 nor 32.
+        ValueError: a value is not a positive number, the lengths do not match, or a bit width is neither 2 to 8 nor
+            32.
     """
 
     space: str
@@ -66,7 +66,7 @@ class Arch:
             object.__setattr__(self, "bits", _bit_pairs(self.bits))
 
     def to_json(self) -> str:
-        """The architecture as one line of JSON; equal architectures give equal text. No bits: no such field."""
+        """The architecture as a line of JSON, the same for equal architectures. `bits` is left out if it is None."""
         fields = dataclasses.asdict(self)
         if self.bits is None:
             del fields["bits"]
@@ -77,22 +77,22 @@ class Arch:
         """The architecture that `to_json` wrote.
 
         Args:
-            source: the JSON text, or the dict parsed from it.
+            source: the JSON text, or the dictionary parsed from it.
 
         Raises:
-            ValueError: this is no JSON object, a field is unknown or missing, or a value is wrong.
+            ValueError: the source is not a JSON object, a field is unknown or missing, or a value is wrong.
         """
         return cls(**fields_from_json(cls, source, "architecture"))
 
     @property
     def key(self) -> str:
-        """Short and readable, usable as a file name; different for different architectures.
+        """A short, readable and unique name, usable as a file name.
 
-        Such as "tiny-r24-d2.1.1-k3.5.3.3-e3.4.6.3" (resolution, depths, kernels, expand ratios). The "." of
-        an expand ratio that is no whole number is written "p", since "." separates.
+        An example is "tiny-r24-d2.1.1-k3.5.3.3-e3.4.6.3" (resolution, depths, kernels, expand ratios). Since "."
+        separates values, the "." of a fractional expand ratio is written "p".
 
-        With bits there follow those of weights and of inputs, such as "-w4432-a4", one character a convolution, "f"
-        for 32. One character stands for as many equal ones as the network has convolutions: the depths say how many.
+        Bit widths of weights and inputs follow, such as "-w4432-a4", with one character per convolution and "f" for 32.
+        A single character stands for equal bit widths of all convolutions.
         """
         lists = (
             letter + ".".join(str(value).replace(".", "p") for value in values)
@@ -110,13 +110,16 @@ class Arch:
 def fields_from_json(
     cls: type, source: str | bytes | dict[str, Any], where: str, former: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The fields of dataclass `cls` from JSON text or a dict; fields with a default may be missing.
+    """The fields of a dataclass from JSON text or a dictionary; fields with a default may be missing.
 
     Args:
-        where: what errors call the source. former: the present name of each field that had another one in older files.
+        cls: the dataclass.
+        source: the text, or the dictionary parsed from it.
+        where: name of the source for messages.
+        former: `{old name: present name}` of fields that had another name in older files.
 
     Raises:
-        ValueError: naming `where`, what is unknown, missing or no JSON object.
+        ValueError: the source is not a JSON object, or a field is unknown or missing.
     """
     if isinstance(source, (str, bytes)):
         try:
@@ -141,7 +144,7 @@ def fields_from_json(
 
 
 def _number(field: str, value: Any) -> float:
-    """`value` as a Python number, whole ones as int: then 3, 3.0 and numpy's 3 are written alike."""
+    """`value` as a Python number. Whole numbers become int, so that 3, 3.0 and numpy's 3 are written alike."""
     if type(value) is not int:
         value = value.item() if hasattr(value, "item") else value
         if isinstance(value, float) and value.is_integer():

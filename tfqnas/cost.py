@@ -1,4 +1,4 @@
-"""What an architecture costs: MACs, effective FLOPs, BitOPs, parameters and bytes of weights."""
+"""Counts the costs of an architecture: MACs, effective FLOPs, BitOPs, parameters and bytes of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfqnas.arch import Arch
     from tfqnas.spaces import Block, SearchSpace
 
-# As what layers that are not quantized are deployed in a quantized network.
+# Layers of a quantized network that are not quantized are deployed with this bit width.
 _DEPLOYED_BITS = 8
 
 
@@ -24,15 +24,15 @@ N = TypeVar("N")
 class Cost(NamedTuple, Generic[N]):
     """Costs of one architecture, or arrays (m,) of them.
 
-    macs: multiply-accumulates of convolutions (squeeze-excite too) and classifier; no BatchNorm, no bias.
-    effective_flops: MACs where those of a layer with m-bit weights and n-bit inputs count m*n/64 (OQA,
-        section 4.1); layers that are not quantized, and so all of a float network, count in full.
-    bitops: sum of m*n*MACs. Layers that are not quantized are counted as 8x8 in a quantized network, as which
-        they are deployed, and as 32x32 in a float network. Where an architecture has bit widths of its own, its 32
-        bits (not quantized) count as 8 in all costs.
+    macs: multiply-accumulates of convolutions (also of squeeze-excite) and classifier, without BatchNorm and bias.
+    effective_flops: MACs, where a MAC of m-bit weights and n-bit inputs counts m*n/64 (OQA, section 4.1). Layers that
+        are not quantized, such as all layers of a float network, count in full.
+    bitops: sum of m*n*MACs. Layers that are not quantized count as 8x8 in a quantized network, since they are deployed
+        so, and as 32x32 in a float network. If an architecture has bit widths, 32 (not quantized) counts as 8 in all
+        costs.
     params: weights, BatchNorm's gamma and beta, biases.
-    weight_bytes: quantized weights at bits/8 bytes each, the others at 1; a 4-byte bias for every output
-        channel (BatchNorm folded). Float networks: 4 bytes a parameter.
+    weight_bytes: bits/8 bytes for a quantized weight, 1 byte for others, and a 4-byte bias for every output channel
+        (BatchNorm is folded). Float networks have 4 bytes per parameter.
     """
 
     macs: N
@@ -42,8 +42,8 @@ class Cost(NamedTuple, Generic[N]):
     weight_bytes: N
 
 
-# All costs are linear in these numbers, which know no bit width. `vectors`: what is neither convolution's nor
-# classifier's kernel: BatchNorm's gamma and beta, biases. `outputs`: channels that have a bias once deployed.
+# All costs are linear in these numbers, which do not depend on bit widths. `vectors` counts BatchNorm's gamma and beta
+# and biases; `outputs` counts the channels that have a bias when deployed.
 class _Tally(NamedTuple, Generic[N]):
     quantized_macs: N
     other_macs: N
@@ -56,9 +56,9 @@ class _Tally(NamedTuple, Generic[N]):
 class _Layers(NamedTuple):
     """MACs and weights of every quantized convolution for every resolution, kernel size and expand ratio of its block.
 
-    Those of the convolutions one after the other, int64 (all,). The place of what a code chooses of a convolution is
-    where its own begin, `firsts` (c,), and for each of three `genes`, positions in a code (c, 3), of which the second
-    decides whether it is active, the choice times the `strides`, (c, 3).
+    `macs` and `weights` are int64 tables of all convolutions one after another. The entry of convolution c for a code
+    is at `firsts[c] + sum(code[genes[c]] * strides[c])`, where `firsts` is (c,), and `genes` (positions in a code) and
+    `strides` are (c, 3). The second gene also says whether the convolution is active.
     """
 
     macs: np.ndarray
@@ -69,7 +69,7 @@ class _Layers(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Lists of tallies: of the quantized convolutions in the order of computation, and of the other layers."""
+    """The tallies of the quantized convolutions in the order of computation, and of the other layers."""
 
     quantized: list[_Tally[int]]
     others: list[_Tally[int]]
@@ -82,25 +82,24 @@ def count(
     num_classes: int = 1000,
     in_channels: int = 3,
 ) -> Cost[float]:
-    """Costs of `arch`.
+    """Counts the costs of `arch`.
 
-    Quantized are all convolutions but the first and those of squeeze-excite; the classifier is not (OQA). If `arch`
-    has bit widths of its own, each convolution counts with its own.
+    All convolutions but the first and those of squeeze-excite are quantized; the classifier is not (OQA). If `arch` has
+    bit widths, each convolution counts with its own.
 
     Args:
         space: `SearchSpace` of `arch`.
         arch: `Arch`.
-        bits: bit width of weights and inputs, or a pair (weights, inputs), or None for a float network; None where
-            `arch` has bit widths of its own.
-        num_classes: outputs of the classifier.
-        in_channels: channels of the image.
+        bits: bit width of weights and inputs, or a pair (weights, inputs); None for a float network, or if `arch` has
+            bit widths.
+        num_classes: number of outputs of the classifier.
+        in_channels: number of image channels.
 
     Returns:
         `Cost` of numbers.
 
     Raises:
-        ValueError: `arch` is not of `space`, or `bits`, `num_classes` or `in_channels` make no sense, or both `arch`
-            and `bits` say bit widths.
+        ValueError: `arch` is not of `space`, an argument is out of range, or both `arch` and `bits` give bit widths.
     """
     bits = _check_arguments(space, bits, num_classes, in_channels)
     blocks = space.blocks(arch)
@@ -124,17 +123,18 @@ def count_codes(
     num_classes: int = 1000,
     in_channels: int = 3,
 ) -> Cost[np.ndarray]:
-    """Costs of many architectures at once; the other arguments are those of `count`.
+    """Counts the costs of many architectures at once.
 
     Args:
         space: `SearchSpace`.
         codes: int (m, n), from `space.encode`; genes of blocks beyond the depth are ignored.
+        bits, num_classes, in_channels: as for `count`.
 
     Returns:
         `Cost` of arrays (m,).
 
     Raises:
-        ValueError: as `count`, or `codes` are no codes of `space`.
+        ValueError: `codes` are not codes of `space`, or an argument is wrong as for `count`.
     """
     bits = _check_arguments(space, bits, num_classes, in_channels)
     constant, elastic, layers = _tables(space, num_classes, in_channels)
@@ -147,19 +147,20 @@ def count_codes(
 def sums_over_blocks(
     space: SearchSpace, constant: np.ndarray, elastic: Iterable[tuple[int, np.ndarray]], codes: np.ndarray
 ) -> np.ndarray:
-    """Sums of numbers that a resolution and the choices of one block decide, for many architectures.
+    """Sums k quantities over the blocks of many architectures, where a block's part depends on its own choices alone.
 
     Args:
         space: `SearchSpace`.
-        constant: (resolutions, k), of what every architecture has.
-        elastic: for each searched block the position of its kernel gene and (resolutions, kernels, expands, k).
+        constant: (resolutions, k), the part that all architectures have.
+        elastic: for each searched block the position of its kernel gene, and its table (resolutions, kernels, expands,
+            k).
         codes: int (m, n), from `space.encode`; genes of blocks beyond the depth are ignored.
 
     Returns:
-        (m, k), of the type of `constant`.
+        (m, k), with the dtype of `constant`.
 
     Raises:
-        ValueError: `codes` are no codes of `space`.
+        ValueError: `codes` are not codes of `space`.
     """
     codes = space.check_codes(codes, ndim=2)
     active = space.active(codes)
@@ -171,10 +172,7 @@ def sums_over_blocks(
 
 
 def _sums_over_layers(space: SearchSpace, layers: _Layers, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What bit widths make of the quantized convolutions of many architectures.
-
-    Args:
-        layers: `_Layers`. codes: int (m, n), of `space`, which is mixed.
+    """Sums over the quantized convolutions of many architectures of a mixed space, from codes, int (m, n).
 
     Returns:
         int64 (m,), int64 (m,): sums of m*n*MACs and of bits of weights.
@@ -187,7 +185,7 @@ def _sums_over_layers(space: SearchSpace, layers: _Layers, codes: np.ndarray) ->
 
 
 def _deployed(widths: np.ndarray) -> np.ndarray:
-    """Array of the bit widths in which convolutions are deployed for which these were chosen."""
+    """The bit widths with which convolutions are deployed, from the chosen ones."""
     return np.where(widths == FLOAT_BITS, _DEPLOYED_BITS, widths)
 
 
@@ -200,7 +198,7 @@ def _convolution(
     norm: bool = True,
     bias: bool = False,
 ) -> _Tally[int]:
-    """Tally of a convolution with output of `size` x `size`; a depthwise one has 1 input channel."""
+    """Tally of a convolution with an output of `size` x `size`; a depthwise convolution has 1 input channel."""
     weights = kernel * kernel * in_channels * out_channels
     macs = size * size * weights
     vectors = out_channels * (2 * norm + bias)
@@ -224,7 +222,7 @@ def _block(block: Block) -> _Part:
 
 
 def _ends(space: SearchSpace, blocks: Sequence[Block], num_classes: int, in_channels: int) -> _Part:
-    """`_Part` of what is before and after the blocks."""
+    """`_Part` of the layers before and after the blocks."""
     first, last = blocks[0], blocks[-1]
     features = space.head_channels
     size = -(-last.size // last.stride)
@@ -242,7 +240,7 @@ def _total(tallies: Iterable[_Tally[int]]) -> _Tally[int]:
 
 
 def _cost(tally: _Tally[Any], bits: tuple[int, int] | None) -> Cost[Any]:
-    """`Cost` of a tally of ints or of int64 arrays; `bits`: a pair for all that is quantized, or None."""
+    """`Cost` of a tally of ints or int64 arrays; `bits` is a pair for all quantized layers, or None."""
     if bits is not None:
         return _quantized_cost(tally, bits[0] * bits[1] * tally.quantized_macs, bits[0] * tally.quantized_weights)
     macs = tally.quantized_macs + tally.other_macs
@@ -251,7 +249,7 @@ def _cost(tally: _Tally[Any], bits: tuple[int, int] | None) -> Cost[Any]:
 
 
 def _quantized_cost(tally: _Tally[Any], products: Any, weight_bits: Any) -> Cost[Any]:
-    """`Cost` of a tally of which the quantized part has `products`, sum of m*n*MACs, and `weight_bits` in all."""
+    """`Cost` of a tally whose quantized layers have `products` (sum of m*n*MACs) and `weight_bits` in total."""
     weight_bits = weight_bits + _DEPLOYED_BITS * tally.other_weights
     return Cost(
         macs=tally.quantized_macs + tally.other_macs,
@@ -287,14 +285,13 @@ def _check_arguments(
 def _tables(
     space: SearchSpace, num_classes: int, in_channels: int
 ) -> tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...], _Layers]:
-    """Tallies of everything that a code can choose, as int64 arrays.
+    """Tallies of all choices, as int64 arrays.
 
-    Strides belong to stages, and channels between blocks are no choice: so the resolution alone determines
-    the size of a block's input, and a block's tally depends on the resolution and its own two genes only.
+    Strides belong to stages, and channels between blocks are not searched. The resolution alone therefore determines
+    the size of a block's input, and a block's tally depends only on the resolution and its own two genes.
 
     Returns:
-        (resolutions, 6) of all that is always there; for each searched block the position of its kernel gene and
-        (resolutions, kernels, expands, 6); and `_Layers`.
+        `(constant, elastic)` for `sums_over_blocks` with k = 6, and `_Layers`.
     """
     counts = space.choice_counts
     is_kernel = np.array([gene.kind == "kernel" for gene in space.genes])
@@ -303,7 +300,7 @@ def _tables(
     constant = np.zeros((len(space.resolutions), len(_Tally._fields)), np.int64)
     elastic = {i: np.zeros((len(constant), counts[i], counts[i + 1], constant.shape[1]), np.int64) for i in positions}
     layers = _empty_layers(space)
-    # With full depth every block occurs; all take their k-th kernel size and e-th expand ratio at once.
+    # At full depth every block occurs, and all blocks take their k-th kernel size and e-th expand ratio at once.
     most_kernels, most_expands = (np.max(counts[genes], initial=1) for genes in (is_kernel, is_expand))
     for r, k, e in np.ndindex(len(constant), most_kernels, most_expands):
         code = np.where(is_kernel, np.minimum(k, counts - 1), counts - 1)
@@ -334,7 +331,7 @@ def _empty_layers(space: SearchSpace) -> _Layers:
     rows: list[tuple[int, int, int]] = []
     counts: list[list[int]] = []
     for stage, block, _ in space.convolutions():
-        # A convolution of no searched block has no gene but the resolution.
+        # A convolution outside searched blocks has only the resolution's gene.
         kernel = space.gene_index("kernel", stage, block) if stage in space.searched else None
         rows.append((0, 0, 0) if kernel is None else (0, kernel, kernel + 1))
         counts.append([1 if kernel is None and axis else space.choice_counts[i] for axis, i in enumerate(rows[-1])])

@@ -90,7 +90,7 @@ def test_of_many_subnets_all_of_the_fronts_are_drawn(tiny, records):
     marked = {records[int(mark.get("data-i"))]["key"] for mark in drawing(whole).iter("use")}
     assert marked <= {point["key"] for point in kept}
     assert len(kept) < len(records)
-    assert f"in all {len(kept)} of {len(records)} scored" in plot.markup
+    assert f"{len(kept)} of {len(records)} scored subnets" in plot.markup
 
 
 def test_only_costs_that_all_have_can_be_chosen(tiny, records):

@@ -1,4 +1,4 @@
-"""Search spaces: `get("mbv3")`, or `get("path/to/space.json")` for a space of your own."""
+"""Search spaces: `get("mbv3")` returns a built-in space, `get("path/to/space.json")` reads your own."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ _SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY, MBV3_QFA
 
 
 def names() -> tuple[str, ...]:
-    """Names of the spaces that come with the library."""
+    """Names of the built-in spaces."""
     return tuple(_SPACES)
 
 
@@ -23,7 +23,7 @@ def get(name_or_path: str | pathlib.Path) -> SearchSpace:
     """A search space by its name, or from the JSON file (`*.json`, see `SearchSpace.to_json`) at a path.
 
     Raises:
-        ValueError: the name is unknown, or the file describes no space.
+        ValueError: the name is unknown, or the file does not describe a space.
         OSError: the file cannot be read.
     """
     name = str(name_or_path)

@@ -1,4 +1,4 @@
-"""A search space is data: a list of stages with choices. Everything else follows from it."""
+"""`SearchSpace` describes a search space as data, a list of stages with choices, and derives everything from it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ _BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace(SpaceFields):
-    """Stem, stages, head, as in MobileNetV2 and V3 (OQA, "Once Quantized for All", appendices A.4 and A.5).
+    """A search space of networks like MobileNetV2 and V3 (OQA, "Once Quantized for All", appendices A.4 and A.5).
 
-    Stem convolution, stages, 1x1 convolution to `head_channels`, average over the image, 1x1 convolution to
-    `feature_channels` (MobileNetV3's feature layer: no BatchNorm, no bias), classifier with bias. All other
-    convolutions have BatchNorm and no bias, except those of squeeze-excite: a bias and no BatchNorm.
+    A network has a stem convolution, stages, a 1x1 convolution to `head_channels`, an average over the image, a 1x1
+    convolution to `feature_channels` (MobileNetV3's feature layer, without BatchNorm and bias) and a classifier with
+    bias. Convolutions of squeeze-excite have a bias and no BatchNorm; all others have BatchNorm and no bias.
 
-    In the library stages and blocks count from 0. In error messages they count from 1, as in the papers'
-    tables: stage 1 is the first of `stages`, block 1 the first of its stage.
+    Stages and blocks count from 0 in the library, and from 1 in error messages, as in the papers' tables.
 
     The arguments are those of `SpaceFields`.
 
     Raises:
-        ValueError: a field is wrong; says which, in which stage.
+        ValueError: a field is wrong. The message names it and its stage.
     """
 
     def __post_init__(self) -> None:
@@ -51,12 +50,9 @@ class SearchSpace(SpaceFields):
         return tuple(i for i, stage in enumerate(self.stages) if not stage.fixed)
 
     def blocks(self, arch: Arch) -> tuple[Block, ...]:
-        """The blocks of `arch`, those of fixed stages too, in order.
+        """The blocks of `arch` in order, including those of fixed stages.
 
-        This is the one description from which costs are counted, supernets built and subnets extracted.
-
-        Returns:
-            tuple of `Block`.
+        Costs are counted, supernets built and subnets extracted from this description alone.
 
         Raises:
             ValueError: `arch` is not of this space.
@@ -94,7 +90,7 @@ class SearchSpace(SpaceFields):
         return tuple(blocks)
 
     def end_bits(self, arch: Arch) -> tuple[tuple[int, int] | None, ...]:
-        """(weights, inputs) of the head and, if there is one, of the feature layer; Nones if `arch` has no bits.
+        """Bit widths (weights, inputs) of the head and of a feature layer; None for each if `arch` has no bits.
 
         Raises:
             ValueError: `arch` is not of this space.
@@ -104,8 +100,10 @@ class SearchSpace(SpaceFields):
         return (None,) * ends if arch.bits is None else arch.bits[-ends:]
 
     def convolutions(self) -> tuple[bit_choices.Convolution, ...]:
-        """Tuple of (stage, block, layer): the quantized convolutions of the largest architecture, in the order in which
-        they are computed. `stage` and `block` count from 0, None for head and feature layer; `layer` as in `Gene`."""
+        """The quantized convolutions of the largest architecture in the order of computation.
+
+        `stage` and `block` count from 0 and are None for head and feature layer; `layer` is as in `Gene`.
+        """
         return self._convolutions
 
     @functools.cached_property
@@ -113,17 +111,17 @@ class SearchSpace(SpaceFields):
         return bit_choices.convolutions(self)
 
     def _present(self, depths: Sequence[int]) -> list[bool]:
-        """Which of `convolutions()` a network of these depths (of the searched stages) has, a list of bools."""
+        """For each of `convolutions()` whether a network with these depths of the searched stages has it."""
         chosen = dict(zip(self.searched, depths, strict=True))
         depths = [chosen.get(s, stage.depths[0]) for s, stage in enumerate(self.stages)]
         return [c.stage is None or c.block is None or c.block < depths[c.stage] for c in self._convolutions]
 
     def hidden_choices(self, stage: int, block: int) -> tuple[int, ...]:
-        """Hidden width for each choice of the expand ratio; `stage` and `block` count from 0."""
+        """The hidden width for each choice of the expand ratio; `stage` and `block` count from 0."""
         return tuple(self._hidden(stage, block, expand) for expand in self.stages[stage].expands)
 
     def se_choices(self, stage: int, block: int) -> tuple[int, ...]:
-        """Squeezed channels for each choice of the expand ratio, 0 where the stage has no squeeze-excite."""
+        """The squeezed channels for each choice of the expand ratio, 0 if the stage has no squeeze-excite."""
         se = self.stages[stage].se
         return tuple(make_divisible(h // 4) if se else 0 for h in self.hidden_choices(stage, block))
 
@@ -140,8 +138,11 @@ class SearchSpace(SpaceFields):
 
     @functools.cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """What each position of a code means: the resolution; then stage by stage its depth and, for as many
-        blocks as it can have, kernel size and expand ratio; then the bit widths, in the order of computation."""
+        """The meaning of each position of a code.
+
+        The resolution comes first. Each searched stage then has its depth, and kernel size and expand ratio of each
+        block that it can have. The bit widths come last, in the order of computation.
+        """
         genes = [Gene("resolution", None, None, self.resolutions)]
         for s in self.searched:
             stage = self.stages[s]
@@ -161,8 +162,10 @@ class SearchSpace(SpaceFields):
 
     @functools.cached_property
     def bit_genes(self) -> np.ndarray:
-        """int64 (c, 2): for each of `convolutions()` the positions of the genes that decide on the bit widths of its
-        weights and of its inputs, which may be one; (0, 2) where nothing is to be chosen."""
+        """int64 (c, 2): for each of `convolutions()` the positions of the genes of its weight and input bit widths.
+
+        The two may be the same gene. The shape is (0, 2) if no bit widths are chosen.
+        """
         positions = [
             [self.gene_index(kind, *bit_choices.sharers(c, self.bits_by)) for kind in bit_choices.kinds(self.bits_by)]
             for c in (self._convolutions if self.weight_bits else ())
@@ -170,7 +173,7 @@ class SearchSpace(SpaceFields):
         return np.array(positions, np.int64).reshape(-1, 2)
 
     def bits_of_codes(self, codes: np.ndarray) -> np.ndarray:
-        """int64 (..., c, 2): bit widths of weights and inputs of all `convolutions()`, also of those beyond the depth.
+        """int64 (..., c, 2): bit widths of weights and inputs of all `convolutions()`, also beyond the depth.
 
         Args:
             codes: int (..., n).
@@ -197,7 +200,7 @@ class SearchSpace(SpaceFields):
     def gene_index(
         self, kind: str, stage: int | None = None, block: int | None = None, layer: str | None = None
     ) -> int:
-        """Position of a gene in a code; `stage` and `block` count from 0, `layer` as in `Gene`.
+        """The position of a gene in a code; `stage` and `block` count from 0, `layer` is as in `Gene`.
 
         Raises:
             ValueError: there is no such gene.
@@ -213,7 +216,7 @@ class SearchSpace(SpaceFields):
         return {(*gene[:3], gene.layer): position for position, gene in enumerate(self.genes)}
 
     def encode(self, arch: Arch) -> np.ndarray:
-        """int32 (n,): index of the choice of each gene; 0 for blocks beyond the depth.
+        """int32 (n,): the index of the choice of each gene, 0 for blocks beyond the depth.
 
         Raises:
             ValueError: `arch` is not of this space.
@@ -236,13 +239,13 @@ class SearchSpace(SpaceFields):
         return whole
 
     def decode(self, code: np.ndarray) -> Arch:
-        """The architecture of a code; what the code says of blocks beyond the depth is ignored.
+        """The architecture of a code. Genes of blocks beyond the depth are ignored.
 
         Args:
-            code: n integers, each an index of its gene's choices.
+            code: int (n,), for each gene the index of its choice.
 
         Raises:
-            ValueError: wrong length, not integers, or an index out of range.
+            ValueError: the length is wrong, the values are not integers, or an index is out of range.
         """
         code = self.check_codes(code, ndim=1)
         values = [gene.choices[i] for gene, i in zip(self.genes, code.tolist(), strict=True)]
@@ -258,10 +261,10 @@ class SearchSpace(SpaceFields):
         return Arch(self.name, values[0], tuple(depths), tuple(kernels), tuple(expands), bits)
 
     def check_codes(self, codes: np.ndarray, ndim: int) -> np.ndarray:
-        """`codes` as an array, if it is int (n,) (`ndim` 1) or int (m, n) (`ndim` 2) with indices in range.
+        """`codes` as an array.
 
         Raises:
-            ValueError: it is not.
+            ValueError: `codes` is not int (n,) (`ndim` 1) or int (m, n) (`ndim` 2), or an index is out of range.
         """
         codes = np.asarray(codes)
         n = len(self.genes)
@@ -279,14 +282,14 @@ class SearchSpace(SpaceFields):
         return codes
 
     def active(self, codes: np.ndarray) -> np.ndarray:
-        """bool (..., n): False at genes of blocks beyond the depth. `codes`: int (..., n)."""
+        """bool (..., n): False for genes of blocks beyond the depth; `codes` is int (..., n)."""
         depth_genes, first_choices = self._activity
         return np.asarray(codes)[..., depth_genes] >= first_choices
 
     @functools.cached_property
     def _activity(self) -> tuple[np.ndarray, np.ndarray]:
-        # For each gene the depth gene that decides on it, and the first choice of depth that includes its
-        # block. Genes of no block, or of one of a fixed stage, always count: the resolution's index is never below 0.
+        # For each gene the depth gene that decides on it, and the first choice of depth that includes its block. Genes
+        # without a block or of a fixed stage are always active: they depend on the resolution, whose index is >= 0.
         depth_genes, first_choices = np.zeros((2, len(self.genes)), int)
         for position, gene in enumerate(self.genes):
             if gene.block is not None and gene.stage in self.searched:
@@ -297,24 +300,24 @@ class SearchSpace(SpaceFields):
     # -- Choosing architectures ------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> Arch:
-        """A random architecture, every choice uniform, as in OFA and OQA; `rng`: a numpy Generator.
+        """A random architecture with every choice uniform, as in OFA and OQA; `rng` is a numpy Generator.
 
-        Not uniform over architectures: most of those are deep, since deep stages have more choices.
+        This is not uniform over architectures, most of which are deep since deep stages have more choices.
         """
         return self.decode(rng.integers(0, self.choice_counts))
 
     def largest(self) -> Arch:
-        """The last choice of everything."""
+        """The architecture with the last choice everywhere."""
         return self.decode(self.choice_counts - 1)
 
     def smallest(self) -> Arch:
-        """The first choice of everything."""
+        """The architecture with the first choice everywhere."""
         return self.decode(np.zeros_like(self.choice_counts))
 
     def mutate(self, arch: Arch, rng: np.random.Generator, probability: float) -> Arch:
-        """`arch` with each gene drawn anew with `probability`; blocks that become active are drawn too.
+        """`arch` with each gene redrawn with `probability`; blocks that become active are drawn too.
 
-        A gene drawn anew may get the value that it had.
+        A redrawn gene may keep its value.
 
         Raises:
             ValueError: `probability` is not in [0, 1] or `arch` not of this space.
@@ -327,7 +330,9 @@ class SearchSpace(SpaceFields):
         return self.decode(np.where(anew, drawn, code))
 
     def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each gene from parent `a` or `b` with equal probability; blocks that one lacks from the other.
+        """A child with each gene from parent `a` or `b` with equal probability.
+
+        The genes of a block that only one parent has come from that parent.
 
         Raises:
             ValueError: a parent is not of this space.
@@ -338,9 +343,9 @@ class SearchSpace(SpaceFields):
         return self.decode(np.where(from_a, code_a, code_b))
 
     def validate(self, arch: Arch) -> None:
-        """Raises ValueError unless `arch` is of this space, and says which stage and block is wrong.
+        """Raises a ValueError that names stage and block (from 1) unless `arch` is of this space.
 
-        Such as "mbv3: stage 3, block 2: kernel size 4 is not one of (3, 5, 7)", counted from 1.
+        An example is "mbv3: stage 3, block 2: kernel size 4 is not one of (3, 5, 7)".
         """
 
         def check(
@@ -372,23 +377,23 @@ class SearchSpace(SpaceFields):
 
     @property
     def size(self) -> int:
-        """Exact number of architectures, with resolutions and the bit widths of all convolutions."""
+        """The exact number of architectures, including resolutions and the bit widths of all convolutions."""
         return len(self.resolutions) * self.size_without_resolutions * self.size_of_other_bits
 
     @property
     def size_without_resolutions(self) -> int:
-        """Exact number of choices of the searched blocks, with their bit widths."""
+        """The exact number of combinations in the searched stages, including their bit widths."""
         return math.prod(self._size_of_stage(self.stages[s]) for s in self.searched)
 
     @property
     def size_of_other_bits(self) -> int:
-        """Exact number of choices of the bit widths of fixed stages, head and feature layer; 1 if there are none."""
+        """The exact number of combinations of bit widths in fixed stages, head and feature layer; 1 without choice."""
         fixed = math.prod(self._size_of_stage(stage) for stage in self.stages if stage.fixed)
         return fixed * self._bit_pairs ** (2 if self.feature_channels else 1)
 
     @property
     def _bit_pairs(self) -> int:
-        """Number of ways to choose bit widths once."""
+        """The number of ways in which one convolution can have its bit widths."""
         if not self.weight_bits:
             return 1
         return len(self.weight_bits) * (len(self.input_bits) if self.bits_by == bit_choices.TENSOR else 1)
@@ -404,17 +409,17 @@ class SearchSpace(SpaceFields):
         input_bits: Iterable[int] | None = None,
         bits_by: str | None = None,
     ) -> Self:
-        """The space with fewer bit widths, or with some that must be equal: what a target supports.
+        """The space with fewer choices of bit widths, such as those that a target supports.
 
-        It keeps its name, and its architectures are architectures of this space too (codes are not codes of it).
+        It keeps its name, and its architectures also belong to this space. Its codes differ from those of this space.
 
         Args:
-            weight_bits, input_bits: choices, some of this space's; None: all of them.
-            bits_by: "tensor", "layer", "block" or "stage"; None: as in this space.
+            weight_bits, input_bits: some of this space's choices; None for all of them.
+            bits_by: "tensor", "layer", "block" or "stage"; None for that of this space.
 
         Raises:
-            ValueError: the space has no bit widths to choose, a choice is not one of them, `bits_by` would set free
-                what must be equal here, or it needs equal choices for weights and inputs.
+            ValueError: the space has no bit widths to choose, a choice is not one of them, `bits_by` is finer than in
+                this space, or it needs equal choices for weights and inputs.
         """
         self._check_choice_of_bits()
         changes: dict[str, Any] = {}
@@ -429,11 +434,11 @@ class SearchSpace(SpaceFields):
         return dataclasses.replace(self, bits_by=bits_by or self.bits_by, **changes)
 
     def without_bits(self) -> Self:
-        """The space without bit widths to choose: its genes are the first ones of this one's."""
+        """The space without bit widths. Its genes are the first genes of this space."""
         return dataclasses.replace(self, weight_bits=(), input_bits=(), bits_by="tensor", fixed_bits=None)
 
     def with_float(self) -> Self:
-        """The space with 32, not quantized, as the last choice of all bit widths; the other choices keep their indices.
+        """The space with 32 (not quantized) as the last choice of all bit widths. Other choices keep their indices.
 
         Raises:
             ValueError: the space has no bit widths to choose.
@@ -449,9 +454,9 @@ class SearchSpace(SpaceFields):
             raise ValueError(f"{self.name}: expected a space with bit widths to choose, it has no weight_bits")
 
     def pruned(self, arch: Arch) -> Self:
-        """The space in which `arch` is the only choice, named `arch.key`: a fixed network.
+        """The space whose only architecture is `arch`, named `arch.key`, which makes it a fixed network.
 
-        Each block becomes a stage of its own, for the blocks of a stage may differ. Bit widths become `fixed_bits`.
+        Each block becomes a separate stage, since the blocks of a stage may differ. Bit widths become `fixed_bits`.
 
         Raises:
             ValueError: `arch` is not of this space.
@@ -476,9 +481,10 @@ class SearchSpace(SpaceFields):
         )
 
     def to_json(self) -> str:
-        """The space as JSON text, to be loaded by `from_json` or, from a file, by `spaces.get`.
+        """The space as JSON text for `from_json`, or in a file for `spaces.get`.
 
-        Fields of bit widths are left out where they are the defaults: so what has none is written as ever.
+        Fields of bit widths with default values are left out, so that spaces without bit widths have the same text as
+        before these fields existed.
         """
         fields = dataclasses.asdict(self)
         for field in dataclasses.fields(self):
@@ -488,14 +494,14 @@ class SearchSpace(SpaceFields):
 
     @classmethod
     def from_json(cls, source: str | bytes | dict[str, Any], where: str = "search space") -> Self:
-        """The space from JSON text or a dict; fields left out take their defaults.
+        """The space from JSON text or a dictionary; missing fields take their defaults.
 
         Args:
-            source: text or dict with the fields of `SearchSpace`; "stages" a list of those of `Stage`.
-            where: what errors call the source, such as the file's name.
+            source: text or dictionary with the fields of `SearchSpace`; "stages" is a list of the fields of `Stage`.
+            where: name of the source for messages, such as the file's name.
 
         Raises:
-            ValueError: naming `where`: no JSON, a field unknown or missing, a value wrong.
+            ValueError: the text is not JSON, a field is unknown or missing, or a value is wrong.
         """
         fields = dict(fields_from_json(cls, source, where, {"mix_channels": "feature_channels"}))
         if not isinstance(fields["stages"], (list, tuple)):

@@ -1,4 +1,4 @@
-"""Bit widths as choices: the quantized convolutions of a space, and which of them share a bit width."""
+"""Bit widths as choices of a space: its quantized convolutions, and the convolutions that share a bit width."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tfqnas.spaces.blocks import Stage
 from tfqnas.spaces.fields import SpaceFields
 from tfqnas.spaces.messages import where_in
 
-# What a bit width is chosen for, each in multiples of the one before: weights and inputs of a convolution by
-# themselves, a convolution, a block, a stage. Head and feature layer are in no block: they have one each.
+# The unit for which a bit width is chosen, from the finest to the coarsest: weights and inputs of a convolution
+# separately, a convolution, a block, a stage. Head and feature layer are in no block and choose separately.
 TENSOR, LAYER, BLOCK, STAGE = TIES = ("tensor", "layer", "block", "stage")
 EXPAND, DEPTHWISE, PROJECT, HEAD, FEATURE = "expand", "depthwise", "project", "head", "feature"
 
 
 class Convolution(NamedTuple):
-    """A quantized convolution, or where one bit width is for several: what they have in common.
+    """A quantized convolution, or several that share a bit width, with None for the fields in which they differ.
 
-    layer: "expand", "depthwise" or "project" of a block, "head" or "feature". `stage` and `block` count from 0; None
-    for head and feature layer.
+    `layer` is "expand", "depthwise" or "project" of a block, "head" or "feature". `stage` and `block` count from 0 and
+    are None for head and feature layer.
     """
 
     stage: int | None
@@ -29,12 +29,12 @@ class Convolution(NamedTuple):
 
 
 def convolutions_of_block(stage: Stage) -> tuple[str, ...]:
-    """Names of the quantized convolutions of a block of `stage`, a `Stage`, in the order in which they are computed."""
+    """Names of the quantized convolutions of a block of `stage`, in the order of computation."""
     return (DEPTHWISE, PROJECT) if stage.expands == (1,) else (EXPAND, DEPTHWISE, PROJECT)
 
 
 def convolutions(space: SpaceFields) -> tuple[Convolution, ...]:
-    """Tuple of `Convolution`: those of the largest architecture of `space`, in the order of computation."""
+    """The quantized convolutions of the largest architecture of `space`, in the order of computation."""
     blocks = (
         Convolution(s, b, layer)
         for s, stage in enumerate(space.stages)
@@ -46,22 +46,24 @@ def convolutions(space: SpaceFields) -> tuple[Convolution, ...]:
 
 
 def sharers(convolution: Convolution, bits_by: str) -> Convolution:
-    """What all convolutions have in common that share their bit widths with this one: a `Convolution` with None."""
+    """All convolutions that share their bit widths with this one, as a `Convolution` with None where they differ."""
     if convolution.stage is None or bits_by in (TENSOR, LAYER):
         return convolution
     return convolution._replace(layer=None, block=convolution.block if bits_by == BLOCK else None)
 
 
 def kinds(bits_by: str) -> tuple[str, str]:
-    """Kinds of the genes of a convolution: of the weights' and of the inputs' bit width, which may be one gene."""
+    """Kinds of the genes of a convolution's weight and input bit widths, which may be the same gene."""
     return ("weight_bits", "input_bits") if bits_by == TENSOR else ("bits", "bits")
 
 
 def choices_of_stage(stage: Stage, bits_by: str, choices: int) -> tuple[int, int]:
-    """Numbers of ways to choose bit widths: in each block of `stage`, and in the stage as a whole.
+    """`(per block, per stage)`: the numbers of ways to choose bit widths in each block, and for the stage as a whole.
 
     Args:
-        choices: number of ways to choose one, of both weights and inputs.
+        stage: `Stage`.
+        bits_by: one of `TIES`.
+        choices: the number of ways to choose weight and input bit widths once.
     """
     if bits_by == STAGE:
         return 1, choices
@@ -69,10 +71,12 @@ def choices_of_stage(stage: Stage, bits_by: str, choices: int) -> tuple[int, int
 
 
 def validate(space: SpaceFields, arch: Arch, found: Sequence[Convolution]) -> None:
-    """Raises ValueError unless the bit widths of `arch` are choices of `space`; says which convolution is wrong.
+    """Raises a ValueError that names the convolution unless the bit widths of `arch` are choices of `space`.
 
     Args:
-        found: those of `convolutions(space)` that the architecture has.
+        space: the space.
+        arch: the architecture.
+        found: the members of `convolutions(space)` that the architecture has.
     """
     if not space.mixed:
         if arch.bits is not None:
@@ -106,11 +110,13 @@ def check_fields(
     check: Callable[[object, str, str, object], None],
     check_choices: Callable[[Any, str, str, Callable[[Any], bool]], None],
 ) -> None:
-    """Checks the fields of bit widths of `space`, whose stages are right, by functions that raise ValueError.
+    """Checks the fields of bit widths of a space whose stages have been checked.
 
     Args:
-        check: `check(ok, field, expected, received)`.
-        check_choices: `check_choices(values, field, expected, allowed)`.
+        space: the space.
+        check: `check(ok, field, expected, received)` raises ValueError unless `ok`.
+        check_choices: `check_choices(values, field, expected, allowed)` raises ValueError unless the values are
+            ascending and allowed.
     """
     expected = f"bit widths from 2 to 8 or {FLOAT_BITS}"
     for field in ("weight_bits", "input_bits"):

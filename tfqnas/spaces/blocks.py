@@ -1,4 +1,4 @@
-"""What a search space is made of: stages, the blocks of an architecture, the genes of a code."""
+"""The parts of a search space: stages, the blocks of an architecture, and the genes of a code."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -12,15 +12,16 @@ def make_divisible(value: int, divisor: int = 8) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Inverted residual blocks with the same output channels; the first one has the stride.
+    """Inverted residual blocks with the same output channels, of which the first has the stride.
 
-    A stage with one choice of everything is fixed: it is built, but is in no `Arch` and no code.
+    A stage with a single choice everywhere is fixed. It is built, but does not appear in `Arch` and codes.
 
     Args:
         channels: output channels.
-        stride: 1 or 2, of the first block.
-        depths, kernels, expands: choices, ascending: number of blocks, and for each block the kernel size of
-            its depthwise convolution and its expand ratio. Expand ratios (1,): no expansion convolution.
+        stride: stride of the first block, 1 or 2.
+        depths: choices of the number of blocks, ascending.
+        kernels: choices of the kernel size of each block's depthwise convolution, ascending.
+        expands: choices of the expand ratio of each block, ascending; (1,) for blocks without an expansion.
         activation: "relu", "relu6" or "hswish".
         se: whether the blocks have squeeze-excite, after the depthwise activation.
     """
@@ -39,21 +40,21 @@ class Stage:
 
     @property
     def fixed(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether the stage has no choice."""
         return len(self.depths) == len(self.kernels) == len(self.expands) == 1
 
 
 class Block(NamedTuple):
     """One inverted residual block of an architecture, with all its sizes.
 
-    `stage` and `index` count from 0: in `space.stages` and in the stage. `size` is the height and width of
-    the input. `hidden` is the width of the depthwise convolution, `se_channels` 0 without squeeze-excite.
-    `bits`: pairs (weights, inputs) of the expansion (if the block has one), the depthwise convolution and the
-    projection; None where the architecture has no bit widths of its own.
+    `stage` is the index in `space.stages` and `index` the index in the stage, both from 0. `size` is the height and
+    width of the input. `hidden` is the width of the depthwise convolution, and `se_channels` is 0 without
+    squeeze-excite. `bits` holds the pairs (weights, inputs) of the expansion (if the block has one), the depthwise
+    convolution and the projection; it is None if the architecture has no bit widths.
     """
 
     stage: int
-    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls
+    index: int  # type: ignore[assignment]  # hides a method of tuples, which is not used
     size: int
     in_channels: int
     hidden: int
@@ -68,12 +69,11 @@ class Block(NamedTuple):
 
 
 class Gene(NamedTuple):
-    """One position of a code: what kind of choice it is, where, and the choices.
+    """One position of a code: the kind of choice, its place in the network, and the choices.
 
-    kind: "resolution", "depth", "kernel", "expand"; "weight_bits" and "input_bits", or "bits" where one bit width is
-        for both.
-    `stage` and `block` count from 0, as in `Block`; None where they do not apply. `layer`, of bit widths: "expand",
-    "depthwise", "project", "head" or "feature"; None where several convolutions share one.
+    `kind` is "resolution", "depth", "kernel", "expand", "weight_bits", "input_bits", or "bits" for a bit width of both
+    weights and inputs. `stage` and `block` count from 0, and are None where they do not apply. The `layer` of a bit
+    width is "expand", "depthwise", "project", "head" or "feature", or None if several convolutions share it.
     """
 
     kind: str
@@ -84,5 +84,5 @@ class Gene(NamedTuple):
 
 
 def as_tuple(value: Any) -> Any:
-    """A list as a tuple, whatever else as it is: JSON has no tuples."""
+    """Converts a list, as JSON has it, to a tuple; returns other values unchanged."""
     return tuple(value) if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""What a search space must be: the first field that is wrong is named, with what was expected and received."""
+"""Checks the fields of a search space. The error names the first wrong field, and what was expected and received."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTIVATIONS = ("relu", "relu6", "hswish")
 
 
 def check_space(space: SpaceFields) -> None:
-    """Raises ValueError at the first field of `space` that is wrong."""
+    """Raises a ValueError for the first wrong field of `space`."""
     if not isinstance(space.name, str) or not NAME.fullmatch(space.name):
         raise ValueError(f"name: expected letters, digits, '_', '.' and '-', received {space.name!r}")
 
@@ -49,7 +49,7 @@ def check_space(space: SpaceFields) -> None:
         check_choices(stage.depths, where + "depths", "positive integers", _is_size)
         check_choices(stage.kernels, where + "kernels", "odd numbers", _is_kernel)
         check_choices(stage.expands, where + "expands", "numbers from 1 on", _is_expand)
-        # A block without expansion convolution is another block, not a narrower one.
+        # A block without an expansion has other layers; it is not a narrower choice of the same block.
         ok = stage.expands == (1,) or 1 not in stage.expands
         check(ok, where + "expands", "(1,) alone or numbers above 1", stage.expands)
         ok = stage.activation in ACTIVATIONS

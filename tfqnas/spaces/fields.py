@@ -1,4 +1,4 @@
-"""The fields of a search space: what a person writes, without what follows from it."""
+"""The fields of a search space, without the properties that are derived from them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from tfqnas.spaces.blocks import Stage, as_tuple
 
 @dataclasses.dataclass(frozen=True)
 class SpaceFields:
-    """What `SearchSpace` is made of, not yet checked.
+    """The fields of a `SearchSpace`, unchecked.
 
     Args:
         name: letters, digits, "_", "." and "-".
         resolutions: choices of the image's height and width in pixels, ascending.
         stem_channels: output channels of the first convolution.
         stages: `Stage`s.
-        head_channels: channels before the average.
-        feature_channels: channels before the classifier; None: there is no feature layer.
-        stem_kernel, stem_stride, stem_activation: of the first convolution.
-        head_activation: of the head and of the feature layer.
-        weight_bits, input_bits: choices of the bit widths of every quantized convolution (all but the first and those
-            of squeeze-excite), ascending, from 2 to 8, or 32: not quantized. Both empty: no choice, an architecture
-            has no bit widths of its own.
-        bits_by: what one bit width is chosen for: "tensor" (weights and inputs of each convolution), "layer" (each
-            convolution), "block" or "stage" (of which fixed ones count as well); head and feature layer always have
-            their own. All but "tensor" need equal choices for weights and inputs.
-        fixed_bits: pairs (weights, inputs) of all quantized convolutions, as in `Arch.bits`, of a space that has
-            nothing else to choose in its depths and bit widths (see `pruned`); None: there are none.
+        head_channels: channels before the average over the image.
+        feature_channels: channels before the classifier; None for no feature layer.
+        stem_kernel, stem_stride, stem_activation: settings of the first convolution.
+        head_activation: activation of the head and of the feature layer.
+        weight_bits, input_bits: choices of bit widths for every quantized convolution (all but the first and those of
+            squeeze-excite), ascending, from 2 to 8, or 32 for no quantization. If both are empty, architectures have no
+            bit widths.
+        bits_by: the unit for which a bit width is chosen: "tensor" (weights and inputs of each convolution), "layer"
+            (each convolution), "block" or "stage" (also fixed ones). Head and feature layer always choose separately.
+            All but "tensor" need equal choices for weights and inputs.
+        fixed_bits: pairs (weights, inputs) of all quantized convolutions, as in `Arch.bits`, for a space without a
+            choice of depths and bit widths (see `SearchSpace.pruned`); otherwise None.
     """
 
     name: str
@@ -53,5 +53,5 @@ class SpaceFields:
 
     @property
     def mixed(self) -> bool:
-        """Whether architectures have bit widths of their own."""
+        """Whether architectures have bit widths."""
         return bool(self.weight_bits) or self.fixed_bits is not None

@@ -1,4 +1,4 @@
-"""The MobileNetV2 space of OQA (appendix A.5): no squeeze-excite, no h-swish, a last stage of one block."""
+"""The MobileNetV2 space of OQA (appendix A.5), without squeeze-excite and h-swish, with a last stage of one block."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The MobileNetV3 space of OQA (appendix A.4), also that of OFA; a variant with ReLU alone; and QFA's, wider."""
+"""The MobileNetV3 space of OQA (appendix A.4) and OFA, a variant with only ReLU, and the wider space of QFA."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ from tfqnas.spaces.blocks import Stage, make_divisible
 
 _ELASTIC: dict[str, Any] = {"depths": (2, 3, 4), "kernels": (3, 5, 7), "expands": (3, 4, 6)}
 
-# Where the appendix is silent (activations, strides, 3x3 first convolution): as in OFA's release.
+# Activations, strides and the 3x3 first convolution, which the appendix does not give, are as in OFA's release.
 MBV3 = SearchSpace(
     name="mbv3",
     resolutions=tuple(range(128, 225, 4)),
@@ -27,7 +27,7 @@ MBV3 = SearchSpace(
     head_activation="hswish",
 )
 
-# For integer runtimes in which h-swish is slow: same sizes, same costs.
+# For integer runtimes in which h-swish is slow. Sizes and costs are the same.
 MBV3_RELU = dataclasses.replace(
     MBV3,
     name="mbv3_relu",
@@ -44,7 +44,7 @@ def _wider(channels: int) -> int:
     return make_divisible(round(1.2 * channels))
 
 
-# Quantized-for-all: 1.2 times as wide, and bit widths of weights and of inputs for every quantized convolution.
+# Quantized-for-all (QFA) is 1.2 times as wide, and chooses bit widths for every quantized convolution.
 MBV3_QFA = dataclasses.replace(
     MBV3,
     name="mbv3_qfa",

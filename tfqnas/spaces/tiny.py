@@ -1,4 +1,4 @@
-"""A small space with every feature of MobileNetV3, for images of about 28 pixels, tests and first steps."""
+"""A small space with all features of MobileNetV3 for images of about 28 pixels, for tests and first steps."""
 
 import dataclasses
 from typing import Any
