@@ -17,7 +17,7 @@ study = functools.partial(benchmark, directory="studies")
 
 @pytest.mark.parametrize("path", [path for path in STUDIES if "__main__" in path.read_text()], ids=lambda p: p.stem)
 def test_a_study_names_the_page_of_its_results_which_names_it(path):
-    (page,) = re.findall(r"^Results: (docs/\w+\.md) ", path.read_text(), re.M)
+    (page,) = re.findall(r"^Results: (docs/[\w/]+\.md)[ .]", path.read_text(), re.M)
     assert f"studies/{path.name}" in (ROOT / page).read_text()
 
 
