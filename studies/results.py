@@ -1,8 +1,31 @@
 """What the studies share: a file of results that is gone on with, and mistakes as a line."""
 
+import collections
 import sys
 
+from tfqnas.dqss.quantize_settings import TrainingSettings
 from tfqnas.errors import UserError
+
+
+def numbers(text):
+    """A list of integers from a flag."""
+    return [int(word) for word in text.split(",")]
+
+
+def searched(model, task, config, images):
+    """The `DqssResult` of a search in training, or after it with so many calibration images, as the settings are."""
+    from tfqnas.dqss.post_training import search_post_training
+    from tfqnas.dqss.training import search_training
+
+    if isinstance(config, TrainingSettings):
+        return search_training(model, task, config)
+    return search_post_training(model, task.calibration(images, config.seed), config)
+
+
+def chosen(result):
+    """What is kept of a `DqssResult`, JSON data: its losses, and how many tensors have which strategy."""
+    names = collections.Counter(choice.strategy for choice in result.choices)
+    return {"losses": result.losses, "kept": result.kept, "strategies": dict(sorted(names.items()))}
 
 
 def study(arguments, run, show):

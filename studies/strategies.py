@@ -31,6 +31,7 @@ import time
 import numpy as np
 import results
 import strategies_figure
+from results import numbers
 
 from tfqnas.data.data_config import DataConfig
 from tfqnas.dqss.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
@@ -217,25 +218,13 @@ def train(model, task, steps=1500):
 
 def computed(case, config, model, task, reference, arguments):
     """The figures of one case."""
-    from tfqnas.dqss.post_training import search_post_training
-    from tfqnas.dqss.training import search_training
-
     began = time.perf_counter()
-    if case.mode == "ptq":
-        result = search_post_training(model, task.calibration(arguments.images, case.seed), config)
-    else:
-        result = search_training(model, task, config)
+    result = results.searched(model, task, config, arguments.images)
     took = time.perf_counter() - began
     figures = task.evaluate(result.model, reference)
     figures["calibration loss"] = result.losses["final"] if case.mode == "ptq" else result.losses["train"]
     figures["seconds"] = took
-    names = [choice.strategy for choice in result.choices]
-    return {
-        "figures": figures,
-        "losses": result.losses,
-        "kept": result.kept,
-        "strategies": {n: names.count(n) for n in sorted(set(names))},
-    }
+    return {"figures": figures, **results.chosen(result)}
 
 
 def run(arguments):
@@ -343,10 +332,6 @@ def replaced_at_ends(found):
 def _cell(figure):
     mean, error, count = figure
     return f"{mean:.4g}" + (f" ± {error:.2g}" if count > 1 else "")
-
-
-def numbers(text):
-    return [int(word) for word in text.split(",")]
 
 
 def parsed(argv):

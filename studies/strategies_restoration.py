@@ -17,6 +17,7 @@ import pathlib
 import time
 
 import results
+from results import numbers
 
 from tfqnas.dqss.candidates import PER_CHANNEL, SINGLES
 from tfqnas.dqss.quantize_settings import LOSSES, PostTrainingSettings, TrainingSettings
@@ -82,27 +83,18 @@ def settings_in(arguments):
 
 def computed(case, model, task, arguments):
     """The row of a case."""
-    from tfqnas.dqss.post_training import search_post_training
-    from tfqnas.dqss.training import search_training
-
-    config, began = config_of(case, arguments), time.perf_counter()
-    if case["mode"] == "ptq":
-        result = search_post_training(model, task.calibration(arguments.images, case["seed"]), config)
-    else:
-        result = search_training(model, task, config)
+    began = time.perf_counter()
+    result = results.searched(model, task, config_of(case, arguments), arguments.images)
     seconds = time.perf_counter() - began
     if arguments.save:
         directory = pathlib.Path(arguments.save)
         directory.mkdir(parents=True, exist_ok=True)
         result.model.save(directory / "{network}_{mode}_{bits}_{strategy}_{seed}.keras".format(**case))
-    names = [choice.strategy for choice in result.choices]
     return {
         **case,
         **task.evaluate(result.model),
         "seconds": round(seconds, 1),
-        "losses": result.losses,
-        "kept": result.kept,
-        "strategies": {name: names.count(name) for name in sorted(set(names))},
+        **results.chosen(result),
         "settings": settings_in(arguments),
     }
 
@@ -205,10 +197,6 @@ def _lines(axes, rows, bits):
         )
     axes.plot([], [], "o-", color=GREY, alpha=0.45, linewidth=1, markersize=4, label="single strategies")
     axes.legend(loc="lower right", frameon=False, fontsize=9)
-
-
-def numbers(text):
-    return [int(word) for word in text.split(",")]
 
 
 def names(text):

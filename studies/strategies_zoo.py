@@ -18,9 +18,11 @@ import time
 
 import numpy as np
 import results
-from strategies_restoration import COMPARED, DQSS, KEY, candidates_of, missing_cases, names, numbers
+from results import numbers
+from scipy.stats import binomtest
+from strategies_restoration import COMPARED, DQSS, KEY, candidates_of, missing_cases, names
 
-from tfqnas.dqss.metrics import agreement, wilson
+from tfqnas.dqss.metrics import agreement
 from tfqnas.dqss.quantize_settings import PostTrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
@@ -138,14 +140,11 @@ def run(arguments):
             continue
         seconds = time.perf_counter() - began
         quantized = zoo.with_input_size(result.model, (SIZE, SIZE))
-        chosen = [choice.strategy for choice in result.choices]
         row = {
             **case,
             **judge.figures(quantized),
             "seconds": round(seconds, 1),
-            "losses": result.losses,
-            "kept": result.kept,
-            "strategies": {name: chosen.count(name) for name in sorted(set(chosen))},
+            **results.chosen(result),
             "settings": settings,
         }
         append_jsonl(arguments.results, row)
@@ -167,7 +166,7 @@ def show(arguments):
     )
     for row in sorted(rows, key=lambda r: (-r["bits"], -r["agreement"])):
         low, high = interval(row["same"], row["crops"])
-        down, up = (max(0.0, end) for end in wilson(row["right"], row["of"]))
+        down, up = binomtest(row["right"], row["of"]).proportion_ci(method="wilson")
         bits = "-" if row["bits"] == 32 else row["bits"]
         print(
             f"| {bits} | {row['strategy']} | {row['agreement']:.1%} | {low:.1%} to {high:.1%} | "

@@ -6,7 +6,7 @@ import scipy.special
 import scipy.stats
 
 from tfqnas.dqss import losses
-from tfqnas.dqss.metrics import agreement, wilson
+from tfqnas.dqss.metrics import agreement
 
 
 @pytest.fixture
@@ -69,9 +69,3 @@ def test_agreement_counts_equal_predictions():
     assert found["agreement"] == 0.75 and found["cosine"] == pytest.approx(0.75)
     p, q = scipy.special.softmax(reference, 1), scipy.special.softmax(given, 1)
     assert found["kl"] == pytest.approx(np.mean([scipy.stats.entropy(a, b) for a, b in zip(p, q, strict=True)]))
-
-
-def test_the_interval_of_a_share_is_that_of_wilson():
-    for hits, count in ((0, 20), (18, 20), (495, 500)):
-        expected = scipy.stats.binomtest(hits, count).proportion_ci(method="wilson")
-        assert wilson(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-4)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfqnas.data import restoration
 from tfqnas.data.augment import Augmentation
 from tfqnas.data.dataset import DataSet
-from tfqnas.data.images import normalize, resized
+from tfqnas.data.images import resized
 from tfqnas.data.pipeline import training_batches
 from tfqnas.data.splits import Arrays, Split
 from tfqnas.dqss.learner import outputs
@@ -32,7 +32,8 @@ class Classification:
         probabilities: whether the model's outputs are those of a softmax. limit: test images at most.
     """
 
-    metric, higher_is_better = "accuracy", True
+    metric = "accuracy"
+    batch_size = 256  # of `outputs`
     # Whether BatchNorm normalises by the batch in training, or by its moving statistics.
     batch_statistics = True
 
@@ -76,9 +77,9 @@ class Classification:
         logs = log_probabilities(y, self.probabilities)
         return -tf.reduce_mean(tf.gather(logs, labels, batch_dims=1))
 
-    def outputs(self, model: keras.Model, batch_size: int = 256) -> np.ndarray:
+    def outputs(self, model: keras.Model) -> np.ndarray:
         """float32 (n, classes) of the test images."""
-        return outputs(model, np.asarray(_pixels(self.test, self.resolution, self.crop)), batch_size)
+        return outputs(model, np.asarray(_pixels(self.test, self.resolution, self.crop)), self.batch_size)
 
     def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
         """`{metric: value}` on the test images: accuracy, and agreement with the float model's outputs, if given."""
@@ -98,47 +99,22 @@ def _pixels(split: Split, resolution: int, crop: float) -> np.ndarray:
     return np.concatenate(list(EvaluationImages(split, resolution, crop, memory=0).batches(256)))
 
 
-class Unlabelled:
+class Unlabelled(Classification):
     """Pixels without labels: what a model computes of them is compared with the float model.
 
     Args:
         calibration, test: uint8 (n, size, size, channels). probabilities: see `Classification`.
     """
 
-    metric, higher_is_better, batch_statistics = "agreement", True, True
+    metric, batch_size = "agreement", 64
 
     def __init__(self, calibration: np.ndarray, test: np.ndarray, probabilities: bool = False) -> None:
-        self._calibration, self.test, self.probabilities = calibration, test, probabilities
-
-    def calibration(self, count: int, seed: int = 0) -> np.ndarray:
-        chosen = np.random.default_rng((seed, 6)).permutation(len(self._calibration))[:count]
-        return np.asarray(normalize(self._calibration[chosen]))
-
-    def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
-        """See `Classification.held_out`; labels are zeros."""
-        order = np.random.default_rng((seed, 9)).permutation(len(self._calibration))
-        count = min(count, len(order) // 10)
-        rest = copy.copy(self)
-        rest._calibration = self._calibration[order[count:]]
-        pixels = np.asarray(normalize(self._calibration[order[:count]]))
-        return rest, pixels, np.zeros(count, np.int32)
-
-    def batches(
-        self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
-    ) -> Batches:
-        split = Arrays(self._calibration, np.zeros(len(self._calibration), np.int32))
-        size = self._calibration.shape[1]
-        return training_batches(split, size, batch_size, seed, start, stop, Augmentation(flip=flip, shift=shift))
+        self.train, self.test = (Arrays(pixels, np.zeros(len(pixels), np.int32)) for pixels in (calibration, test))
+        self.resolution, self.crop, self.probabilities = calibration.shape[1], 1.0, probabilities
 
     def loss(self, y: tf.Tensor, labels: tf.Tensor) -> NoReturn:
         """None: there are no labels; training needs `distill=1`."""
         raise UserError("--distill: without labels a model is trained by the float model alone: expected 1")
-
-    def outputs(self, model: keras.Model, batch_size: int = 64) -> np.ndarray:
-        return outputs(model, np.asarray(normalize(self.test)), batch_size)
-
-    def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
-        return self.scores(self.outputs(model), reference)
 
     def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
         return {} if reference is None else agreement(given, reference, self.probabilities)
@@ -153,7 +129,7 @@ class SuperResolution:
             patches; 48 as in EDSR (Lim et al., 2017, section 4.1): of smaller ones convolutions see mostly the border.
     """
 
-    metric, higher_is_better, probabilities = "psnr", True, False
+    metric, probabilities = "psnr", False
     # Statistics of a batch are noise in its images. With them SRResNet is below bicubic (docs/results/dqss_photos.md).
     batch_statistics = False
 
@@ -205,4 +181,4 @@ class SuperResolution:
         return {"psnr": given["psnr"], "ssim": given["ssim"]}
 
 
-DqssTask = Classification | Unlabelled | SuperResolution
+DqssTask = Classification | SuperResolution
