@@ -70,6 +70,14 @@ def test_json_gives_back_the_same_settings():
     assert RunConfig(bits=[8, 2], supernet_epochs=[1.0, 2.5], run_dir="runs/some", flip=True) == config
 
 
+def test_settings_that_are_gone_are_ignored_where_they_had_no_effect_and_refused_where_they_had():
+    stored = json.loads(RunConfig(seed=3).to_json())
+    assert RunConfig.from_json(json.dumps({**stored, "sample_full_depth": 0.0})) == RunConfig(seed=3)
+    for name in ("sample_full_depth", "lunch"):
+        with pytest.raises(UserError, match=f"--{name}=0.5: this version of tfqnas does not have this setting"):
+            RunConfig.from_json(json.dumps({**stored, name: 0.5}))
+
+
 def test_every_setting_says_what_it_is_for():
     for field in dataclasses.fields(RunConfig):
         assert field.metadata["help"], field.name

@@ -10,7 +10,7 @@ from tfqnas.cost import count
 from tfqnas.progress import Progress
 from tfqnas.quantizers import FLOAT
 from tfqnas.runs.directory import RunDirectory
-from tfqnas.train.sampling import SamplingPolicy, sampler
+from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import Bits, TrainingStage
 
 # Images for the initialisation of the quantizers.
@@ -48,7 +48,7 @@ class Costs:
     def work(self, stage: TrainingStage) -> float:
         """Relative work of a stage: MACs, three times a forward pass, of its subnets and its teacher."""
         rng, config = np.random.default_rng(0), self._run.config
-        sample = sampler(self._run.space, stage, config.random_subnets, SamplingPolicy.of(config))
+        sample = sampler(self._run.space, stage, config.random_subnets, config.sample_one_precision)
         subnets = [arch for _ in range(8) for arch in sample(rng)]
         macs = sum(3 * self.of(arch, stage.bits)["mmacs"] for arch in subnets) / 8
         if stage.soft_labels not in (None, "in_place"):

@@ -19,7 +19,7 @@ from tfqnas.supernet import Supernet
 from tfqnas.train.distill import subnet_loss
 from tfqnas.train.optimizer import FusedSGD
 from tfqnas.train.run_config import RunConfig
-from tfqnas.train.sampling import SamplingPolicy, sampler
+from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import TrainingStage
 from tfqnas.train.subnet_net import SubnetNet
 
@@ -257,7 +257,7 @@ class Trainer:
         total = total_steps(stage, len(split), config.batch_size)
         stage_seed = _stage_seed(config.seed, stage.name)
         # A finetuned subnet has no space of its own, and the others' one may have the float choice already.
-        sample = sampler(self.space, stage, config.random_subnets, SamplingPolicy.of(config))
+        sample = sampler(self.space, stage, config.random_subnets, config.sample_one_precision)
         warmup = round(config.warmup_epochs * len(split) / config.batch_size)
         batches = self._batches(split, stage_seed, start, total)
         for step in range(start, total):

@@ -39,8 +39,6 @@ class RunConfig(DataConfig):
         "batch_quant", "quantizer of the inputs in such spaces: batch_quant (QFA), or lsq to compare with"
     )
     sample_one_precision: float = setting(0.0, "share of the random subnets with one bit width for all (QFA)")
-    sample_full_depth: float = setting(0.0, "share of the random subnets with the largest depths")
-    sample_full_resolution: float = setting(0.0, "share of the random subnets at the largest resolution")
     float_supernet_epochs: float = setting(
         0.0,
         "epochs of a float supernet, for tools/analyze.py to compare with; trained last, also in a finished run",
@@ -123,7 +121,18 @@ class RunConfig(DataConfig):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        return cls(**json.loads(text))
+        """The settings that `to_json` wrote, in this version or an earlier one.
+
+        Raises:
+            UserError: for a setting that this version does not have, unless it had no effect.
+        """
+        fields = {name: value for name, value in json.loads(text).items() if (name, value) not in _GONE}
+        for name in fields.keys() - {field.name for field in dataclasses.fields(cls)}:
+            raise UserError(
+                f"--{name}={as_flag(fields[name])}: this version of tfqnas does not have this setting; go on with the "
+                "version that made the run"
+            )
+        return cls(**fields)
 
     def refuse_if_different(self, other: Mapping[str, Any], where: str) -> None:
         """Raises a `UserError` naming the first field of `other`, JSON data, that would give another result."""
@@ -136,6 +145,8 @@ class RunConfig(DataConfig):
             )
 
 
+# Settings of earlier versions with the values that had no effect.
+_GONE = (("sample_full_depth", 0.0), ("sample_full_resolution", 0.0))
 # The largest float32: rates that diverge are for whoever asks for them.
 _HIGHEST = 3.4e38
 _RANGES = (
@@ -165,8 +176,6 @@ _RANGES = (
     ("momentum", 0, 1),
     ("distillation_temperature", 1e-3, 1e3),
     ("sample_one_precision", 0, 1),
-    ("sample_full_depth", 0, 1),
-    ("sample_full_resolution", 0, 1),
 )
 _CHOICES = {
     "schedule": ("inherit", "direct"),
