@@ -1,4 +1,4 @@
-"""Subnets as ordinary functional Keras models."""
+"""Extracts subnets as ordinary functional Keras models."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,28 +17,30 @@ from tfqnas.supernet import Supernet
 def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], name: str | None = None) -> keras.Model:
     """Cuts a subnet out of a supernet.
 
-    The result is a plain functional Keras model of standard layers and quantized ones, with the subnet's own
-    static input shape, the sliced weights, the shared steps and the recalibrated statistics of BatchNorm and
-    quantizers; of a mixed supernet each layer has quantizers of its own bit widths. It
-    computes what the supernet computes with the subnet's code, to float rounding, trains by `compile` and
-    `fit`, and saves to and loads from `.keras`.
+    The result is a functional Keras model of standard and quantized layers. It has the subnet's static input shape, the
+    sliced weights, the shared steps, and the recalibrated statistics of BatchNorm and quantizers. Each layer has
+    quantizers of its own bit widths if the supernet is mixed. The model computes the same as the supernet with the
+    subnet's code, to float rounding. It trains with `compile` and `fit`, and is saved to and loaded from `.keras`.
 
     Args:
         supernet: `Supernet`.
         arch: `Arch` of its space.
-        statistics: from `tfqnas.recalibrate(supernet, space.encode(arch), images)`.
-        name: of the model; by default the key of the architecture.
+        statistics: the result of `tfqnas.recalibrate(supernet, space.encode(arch), images)`.
+        name: name of the model; by default the key of the architecture.
 
     Returns:
-        `keras.Model` from float32 (batch, resolution, resolution, channels), normalised, to logits
+        `keras.Model` from normalised images, float32 (batch, resolution, resolution, channels), to logits
         (batch, num_classes).
+
+    Raises:
+        ValueError: `arch` is not of the supernet's space, or the number of statistics is wrong.
     """
     space, settings = supernet.space, supernet.settings
     space.validate(arch)
     blocks = space.blocks(arch)
     by_observer = _by_observer(supernet, statistics)
     prototypes = {"weight_quantizer": settings["weights"], "input_quantizer": settings["inputs"]}
-    fill = []  # (layer of the model, elastic layer, the quantizers of a mixed supernet)
+    fill = []  # (layer of the model, elastic layer, quantizers in a mixed supernet)
 
     def add(
         layer: keras.layers.Layer,
@@ -58,7 +60,7 @@ def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], na
         kernel_size: int = 1,
         **settings: Any,
     ) -> keras.KerasTensor:
-        """A quantized convolution; depthwise without filters."""
+        """A quantized convolution, which is depthwise if `filters` is None."""
         quantizers = prototypes if bits is None else _quantizers(source, bits, kernel_size, by_observer)
         common = {"name": name, "use_bias": False, **quantizers, **settings}
         if filters is None:
@@ -125,7 +127,7 @@ def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], na
 
 
 def snap_zero_points(model: keras.Model, snapped: bool = True) -> None:
-    """Whether evaluation of a model's `BatchQuant` quantizers rounds their zero points, as integer models must."""
+    """Sets whether a model's `BatchQuant` quantizers round their zero points in evaluation, as integer models must."""
     for quantizer in quantizers_of(model):
         if isinstance(quantizer, BatchQuant):
             quantizer.snapped = snapped
@@ -144,7 +146,7 @@ def _by_observer(supernet: Supernet, statistics: Sequence[np.ndarray]) -> dict[i
 def _quantizers(
     source: keras.layers.Layer, bits: tuple[int, int], kernel_size: int, statistics: Mapping[int, np.ndarray]
 ) -> dict[str, Quantizer | None]:
-    """Keyword arguments of a quantized layer of a mixed supernet: its quantizers of these bit widths."""
+    """The quantizers with these bit widths for a layer of a mixed supernet, as keyword arguments."""
     quantizers = {}
     for width, role in zip(bits, ("weight_quantizer", "input_quantizer"), strict=True):
         quantizer = getattr(source, role)
@@ -161,10 +163,9 @@ def _fill(
     statistics: Mapping[int, np.ndarray],
     chosen: Mapping[str, Quantizer | None] | None,
 ) -> None:
-    """Sets the weights of `layer` to the first entries, of a depthwise kernel to the centre, of `source`.
+    """Sets the weights of `layer` to the first entries of those of `source`, or to the centre of a depthwise kernel.
 
-    Args:
-        chosen: of a mixed supernet the quantizers whose values the layer's get.
+    `chosen` holds the quantizers whose values the layer's quantizers get in a mixed supernet.
     """
     if isinstance(layer, keras.layers.BatchNormalization):
         width = layer.gamma.shape[0]

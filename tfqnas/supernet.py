@@ -1,4 +1,4 @@
-"""The supernet: all subnets of a search space in one set of weights, the architecture an argument."""
+"""The supernet holds all subnets of a search space in one set of weights, and takes the architecture as an argument."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -14,20 +14,23 @@ from tfqnas.spaces import Block, SearchSpace
 
 
 class Supernet(keras.Model):
-    """Elastic MobileNet of a `SearchSpace`; first convolution, squeeze-excite and classifier stay unquantized.
+    """Elastic MobileNet of a `SearchSpace`. First convolution, squeeze-excite and classifier are not quantized.
 
-    The architecture enters as a tensor, so one trace serves every architecture. Without a code the largest
-    network is computed, with no slices and no conditionals. BatchNorm statistics are arguments too (see
-    `ElasticBatchNorm`); `tfqnas.recalibrate` makes them.
+    The architecture enters as a tensor, so that one trace serves every architecture. Without a code the largest network
+    is computed, without slices and conditionals. BatchNorm statistics are arguments as well (see `ElasticBatchNorm`);
+    `tfqnas.recalibrate` computes them.
 
     Args:
         space: `tfqnas.spaces.SearchSpace`.
         weights: prototype `Quantizer` of the convolutions' kernels, or None.
         inputs: prototype `Quantizer` of the convolutions' inputs, or None.
-        num_classes: outputs of the classifier.
-        channels: image channels.
-        dropout: rate before the classifier in training.
+        num_classes: number of outputs of the classifier.
+        channels: number of image channels.
+        dropout: dropout rate before the classifier in training.
         kernel_transform: learn the map from larger to smaller kernels (`ElasticDepthwiseConv2D`).
+
+    Raises:
+        ValueError: a quantizer does not have the bit widths of the space, or keeps a scale for each channel.
     """
 
     def __init__(
@@ -46,8 +49,8 @@ class Supernet(keras.Model):
         _check_bits(space, weights, inputs)
         if weights is not None and weights.channels_kept:
             raise ValueError(
-                f"weights: {type(weights).__name__} keeps a scale for each channel of one kernel, of which subnets "
-                "have parts: expected one scale for all (axis=None)"
+                f"weights: {type(weights).__name__} keeps a scale for each channel of a kernel, but subnets have parts "
+                "of it: expected one scale for all (axis=None)"
             )
         self.settings: dict[str, Any] = {
             "weights": weights,
@@ -103,16 +106,14 @@ class Supernet(keras.Model):
         features = space.head_channels
         self.feature = None
         if space.feature_channels:
-            self.feature = ElasticConv2D(
-                space.feature_channels, name="mix", **pointwise
-            )  # so it is called in checkpoints
+            self.feature = ElasticConv2D(space.feature_channels, name="mix", **pointwise)  # its name in checkpoints
             self.feature.build((None, None, None, features))
             features = space.feature_channels
         self.classifier = keras.layers.Dense(num_classes, name="classifier")
         self.classifier.build((None, features))
         self.built = True
 
-        # Compiled here, once an object, with signatures that fit every architecture and image size.
+        # Compiled once per object, with signatures that fit every architecture and image size.
         images = tf.TensorSpec((None, None, None, channels), tf.float32)
         code = tf.TensorSpec((len(space.genes),), tf.int32)
         statistics = [tf.TensorSpec((2, o.statistics_size), tf.float32) for o in self.observers]
@@ -121,26 +122,26 @@ class Supernet(keras.Model):
 
     @property
     def observers(self) -> list[Any]:
-        """Whatever has statistics, BatchNorms and quantizers, in the order of `statistics`.
+        """The BatchNorms and quantizers that have statistics, in the order of `statistics`.
 
-        Each has `statistics_size` and `pooled`, from the statistics of batches to those of all.
+        Each has `statistics_size`, and `pooled`, which combines the statistics of batches.
         """
         return [self.stem_norm, *(o for block in self.blocks for o in block.observers), *self.end_observers]
 
     @property
     def end_observers(self) -> list[Any]:
-        """Those of the head."""
+        """The observers of the head."""
         of_feature = None if self.feature is None else self.feature.observer
         return [o for o in (self.head.observer, self.head_norm, of_feature) if o is not None]
 
     @property
     def quantizers(self) -> list[Quantizer]:
-        """All quantizers, in the order of the layers."""
+        """All quantizers in the order of the layers."""
         return quantizers_of(self)
 
     @property
     def bits(self) -> int | Literal["mixed"] | None:
-        """Bit width of the weights, "mixed" where there are several, or None for a float supernet."""
+        """Bit width of the weights, "mixed" for several, or None for a float supernet."""
         weights = self.settings["weights"]
         if weights is None:
             return None
@@ -160,14 +161,14 @@ class Supernet(keras.Model):
         Args:
             images: float32 (batch, resolution, resolution, channels), normalised, at the subnet's resolution.
             code: int32 (n,), from `space.encode`; None for the largest network.
-            training: drop features out.
-            statistics: None to normalise by the statistics of this batch, or one float32 (2, size) for each of
-                `observers`: mean and variance of a BatchNorm's channels, the range of a quantizer.
-            collect: return the statistics of this batch as well.
-            seed: int32 (2,), of the dropout; needed where `training` and a rate above 0.
+            training: apply dropout.
+            statistics: None to normalise by the statistics of this batch, or a float32 (2, size) for each of
+                `observers`: mean and variance of a BatchNorm's channels, or the range of a quantizer.
+            collect: also return the statistics of this batch.
+            seed: int32 (2,), seed of the dropout; needed if `training` and the rate is above 0.
 
         Returns:
-            float32 (batch, num_classes), or that and a list of statistics.
+            Logits, float32 (batch, num_classes); with `collect` a pair of logits and the list of statistics.
         """
         given = iter(statistics) if statistics is not None else None
         collected: list[tf.Tensor] | None = [] if collect else None
@@ -180,8 +181,8 @@ class Supernet(keras.Model):
         logits = self.end(x, given, collected, training, seed, self.end_bits(code))
         return (logits, collected) if collect else logits
 
-    # The three parts of a call, for whoever computes a common beginning once (`tfqnas.scoring`). `given`,
-    # `collected` and `folded` are those of `normalized`.
+    # The parts of a call, with which `tfqnas.scoring` computes common beginnings once. `given`, `collected` and
+    # `folded` are as in `normalized`.
 
     def begin(
         self,
@@ -190,7 +191,7 @@ class Supernet(keras.Model):
         collected: list[tf.Tensor] | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """The first convolution: float32 (batch, height, width, stem channels)."""
+        """The output of the first convolution, float32 (batch, height, width, stem channels)."""
         return self.stem_activation(normalized(self.stem, self.stem_norm, images, given, collected, folded))
 
     def expansion(
@@ -203,11 +204,14 @@ class Supernet(keras.Model):
         collected: list[tf.Tensor] | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """The expansion of block `number` of the largest network: `ElasticMBConv.expanded`.
+        """The output of the expansion of a block, from `ElasticMBConv.expanded`.
 
         Args:
-            expand: int32 scalar, the index of the stage's choice; None for the largest.
+            number: index of the block in the largest network.
+            x: float32 (batch, height, width, channels), input of the block.
+            expand: int32 scalar, index of the expand ratio's choice; None for the largest.
             bits: None, or int32 (convolutions of the block, 2), bit widths of weights and inputs.
+            given, collected, folded: as in `normalized`.
         """
         sizes = self._choices[number].sizes(None, expand)
         return self.blocks[number].expanded(x, sizes.get("hidden"), bits, given, collected, folded)
@@ -224,7 +228,7 @@ class Supernet(keras.Model):
         collected: list[tf.Tensor] | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """The rest of that block, from its input and its expansion: `ElasticMBConv.finished`."""
+        """The output of a block from its input `x` and its expansion `y`, from `ElasticMBConv.finished`."""
         sizes = self._choices[number].sizes(kernel, expand)
         kernel_size, se_channels = sizes.get("kernel_size"), sizes.get("se_channels")
         return self.blocks[number].finished(x, y, kernel_size, se_channels, bits, given, collected, folded)
@@ -239,7 +243,10 @@ class Supernet(keras.Model):
         bits: tf.Tensor | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """The head: float32 (batch, num_classes); `bits`: None, or int32 (1 or 2, 2) of head and feature layer."""
+        """The logits, float32 (batch, num_classes), from the output of the last block.
+
+        `bits` is None, or int32 (1 or 2, 2) with the bit widths of head and feature layer.
+        """
         of_head, of_feature = ({} if bits is None or i >= bits.shape[0] else {"bits": bits[i]} for i in (0, 1))
         x = self.head_activation(normalized(self.head, self.head_norm, x, given, collected, folded, **of_head))
         x = tf.reduce_mean(x, axis=(1, 2), keepdims=self.feature is not None)
@@ -250,7 +257,7 @@ class Supernet(keras.Model):
         return self.classifier(x)
 
     def end_bits(self, code: tf.Tensor | None) -> tf.Tensor | None:
-        """What `end` takes as `bits` for a code, or for None."""
+        """The argument `bits` of `end` for a code, or for None."""
         return self._end_bits.of(code)
 
     def _batch_statistics(self, images: tf.Tensor, code: tf.Tensor) -> list[tf.Tensor]:
@@ -260,14 +267,14 @@ class Supernet(keras.Model):
         return self(images, code, statistics=statistics)
 
     def like(self, **settings: Any) -> "Supernet":
-        """A new supernet with these settings changed and fresh weights."""
+        """A new supernet of the same space with some settings changed, and with initial weights."""
         return Supernet(self.space, **{**self.settings, **settings})
 
 
 def _check_bits(space: SearchSpace, weights: Quantizer | None, inputs: Quantizer | None) -> None:
-    """Raises ValueError where the quantizers do not have the bit widths that a space chooses from.
+    """Raises ValueError unless the quantizers have the bit widths that the space chooses from.
 
-    Without quantizers the supernet is one in floating point, for which bit widths in a code mean nothing.
+    Without quantizers the supernet is a float one, which ignores bit widths in codes.
     """
     if weights is None and inputs is None:
         return
@@ -285,10 +292,11 @@ def _check_bits(space: SearchSpace, weights: Quantizer | None, inputs: Quantizer
 
 
 class _BitChoices:
-    """How bit widths of convolutions are read from a code.
+    """Reads the bit widths of the convolutions of a block from a code.
 
     Args:
-        space: `SearchSpace`. stage, block: of the convolutions, None for head and feature layer.
+        space: `SearchSpace`.
+        stage, block: place of the convolutions, None for head and feature layer.
     """
 
     def __init__(self, space: SearchSpace, stage: int | None = None, block: int | None = None) -> None:
@@ -298,7 +306,7 @@ class _BitChoices:
         self._choices = (space.weight_bits, space.input_bits)
 
     def of(self, code: tf.Tensor | None) -> tf.Tensor | None:
-        """int32 (convolutions, 2): bit widths of weights and inputs; None for the largest, or where there are none."""
+        """int32 (convolutions, 2): bit widths of weights and inputs; None without a code or without a choice."""
         if self._fixed is not None:
             return tf.constant(self._fixed, tf.int32)
         if code is None or self._genes is None:
@@ -308,7 +316,7 @@ class _BitChoices:
 
 
 class _BlockChoices:
-    """How one block reads its sizes from a code: which genes, and what each of their choices means."""
+    """Reads the sizes of a block from a code."""
 
     def __init__(self, space: SearchSpace, block: Block) -> None:
         stage = space.stages[block.stage]
@@ -317,7 +325,7 @@ class _BlockChoices:
         self.bits = _BitChoices(space, block.stage, block.index)
         if not self.elastic:
             return
-        # The depth gene holds the index of a choice: from which index on is this block part of the subnet?
+        # The block is part of the subnet from this index of the depth gene's choices on.
         self.optional_from = next(i for i, depth in enumerate(stage.depths) if depth > block.index)
         self.depth_gene = space.gene_index("depth", block.stage)
         self.kernel_gene = space.gene_index("kernel", block.stage, block.index)
@@ -327,9 +335,9 @@ class _BlockChoices:
         self.squeezed = space.se_choices(block.stage, block.index)
 
     def sizes(self, kernel: tf.Tensor | None, expand: tf.Tensor | None) -> dict[str, tf.Tensor]:
-        """The arguments of `ElasticMBConv` for these indices of choices; what is not elastic is not among them."""
+        """The size arguments of `ElasticMBConv` for indices of choices, without sizes that have a single choice."""
         sizes = {}
-        # A single choice is no choice: the layer then needs no slice.
+        # With a single choice the layer needs no slice.
         if kernel is not None and self.elastic and len(self.kernels) > 1:
             sizes["kernel_size"] = tf.gather(self.kernels, kernel)
         if expand is not None and self.elastic and len(self.hidden) > 1:
@@ -345,9 +353,9 @@ class _BlockChoices:
         statistics: Sequence[tf.Tensor] | None,
         collect: bool,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """The block's output and its list of statistics (empty if not collected).
+        """The block's output and its list of statistics, which is empty without `collect`.
 
-        The output is `x` as it is where `code` is of a network without this block.
+        The output is `x` itself if the network of `code` does not have this block.
         """
         sizes = {}
         if code is not None and self.elastic:
@@ -369,14 +377,17 @@ class _BlockChoices:
 
 
 def initialize(model: keras.Model, images: tf.Tensor | np.ndarray, missing_only: bool = False) -> None:
-    """Sets all quantizers of `model` by one pass: weights from the weights, inputs from `images`.
+    """Initialises all quantizers of `model` in one pass: weight quantizers from the weights, others from `images`.
 
-    To be called after weights are loaded. The pass is eager and takes the largest network of a supernet.
+    Call it after weights are loaded. The pass is eager, and computes the largest network of a supernet.
 
     Args:
         model: `Supernet` or any Keras model with tfqnas quantizers.
         images: float32 (batch, height, width, channels), normalised as in training.
-        missing_only: keep the parameters of quantizers that are set already.
+        missing_only: keep the parameters of quantizers that are already initialised.
+
+    Raises:
+        ValueError: there are no images.
     """
     images = tf.convert_to_tensor(images)
     if not images.shape[0]:

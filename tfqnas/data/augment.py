@@ -1,4 +1,4 @@
-"""Random changes of training images: crop, affine map, colour. Pure functions of images and a seed."""
+"""Random crops, affine maps and colours of training images, as pure functions of images and a seed."""
 
 import dataclasses
 import math
@@ -9,13 +9,13 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image.
+    """The strength of each random change of a training image.
 
     Attributes:
-        crop_area: smallest share of the image's area in the random resized crop (Szegedy et al., 2015); 1: the
-            largest square in the middle, always.
-        crop_aspect: largest aspect ratio of that crop, either way.
-        shift: largest shift along each axis, as a share of the image.
+        crop_area: smallest fraction of the image's area in the random resized crop (Szegedy et al., 2015); 1 for the
+            largest central square.
+        crop_aspect: largest aspect ratio of that crop, in either direction.
+        shift: largest shift along each axis, as a fraction of the image.
         zoom: largest relative change of size.
         rotation: largest angle in degrees.
         flip: mirror half of the images.
@@ -34,24 +34,26 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether an affine map remains after crop and flip."""
+        """Whether there is an affine map other than crop and flip."""
         return bool(self.shift or self.zoom or self.rotation)
 
 
-# Random crops tried for an image.
+# Number of random crops to try for an image.
 ATTEMPTS = 10
-# With one seed crops, affine maps and colours draw from streams of their own.
+# These are combined with the seed, so that crops, affine maps and colours draw from separate streams.
 CROPS, COLOURS = 1 << 40, 1 << 41
 
 
 def crop_boxes(heights: tf.Tensor, widths: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """The parts of images to train on.
+    """Draws a random crop for each image.
 
-    Area and logarithm of the aspect ratio are drawn uniformly, as torchvision's RandomResizedCrop draws them;
-    the first of ten crops that fits into the image is taken, the largest square in the middle if none does.
+    Area and logarithm of the aspect ratio are uniform, as in torchvision's RandomResizedCrop. The first of ten crops
+    that fits into the image is taken, or the largest central square if none fits.
 
     Args:
-        heights, widths: int32 (n,), of the images. seed: int64 (2,).
+        heights, widths: int32 (n,), sizes of the images in pixels.
+        augmentation: `Augmentation`.
+        seed: int64 (2,).
 
     Returns:
         int32 (n, 4): top, left, height, width.
@@ -77,11 +79,14 @@ def crop_boxes(heights: tf.Tensor, widths: tf.Tensor, augmentation: Augmentation
 def cropped_and_moved(
     images: tf.Tensor, boxes: tf.Tensor, resolution: int, augmentation: Augmentation, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Cuts, moves, turns, mirrors and scales by one affine map an image, bilinear, edges repeated.
+    """Crops, shifts, rotates, mirrors and scales each image by one affine map, bilinear with repeated edges.
 
     Args:
-        images: float32 (n, height, width, channels). boxes: int32 (n, 4), from `crop_boxes`.
-        resolution: height and width of the result. seed: int64 (2,), of the batch.
+        images: float32 (n, height, width, channels).
+        boxes: int32 (n, 4), from `crop_boxes`.
+        resolution: height and width of the result.
+        augmentation: `Augmentation`.
+        seed: int64 (2,), seed of the batch.
 
     Returns:
         float32 (n, resolution, resolution, channels).
@@ -93,8 +98,8 @@ def cropped_and_moved(
     zoom = 1.0 + random[1] * augmentation.zoom
     shift_y, shift_x = random[2] * augmentation.shift * height, random[3] * augmentation.shift * width
     mirror = tf.where(random[4] < 0, -1.0, 1.0) if augmentation.flip else tf.ones((n,))
-    # Output pixel (i, j) reads the input at A (i, j) + b, about the centres of output and box, whose pixels'
-    # centres lie at halves as in tf.image.resize.
+    # Output pixel (i, j) reads the input at A (i, j) + b, relative to the centres of output and box. Pixel centres lie
+    # at halves, as in tf.image.resize.
     scale_y, scale_x = height / resolution * zoom, width / resolution * zoom
     a = [
         mirror * scale_x * tf.cos(angle),
@@ -117,13 +122,15 @@ def cropped_and_moved(
 
 
 def recoloured(images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Brightness and saturation by one random factor each an image (torchvision's ColorJitter).
+    """Changes brightness and saturation of each image by random factors, as torchvision's ColorJitter does.
 
     Args:
-        images: float32 (n, height, width, channels), 0 to 255. seed: int64 (2,), of the batch.
+        images: float32 (n, height, width, channels), 0 to 255.
+        augmentation: `Augmentation`.
+        seed: int64 (2,), seed of the batch.
 
     Returns:
-        The same shape, cut to 0 to 255.
+        The same shape, clipped to 0 to 255.
     """
     if not (augmentation.brightness or augmentation.saturation):
         return images

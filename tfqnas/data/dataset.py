@@ -1,4 +1,4 @@
-"""A labelled image data set and its three parts: training, held out for the search, test."""
+"""Loads a labelled image data set in three splits: training, held out for the search, and test."""
 
 import dataclasses
 import os
@@ -14,14 +14,14 @@ from tfqnas.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data set, split.
+    """A data set with its splits.
 
     Attributes:
-        name: as given to `load`.
-        class_names: one a class, in the order of the labels.
-        image_size: (height, width) in pixels, of encoded images the median.
-        train, held_out, test: `Arrays` or `Encoded`. Subnets are searched on the held-out images, which come
-            from the training set and are never trained on.
+        name: the name given to `load`.
+        class_names: names of the classes, in the order of the labels.
+        image_size: (height, width) in pixels; the median for encoded images.
+        train, held_out, test: `Arrays` or `Encoded`. Subnets are searched on the held-out images, which come from the
+            training set and are never trained on.
     """
 
     name: str
@@ -33,10 +33,12 @@ class DataSet:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes."""
         return len(self.class_names)
 
     @property
     def channels(self) -> int:
+        """Number of image channels, 1 or 3."""
         return self.train.channels
 
     def split(self, name: str) -> Split:
@@ -47,16 +49,18 @@ class DataSet:
 def load(config: DataConfig, held_out: int, seed: int = 0, say: Callable[[str], None] = print) -> DataSet:
     """Loads the data set that `config` names.
 
+    The data set is a folder with a sub-folder for each class, a TFDS name, or "digits". The latter are scikit-learn's
+    1,797 handwritten digits of 8 x 8 pixels (UCI ML, Alpaydin and Kaynak), 1,400 for training and 397 for testing, with
+    the same proportions of the classes.
+
     Args:
-        config: `DataConfig`: "digits" (scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, UCI ML, Alpaydin
-            and Kaynak; 1,400 for training and 397 for testing, with equal shares of the classes), a folder with
-            one sub-folder a class, or a TFDS name.
-        held_out: how many training images to hold out for the search.
-        seed: of the choice of the held-out images. The test split is always the same.
-        say: called with lines for the user: progress of reading a folder, images that are skipped.
+        config: `DataConfig`.
+        held_out: number of training images to hold out for the search.
+        seed: seed of the choice of held-out images. The test split is always the same.
+        say: called with lines for the user about the progress of reading a folder, and about skipped images.
 
     Raises:
-        UserError: for a data set that is not there or cannot be used, or where no training image would be left.
+        UserError: the data set is missing or cannot be used, or no training image would be left.
     """
     name = config.dataset
     parts: tuple[Sequence[str], Sequence[int], Split, Split]

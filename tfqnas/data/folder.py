@@ -1,7 +1,7 @@
-"""Images in folders, one a class: found, checked and split.
+"""Finds, checks and splits the images of a folder with a sub-folder for each class.
 
-Either `FOLDER/CLASS/image.jpg`, of which a share of each class is kept for testing, or
-`FOLDER/train/CLASS/image.jpg` beside `FOLDER/test/CLASS/image.jpg` (or `val`, `validation`).
+The files are `FOLDER/CLASS/image.jpg`, with a part of each class kept for testing, or `FOLDER/train/CLASS/image.jpg` and
+`FOLDER/test/CLASS/image.jpg` (or `val`, `validation`).
 """
 
 import concurrent.futures
@@ -23,9 +23,9 @@ from tfqnas.errors import UserError
 from tfqnas.files import write_atomically
 
 READABLE = (".jpg", ".jpeg", ".png", ".gif")
-# Images that people have, and TensorFlow does not decode (a BMP not to grey): named, instead of left out in silence.
+# Common formats that TensorFlow does not decode (BMP not to grey). They are reported rather than silently left out.
 UNREADABLE = (".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2")
-# Images of one size that take less than this, in bytes, are held in memory.
+# Images of equal size are held in memory if they take fewer bytes than this.
 IN_MEMORY = 1e9
 LISTED = 20
 
@@ -36,14 +36,16 @@ def load(
     """Reads the folder.
 
     Args:
-        path: of the folder. config: `DataConfig`. say: called with lines for the user.
+        path: the folder.
+        config: `DataConfig`.
+        say: called with lines for the user.
 
     Returns:
-        Class names, (height, width), training and test split.
+        `(class names, (height, width), training split, test split)`.
 
     Raises:
-        UserError: a folder that cannot be read, a class without images, more images that cannot be read than
-            `config.max_bad_images`.
+        UserError: the folder cannot be read, a class has no images, or more than `config.max_bad_images` images cannot
+            be read.
     """
     where = f"--dataset={path}"
     roots = _roots(path, where)
@@ -75,7 +77,7 @@ def load(
 
 
 def _roots(path: pathlib.Path, where: str) -> dict[str, pathlib.Path]:
-    """The folders that hold the classes: "train" and, where there is one, "test"."""
+    """The folders that hold the classes: "train", and "test" if there is one."""
     if not path.is_dir():
         raise UserError(
             f"{where}: expected a folder with one sub-folder a class, "
@@ -96,7 +98,7 @@ def _folders(path: pathlib.Path, where: str) -> list[str]:
 
 
 def _files(root: pathlib.Path, classes: Sequence[str], where: str) -> list[tuple[str, int]]:
-    """`(path, label)` of all image files below the classes' folders, in the order of their names."""
+    """`(path, label)` of all image files below the classes' folders, sorted by name."""
     found = []
 
     def refuse(error: OSError) -> NoReturn:
@@ -132,7 +134,7 @@ def _refuse_empty(
 def _split(
     files: Sequence[tuple[str, int]], test_share: float, where: str
 ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Keeps a share of each class for testing, at least one image and never all; the same in every run."""
+    """Keeps a part of each class for testing, at least one image and never all. It is the same in every run."""
     labels = np.array([label for _, label in files])
     chosen = np.zeros(len(files), bool)
     rng = np.random.default_rng(0)
@@ -151,12 +153,12 @@ def _split(
 def _checked(
     files: Sequence[str], max_bad: int, where: str, say: Callable[[str], None]
 ) -> dict[str, tuple[int, int, int] | None]:
-    """(height, width, channels) of each file that decodes, None of one that does not.
+    """`{file: (height, width, channels)}`, or None for a file that cannot be decoded.
 
-    Every file is decoded once; what was found is kept in the user's cache, by name, size and time of change.
+    Every file is decoded once. The results are kept in the user's cache by name, size and modification time.
 
     Raises:
-        UserError: listing the files, where more than `max_bad` do not decode.
+        UserError: more than `max_bad` files cannot be decoded. The message lists them.
     """
     stats = {file: os.stat(file) for file in files}
     key = json.dumps([(file, stats[file].st_size, stats[file].st_mtime_ns) for file in files])
@@ -169,7 +171,7 @@ def _checked(
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(cache, json.dumps(results))
         except OSError as error:
-            say(f"the images are checked anew in every run: {cache} cannot be written ({error.strerror})")
+            say(f"the images are checked again in every run, since {cache} cannot be written ({error.strerror})")
     bad = [(file, result) for file, result in zip(files, results, strict=True) if isinstance(result, str)]
     if bad:
         listed = "\n".join(f"  {file}: {reason}" for file, reason in bad[:LISTED])
@@ -199,7 +201,7 @@ def _check_all(files: Sequence[str], say: Callable[[str], None]) -> list[list[in
 
 
 def _check(file: str) -> list[int] | str:
-    """(height, width, channels) as stored, or why the file cannot be used."""
+    """`[height, width, channels]` of the stored image, or the reason why the file cannot be used."""
     if file.lower().endswith(UNREADABLE):
         return f"{os.path.splitext(file)[1]} is not supported, expected one of {' '.join(READABLE)}"
     try:
@@ -213,7 +215,7 @@ def _check(file: str) -> list[int] | str:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """The part of TensorFlow's message that says something, in parentheses."""
+    """The informative part of TensorFlow's message, in parentheses."""
     text = (error.message or "").split("[Op:")[0].split("{{")[0].strip()
     return f" ({text.splitlines()[0][:120]})" if text else ""
 

@@ -1,4 +1,4 @@
-"""Image files as arrays."""
+"""Reads image files as arrays."""
 
 import pathlib
 
@@ -7,10 +7,10 @@ import PIL.Image
 
 
 def read_image(path: str | pathlib.Path, channels: int = 3) -> np.ndarray:
-    """An image file as uint8 (height, width, channels): 1 channel for grey, 3 for RGB.
+    """An image file as uint8 (height, width, channels), with 1 channel for grey and 3 for RGB.
 
     Raises:
-        OSError: it cannot be read, or is no image.
+        OSError: the file cannot be read, or is not an image.
     """
     with PIL.Image.open(path) as image:
         array = np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -1,4 +1,4 @@
-"""Image files and evaluation images: decoding, cutting, the 8-bit grid, normalisation."""
+"""Decodes image files, and prepares evaluation images: crop, 8-bit grid, normalisation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from tfqnas.data.splits import Arrays, Encoded, Split
 
-# Files read by one call into Python: fewer calls cost less, more delay the first batch.
+# Number of files that one call into Python reads. More files reduce the overhead, but delay the first batch.
 READ = 16
-# Images decoded and resized at once, where a split is streamed.
+# Number of images that are decoded and resized at once if a split is streamed.
 CHUNK = 256
 PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
@@ -21,10 +21,11 @@ def read_files(split: Encoded, numbers: tf.data.Dataset) -> tf.data.Dataset:
     """The files of an `Encoded` split and their labels, read ahead in parallel.
 
     Args:
-        numbers: `tf.data.Dataset` of int64 scalars, which images of the split, in their order.
+        split: `Encoded`.
+        numbers: `tf.data.Dataset` of int64 scalars, the numbers of images in the split, which are read in this order.
 
     Returns:
-        `tf.data.Dataset` of string and int32 scalars.
+        `tf.data.Dataset` of string (file) and int32 (label) scalars.
     """
 
     def read(some: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -35,12 +36,12 @@ def read_files(split: Encoded, numbers: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def normalize(images: tf.Tensor | np.ndarray) -> tf.Tensor:
-    """`(x - 128) / 128`: the zero point is a whole number, so that it folds into an integer model exactly."""
+    """`(x - 128) / 128`, float32. The mean is a whole number, so that an integer model can represent zero exactly."""
     return (tf.cast(images, tf.float32) - 128.0) / 128.0
 
 
 def image_shape(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`(height, width)`, int32 scalars, of an encoded image; only of a JPEG without decoding it."""
+    """`(height, width)` of an encoded image, int32 scalars. A JPEG is not decoded for this."""
     shape = tf.cond(
         tf.io.is_jpeg(file),
         lambda: tf.io.extract_jpeg_shape(file),
@@ -50,7 +51,7 @@ def image_shape(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def decode(file: tf.Tensor | bytes, channels: int) -> tf.Tensor:
-    """uint8 (height, width, channels) of an encoded JPEG, PNG or GIF (its first frame)."""
+    """Decodes a JPEG, PNG or GIF (its first frame) to uint8 (height, width, channels)."""
     image = tf.io.decode_image(file, channels=channels, expand_animations=False)
     return tf.ensure_shape(image, (None, None, channels))
 
@@ -58,12 +59,14 @@ def decode(file: tf.Tensor | bytes, channels: int) -> tf.Tensor:
 def decode_cropped(
     file: tf.Tensor | bytes, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
 ) -> tf.Tensor:
-    """A part of an encoded image at a resolution; of a JPEG nothing else is decoded.
+    """Decodes a part of an image and scales it. Only this part of a JPEG is decoded.
 
     Args:
-        file: string scalar. box_of: function of height and width, int32 scalars, that returns the part, int32
-            (4,): top, left, height, width.
-        resolution: height and width of the result. channels: 1 or 3.
+        file: string scalar, the encoded image.
+        box_of: function of height and width, int32 scalars, that returns the part, int32 (4,): top, left, height,
+            width.
+        resolution: height and width of the result.
+        channels: 1 or 3.
 
     Returns:
         float32 (resolution, resolution, channels), 0 to 255, resized with antialiasing.
@@ -80,7 +83,7 @@ def decode_cropped(
 def decode_then_crop(
     file: tf.Tensor | bytes, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
 ) -> tf.Tensor:
-    """The same of the whole decoded image: what `decode_cropped` is measured against."""
+    """The same result from the fully decoded image, with which tests and benchmarks compare `decode_cropped`."""
     return _at(_part(decode(file, channels), box_of), resolution, channels)
 
 
@@ -95,11 +98,12 @@ def _at(image: tf.Tensor, resolution: int, channels: int) -> tf.Tensor:
 
 
 def evaluation_image(image: tf.Tensor | np.ndarray, resolution: int, crop: float) -> tf.Tensor:
-    """Test images as they are scored: scaled, their centre cut out, on the 8-bit grid as a camera delivers them.
+    """Prepares test images for scoring: scales them, crops the centre, and rounds to 8 bits as a camera does.
 
     Args:
-        image: uint8 (height, width, channels), or a batch of them.
-        resolution: int, `s`. crop: share of the shorter side, which is first scaled to `ceil(s / crop)`.
+        image: uint8 (height, width, channels), or a batch of images of equal size.
+        resolution: height and width of the result.
+        crop: fraction of the shorter side that is kept. The shorter side is first scaled to `ceil(resolution / crop)`.
 
     Returns:
         uint8 (resolution, resolution, channels), or a batch.
@@ -119,11 +123,11 @@ def evaluation_image(image: tf.Tensor | np.ndarray, resolution: int, crop: float
 
 
 def resized(images: np.ndarray, resolution: int, crop: float = 1.0) -> tf.Tensor:
-    """Evaluation images, normalised.
+    """Normalised evaluation images.
 
     Args:
         images: uint8 (n, height, width, channels).
-        resolution: height and width of the result. crop: as in `evaluation_image`.
+        resolution, crop: as in `evaluation_image`.
 
     Returns:
         float32 (n, resolution, resolution, channels) in [-1, 1).
@@ -139,15 +143,15 @@ def _resized_bytes(images: np.ndarray, resolution: int, crop: float) -> np.ndarr
 
 
 class EvaluationImages:
-    """The images of a split at one resolution, to be scored in their order.
+    """The images of a split at one resolution, in order, for scoring.
 
     Args:
         split: `Arrays` or `Encoded`.
         resolution, crop: as in `evaluation_image`.
-        memory: bytes that the images may take; a split that needs more is decoded again for each pass.
+        memory: bytes that the images may take; a larger split is decoded again in each pass.
 
     Attributes:
-        nbytes: how much memory they take.
+        nbytes: bytes of memory that they take.
     """
 
     def __init__(self, split: Split, resolution: int, crop: float = 1.0, memory: float = math.inf) -> None:
@@ -164,7 +168,7 @@ class EvaluationImages:
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 (n,)."""
+        """int32 (n,), the labels of the images."""
         return self._split.labels
 
     def batches(self, size: int) -> Iterator[tf.Tensor]:
@@ -195,7 +199,7 @@ class EvaluationImages:
 
 
 def batches_of(images: EvaluationImages | np.ndarray, size: int) -> Iterable[tf.Tensor | np.ndarray]:
-    """Batches of normalised images: of `EvaluationImages`, or float32 (n, height, width, channels)."""
+    """Batches of normalised images, from `EvaluationImages` or float32 (n, height, width, channels)."""
     if hasattr(images, "batches"):
         return images.batches(size)
     return (images[i : i + size] for i in range(0, len(images), size))

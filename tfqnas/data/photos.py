@@ -1,4 +1,4 @@
-"""Real photographs: 21 for training, 7 for testing, as `scripts/data_from_packages.py` prepares them."""
+"""Reads the photographs that `scripts/data_from_packages.py` prepares, 21 for training and 7 for testing."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from tfqnas.errors import UserError
 from tfqnas.files import read_json
 
 NAME = "photos"
-# Of the prepared files; those of another version are prepared anew.
+# Version of the prepared files. Files of another version must be prepared again.
 VERSION = 1
 
 
@@ -24,7 +24,7 @@ class Photos:
 
     Attributes:
         train, test: lists of uint8 (height, width, 3), RGB, of different sizes.
-        train_names, test_names: one a photo.
+        train_names, test_names: names of the photos.
     """
 
     train: list[np.ndarray]
@@ -34,13 +34,13 @@ class Photos:
 
 
 def directory(data_dir: str | pathlib.Path | None = None) -> pathlib.Path:
-    """Where the prepared photos lie: beside the data sets of TFDS."""
+    """The directory of the prepared photos, among the data sets of TFDS."""
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return pathlib.Path(root).expanduser() / NAME
 
 
 def index(data_dir: str | pathlib.Path | None = None) -> dict[str, Any] | None:
-    """What is known of the prepared photos, `{"version", "train": [record, ...], "test": [...]}`, or None."""
+    """The index of the prepared photos, `{"version", "train": [record, ...], "test": [...]}`, or None."""
     path = directory(data_dir) / "index.json"
     known = read_json(path) if path.exists() else None
     return known if known and known.get("version") == VERSION else None
@@ -52,11 +52,8 @@ def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     Args:
         data_dir: directory of prepared TFDS data sets; by default that of TFDS.
 
-    Returns:
-        `Photos`.
-
     Raises:
-        UserError: where they are not prepared, or a file is missing or another one.
+        UserError: the photos are not prepared, or a file is missing or has changed.
     """
     known, where = index(data_dir), directory(data_dir)
     if known is None:
@@ -84,20 +81,23 @@ def _read(where: pathlib.Path, record: Mapping[str, Any]) -> np.ndarray:
 
 
 def crops(photos: Photos | Sequence[np.ndarray], size: int, count: int, seed: int) -> np.ndarray:
-    """Random squares of photos, scaled to one size.
+    """Random squares of photos, scaled to the same size.
 
-    Each photo in turn gives a square whose side is drawn between `size` and the photo's shorter side (evenly on a
-    logarithmic scale), reduced by bicubic interpolation with antialiasing: from details to whole scenes.
+    Each photo in turn gives a square. Its side is drawn between `size` and the photo's shorter side, uniformly on a
+    logarithmic scale, so that squares show details as well as whole scenes. It is reduced by bicubic interpolation with
+    antialiasing.
 
     Args:
         photos: `Photos`, whose training photos are taken, or a list of uint8 (h, w, 3).
-        size: height and width of the result in pixels. count: how many. seed: int.
+        size: height and width of the result in pixels.
+        count: number of squares.
+        seed: int.
 
     Returns:
         uint8 (count, size, size, 3).
 
     Raises:
-        UserError: for a photo whose shorter side is less than `size`.
+        UserError: the shorter side of a photo is less than `size`.
     """
     photos = photos.train if isinstance(photos, Photos) else list(photos)
     if not photos or min(min(photo.shape[:2]) for photo in photos) < size:

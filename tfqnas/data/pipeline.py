@@ -1,7 +1,7 @@
-"""Training batches that start at any step.
+"""Training batches that can start at any step.
 
-A batch is a pure function of the seed and its step: a run that continues after a kill sees what it would
-have seen, and nothing of the input has to be saved.
+A batch is a pure function of the seed and its step. A resumed run therefore sees the same batches as if it had not been
+killed, and no state of the input is saved.
 """
 
 from collections.abc import Callable
@@ -24,16 +24,17 @@ def training_batches(
     context: tf.distribute.InputContext | None = None,
     decode: Callable[..., tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
-    """Batches of the steps `start` to `stop` of an endless, seeded sequence of epochs.
+    """Batches of the steps from `start` to before `stop` in an endless, seeded sequence of epochs.
 
     Args:
         split: `Arrays` or `Encoded`.
-        resolution: height and width of the batches.
-        batch_size: images a step, over all replicas.
-        seed: int. start: first step. stop: one behind the last.
+        resolution: height and width of the images.
+        batch_size: images per step over all replicas.
+        seed: int.
+        start, stop: first step, and the step after the last.
         augmentation: `Augmentation`.
-        context: `tf.distribute.InputContext`: batches are then those of this worker's replicas in turn.
-        decode: of encoded images, `decode_cropped` by default; for benchmarks.
+        context: `tf.distribute.InputContext`, which gives batches for this worker's replicas in turn.
+        decode: decoder of encoded images, by default `decode_cropped`; benchmarks replace it.
 
     Returns:
         `tf.data.Dataset` of float32 (batch, resolution, resolution, channels) and int32 (batch,).
@@ -43,7 +44,7 @@ def training_batches(
     worker = context.input_pipeline_id if context else 0
     share, local = batch_size // replicas, replicas // workers
     order = _Order(len(split), seed)
-    # A worker reads the shares of its own replicas: `local` batches a step, one behind the other.
+    # A worker reads the batches of its own replicas, `local` batches per step one after another.
     firsts = tf.data.Dataset.range(start * local, stop * local).map(
         lambda i: (i // local) * batch_size + (worker * local + i % local) * share
     )
@@ -54,16 +55,16 @@ def training_batches(
 
 
 class _Order:
-    """A permutation of each epoch, computed element by element: no shuffle buffer, no state."""
+    """A permutation of each epoch, computed element by element without a shuffle buffer and without state."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, tf.constant(seed, tf.int64)
 
     def numbers(self, positions: tf.Tensor) -> tf.Tensor:
-        """int64 (n,): which images stand at these positions of the endless sequence of epochs."""
+        """int64 (n,): the numbers of the images at these positions of the endless sequence of epochs."""
         epoch = positions // self.count
         seeds = tf.stack([tf.fill(tf.shape(positions), self.seed), epoch, epoch], axis=1)
-        # The raw operator, because its wrapper index_shuffle pads a list of seeds along the wrong axis.
+        # The raw operator is used since its wrapper index_shuffle pads a list of seeds along the wrong axis.
         return tf.raw_ops.RandomIndexShuffle(index=positions % self.count, seed=seeds, max_index=self.count - 1)
 
     def seed_at(self, position: tf.Tensor) -> tf.Tensor:
@@ -117,7 +118,7 @@ def _from_files(
             x = tf.where(mirrored, tf.reverse(x, [2]), x)
         return normalize(recoloured(x, augmentation, seed)), tf.ensure_shape(labels, (share,))
 
-    # In one row, so that files are read and decoded ahead over the batches' ends.
+    # Positions are a flat sequence, so that files of the next batches are read and decoded ahead.
     positions = firsts.flat_map(lambda first: tf.data.Dataset.range(first, first + share))
     numbers = positions.batch(READ).map(order.numbers).unbatch()
     images = tf.data.Dataset.zip(read_files(split, numbers), positions).map(one, **PARALLEL)

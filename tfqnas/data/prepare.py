@@ -1,4 +1,4 @@
-"""Preparing a data set through TFDS, and what to do where it cannot be had."""
+"""Prepares a data set through TFDS, and says what to do if it is not available."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from tfqnas.errors import UserError
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Seconds in which each of a data set's sites must answer: TFDS itself would try ten times.
+# Seconds within which each site of a data set must answer. TFDS itself would try ten times.
 PATIENCE = 4.0
-# Where else a data set can be had.
+# Other sources of data sets.
 ELSEWHERE = {"fashion_mnist": ". A checkout on Debian or Ubuntu: python scripts/data_from_packages.py fashion_mnist"}
 
 
 def check(name: str, data_dir: str, say: Callable[[str], None]) -> tfds.core.DatasetBuilder:
-    """Finds out, in seconds and without TensorFlow, whether a data set can be had.
+    """Checks within seconds and without TensorFlow whether a data set is available.
 
     Args:
-        name: as TFDS writes it. data_dir: where prepared data sets lie, by default TFDS' own directory.
+        name: name in TFDS.
+        data_dir: directory of prepared data sets; "" for TFDS' own.
         say: called with lines for the user.
 
     Returns:
         The TFDS builder, ready for `prepare`.
 
     Raises:
-        UserError: an unknown name, no images with labels, files to be downloaded by hand that are not there,
-            a site that does not answer.
+        UserError: the name is unknown, the data set has no labelled images, files that must be downloaded by hand are
+            missing, or a site does not answer.
     """
     made = builder(name, data_dir, "NAME")
     image_and_label(made.info.features, name, "NAME")
@@ -57,13 +58,13 @@ def check(name: str, data_dir: str, say: Callable[[str], None]) -> tfds.core.Dat
 
 
 def prepare(made: tfds.core.DatasetBuilder) -> None:
-    """Downloads a data set and writes it as TFDS does, with its progress bars; once only.
+    """Downloads a data set and prepares it with TFDS and its progress bars, unless it is already prepared.
 
     Args:
-        made: the builder, from `check`.
+        made: the builder that `check` returned.
 
     Raises:
-        UserError: a file to be downloaded by hand is missing, a download failed or is not what TFDS knows.
+        UserError: a file that must be downloaded by hand is missing, or a download fails or has another checksum.
     """
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -85,7 +86,7 @@ def prepare(made: tfds.core.DatasetBuilder) -> None:
 
 
 def manual_directory(made: tfds.core.DatasetBuilder) -> pathlib.Path:
-    """Where TFDS looks for files that were downloaded by hand."""
+    """The directory in which TFDS looks for files that were downloaded by hand."""
     return pathlib.Path(made.data_dir_root).expanduser() / "downloads" / "manual"
 
 
@@ -97,15 +98,15 @@ def _by_hand(made: tfds.core.DatasetBuilder, reason: str) -> UserError:
 
 
 def not_at_hand(made: tfds.core.DatasetBuilder, manual: pathlib.Path) -> dict[str, Any]:
-    """The files, by their address, that TFDS would download."""
+    """`{URL: info}` of the files that TFDS would download."""
     infos = made.url_infos or {}
     return {url: info for url, info in infos.items() if not (info.filename and (manual / info.filename).exists())}
 
 
 def _silent_sites(files: Iterable[str]) -> list[str]:
-    """What is wrong with the sites of these addresses, a line each; all are asked at once.
+    """A line for each site of these addresses that has a problem. All sites are asked at once.
 
-    By daemon threads: a look-up of a name cannot be stopped, and a pool would wait for it when the process ends.
+    Daemon threads are used since a name look-up cannot be stopped, and a pool would wait for it when the process ends.
     """
     sites = {urllib.parse.urlsplit(url).netloc: url for url in files}
     answers: dict[str, str | None] = dict.fromkeys(sites, "no answer")
@@ -123,7 +124,7 @@ def _silent_sites(files: Iterable[str]) -> list[str]:
 
 
 def _ask(url: str) -> str | None:
-    """What is wrong with an address, or None."""
+    """The problem of an address, or None."""
     import requests
 
     try:

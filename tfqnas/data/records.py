@@ -1,4 +1,4 @@
-"""Random access to the examples of a TFRecord file, which TFDS offers for newer formats only."""
+"""Random access to the examples of TFRecord files. TFDS offers it only for newer formats."""
 
 import bisect
 import itertools
@@ -9,15 +9,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# A record: its length, uint64; a checksum of that, uint32; the data; a checksum of the data, uint32.
+# A record consists of its length (uint64) with a checksum (uint32), and the data with a checksum (uint32).
 _HEADER, _FOOTER = 12, 4
 
 
 class TFRecords:
-    """The records of several TFRecord files by number. Local files only; checksums are not computed.
+    """The records of several local TFRecord files by number. Checksums are not verified.
 
     Args:
-        parts: `(path, first, count)` in order: which records of which file.
+        parts: `(path, first, count)` in order, the range of records of each file.
     """
 
     def __init__(self, parts: Iterable[tuple[str, int, int]]) -> None:
@@ -40,7 +40,7 @@ class TFRecords:
             return os.pread(file.fileno(), length, offset)
 
     def _of(self, path: str) -> np.ndarray:
-        """int64 (n, 2): offset and length of each record of a file, found by jumping from header to header."""
+        """int64 (n, 2): offset and length of each record of a file, found by reading only the headers."""
         with self._lock:
             if path not in self._offsets:
                 found, position, size = [], 0, os.path.getsize(path)

@@ -1,7 +1,7 @@
-"""Super-resolution: photos and their smaller copies, and how well the photos come back.
+"""Data and quality measures for super-resolution: photos and their downscaled copies, PSNR and SSIM.
 
-Images are RGB, uint8 (height, width, 3). Figures are those of the field: on the luma Y of BT.601 with its range of 16
-to 235, without a border of `scale` pixels.
+Images are RGB, uint8 (height, width, 3). As is usual in the field, quality is measured on the luma Y of BT.601 with its
+range of 16 to 235, without a border of `scale` pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from tfqnas.errors import UserError
 
 # Y of R, G, B from 0 to 255 (ITU-R BT.601).
 _LUMA, _BLACK = np.array([65.481, 128.553, 24.966]) / 255, 16.0
-_WINDOW = 11  # of SSIM, in pixels
+_WINDOW = 11  # side of the window of SSIM, in pixels
 
 
 def cropped(image: np.ndarray, scale: int) -> np.ndarray:
@@ -23,10 +23,11 @@ def cropped(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def downscaled(high: np.ndarray, scale: int) -> np.ndarray:
-    """The smaller image, by bicubic interpolation with antialiasing, rounded as a camera delivers it.
+    """Downscales an image by bicubic interpolation with antialiasing, rounded to 8 bits as a camera does.
 
     Args:
-        high: uint8 (h, w, 3), of which `cropped(high, scale)` counts. scale: a whole number.
+        high: uint8 (h, w, 3), which is cropped by `cropped(high, scale)` first.
+        scale: a whole number.
 
     Returns:
         uint8 (h // scale, w // scale, 3).
@@ -35,10 +36,11 @@ def downscaled(high: np.ndarray, scale: int) -> np.ndarray:
 
 
 def bicubic(low: np.ndarray, scale: int) -> np.ndarray:
-    """The larger image, by bicubic interpolation: what super-resolution is compared with.
+    """Upscales an image by bicubic interpolation, the baseline of super-resolution.
 
     Args:
-        low: uint8 (h, w, 3). scale: a whole number.
+        low: uint8 (h, w, 3).
+        scale: a whole number.
 
     Returns:
         uint8 (scale h, scale w, 3).
@@ -51,7 +53,7 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """float64 (h, w), 16 to 235, of uint8 (h, w, 3)."""
+    """The luma Y of an image uint8 (h, w, 3), float64 (h, w) from 16 to 235."""
     return _BLACK + image.astype(np.float64) @ _LUMA
 
 
@@ -59,7 +61,11 @@ def psnr_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
     """Peak signal-to-noise ratio in dB, computed in float32; infinite for equal images.
 
     Args:
-        a, b: uint8 (h, w, 3). border: pixels that do not count at each edge.
+        a, b: uint8 (h, w, 3).
+        border: width of the ignored border in pixels.
+
+    Raises:
+        ValueError: the images have different sizes, or only the border.
     """
     import tensorflow as tf
 
@@ -67,9 +73,13 @@ def psnr_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
-    """Structural similarity (Wang et al., 2004): windows of 11 x 11 pixels, Gaussian with a deviation of 1.5.
+    """Structural similarity (Wang et al., 2004), the mean over Gaussian windows of 11 x 11 pixels (deviation 1.5).
 
-    Args: as those of `psnr_y`. The mean goes over the windows that lie within the rest.
+    Args:
+        a, b, border: as in `psnr_y`. Windows lie within the border.
+
+    Raises:
+        ValueError: the images have different sizes, or no room for a window.
     """
     import tensorflow as tf
 
@@ -80,7 +90,7 @@ def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> float:
 
 
 def _inner(a: np.ndarray, b: np.ndarray, border: int) -> list[np.ndarray]:
-    """Y of both without the border, float32 (h, w, 1)."""
+    """The luma of both images without the border, float32 (h, w, 1)."""
     if a.shape != b.shape or a.ndim != 3 or min(a.shape[:2]) <= 2 * border:
         raise ValueError(
             f"expected two images of one size with more than {2 * border} pixels each way, received "
@@ -93,21 +103,25 @@ def _inner(a: np.ndarray, b: np.ndarray, border: int) -> list[np.ndarray]:
 def patches(
     photos: Sequence[np.ndarray], scale: int, size: int, batch: int, seed: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless batches of patches and their smaller copies, turned and mirrored at random.
+    """Endless batches of patches and their downscaled copies, rotated and mirrored at random.
 
-    The photos are made smaller as a whole, and each has as many patches as its share of all pixels. A batch is a
+    Photos are downscaled as a whole, and each gives patches in proportion to its number of pixels. A batch is a
     function of the seed and its number.
 
     Args:
-        photos: list of uint8 (h, w, 3). scale: a whole number. size: height and width of the low patches.
-        batch: patches in a batch. seed: int. start: number of the first batch.
+        photos: list of uint8 (h, w, 3).
+        scale: a whole number.
+        size: height and width of the downscaled patches.
+        batch: patches per batch.
+        seed: int.
+        start: number of the first batch.
 
     Returns:
-        Iterator of (low, high): float32 (batch, size, size, 3) and (batch, scale size, scale size, 3), both
-        `(x - 128) / 128`.
+        Iterator of `(low, high)`, float32 (batch, size, size, 3) and (batch, scale size, scale size, 3), both
+        normalised as `(x - 128) / 128`.
 
     Raises:
-        UserError: for a photo that is smaller than a patch.
+        UserError: a photo is smaller than a patch, or there are no photos.
     """
     pairs = [(downscaled(photo, scale), cropped(photo, scale)) for photo in photos]
     for number, (low, _) in enumerate(pairs):
@@ -151,5 +165,5 @@ def _turned(image: np.ndarray, turns: int, mirror: int) -> np.ndarray:
 
 
 def _normalized(images: np.ndarray) -> np.ndarray:
-    """float32 `(x - 128) / 128`, as `tfqnas.data.images.normalize`, without TensorFlow."""
+    """float32 `(x - 128) / 128`, the same as `tfqnas.data.images.normalize` but without TensorFlow."""
     return (images.astype(np.float32) - 128.0) / 128.0

@@ -1,4 +1,4 @@
-"""A split of a data set: labelled images by number, as pixels in memory or encoded as files."""
+"""Splits of a data set: labelled images by number, as pixels in memory or as encoded files."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,11 @@ from numpy.typing import ArrayLike
 
 
 class Arrays:
-    """Images of one size, in memory.
+    """Images of equal size in memory.
 
     Args:
-        images: uint8 (n, height, width, channels). labels: int32 (n,).
+        images: uint8 (n, height, width, channels).
+        labels: int32 (n,).
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
@@ -26,13 +27,13 @@ class Arrays:
 
 
 class Encoded:
-    """Images of any size as JPEG, PNG or GIF, read when they are used.
+    """Images of any size as JPEG, PNG or GIF, which are read when they are used.
 
     Args:
-        read: `read(number) -> (bytes, label)`, safe to call from several threads.
-        numbers: int64 (n,), the examples of this split in their order.
-        channels: 1 or 3, to decode to.
-        labels: int32 (n,), if they are known without reading.
+        read: `read(number) -> (bytes, label)`; several threads may call it.
+        numbers: int64 (n,), the numbers of the examples in this split, in order.
+        channels: number of channels to decode to, 1 or 3.
+        labels: int32 (n,), if they are known without reading the examples.
     """
 
     def __init__(
@@ -55,13 +56,13 @@ class Encoded:
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 (n,). Where they are stored beside the images all examples are read, without decoding them."""
+        """int32 (n,), the labels. If they are stored with the images, all examples are read but not decoded."""
         if self._labels is None:
             self._labels = np.array([self.read(number)[1] for number in self.numbers], np.int32)
         return self._labels
 
     def examples(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`(files, labels)` of the images at these positions: object (n,) of bytes, and int32 (n,)."""
+        """`(files, labels)` of the images at these positions, an object array (n,) of bytes and int32 (n,)."""
         pairs = [self.read(number) for number in self.numbers[positions]]
         return np.array([data for data, _ in pairs], object), np.array([label for _, label in pairs], np.int32)
 

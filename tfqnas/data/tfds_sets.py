@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets (TFDS) has prepared."""
+"""Loads data sets that TensorFlow Datasets (TFDS) has prepared."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-# Images of one size that take less than this, in bytes, are held in memory.
+# Images of equal size are held in memory if they take fewer bytes than this.
 IN_MEMORY = 2e9
 
 
 def builder(name: str, data_dir: str, what: str = "--dataset") -> tfds.core.DatasetBuilder:
-    """The TFDS builder of a data set. `what`: what the name is called where it was given.
+    """The TFDS builder of a data set; `what` is the flag or argument that gave the name, for messages.
 
     Raises:
-        UserError: for a name that TFDS does not know, with the names nearest to it.
+        UserError: TFDS does not know the name. The message suggests similar names.
     """
     import tensorflow_datasets as tfds
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every directory that is not prepared
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about every directory that is not prepared
     try:
         return tfds.builder(name, data_dir=data_dir or None)
-    except (ValueError, AssertionError) as error:  # of an unknown name, too
+    except (ValueError, AssertionError) as error:  # also for an unknown name
         known = tfds.list_builders(with_community_datasets=False)
         if name.split("/")[0].split(":")[0] in known:
             raise UserError(f"{what} {name}: {error}") from None
@@ -47,13 +47,14 @@ def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], S
     """Loads the splits of a prepared data set.
 
     Args:
-        name: as TFDS writes it: `name`, `name/config`, `name:version`. config: `DataConfig`.
+        name: name in TFDS: `name`, `name/config` or `name:version`.
+        config: `DataConfig`.
 
     Returns:
-        Class names, (height, width), training and test split.
+        `(class names, (height, width), training split, test split)`.
 
     Raises:
-        UserError: where it is not prepared, or has no images with labels, or not these splits.
+        UserError: the data set is not prepared, or has no labelled images, or does not have the splits.
     """
     made = builder(name, config.data_dir)
     image, label = image_and_label(made.info.features, name)
@@ -71,7 +72,11 @@ def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], S
 
 
 def image_and_label(features: Mapping[str, Any], name: str, what: str = "--dataset") -> tuple[str, str]:
-    """Names of the one image and the one class label of a data set; `what` as in `builder`."""
+    """The names of the image and the class label in a data set's examples; `what` is as in `builder`.
+
+    Raises:
+        UserError: the examples do not have exactly one of each.
+    """
     import tensorflow_datasets as tfds
 
     kinds: dict[type, list[str]] = {tfds.features.Image: [], tfds.features.ClassLabel: []}
@@ -80,7 +85,7 @@ def image_and_label(features: Mapping[str, Any], name: str, what: str = "--datas
             if isinstance(feature, kind):
                 found.append(key)
     images, labels = kinds.values()
-    for wanted in ("image", "label"):  # where there are several, those of the usual names
+    for wanted in ("image", "label"):  # of several, take the one with the usual name
         for found in (images, labels):
             if wanted in found:
                 found[:] = [wanted]
@@ -95,7 +100,7 @@ def image_and_label(features: Mapping[str, Any], name: str, what: str = "--datas
 def _test_split(made: tfds.core.DatasetBuilder, name: str) -> str:
     splits = list(made.info.splits)
     for wanted in ("test", "validation"):
-        if wanted in splits or not splits:  # TFDS' mock knows no names
+        if wanted in splits or not splits:  # TFDS' mock has no split names
             return wanted
     raise UserError(
         f"--dataset={name}: has no test split, only {', '.join(splits)}: give --test_split='train[80%:]' "
@@ -137,13 +142,13 @@ def _arrays(dataset: tf.data.Dataset, image: str, label: str) -> Arrays:
 
 
 def _encoded(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, channels: int) -> Encoded:
-    """Examples by number, the images left encoded (TFDS' SkipDecoding)."""
+    """Examples by number, with encoded images (TFDS' SkipDecoding)."""
     import tensorflow_datasets as tfds
 
     decoders = {image: tfds.decode.SkipDecoding()}
     try:
         source = made.as_data_source(split=split, decoders=decoders)
-    except NotImplementedError:  # TFDS' word for "prepared as TFRecord": it reads that in order only, we by number
+    except NotImplementedError:  # TFDS reads TFRecord files only in order; we read them by number
         files = made.info.splits[split].file_instructions
         source = _Deserialized(
             TFRecords((f.filename, f.skip, f.take) for f in files),
@@ -169,7 +174,7 @@ class _Deserialized:
 
 
 def _median_size(split: Encoded) -> tuple[int, ...]:
-    """Of some of the images, evenly spread."""
+    """The median size of some evenly spread images."""
     from tfqnas.data.images import image_shape
 
     some = np.unique(np.linspace(0, len(split) - 1, 25).astype(int))

@@ -1,11 +1,11 @@
-"""Quantized and elastic layers. Layers take plain numbers or tensors, never an Arch."""
+"""Quantized and elastic layers. Layers take numbers or tensors, never an `Arch`."""
 
 from tfqnas.layers.elastic import ElasticBatchNorm, ElasticConv2D, ElasticDepthwiseConv2D, ElasticSqueezeExcite
 from tfqnas.layers.mbconv import ElasticMBConv, keras_activation
 from tfqnas.layers.quantized import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tfqnas.layers.tensors import DepthToSpace, Quantize
 
-# Every layer, for the contract test that holds for all of them (tests/layers/contract_test.py).
+# Every layer, for the contract test of all layers (tests/layers/contract_test.py).
 ALL = (
     QuantConv2D,
     QuantDepthwiseConv2D,

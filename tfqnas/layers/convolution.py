@@ -1,4 +1,4 @@
-"""Convolution that keeps no quantized input for its gradient."""
+"""A convolution that does not keep its quantized input for the gradient."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,13 +11,14 @@ from tfqnas.quantizers.base import Again
 def conv2d(
     x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str, again: Again | None = None
 ) -> tf.Tensor:
-    """`tf.nn.conv2d(x, kernel, strides, padding)`, which need not keep `x` for the gradient to the kernel.
+    """`tf.nn.conv2d(x, kernel, strides, padding)` that need not keep `x` for the gradient to the kernel.
 
     Args:
         x: float32 (batch, height, width, channels).
-        kernel: float32 (height, width, channels, filters); sizes may be unknown when traced.
-        strides: two ints. padding: "SAME" or "VALID".
-        again: None, or the `Again` that computes `x` anew.
+        kernel: float32 (height, width, channels, filters); sizes may be unknown during tracing.
+        strides: two ints.
+        padding: "SAME" or "VALID".
+        again: the `Again` that computes `x` a second time, or None to keep it.
 
     Returns:
         float32 (batch, height, width, filters).

@@ -1,4 +1,4 @@
-"""Depthwise convolution whose gradient to the filter is fast, and exact to float rounding, on CPUs."""
+"""A depthwise convolution whose filter gradient is fast on CPUs, and exact to float rounding."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,18 +9,18 @@ from tfqnas.quantizers.base import Again
 
 
 def depthwise_conv2d(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], again: Again | None = None) -> tf.Tensor:
-    """`tf.nn.depthwise_conv2d` with SAME padding and another gradient to the filter.
+    """`tf.nn.depthwise_conv2d` with SAME padding and another filter gradient.
 
-    oneDNN, which TensorFlow uses on CPUs, has a fast filter gradient for 3 x 3 only; for larger kernels on
-    small maps it takes up to 15 times as long as TensorFlow's own kernel (7 x 7 on 3 x 3 pixels, 960 channels:
-    48 ms and 3 ms), more than all else in a training step. TensorFlow's own kernel is reached by EXPLICIT
-    padding, which oneDNN leaves alone.
+    On CPUs TensorFlow uses oneDNN, whose filter gradient is fast only for 3 x 3. For larger kernels on small maps it
+    takes up to 15 times as long as TensorFlow's own kernel (48 ms instead of 3 ms for 7 x 7 on 3 x 3 pixels with 960
+    channels), more than the rest of a training step. EXPLICIT padding, which oneDNN does not support, selects
+    TensorFlow's own kernel.
 
     Args:
         x: float32 (batch, height, width, channels).
-        kernel: float32 (k, k, channels, 1), k odd; sizes may be unknown when traced.
+        kernel: float32 (k, k, channels, 1), k odd; sizes may be unknown during tracing.
         strides: (1, s, s, 1).
-        again: None, or the `Again` that computes `x` anew for the gradient, so that it need not be kept.
+        again: the `Again` that computes `x` a second time for the gradient, or None to keep it.
 
     Returns:
         float32 (batch, ceil(height / s), ceil(width / s), channels).

@@ -1,9 +1,8 @@
-"""Elastic layers: a call computes with a view into the largest layer's weights.
+"""Elastic layers compute with a part of the largest layer's weights.
 
-Sizes are given at call time as Python ints or as int32 scalar tensors. As tensors they become dynamic slices
-of one graph, which then serves every architecture without a retrace; where a size is not given, nothing is
-sliced and the layer is a static one. Only TensorFlow's own operators are used, because those of Keras want
-to know the number of channels when they are traced.
+Calls take sizes as Python ints or as int32 scalar tensors. Tensors become dynamic slices of one graph, which then
+serves every architecture without a retrace. If a size is not given, nothing is sliced and the layer is static. Only
+TensorFlow's operators are used, since those of Keras need to know the number of channels during tracing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from tfqnas.quantizers.base import Again
 
 
 def _channels(x: tf.Tensor, largest: int) -> tf.Tensor | int | None:
-    """The number of channels of `x`, or None where they are all of `largest`."""
+    """The number of channels of `x`, or None if it is `largest`."""
     static = x.shape[-1]
     if static == largest:
         return None
@@ -29,7 +28,7 @@ def _channels(x: tf.Tensor, largest: int) -> tf.Tensor | int | None:
 
 
 def _refuse_unless(layer: keras.layers.Layer, **expected: Any) -> None:
-    """Raises ValueError where a Keras layer has a setting that its elastic version does not compute."""
+    """Raises ValueError if a Keras layer has a setting that its elastic version does not support."""
     for name, value in expected.items():
         received = getattr(layer, name)
         if received != value:
@@ -41,15 +40,15 @@ if TYPE_CHECKING:
 
     _Base = _Quantized
 else:
-    _Base = object  # it stands before the layer that it is mixed into
+    _Base = object  # a mixin, which comes before the layer's class
 
 
 class _Elastic(_Base):
-    """What elastic convolutions share: kernels cut to a subnet's size, bit widths and ranges as arguments."""
+    """The common part of elastic convolutions: kernels cut to size, with bit widths and ranges as arguments."""
 
     @property
     def observer(self) -> Quantizer | None:
-        """The input quantizer where it observes: its statistics are then an argument of a call, else None."""
+        """The input quantizer if it observes its input, so that calls take its statistics; otherwise None."""
         quantizer = self.input_quantizer
         return quantizer if quantizer is not None and quantizer.observes else None
 
@@ -59,8 +58,9 @@ class _Elastic(_Base):
         """The quantized kernel of a subnet.
 
         Args:
-            cut: function that cuts the subnet's kernel out of the whole one.
-            bits: None, or int32 (2,), of weights and inputs. size: kernel size, None for the largest.
+            cut: function that cuts the subnet's kernel out of the full kernel.
+            bits: None, or int32 (2,), bit widths of weights and inputs.
+            size: kernel size, None for the largest.
         """
         kernel = tf.convert_to_tensor(self.kernel)
         if self.weight_quantizer is None or not self.weight_quantizer.whole:
@@ -76,7 +76,7 @@ class _Elastic(_Base):
         statistics: tf.Tensor | None,
         collect: bool,
     ) -> tuple[tf.Tensor, Again | None, tf.Tensor | None]:
-        """`(x quantized, None or the Again that computes it anew, None or the statistics of x)`."""
+        """`(quantized x, the Again that computes it a second time or None, the statistics of x or None)`."""
         quantizer = self.input_quantizer
         options: dict[str, Any] = {}
         if quantizer is None or not (quantizer.whole or quantizer.observes):
@@ -86,7 +86,7 @@ class _Elastic(_Base):
         seen = None
         if quantizer.observes:
             seen = quantizer.observe(x) if statistics is None else statistics
-            # Whoever gives statistics or collects them evaluates: there the zero point is whole.
+            # Calls that give or collect statistics are evaluation, in which zero points are whole numbers.
             snap = quantizer.snapped and (statistics is not None or collect)
             options |= {"statistics": seen, "snap": snap}
         return quantizer(x, batched=True, **options), None, seen
@@ -94,7 +94,7 @@ class _Elastic(_Base):
 
 @keras.saving.register_keras_serializable("tfqnas")
 class ElasticConv2D(_Elastic, QuantConv2D):
-    """Convolution with elastic width: the first input channels (as many as come) and the first `filters`."""
+    """Convolution with elastic width, which uses the first input channels and the first `filters` of its kernel."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -104,7 +104,7 @@ class ElasticConv2D(_Elastic, QuantConv2D):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
-        self.input_spec = None  # narrower inputs are welcome
+        self.input_spec = None  # accepts narrower inputs
 
     def call(
         self,
@@ -119,12 +119,12 @@ class ElasticConv2D(_Elastic, QuantConv2D):
 
         Args:
             x: float32 (batch, height, width, channels).
-            filters: of the output, all if None.
-            bits: int32 (2,), bit widths of weights and inputs, for quantizers `ByBits`.
-            statistics: of `observer`: None, those of this batch, or float32 (2, n).
-            collect: return the statistics of the batch as well, if there is an `observer`.
-            affine: None, or `(scale, offset)`, float32 (largest filters,), of a layer without bias: what follows the
-                convolution, computed along with it; not differentiable.
+            filters: number of output channels, all if None.
+            bits: int32 (2,), bit widths of weights and inputs, for `ByBits` quantizers.
+            statistics: statistics of `observer`, float32 (2, n); None for those of this batch.
+            collect: also return the statistics of the batch, if there is an `observer`.
+            affine: None, or `(scale, offset)`, float32 (largest filters,), which are folded into the convolution of a
+                layer without bias; not differentiable.
 
         Returns:
             `y`, float32 (batch, height, width, filters), or `(y, statistics)`.
@@ -149,13 +149,13 @@ class ElasticConv2D(_Elastic, QuantConv2D):
 class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
     """Depthwise convolution with elastic kernel size and width.
 
-    A smaller kernel is the centre of the largest one (OQA, section 3.3), or, with `kernel_transform`, a
-    learned linear map of that centre, one matrix for each step down, shared by all channels and initialised
-    with the identity (once-for-all, Cai et al., 2020, section 3.2).
+    A smaller kernel is the centre of the largest kernel (OQA, section 3.3). With `kernel_transform` it is a learned
+    linear map of that centre, with a matrix for each step down that all channels share, initialised with the identity
+    (once-for-all, Cai et al., 2020, section 3.2).
 
     Args:
         kernel_size: the largest kernel size, odd.
-        kernel_sizes: all kernel sizes that may be asked for; by default any.
+        kernel_sizes: all kernel sizes that calls may use; by default any.
         kernel_transform: learn the map to the smaller kernels of `kernel_sizes`.
     """
 
@@ -200,7 +200,7 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         return kernel[start : start + size, start : start + size]
 
     def _transformed(self, kernel: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
-        """The kernel of each size from the next larger one, all of them, and `size` picks: they are tiny."""
+        """Maps the kernel down to each size in turn, and returns that of `size`. All of them are tiny."""
         largest, channels = self.kernel.shape[0], tf.shape(kernel)[2]
         chosen = kernel
         for small, matrix in ((int(s), m) for s, m in self.transforms.items()):
@@ -217,10 +217,11 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         channels: tf.Tensor | int | None = None,
         kernel: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The kernel of a subnet, float32 (kernel_size, kernel_size, channels, 1); None: the largest.
+        """The kernel of a subnet, float32 (kernel_size, kernel_size, channels, 1).
 
         Args:
-            kernel: the whole one that it is cut from, if not the layer's own.
+            kernel_size, channels: sizes; None for the largest.
+            kernel: the full kernel to cut from; None for the layer's own.
         """
         kernel = tf.convert_to_tensor(self.kernel if kernel is None else kernel)
         if channels is not None:
@@ -238,10 +239,10 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
         collect: bool = False,
         affine: tuple[tf.Tensor, tf.Tensor] | None = None,
     ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-        """Convolves with the centre of the kernel; the other arguments are those of `ElasticConv2D`.
+        """Convolves with a smaller kernel; the arguments other than `kernel_size` are as in `ElasticConv2D`.
 
         Returns:
-            `y`, of the shape of `x` but for the strides, or `(y, statistics)`.
+            `y`, with the shape of `x` divided by the strides, or `(y, statistics)`.
         """
         channels = _channels(x, self.kernel.shape[2])
         kernel = self.cut_kernel(lambda kernel: self.view(kernel_size, channels, kernel), bits, kernel_size)
@@ -260,13 +261,13 @@ class ElasticDepthwiseConv2D(_Elastic, QuantDepthwiseConv2D):
 
 @keras.saving.register_keras_serializable("tfqnas")
 class ElasticBatchNorm(keras.layers.Layer):
-    """Batch normalisation of the first channels, with statistics that are arguments.
+    """Batch normalisation of the first channels, with statistics as arguments.
 
-    It keeps no moving averages: those of a supernet mix all subnets and suit none. A call normalises by the
-    statistics of its own batch (training and recalibration), or by those that it is given (evaluation).
+    It keeps no moving averages, which in a supernet would mix all subnets and suit none. A call normalises by the
+    statistics of its own batch (training and recalibration) or by given statistics (evaluation).
 
     Args:
-        epsilon: added to the variance.
+        epsilon: number that is added to the variance.
     """
 
     def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -284,8 +285,9 @@ class ElasticBatchNorm(keras.layers.Layer):
         """Normalises `x`, float32 (batch, height, width, channels).
 
         Args:
-            statistics: None (those of this batch), or float32 (2, largest channels): mean and variance.
-            collect: return the statistics of the batch as well, padded to the largest width.
+            x: the input.
+            statistics: mean and variance, float32 (2, largest channels); None for those of this batch.
+            collect: also return the statistics of the batch, padded to the largest width.
 
         Returns:
             `y`, or `(y, statistics)`.
@@ -294,8 +296,8 @@ class ElasticBatchNorm(keras.layers.Layer):
         channels = _channels(x, largest)
         gamma, beta = (tf.convert_to_tensor(v)[:channels] for v in (self.gamma, self.beta))
         if statistics is not None:
-            # In the order of Keras' BatchNormalization, so that an extracted subnet rounds the same way: what
-            # follows is quantized, and a value on a tie must not depend on who computes it.
+            # In the order of Keras' BatchNormalization, so that an extracted subnet rounds the same way. The result is
+            # quantized, and values on a tie must not differ.
             scale, offset = (v[:channels] for v in self.affine(statistics))
             return x * scale + offset
         none = tf.zeros((0,))
@@ -311,20 +313,21 @@ class ElasticBatchNorm(keras.layers.Layer):
 
     @property
     def statistics_size(self) -> int:
-        """The length of a row of its statistics."""
+        """The length of the rows of its statistics."""
         return self.gamma.shape[0]
 
     @staticmethod
     def pooled(statistics: np.ndarray) -> np.ndarray:
-        """Mean and total variance from those of batches of one size: float32 (batches, 2, n) to (2, n)."""
+        """Mean and total variance, float32 (2, n), from those of batches of equal size, float32 (batches, 2, n)."""
         means, variances = statistics[:, 0], statistics[:, 1]
         return np.stack([means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)])
 
     def affine(self, statistics: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`(scale, offset)`, float32 (largest channels,): with given statistics the layer is `x * scale + offset`.
+        """`(scale, offset)`, float32 (largest channels,), with which the layer is `x * scale + offset`.
 
-        Folded into the convolution before (`normalized`) they save three passes over the widest tensors, but equal an
-        extracted subnet to float rounding only, which moves quantized values over ties: scores of a search may do so.
+        Folding them into the convolution before (`normalized`) saves three passes over the widest tensors. The result
+        equals that of an extracted subnet only to float rounding, which moves some quantized values over ties. This is
+        acceptable for the scores of a search.
         """
         mean, variance = statistics[0], statistics[1]
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
@@ -345,8 +348,10 @@ def convolved(
 
     Args:
         convolution: elastic convolution.
-        given: None (statistics of the batch), or an iterator of which the next are the observer's.
-        collected: None, or a list to which the statistics of the batch are appended.
+        x: its input.
+        given: an iterator whose next element is the observer's statistics; None for those of the batch.
+        collected: a list to which the statistics of the batch are appended, or None.
+        sizes: arguments of the convolution.
     """
     if convolution.observer is None:
         return convolution(x, **sizes)
@@ -368,14 +373,18 @@ def normalized(
     folded: bool = False,
     **sizes: Any,
 ) -> tf.Tensor:
-    """`norm(convolution(x, **sizes))`, `given` and `collected` as in `convolved`, of the convolution and of the norm.
+    """`norm(convolution(x, **sizes))`.
 
     Args:
-        convolution: elastic convolution without bias. norm: `ElasticBatchNorm`.
-        folded: compute given statistics along with the convolution (`ElasticBatchNorm.affine`), without a gradient.
+        convolution: elastic convolution without bias.
+        norm: `ElasticBatchNorm`.
+        x: input of the convolution.
+        given, collected: as in `convolved`, with the statistics of the convolution and then of the norm.
+        folded: fold given statistics into the convolution (`ElasticBatchNorm.affine`), without a gradient.
+        sizes: arguments of the convolution.
     """
     if folded:
-        assert given is not None  # what is folded are given statistics
+        assert given is not None  # only given statistics can be folded
         seen = {} if convolution.observer is None else {"statistics": next(given)}
         return convolution(x, affine=norm.affine(next(given)), **seen, **sizes)
     y = convolved(convolution, x, given, collected, **sizes)
@@ -411,7 +420,7 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, squeezed: tf.Tensor | int | None = None) -> tf.Tensor:
-        """`x`: float32 (batch, height, width, channels), weighted by a gate of each channel."""
+        """`x`, float32 (batch, height, width, channels), times a gate for each channel."""
         gate = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
         gate = tf.nn.relu(self.reduce(gate, filters=squeezed))
         gate = self.expand(gate, filters=_channels(x, self.expand.filters))

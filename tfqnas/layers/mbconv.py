@@ -19,27 +19,27 @@ _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hard_silu"}
 
 
 def keras_activation(name: str) -> str:
-    """The Keras name of an activation that a search space names "relu", "relu6" or "hswish"."""
+    """The Keras name of a search space's activation "relu", "relu6" or "hswish"."""
     return _ACTIVATIONS[name]
 
 
 @keras.saving.register_keras_serializable("tfqnas")
 class ElasticMBConv(keras.layers.Layer):
-    """1x1 expansion, k x k depthwise, squeeze-excite, 1x1 projection; plus the input where `residual`.
+    """Inverted residual block: 1x1 expansion, k x k depthwise, squeeze-excite, 1x1 projection, plus the input.
 
     Args:
         hidden: the largest number of expanded channels.
-        out_channels: channels after the projection.
-        kernel_sizes: the kernel sizes that may be asked for.
-        stride: 1 or 2, of the depthwise convolution.
+        out_channels: number of channels after the projection.
+        kernel_sizes: the kernel sizes that calls may use.
+        stride: stride of the depthwise convolution, 1 or 2.
         has_expansion: whether there is an expansion convolution.
         se_channels: the largest number of squeezed channels, 0 for no squeeze-excite.
         activation: "relu", "relu6" or "hswish".
         residual: add the input.
         weight_quantizer, input_quantizer: prototypes for the three convolutions, or None.
         kernel_transform: see `ElasticDepthwiseConv2D`.
-        hidden_sizes: all numbers of expanded channels that may be asked for; by default `hidden` alone. Only
-            quantizers with parameters of their own for each size need to know.
+        hidden_sizes: the numbers of expanded channels that calls may use; by default only `hidden`. Quantizers with
+            separate parameters for each size need them.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class ElasticMBConv(keras.layers.Layer):
             self.expand = ElasticConv2D(hidden, name="expand", **pointwise, **self._quantizers({3: widths}, {}))
             self.expand_norm = ElasticBatchNorm(name="expand_norm")
         largest = max(kernel_sizes)
-        # He's initialisation by the inputs of one filter, k * k; Keras counts those of all channels, which
-        # makes wide kernels so small that the first steps of training overturn them and their LSQ step.
+        # He's initialisation with the k * k inputs of one filter. Keras counts those of all channels, which makes the
+        # weights of wide layers so small that the first steps of training overturn them and their LSQ step.
         he_normal = keras.initializers.RandomNormal(stddev=2**0.5 / largest)
         self.depthwise = ElasticDepthwiseConv2D(
             largest,
@@ -109,7 +109,7 @@ class ElasticMBConv(keras.layers.Layer):
             (self.project, self.project_norm),
         )
         self.convolutions = [convolution for convolution, _ in pairs if convolution is not None]
-        # Whatever has statistics that a call takes and returns, in their order.
+        # The layers and quantizers with statistics, in the order in which a call takes and returns them.
         of_halves = [
             [o for c, norm in half if c is not None for o in (c.observer, norm) if o is not None]
             for half in (pairs[:1], pairs[1:])
@@ -120,7 +120,7 @@ class ElasticMBConv(keras.layers.Layer):
     def _quantizers(
         self, weight_sizes: Mapping[int, tuple[int, ...]], input_sizes: Mapping[int, tuple[int, ...]]
     ) -> dict[str, Quantizer | None]:
-        """Prototypes for a convolution whose kernel and input may have these sizes along these axes."""
+        """Prototypes for a convolution whose kernel and input may have the given sizes along the given axes."""
         sizes = {"weight_quantizer": weight_sizes, "input_quantizer": input_sizes}
         prototypes = {role: clone(prototype) for role, prototype in self.prototypes.items()}
         return {role: p if p is None else p.for_sizes(sizes[role]) for role, p in prototypes.items()}
@@ -131,7 +131,7 @@ class ElasticMBConv(keras.layers.Layer):
         return [q for layer in self.convolutions for q in layer.quantizers]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """`input_shape`: (batch, height, width, channels); only the channels need to be known."""
+        """`input_shape` is (batch, height, width, channels), of which only the channels must be known."""
         hidden = (*input_shape[:3], self.settings["hidden"])
         out = (*input_shape[:3], self.settings["out_channels"])
         if self.expand is not None and self.expand_norm is not None:
@@ -155,14 +155,14 @@ class ElasticMBConv(keras.layers.Layer):
         statistics: Sequence[tf.Tensor] | None = None,
         collect: bool = False,
     ) -> tf.Tensor | tuple[tf.Tensor, list[tf.Tensor]]:
-        """Computes the block with `kernel_size` and `hidden` channels (None: the largest).
+        """Computes the block with the given sizes.
 
         Args:
             x: float32 (batch, height, width, channels).
-            kernel_size, hidden, se_channels: ints or int32 scalars, or None.
-            bits: None, or int32 (convolutions, 2): bit widths of weights and inputs of each of `convolutions`.
+            kernel_size, hidden, se_channels: ints or int32 scalars; None for the largest.
+            bits: None, or int32 (convolutions, 2), bit widths of weights and inputs of each of `convolutions`.
             statistics: None, or a list with the statistics of each of `observers`.
-            collect: return the statistics of the batch as well.
+            collect: also return the statistics of the batch.
 
         Returns:
             `y`, or `(y, statistics)` with a list in the order of `observers`.
@@ -173,8 +173,8 @@ class ElasticMBConv(keras.layers.Layer):
         y = self.finished(x, y, kernel_size, se_channels, bits, given, collected)
         return (y, collected) if collect else y
 
-    # The two halves of a call, for whoever computes a common beginning once (`tfqnas.scoring`): the first one does not
-    # depend on the kernel size. `given`, `collected` and `folded` are those of `normalized`.
+    # The two halves of a call, with which `tfqnas.scoring` computes common beginnings once. The first half does not
+    # depend on the kernel size. `given`, `collected` and `folded` are as in `normalized`.
 
     def expanded(
         self,
@@ -185,7 +185,7 @@ class ElasticMBConv(keras.layers.Layer):
         collected: list[tf.Tensor] | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """The expansion: float32 (batch, height, width, hidden); `x` itself in a block without one."""
+        """The output of the expansion, float32 (batch, height, width, hidden); `x` itself in a block without one."""
         if self.expand is None or self.expand_norm is None:
             return x
         options = {"folded": folded, "filters": hidden, **self._bits(self.expand, bits)}
@@ -202,7 +202,7 @@ class ElasticMBConv(keras.layers.Layer):
         collected: list[tf.Tensor] | None = None,
         folded: bool = False,
     ) -> tf.Tensor:
-        """What follows the expansion `y` of `x`: float32 (batch, height, width, out_channels)."""
+        """The output of the block, float32 (batch, height, width, out_channels), from the expansion `y` of `x`."""
         options = {"folded": folded, "kernel_size": kernel_size, **self._bits(self.depthwise, bits)}
         y = self.activation(normalized(self.depthwise, self.depthwise_norm, y, given, collected, **options))
         if self.squeeze_excite is not None:

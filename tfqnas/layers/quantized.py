@@ -1,4 +1,4 @@
-"""Static quantized layers: with no quantizers they are the plain Keras layers."""
+"""Static quantized layers. Without quantizers they are the plain Keras layers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from tfqnas.quantizers.base import Again
 if TYPE_CHECKING:
     from keras.layers import Layer as _Base
 else:
-    _Base = object  # it stands before the layer that it is mixed into
+    _Base = object  # a mixin, which comes before the layer's class
 
 
 class _Quantized(_Base):
-    """What the quantized layers share: two quantizers and their place in the configuration.
+    """The common part of quantized layers: two quantizers, which are part of the configuration.
 
     Args:
         weight_quantizer: prototype `Quantizer` of the kernel, or None.
@@ -41,31 +41,34 @@ class _Quantized(_Base):
             quantizer.build()
 
     def compute_output_spec(self, x: keras.KerasTensor, **sizes: Any) -> keras.KerasTensor:
-        """Without a trace, which would cost a tenth of a second a layer and ask of quantizers that they are set."""
+        """The output without a trace, which would take a tenth of a second per layer and need set quantizers."""
         if sizes:
             return super().compute_output_spec(x, **sizes)
         return keras.KerasTensor(self.compute_output_shape(x.shape), dtype=self.compute_dtype)
 
     @property
     def quantizers(self) -> list[Quantizer]:
+        """The layer's quantizers."""
         return [q for q in (self.weight_quantizer, self.input_quantizer) if q is not None]
 
     def quantized_inputs(self, x: tf.Tensor) -> tf.Tensor:
+        """`x` on the grid of the input quantizer."""
         return x if self.input_quantizer is None else self.input_quantizer(x, batched=True)
 
     def forgettable_inputs(self, x: tf.Tensor) -> tuple[tf.Tensor, Again | None]:
-        """`x` quantized, and the `Again` (or None) that a convolution must take which does not keep it."""
+        """The quantized `x`, and the `Again` (or None) with which a convolution computes it a second time."""
         if self.input_quantizer is None:
             return x, None
         again = self.input_quantizer.again(x)
         return self.input_quantizer(x, batched=True, again=again), again
 
     def quantized_kernel(self, kernel: tf.Tensor | keras.Variable, **options: Any) -> tf.Tensor:
+        """The kernel on the grid of the weight quantizer."""
         kernel = tf.convert_to_tensor(kernel)
         return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel, **options)
 
     def finish(self, y: tf.Tensor) -> tf.Tensor:
-        """Bias and activation, as in the plain layer."""
+        """Adds the bias and applies the activation, as the plain layer does."""
         if self.use_bias:
             first = getattr(self, "data_format", None) == "channels_first"
             y = y + (keras.ops.reshape(self.bias, (1, -1, 1, 1)) if first else self.bias)

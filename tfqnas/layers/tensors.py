@@ -1,4 +1,4 @@
-"""Layers that only change tensors: quantized for several readers, or with their values in other places."""
+"""Layers without weights: a quantizer for several readers, and depth to space."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from tfqnas.quantizers import Quantizer, clone
 
 @keras.saving.register_keras_serializable("tfqnas")
 class Quantize(keras.layers.Layer):
-    """A quantizer between layers: what several quantized layers read is rounded once, with one step.
+    """A quantizer between layers, which rounds a tensor once for several quantized layers that read it.
 
-    With 8 bits it stands for the tensor that an integer model keeps between two operations. Called at several places
-    it gives their tensors one grid, as additions want it.
+    With 8 bits it models the tensor that an integer model keeps between two operations. Calling it at several places
+    gives their tensors the same grid, as additions need it.
 
     Args:
         quantizer: prototype `Quantizer`.
@@ -32,10 +32,11 @@ class Quantize(keras.layers.Layer):
 
     @property
     def quantizers(self) -> list[Quantizer]:
+        """The layer's quantizer, in a list."""
         return [self.quantizer]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """`x`: float32 of any shape, the first axis counting examples. Returns it on the quantizer's grid."""
+        """`x`, float32 (batch, ...), on the quantizer's grid."""
         return self.quantizer(x, batched=True)
 
     def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
@@ -47,10 +48,10 @@ class Quantize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfqnas")
 class DepthToSpace(keras.layers.Layer):
-    """Channels to pixels: the upscaling of super-resolution networks (sub-pixel convolution, Shi et al., 2016).
+    """Moves channels to pixels, the upscaling of super-resolution networks (sub-pixel convolution, Shi et al., 2016).
 
     Args:
-        block_size: by how much height and width grow; the channels become that squared times fewer.
+        block_size: factor by which height and width grow; the channels are divided by its square.
     """
 
     def __init__(self, block_size: int, **kwargs: Any) -> None:
@@ -66,7 +67,7 @@ class DepthToSpace(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """`x`: float32 (batch, height, width, channels)."""
+        """From float32 (batch, height, width, channels) to (batch, b height, b width, channels / b^2)."""
         return tf.nn.depth_to_space(x, self.block_size)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -1,4 +1,4 @@
-"""BatchNorm recalibration and the accuracy of a subnet: what a score is made of."""
+"""Recalibrates BatchNorm for a subnet, and computes its logits and accuracy."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -15,21 +15,21 @@ from tfqnas.train.subnet_net import SubnetNet
 def recalibrate(
     supernet: Supernet, code: tf.Tensor | np.ndarray, images: EvaluationImages | np.ndarray, batch_size: int = 128
 ) -> list[np.ndarray]:
-    """Estimates the statistics of one subnet (OQA, section 3.4; Yu and Huang, 2019): of BatchNorm, and of quantizers.
+    """Estimates the statistics of a subnet's BatchNorms and quantizers (OQA, section 3.4; Yu and Huang, 2019).
 
-    Each batch is normalised by its own statistics; of each BatchNorm the means are pooled, and the variance is
-    the total one: the mean of the variances and the variance of the means. The ranges of a quantizer are averaged. All
-    batches have the same size; images that do not fill the last one are left out.
+    Each batch is normalised by its own statistics. The mean of a BatchNorm is the mean of the batches' means, and its
+    variance the mean of their variances plus the variance of their means. Ranges of quantizers are averaged. All
+    batches have the same size; images that do not fill the last batch are left out.
 
     Args:
-        supernet: `Supernet`, or anything with its `batch_statistics` and `observers`.
+        supernet: `Supernet`, or another object with `batch_statistics` and `observers`.
         code: int32 (n,), from `space.encode`.
-        images: training images that are not scored, at the subnet's resolution: `EvaluationImages`, or float32
+        images: training images at the subnet's resolution, apart from those of scoring: `EvaluationImages`, or float32
             (n, resolution, resolution, channels).
-        batch_size: images a batch.
+        batch_size: images per batch.
 
     Returns:
-        A list of float32 (2, size), one for each of `supernet.observers`.
+        A list with a float32 (2, size) for each of `supernet.observers`.
     """
     batch_size = min(batch_size, len(images))
     code = tf.convert_to_tensor(code, tf.int32)
@@ -39,7 +39,7 @@ def recalibrate(
 
 
 def pooled(observers: Sequence[Any], batches: Iterable[Sequence[tf.Tensor]]) -> list[np.ndarray]:
-    """The statistics of each observer, float32 (2, size), from a list of them for each batch of one size."""
+    """The statistics of each observer, float32 (2, size), from those of batches of equal size."""
     return [o.pooled(np.stack(of_batches)) for o, of_batches in zip(observers, zip(*batches, strict=True), strict=True)]
 
 
@@ -50,10 +50,14 @@ def subnet_logits(
     images: EvaluationImages | np.ndarray,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Logits, float32 (n, classes), of a subnet with given BatchNorm statistics.
+    """The logits of a subnet, float32 (n, classes).
 
     Args:
+        supernet: `Supernet` or `SubnetNet`.
+        code: int32 (n,), from `space.encode`.
+        statistics: the result of `recalibrate`.
         images: `EvaluationImages`, or float32 (n, resolution, resolution, channels).
+        batch_size: images per batch.
     """
     code = tf.convert_to_tensor(code, tf.int32)
     statistics = [tf.convert_to_tensor(s) for s in statistics]
@@ -61,5 +65,5 @@ def subnet_logits(
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the rows of `logits` (n, classes) whose largest entry is at the label."""
+    """The fraction of the rows of `logits` (n, classes) whose largest entry is at the label."""
     return float(np.mean(np.argmax(logits, axis=1) == labels))

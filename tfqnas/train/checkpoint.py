@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, written whole or not at all, the one before kept."""
+"""Checkpoints, each a file that is written atomically. The previous checkpoint is kept."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     import keras
 
 KEEP = 2
-# What numpy and zipfile raise where bytes are missing or wrong: a flipped bit may ask for a compression that
-# the file does not have, or for a password.
+# The errors of numpy and zipfile for missing or wrong bytes. A flipped bit may ask for another compression or for a
+# password.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 class Checkpoints:
-    """The checkpoints of one stage: `step-00001200.npz`, arrays by the path of their variable.
+    """The checkpoints of a stage, files such as `step-00001200.npz` with arrays by the path of their variable.
 
-    A file is written under a temporary name and renamed; a truncated or damaged one (each array has a
-    checksum) is passed over for the one before it.
+    A file is written under a temporary name and renamed. If a file is truncated or damaged (each array has a checksum),
+    the one before it is taken.
 
     Args:
-        directory: of the stage.
+        directory: directory of the stage.
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
@@ -50,12 +50,12 @@ class Checkpoints:
         arrays: dict[str, Any] = {name.replace("/", "|"): v for name, v in variables.items()}
         np.savez(data, meta=np.array(text), **arrays)
         write_atomically(self.directory / f"step-{step:08d}.npz", data.getvalue())
-        # Temporary files are what a kill left: one process writes here.
+        # Only one process writes here, so temporary files are left over from a killed one.
         for old in [*self.files()[KEEP:], *self.directory.glob(".step-*.tmp")]:
             old.unlink(missing_ok=True)
 
     def load(self, log: Callable[[str], None] = print) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Returns `(variables, meta)` of the newest intact checkpoint, or None where there is none."""
+        """`(variables, meta)` of the newest intact checkpoint, or None; `log` gets a line for each damaged one."""
         for path in self.files():
             try:
                 return read(path)
@@ -65,16 +65,16 @@ class Checkpoints:
 
 
 def read(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns `(variables, meta)` of one file.
+    """`(variables, meta)` of a checkpoint file: arrays by the path of their variable, and JSON data.
 
     Raises:
-        UserError: for a file that is not there, truncated or damaged.
+        UserError: the file is missing, truncated or damaged.
     """
     try:
         with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as arrays:
             values = {name.replace("|", "/"): arrays[name] for name in arrays.files}
         meta = json.loads(str(values.pop("meta")))
-        # The list of a zip file's entries has no checksum: a flipped bit can make it shorter.
+        # A flipped bit can shorten a zip file's list of entries, which has no checksum.
         if len(values) != meta.pop("arrays", len(values)):
             raise ValueError(f"{len(values)} arrays, some are missing")
         return values, meta
@@ -88,10 +88,12 @@ def assign(variables: Iterable[keras.Variable], values: Mapping[str, np.ndarray]
     """Assigns arrays to variables by path.
 
     Args:
-        variables: Keras variables. values: arrays by path. where: named in errors.
+        variables: Keras variables.
+        values: arrays by path.
+        where: name of the source for messages.
 
     Raises:
-        UserError: naming the variable that is missing or has another shape.
+        UserError: an array is missing or has another shape. The message names the variable.
     """
     for variable in variables:
         value = values.get(variable.path)

@@ -1,4 +1,4 @@
-"""Losses of a subnet: cross entropy with smoothed labels, and distillation from soft labels."""
+"""The loss of a subnet: cross entropy with smoothed labels, and distillation from soft labels."""
 
 import tensorflow as tf
 
@@ -11,16 +11,17 @@ def subnet_loss(
     label_smoothing: float,
     temperature: float,
 ) -> tf.Tensor:
-    """`(1 - w) * CE(labels) + w * T^2 * CE(softmax(soft_logits / T))`, the mean over the batch.
+    """The mean over the batch of `(1 - w) * CE(labels) + w * T^2 * CE(softmax(soft_logits / T))`.
 
-    The cross entropy with soft labels differs from the Kullback-Leibler divergence of Hinton et al. (2015)
-    by the entropy of the teacher, which has no gradient.
+    The cross entropy with soft labels differs from the Kullback-Leibler divergence of Hinton et al. (2015) by the
+    teacher's entropy, which has no gradient.
 
     Args:
-        logits: float32 (batch, classes). labels: int32 (batch,).
-        soft_logits: float32 (batch, classes), of the teacher; no gradient flows into them.
-        soft_weight: float32 scalar in [0, 1], `w`.
-        label_smoothing: share of the label's probability that is spread over all classes.
+        logits: float32 (batch, classes).
+        labels: int32 (batch,).
+        soft_logits: logits of the teacher, float32 (batch, classes); no gradient flows into them.
+        soft_weight: `w`, float32 scalar in [0, 1].
+        label_smoothing: fraction of the label's probability that is spread over all classes.
         temperature: `T`.
 
     Returns:

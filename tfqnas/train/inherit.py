@@ -1,4 +1,4 @@
-"""Handing weights down: from floating point to a quantized supernet, and from K to fewer bits."""
+"""Passes weights on, from a float supernet to a quantized one and from more bits to fewer bits."""
 
 from collections.abc import Iterable
 
@@ -9,17 +9,17 @@ from tfqnas.supernet import Supernet
 
 
 def copy_weights(source: Supernet, target: Supernet) -> None:
-    """Copies every weight but those of quantizers, by its path in the network.
+    """Copies all weights by their path in the network, except the parameters of quantizers.
 
     Raises:
-        UserError: naming the weight that is missing or has another shape.
+        UserError: a weight is missing or has another shape. The message names it.
     """
     own = {id(v) for quantizer in target.quantizers for v in quantizer.variables}
     _copy(source, [v for v in target.variables if id(v) not in own])
 
 
 def copy_all(source: Supernet, target: Supernet) -> None:
-    """The same with the parameters of quantizers."""
+    """Copies all weights by their path in the network, including the parameters of quantizers."""
     _copy(source, target.variables)
 
 
@@ -34,16 +34,17 @@ def _copy(source: Supernet, variables: Iterable[keras.Variable]) -> None:
 
 
 def inherit(supernet: Supernet, bits: int) -> Supernet:
-    """Bit inheritance (OQA, section 3.4): a new supernet of `bits` with the weights and doubled steps.
+    """Bit inheritance (OQA, section 3.4): a new supernet of fewer bits with the same weights and doubled steps.
 
-    The old supernet stays whole: it is the teacher. BatchNorm statistics belong to no supernet here and are
-    estimated anew by `recalibrate` wherever they are needed.
+    The old supernet, the teacher, does not change. BatchNorm statistics are not part of a supernet; `recalibrate`
+    estimates them where they are needed.
 
     Args:
-        supernet: `Supernet` with initialised quantizers. bits: fewer than it has.
+        supernet: `Supernet` with initialised quantizers.
+        bits: bit width of the new supernet; each bit less doubles the steps.
 
-    Returns:
-        `Supernet`.
+    Raises:
+        UserError: `bits` is not from 2 to one less than the supernet has.
     """
     own = supernet.bits
     if not isinstance(own, int) or not 2 <= bits < own:

@@ -1,4 +1,4 @@
-"""The one training loop: sandwich steps of a supernet, from any stage, on any number of devices."""
+"""The training loop, which all stages share. It runs on any number of devices."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import TrainingStage
 from tfqnas.train.subnet_net import SubnetNet
 
-# The settings of a run that describe the augmentation: fields of both.
+# The settings of the augmentation, which are fields of both `RunConfig` and `Augmentation`.
 AUGMENTATION = ("crop_area", "shift", "zoom", "rotation", "flip", "brightness", "saturation")
 
 
@@ -33,8 +33,8 @@ class Teacher:
 
     Attributes:
         supernet: `Supernet`; its weights are not changed.
-        statistics: BatchNorm statistics of its largest network, recalibrated once. None: it takes the
-            student's architecture instead, with the statistics of the batch.
+        statistics: recalibrated BatchNorm statistics of its largest network, which then teaches. None for a teacher
+            with the student's architecture and the statistics of the batch.
     """
 
     supernet: Supernet
@@ -43,11 +43,11 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """What one step measured, for each of its subnets.
+    """The measurements of a training step.
 
     Attributes:
-        losses, accuracies: float arrays (subnets,), accuracies on the augmented batch.
-        gradient_norm: of the sum over the subnets.
+        losses, accuracies: float (subnets,), on the augmented batch.
+        gradient_norm: norm of the sum of the subnets' gradients.
     """
 
     losses: np.ndarray
@@ -56,22 +56,23 @@ class StepResult:
 
     @property
     def finite(self) -> bool:
+        """Whether all losses and the gradient's norm are finite."""
         return bool(np.all(np.isfinite(self.losses)) and np.isfinite(self.gradient_norm))
 
 
 class Trainer:
     """Trains one supernet. Its step is traced once and serves every architecture and stage.
 
-    A step runs its subnets one after the other in a `tf.while_loop`, each at its own resolution, sums their
-    gradients (as once-for-all and BigNAS do) and updates once. With soft labels in place they are those of
-    the first subnet, the largest.
+    A step runs its subnets one after another in a `tf.while_loop`, each at its own resolution. It sums their gradients
+    (as once-for-all and BigNAS do) and updates once. In in-place distillation the first subnet, the largest, gives the
+    soft labels.
 
     Args:
         supernet: `Supernet`, created under the scope of the strategy.
         config: `RunConfig`.
-        strategy: `tf.distribute.Strategy`.
-        teacher: `Teacher` or None (soft labels in place).
-        space: `SearchSpace` that subnets are drawn from; by default the supernet's.
+        strategy: `tf.distribute.Strategy`; by default the current one.
+        teacher: `Teacher`, or None for in-place distillation.
+        space: `SearchSpace` from which subnets are drawn; by default the supernet's.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Trainer:
             g + decay * tf.convert_to_tensor(v) if decayed else g
             for g, v, decayed in zip(gradients, variables, self._decayed, strict=True)
         ]
-        # The optimizer sums over replicas; the update is that of the mean.
+        # The optimizer sums over replicas, and the update is for the mean.
         replicas = self.strategy.num_replicas_in_sync
         self.optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, variables)
         return losses, accuracies, norm
@@ -134,17 +135,19 @@ class Trainer:
         soft_weights: tf.Tensor,
         seed: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Sums the gradients of the subnets of one batch, without the weight decay.
+        """Sums the gradients of the subnets on one batch, without weight decay.
 
         Args:
-            images: float32 (batch, r, r, channels) at the largest resolution. labels: int32 (batch,).
-            count: int32, how many subnets; the arrays of the subnets may be longer.
-            codes: int32 (subnets, genes). resolutions: int32 (subnets,).
-            soft_weights: float32 (subnets,), share of the loss that comes from soft labels.
-            seed: int32 (2,), of the dropout.
+            images: float32 (batch, r, r, channels) at the largest resolution.
+            labels: int32 (batch,).
+            count: int32, number of subnets; the following arrays may be longer.
+            codes: int32 (subnets, genes).
+            resolutions: int32 (subnets,).
+            soft_weights: float32 (subnets,), fraction of the loss that comes from soft labels.
+            seed: int32 (2,), seed of the dropout.
 
         Returns:
-            The gradients in the order of the trainable variables; losses and accuracies, float32 (subnets,).
+            `(gradients, losses, accuracies)`: a list in the order of the trainable variables, and float32 (subnets,).
         """
         variables = [v.value for v in self.supernet.trainable_variables]
         context = tf.distribute.get_replica_context()
@@ -193,7 +196,7 @@ class Trainer:
             tf.TensorArray(tf.float32, count),
             tf.TensorArray(tf.float32, count),
         )
-        # One after the other: side by side the subnets' activations would all be in memory at once.
+        # One after another, since in parallel the activations of all subnets would be in memory at once.
         _, gradients, _, losses, accuracies = tf.while_loop(
             lambda i, *_: i < count, one_subnet, start, parallel_iterations=1
         )
@@ -209,14 +212,14 @@ class Trainer:
         seed: tuple[int, int],
         learning_rate: float,
     ) -> StepResult:
-        """One update on one (distributed) batch.
+        """Makes one update on one (distributed) batch.
 
         Args:
-            batch: `(images, labels)`. archs: the subnets, with soft labels in place the largest first.
-            soft_weights: one a subnet. seed: two ints. learning_rate: of this step.
-
-        Returns:
-            `StepResult`.
+            batch: `(images, labels)`.
+            archs: the subnets; the largest comes first in in-place distillation.
+            soft_weights: fraction of the loss from soft labels for each subnet.
+            seed: two ints, seed of the dropout.
+            learning_rate: learning rate of this step.
         """
         self.optimizer.learning_rate.assign(learning_rate)
         subnets = self._padded(archs, soft_weights)
@@ -224,7 +227,7 @@ class Trainer:
         return StepResult(losses.numpy(), accuracies.numpy(), float(norm))
 
     def _padded(self, archs: Sequence[Arch], soft_weights: Sequence[float]) -> list[tf.Tensor]:
-        """Tensors of the subnets, always of the sandwich's length: steps of any stage then share one trace."""
+        """Tensors of the subnets, padded to the sandwich's length so that steps of all stages share one trace."""
         count, length = len(archs), max(len(archs), 2 + self.config.random_subnets)
         codes = np.zeros((length, len(self.supernet.space.genes)), np.int32)
         resolutions, weights = np.zeros(length, np.int32), np.zeros(length, np.float32)
@@ -243,20 +246,20 @@ class Trainer:
         """Trains a stage from step `start` to its end.
 
         Args:
-            stage: `TrainingStage`. split: the training split, `Arrays` or `Encoded`.
-            start: first step, the number of steps that the loaded weights have behind them.
-            on_step: called with `(step, StepResult, learning_rate, waited)` after each step; `waited` is the
-                time in seconds that the step waited for its batch.
-            on_checkpoint: called with the number of steps done, every `checkpoint_steps` and at the end.
+            stage: `TrainingStage`.
+            split: the training split, `Arrays` or `Encoded`.
+            start: first step, which is the number of steps that the loaded weights have been trained for.
+            on_step: called with `(step, StepResult, learning_rate, waited)` after each step; `waited` is the time in
+                seconds that the step waited for its batch.
+            on_checkpoint: called with the number of finished steps every `checkpoint_steps` and at the end.
 
         Raises:
-            TrainingDivergedError: at the first loss or gradient that is not finite. The last checkpoint is
-                from before it.
+            TrainingDivergedError: a loss, gradient or weight is not finite. The last checkpoint is from before it.
         """
         config = self.config
         total = total_steps(stage, len(split), config.batch_size)
         stage_seed = _stage_seed(config.seed, stage.name)
-        # A finetuned subnet has no space of its own, and the others' one may have the float choice already.
+        # `self.space`, since the space of a network may include the float choice, or be that of a single subnet.
         sample = sampler(self.space, stage, config.random_subnets, config.sample_one_precision)
         warmup = round(config.warmup_epochs * len(split) / config.batch_size)
         batches = self._batches(split, stage_seed, start, total)
@@ -310,12 +313,12 @@ def augmentation_of(config: RunConfig) -> Augmentation:
 
 
 def total_steps(stage: TrainingStage, images: int, batch_size: int) -> int:
-    """Steps of a stage: its epochs over `images`, rounded."""
+    """The number of steps of a stage: its epochs over `images`, rounded."""
     return round(stage.epochs * images / batch_size)
 
 
 def cosine(peak: float, step: int, total: int, warmup: int) -> float:
-    """Learning rate of a step: linear to `peak` over `warmup` steps, then half a cosine to 0."""
+    """The learning rate of a step. It rises linearly to `peak` over `warmup` steps, then falls to 0 as a cosine."""
     warmup = min(warmup, total // 2)
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -323,10 +326,10 @@ def cosine(peak: float, step: int, total: int, warmup: int) -> float:
 
 
 def soft_weights(stage: TrainingStage, count: int, teacher_weight: float) -> list[float]:
-    """Shares of the loss that come from soft labels, one a subnet.
+    """For each subnet the fraction of the loss that comes from soft labels.
 
-    In place the first one, the largest, learns from the labels and the others from it alone (BigNAS); from a teacher
-    all learn, with its weight.
+    In in-place distillation the first subnet, the largest, learns from the labels, and the others only from the first
+    (BigNAS). A teacher teaches all subnets, with `teacher_weight` unless the stage has its own.
     """
     if stage.soft_labels is None:
         return [0.0] * count
@@ -336,7 +339,7 @@ def soft_weights(stage: TrainingStage, count: int, teacher_weight: float) -> lis
 
 
 def _at_resolution(images: tf.Tensor, resolution: tf.Tensor) -> tf.Tensor:
-    """Images at a smaller resolution; at their own, the same images and no work."""
+    """Images at a smaller resolution, or the same images at their own resolution."""
     own = tf.shape(images)[1]
     smaller = tf.cond(
         tf.equal(resolution, own),

@@ -1,18 +1,18 @@
-"""SGD with Nesterov momentum, one kernel a variable."""
+"""SGD with Nesterov momentum that updates a variable with a single kernel."""
 
 import keras
 import tensorflow as tf
 
 
 class FusedSGD(keras.optimizers.SGD):
-    """`keras.optimizers.SGD` with momentum, its update of a variable done by one TensorFlow kernel.
+    """`keras.optimizers.SGD` with momentum that updates a variable with one TensorFlow kernel. The result is the same.
 
-    A supernet has hundreds of small variables, and Keras' own update is about ten operations for each: a
-    third of the graph of a step, and of the time to trace it. The result is the same.
+    A supernet has hundreds of small variables. Keras' own update has about ten operations for each, a third of a step's
+    graph and of the time to trace it.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: keras.Variable) -> None:
-        # `variable` is one device's copy; under a distribution strategy so must be its momentum.
+        # `variable` is the copy on one device, and so is the momentum under a distribution strategy.
         momentum = self.momentums[self._get_variable_index(variable)]
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,

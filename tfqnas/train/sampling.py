@@ -1,4 +1,4 @@
-"""Which subnets a step trains: functions of a numpy Generator."""
+"""Draws the subnets that a training step trains."""
 
 from collections.abc import Callable
 from typing import cast
@@ -14,8 +14,10 @@ def random_subnet(space: SearchSpace, rng: np.random.Generator, one_precision: f
     """A random architecture of `space` in which every choice is uniform.
 
     Args:
-        one_precision: probability that all bit widths are one of the choices. Mixtures drawn uniformly are hardly ever
-            of one precision, nor near it: of 20 bit widths from 2, 3 and 4 the mean is 3 to within a few tenths.
+        space: `SearchSpace`.
+        rng: numpy Generator.
+        one_precision: probability that all bit widths are equal. Uniform mixtures are hardly ever close to that, since
+            the mean of 20 bit widths from 2, 3 and 4 is 3 to within a few tenths.
     """
     code = rng.integers(0, space.choice_counts)
     if one_precision and rng.random() < one_precision:
@@ -30,10 +32,16 @@ def random_subnet(space: SearchSpace, rng: np.random.Generator, one_precision: f
 def sampler(
     space: SearchSpace, stage: TrainingStage, random_subnets: int, one_precision: float = 0.0
 ) -> Callable[[np.random.Generator], list[Arch]]:
-    """The subnets of a step as a function of a numpy Generator.
+    """A function of a numpy Generator that returns the subnets of a step.
 
-    "largest"; "sandwich" (Yu and Huang, 2019): largest, smallest and random ones (`random_subnet`), each at its own
-    resolution; "subnet": the one of a finetuning.
+    With the stage's sampling "largest" it is the largest subnet; with "sandwich" (Yu and Huang, 2019) the largest, the
+    smallest and random ones, each at its own resolution; with "subnet" the subnet of a finetuning.
+
+    Args:
+        space: `SearchSpace` from which subnets are drawn.
+        stage: `TrainingStage`.
+        random_subnets: number of random subnets of a sandwich.
+        one_precision: as in `random_subnet`.
     """
     if stage.with_float:
         space = space.with_float()

@@ -1,4 +1,4 @@
-"""A schedule is a tuple of stages, made from the settings of a run by a pure function."""
+"""The training stages of a run, which pure functions derive from its settings."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.train.run_config import RunConfig
 
-# In the place of a bit width, of a supernet with several (QFA).
+# Stands for the bit width of a supernet with several bit widths (QFA).
 MIXED: Literal["mixed"] = "mixed"
-# Which supernet of a run: its bit width, `MIXED`, or None for floating point.
+# Identifies a supernet of a run: its bit width, `MIXED`, or None for floating point.
 Bits = int | Literal["mixed"] | None
-# Of file names, most systems allow 255 bytes.
+# Most systems allow file names of 255 bytes.
 _LONGEST_KEY = 150
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingStage:
-    """One training run of one supernet.
+    """The training of one network of a run.
 
     Attributes:
-        name: also the name of its checkpoint directory.
-        bits: of weights and inputs, None for floating point, `MIXED` where every subnet has its own.
-        epochs, learning_rate: length and peak learning rate.
-        sampling: "largest" (one subnet a step), "sandwich" (largest, smallest and random ones) or "subnet"
-            (the one architecture of a finetuning).
-        soft_labels: None, "in_place" (of the largest subnet of the same step), or the name of the stage whose
-            network is the teacher.
-        init: None, or the name of the stage whose weights it starts from.
-        arch: the `Arch` of "subnet".
-        soft_weight: share of the loss that comes from a teacher's soft labels; None: that of the settings.
-        integer_aware: of "subnet": with the 8-bit quantizers of the exported model, and BatchNorm as it is folded.
-        with_float: of `MIXED`: 32 bits, which leave a tensor as it is, are among the choices.
+        name: name of the stage and of its checkpoint directory.
+        bits: bit width of weights and inputs, None for floating point, `MIXED` for several.
+        epochs: length of the stage.
+        learning_rate: peak learning rate.
+        sampling: "largest" (one subnet per step), "sandwich" (largest, smallest and random subnets) or "subnet" (the
+            architecture of a finetuning).
+        soft_labels: None, "in_place" (from the largest subnet of the same step), or the name of the stage whose network
+            is the teacher.
+        init: name of the stage from whose weights it starts, or None.
+        arch: the `Arch` to finetune, for sampling "subnet".
+        soft_weight: fraction of the loss from a teacher's soft labels; None for that of the settings.
+        integer_aware: for "subnet", whether it has the 8-bit quantizers of the exported model and fixed BatchNorm.
+        with_float: for `MIXED`, whether 32 bits (no quantization) are among the choices.
     """
 
     name: str
@@ -51,7 +52,7 @@ class TrainingStage:
 
 
 def label(bits: Bits) -> str:
-    """A short name of a bit width, for files: "b4", "mixed", "float"."""
+    """A short name of a bit width for files, such as "b4", "mixed" or "float"."""
     return "float" if bits is None else bits if bits == MIXED else f"b{bits}"
 
 
@@ -63,15 +64,13 @@ def supernet_stage(bits: Bits) -> str:
 def schedule(config: RunConfig, mixed: bool = False) -> tuple[TrainingStage, ...]:
     """The stages of a run (OQA, appendix A.2): float, largest, then one supernet for each bit width.
 
-    With `schedule="direct"` every bit width starts from floating point and has a stage of its own for the
-    largest network. Stages of zero epochs are left out, except the last supernet that hands its weights on.
-    A float supernet comes last: nothing starts from it, so that it can be added to what is trained.
+    With `schedule="direct"` every bit width starts from floating point and has a stage for the largest network. Stages
+    of zero epochs are left out, except supernets of bit widths. A float supernet comes last. Since no stage starts from
+    it, it can be added to a trained run.
 
     Args:
-        config: `RunConfig`. mixed: whether the space has bit widths to choose: then the stages are those of QFA.
-
-    Returns:
-        A tuple of `TrainingStage`.
+        config: `RunConfig`.
+        mixed: whether the space has bit widths to choose, which gives the stages of QFA.
     """
     if mixed:
         return _mixed_schedule(config)
@@ -117,9 +116,9 @@ def schedule(config: RunConfig, mixed: bool = False) -> tuple[TrainingStage, ...
 
 
 def _mixed_schedule(config: RunConfig) -> tuple[TrainingStage, ...]:
-    """The stages of QFA: the largest network in floating point, which then teaches one supernet in two phases.
+    """The stages of QFA: the largest float network, which then teaches one supernet in two phases.
 
-    In the first phase tensors may also stay in floating point, in the second they may not.
+    Only in the first phase tensors may also stay in floating point.
     """
     if not (config.float_epochs or config.float_weights):
         raise UserError(
@@ -139,10 +138,14 @@ def _mixed_schedule(config: RunConfig) -> tuple[TrainingStage, ...]:
 def finetuning(
     bits: Bits, arch: Arch, epochs: float, learning_rate: float, integer_aware: bool = False, distilled: bool = True
 ) -> TrainingStage:
-    """The stage that trains one subnet of a supernet further (OQA, appendix A.2: 25 epochs at 0.0016).
+    """The stage that finetunes one subnet of a supernet (OQA, appendix A.2: 25 epochs at 0.0016).
 
     Args:
-        distilled: with the soft labels of the supernet's largest network, which are half of the loss by default.
+        bits: bit width of the supernet.
+        arch: `Arch` of the subnet.
+        epochs, learning_rate: length and peak learning rate.
+        integer_aware: as in `TrainingStage`.
+        distilled: learn also from the soft labels of the supernet's largest network, by default for half of the loss.
     """
     key = arch.key
     if len(key) > _LONGEST_KEY:
