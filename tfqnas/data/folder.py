@@ -1,7 +1,7 @@
 """Finds, checks and splits the images of a folder with a sub-folder for each class.
 
-The files are `FOLDER/CLASS/image.jpg`, with a part of each class kept for testing, or `FOLDER/train/CLASS/image.jpg` and
-`FOLDER/test/CLASS/image.jpg` (or `val`, `validation`).
+The files are `FOLDER/CLASS/image.jpg`, with a part of each class kept for testing, or `FOLDER/train/CLASS/image.jpg`
+and `FOLDER/test/CLASS/image.jpg` (or `val`, `validation`).
 """
 
 import concurrent.futures
