@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import math
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -19,9 +18,8 @@ from tfqnas.runs.run import Run
 from tfqnas.runs.scoring import scoring
 from tfqnas.scoring.judge import Judge
 from tfqnas.scoring.predictor import Predictor, Quality
-from tfqnas.search import NSGA2, AgeingEvolution, CoarseToFine, Objectives, ParetoFront, Result, Searcher, model_costs
+from tfqnas.search import SEARCHERS, Objectives, ParetoFront, Result, Searcher, model_costs
 from tfqnas.search import run as run_search
-from tfqnas.search.coarse_to_fine import PAPER_EDGES, PAPER_PER_BIN
 from tfqnas.search.directory import claim, front_in, results_in, reused_in, scored_in
 from tfqnas.search.file_size import file_kb
 from tfqnas.search.latency import LatencyTable
@@ -33,9 +31,6 @@ from tfqnas.train.stages import Bits
 
 __all__ = ["FrontSearch", "front_in", "results_in"]
 
-# Spaces for which the paper gives its numbers, and how many bins and subnets others get.
-_PAPER_SPACES = ("mbv3", "mbv3_relu", "mbv2")
-_BINS, _PER_BIN = 6, 20
 _ANY_BELOW_8 = 4
 # How often the best within each budget stand in a line that stays, in the course of a search.
 _LOGGED = 10
@@ -84,7 +79,8 @@ class FrontSearch:
         try:
             self.table = self._table()
             self.objectives = self._objectives()
-            self.searcher, self.budget = self._searcher()
+            kind = SEARCHERS[config.search]
+            self.searcher, self.budget = kind.of_settings(config.search, self.objectives, config)
         except ValueError as error:
             raise self._error(error) from None
 
@@ -224,28 +220,6 @@ class FrontSearch:
         text = re.sub(r"\bmax (\w+):", lambda found: f"--{flags.get(found[1], found[1])}:", str(error))
         name = f"{self.bits}-bit" if isinstance(self.bits, int) else self.bits or "float"
         return UserError(f"search of the {name} supernet: {text}")
-
-    def _searcher(self) -> tuple[Searcher, int]:
-        """`(searcher, how many it scores at most)`."""
-        config, objectives, seed = self.config, self.objectives, self.config.search_seed
-        if config.search in ("nsga2", "ageing"):
-            kind = {"nsga2": NSGA2, "ageing": AgeingEvolution}[config.search]
-            size = config.search_population or min(100, max(10, config.search_budget // 5))
-            return kind(objectives, population=size, seed=seed), config.search_budget
-        edges, per_bin = self._bins()
-        rounds = config.search_rounds if config.search == "coarse_to_fine" else 0
-        searcher = CoarseToFine(
-            objectives, edges, per_bin, per_skeleton=config.search_per_skeleton, rounds=rounds, seed=seed
-        )
-        coarse = per_bin * (len(searcher.edges) - 1)
-        # A front holds about as many skeletons as the square root of what was scored, by experience; it ends by itself.
-        return searcher, coarse + rounds * config.search_per_skeleton * max(4, math.isqrt(coarse))
-
-    def _bins(self) -> tuple[int | Sequence[float], int]:
-        """Edges, or a number of bins, and how many subnets are in each."""
-        config, paper = self.config, self.space.name in _PAPER_SPACES
-        edges = config.search_edges or config.search_bins or (PAPER_EDGES if paper else _BINS)
-        return edges, config.search_per_bin or (PAPER_PER_BIN if paper else _PER_BIN)
 
     def _screened(self, part: Part) -> Searcher:
         if self.config.search_screen == 1:

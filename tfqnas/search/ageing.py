@@ -8,8 +8,10 @@ from tfqnas.arch import Arch
 from tfqnas.search.codes import mutate
 from tfqnas.search.evolution import Evolution
 from tfqnas.search.objectives import Objectives
+from tfqnas.search.searcher import register
 
 
+@register("ageing")
 class AgeingEvolution(Evolution):
     """Regularized evolution (Real et al., 2019, "Regularized Evolution for Image Classifier Architecture Search").
 
@@ -27,6 +29,8 @@ class AgeingEvolution(Evolution):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    needs_cost = False
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Coarse-to-fine search: random subnets in bins of cost, then other kernel sizes for the best of them."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -10,15 +11,19 @@ from tfqnas.search.codes import relatives
 from tfqnas.search.dominance import non_dominated
 from tfqnas.search.objectives import Objectives
 from tfqnas.search.random_bins import RandomBins
-from tfqnas.search.searcher import Searcher
+from tfqnas.search.searcher import Searcher, register
 
 # Architectures that are scored at a time. A large generation lets relatives share computation, also when it is divided
 # among several processes. A small one is compared with a newer front, so that poor subnets are given up early.
 _GENERATION = 100
 # OQA, section 3.3, for its MobileNetV2 and V3 spaces: edges in millions of MACs, architectures in each bin.
 PAPER_EDGES, PAPER_PER_BIN = tuple(range(50, 301, 50)), 2000
+# Those spaces, and how many bins and subnets others get.
+_PAPER_SPACES = ("mbv3", "mbv3_relu", "mbv2")
+_BINS, _PER_BIN = 6, 20
 
 
+@register("coarse_to_fine", "random")
 class CoarseToFine(Searcher):
     """Random architectures in bins of cost, then the front's skeletons with other kernel sizes (OQA, section 3.3).
 
@@ -48,6 +53,19 @@ class CoarseToFine(Searcher):
     """
 
     generation = _GENERATION
+
+    @classmethod
+    def of_settings(cls, name: str, objectives: Objectives, settings: Any) -> tuple[Self, int]:
+        """See `Searcher.of_settings`: "random" is without the rounds of other kernel sizes."""
+        paper = objectives.space.name in _PAPER_SPACES
+        edges = settings.search_edges or settings.search_bins or (PAPER_EDGES if paper else _BINS)
+        per_bin = settings.search_per_bin or (PAPER_PER_BIN if paper else _PER_BIN)
+        rounds = settings.search_rounds if name == "coarse_to_fine" else 0
+        per_skeleton = settings.search_per_skeleton
+        searcher = cls(objectives, edges, per_bin, per_skeleton=per_skeleton, rounds=rounds, seed=settings.search_seed)
+        coarse = per_bin * (len(searcher.edges) - 1)
+        # A front holds about as many skeletons as the square root of what was scored, by experience; it ends by itself.
+        return searcher, coarse + rounds * per_skeleton * max(4, math.isqrt(coarse))
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The base of evolutionary searchers: a first generation, then new children within the limits."""
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,6 +33,15 @@ class Evolution(Searcher):
     Raises:
         ValueError: `population` or `mutation` is out of range.
     """
+
+    asynchronous = True
+
+    @classmethod
+    def of_settings(cls, name: str, objectives: Objectives, settings: Any) -> tuple[Self, int]:
+        """See `Searcher.of_settings`: by default a population of a fifth of the budget, from 10 to 100."""
+        budget = settings.search_budget
+        size = settings.search_population or min(100, max(10, budget // 5))
+        return cls(objectives, population=size, mutation=None, seed=settings.search_seed), budget
 
     def __init__(
         self, objectives: Objectives, population: int, mutation: float | None, seed: int | np.random.Generator

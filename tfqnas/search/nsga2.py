@@ -9,8 +9,10 @@ from tfqnas.search.codes import crossover, mutate
 from tfqnas.search.dominance import best_first
 from tfqnas.search.evolution import Evolution
 from tfqnas.search.objectives import Objectives
+from tfqnas.search.searcher import register
 
 
+@register("nsga2")
 class NSGA2(Evolution):
     """NSGA-II (Deb et al., 2002) over the error (1 - accuracy) and the costs that `objectives` minimises.
 

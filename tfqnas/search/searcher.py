@@ -1,13 +1,17 @@
 """The search loop. It handles architectures and numbers; the caller's functions score models and count costs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from tfqnas.arch import Arch
+from tfqnas.search.objectives import Objectives
 from tfqnas.search.pareto import ParetoFront, Result
 
 # Give up after this many requests in a row without a new architecture.
 _MAX_REQUESTS_WITHOUT_NEWS = 100
+
+
+_Kind = TypeVar("_Kind", bound="Searcher")
 
 
 class Searcher:
@@ -17,9 +21,27 @@ class Searcher:
 
     Attributes:
         generation: number of architectures to be scored at a time; None leaves it to the caller.
+        asynchronous: whether its next proposal may come before the scores of the last one, as in evolution; several
+            machines then need not wait for each other.
+        needs_cost: whether it needs a cost to minimise beside the error.
     """
 
     generation: int | None = None
+    asynchronous: ClassVar[bool] = False
+    needs_cost: ClassVar[bool] = True
+
+    @classmethod
+    def of_settings(cls, name: str, objectives: Objectives, settings: Any) -> tuple[Self, int]:
+        """A searcher made of settings, and how many subnets it scores at most.
+
+        By default it is made of the objectives and a seed, and the budget is `search_budget`.
+
+        Args:
+            name: the name that was chosen, one of those that the searcher is registered by.
+            settings: `SearchConfig`.
+        """
+        make: Any = cls
+        return make(objectives, seed=settings.search_seed), settings.search_budget
 
     def ask(self, n: int) -> list[Arch]:
         """A list of at most `n` `Arch`s to be scored; an empty list ends the search."""
@@ -30,6 +52,20 @@ class Searcher:
 
         Architectures may be missing if a predictor has screened them out.
         """
+
+
+# Searchers by the name that the setting `search` has for them.
+SEARCHERS: dict[str, type[Searcher]] = {}
+
+
+def register(*names: str) -> Callable[[type[_Kind]], type[_Kind]]:
+    """A decorator that makes a `Searcher` known by `names`."""
+
+    def add(kind: type[_Kind]) -> type[_Kind]:
+        SEARCHERS.update(dict.fromkeys(names, kind))
+        return kind
+
+    return add
 
 
 class ScoresMany(Protocol):

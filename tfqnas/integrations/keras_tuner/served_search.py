@@ -29,7 +29,7 @@ def find_with_workers(
     """
     part.update(len(known.results) / search.budget, "waiting for workers")
     # What evolution proposes needs no score in particular; others are to know all of a phase before the next.
-    batch = None if search.config.search in ("nsga2", "ageing") else searcher.generation or search.budget
+    batch = None if search.searcher.asynchronous else searcher.generation or search.budget
     if known.former:
         searcher.tell([result.arch for result in known.former], [result.accuracy for result in known.former])
     oracle = SearcherOracle(
