@@ -56,7 +56,7 @@ def test_everything_that_is_needed_is_here_and_it_says_so():
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFDS_DATA_DIR": "/nowhere"}
     done = subprocess.run([sys.executable, "-m", "tfqnas.doctor"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout
-    assert "all that is needed is there" in done.stdout
+    assert "all requirements are met" in done.stdout
     assert "CPU:0" in done.stdout and "WRONG" not in done.stdout
     assert "absent /nowhere" in done.stdout and "prepare_data.py" in done.stdout
 
@@ -66,5 +66,5 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(required, capsys):
     assert doctor.main() == 1
     said = capsys.readouterr().out
     assert "WRONG  tensorflow" in said and "pip install 'tensorflow<2.22,>=2.21'" in said
-    assert "WRONG  keras" in said and "not looked at" in said
-    assert "2 of what is needed is wrong" in said
+    assert "WRONG  keras" in said and "not examined" in said
+    assert "2 requirements are not met" in said

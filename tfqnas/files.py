@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: a run may be killed at any moment, and its disk may fill up."""
+"""Reads and writes files so that a killed process or a full disk leaves no damaged file."""
 
 import contextlib
 import errno
@@ -20,10 +20,10 @@ _ADVICE = {
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> Path:
-    """Writes a temporary file beside `path` and renames it, so that readers see the old content or the new.
+    """Writes a temporary file next to `path` and renames it, so that readers see either the old or the new content.
 
-    Missing directories are made. On failure the temporary file is removed, an old file stays as it was, and
-    the `OSError` names the path and says what to do.
+    Missing directories are created. On failure the temporary file is removed, an old file stays unchanged, and the
+    `OSError` names the path and says what to do.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -46,12 +46,12 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """`value` as indented JSON, atomically; numpy scalars and arrays become numbers and lists."""
+    """Writes `value` as indented JSON atomically. Numpy scalars and arrays become numbers and lists."""
     return write_atomically(path, json.dumps(value, indent=2, default=_plain) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """The JSON value in `path`; errors name the file."""
+    """The JSON value in `path`; raises `UserError` with the file's name if it is not valid JSON."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def append_jsonl(path: str | Path, record: Any) -> None:
-    """Adds `record` as one line. A line that a kill cut off is closed first, so that it spoils no other."""
+    """Adds `record` as one line. A line that a killed process left incomplete is ended first."""
     path = Path(path)
     line = json.dumps(record, default=_plain).encode() + b"\n"
     try:
@@ -72,7 +72,7 @@ def append_jsonl(path: str | Path, record: Any) -> None:
                 if file.read(1) != b"\n":
                     line = b"\n" + line
             try:
-                if file.write(line) != len(line):  # a disk that fills up takes a part and says nothing
+                if file.write(line) != len(line):  # a full disk takes a part without an error
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
                 with contextlib.suppress(OSError):
@@ -83,9 +83,9 @@ def append_jsonl(path: str | Path, record: Any) -> None:
 
 
 def read_jsonl(path: str | Path, say: Callable[[str], object] = lambda line: None) -> list[Any]:
-    """The records of `path`, without lines that a kill cut off; an empty list where there is no file.
+    """The records in `path`, an empty list if there is no file.
 
-    `say` is called with a warning for each line that is left out.
+    Lines that a killed process left incomplete are left out, and `say` is called with a warning for each.
     """
     records = []
     with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
@@ -104,7 +104,7 @@ def _explained(error: OSError, path: Path, what: str) -> OSError:
 
 
 def _plain(value: Any) -> Any:
-    """What `json` cannot say itself: numpy's scalars and arrays (not imported here), paths."""
+    """Converts numpy scalars and arrays (without importing numpy) and paths for `json`."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, os.PathLike):

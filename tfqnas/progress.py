@@ -1,4 +1,4 @@
-"""Progress and time left of a long job that is made of parts of known relative work."""
+"""Shows the progress of a long job, and estimates the time left. The relative work of its parts is known."""
 
 import contextlib
 import math
@@ -10,24 +10,24 @@ from typing import TextIO
 
 
 class Progress:
-    """Shows how far a job is, in one line.
+    """Shows the progress of a job in one line.
 
         [3/9] supernet_b4  61%  loss 0.42 acc 97.1%  | part 0:32 left | job 2:41 left
 
-    On a terminal the line is rewritten in place; elsewhere (a file, CI) a new one appears at the start and
-    the end of each part and every `interval` seconds at most.
+    On a terminal the line is rewritten in place. Elsewhere (a file, CI) a new line appears at the start and the end of
+    each part, and at most every `interval` seconds.
 
-    Time left comes from the wall time of the work done in this process. The part that runs goes on at its own
-    rate (seconds per unit of work), measured over its updates and blended with the rate of the finished parts
-    while little of it is done. The parts after it go at the rate of all parts begun here, the running one
-    taken in full. `?` is shown while nothing is known.
+    The time left is estimated from the wall time of the work in this process. The running part continues at its own
+    rate (seconds per unit of work), which is measured over its updates and blended with the rate of the finished parts
+    while little of it is done. The remaining parts take the rate of all parts begun here, including the whole running
+    part. `?` is shown while there is no estimate.
 
     Args:
-        parts: (name, work) in order; work in any unit, positive.
-        stream: where to write, by default standard output.
+        parts: `(name, work)` in order; work is positive, in any unit.
+        stream: the stream to write to, by default standard output.
         interval: seconds between two lines, by default 0.1 on a terminal and 10 elsewhere.
-        clock: seconds, for tests.
-        width: columns, by default those of the terminal.
+        clock: a function that returns seconds; replaced in tests.
+        width: number of columns, by default the terminal's.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Progress:
             if not (work > 0 and math.isfinite(work)):
                 raise ValueError(f"part {name!r}: work is {work}, expected a positive number")
         self._numbers = {name: number for number, name in enumerate(self._work, 1)}
-        self._open = dict(self._work)  # neither finished nor skipped
+        self._open = dict(self._work)  # parts that are neither finished nor skipped
         self._stream = sys.stdout if stream is None else stream
         self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._interval = (0.1 if self._terminal else 10.0) if interval is None else interval
@@ -58,7 +58,7 @@ class Progress:
 
     @contextlib.contextmanager
     def part(self, name: str, start: float = 0.0) -> Iterator["Part"]:
-        """The part that runs now; `start` is the fraction that an earlier process already did."""
+        """A context in which a part runs; `start` is the fraction that an earlier process has done."""
         self._take(name)
         part = self._current = Part(self, name, self._work[name], start, self._clock())
         self._show(force=True)
@@ -73,19 +73,19 @@ class Progress:
         self._end(part, f"done in {_duration(part.elapsed())}", more=bool(self._open))
 
     def skip(self, name: str) -> None:
-        """A part that an earlier process finished: it counts neither as work to do nor for the rate."""
+        """Marks a part as finished by an earlier process, so that it does not count for the estimate."""
         self._take(name)
         self._open.pop(name)
         self._line(f"{self._head(name)}  already done")
 
     def log(self, text: str) -> None:
-        """A line of its own, above the one that shows progress."""
+        """Writes a line above the line of progress."""
         self._line(str(text))
         if self._current and self._terminal:
             self._show(force=True)
 
     def time_left(self) -> float | None:
-        """Seconds until the job is done, or None while nothing is known."""
+        """Estimated seconds until the job is done, or None without an estimate."""
         work, seconds = self._done_work, self._done_time
         left = 0.0
         rest = sum(self._open.values())
@@ -132,7 +132,7 @@ class Progress:
         self._stream.flush()
 
     def _fit(self, head: str, text: str, *tails: str) -> str:
-        """Head, text and the longest tail with which the text fits; without one, the shortest and a shortened text."""
+        """Head, text and the first tail with which the text fits; if none fits, the last tail and a shortened text."""
         width = self._columns()
         rooms = [width - len(head) - len(tail) - 6 for tail in tails]
         for tail, room in zip(tails, rooms, strict=True):
@@ -151,7 +151,7 @@ class Progress:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError):
             columns = 0
-        return (columns or 80) - 1  # in the last column some terminals already wrap
+        return (columns or 80) - 1  # some terminals wrap in the last column
 
     def _end(self, part: "Part", how: str, more: bool = False) -> None:
         self._current = None
@@ -165,7 +165,7 @@ class Progress:
 
 
 class Part:
-    """One part of a job while it runs; made by `Progress.part`."""
+    """A running part of a job, from `Progress.part`."""
 
     def __init__(self, progress: Progress, name: str, work: float, start: float, now: float) -> None:
         self.name = name
@@ -179,7 +179,7 @@ class Part:
         ] = []  # (seconds, fraction) of the first update with work done and of the last
 
     def update(self, done: float, text: str | None = None) -> None:
-        """`done` is the fraction of the whole part, 0 to 1; `text` stays until there is another."""
+        """Sets the finished fraction of the part, 0 to 1, and the text to show; None keeps the text."""
         self.fraction = _fraction(done)
         if text is not None:
             self.text = " ".join(str(text).split())
@@ -188,24 +188,26 @@ class Part:
         self._progress._show()
 
     def resume(self, fraction: float) -> None:
-        """`fraction` turns out to be done already (a restored checkpoint): no work of this process."""
+        """Marks a fraction as done by an earlier process, for example after restoring a checkpoint."""
         self.start = _fraction(fraction)
         self._updates.clear()
         self.update(fraction)
 
     def log(self, text: str) -> None:
-        """A line of its own, above the one that shows progress."""
+        """Writes a line above the line of progress."""
         self._progress.log(text)
 
     def elapsed(self) -> float:
+        """Seconds since the part began."""
         return max(0.0, self._progress._clock() - self._began)
 
     def time_left(self) -> float | None:
+        """Estimated seconds until the part is done, or None without an estimate."""
         remaining = 1.0 - self.fraction
         own, others = self._seconds_for_all(), self._progress._rate()
         if others is not None:
             others *= self.work
-            # Its own rate counts half when a twentieth is done, and nearly all when a third is.
+            # The part's own rate counts half when a twentieth is done, and nearly fully when a third is.
             weight = (done := max(0.0, self.fraction - self.start)) / (done + 0.05)
             own = others if own is None else weight * own + (1.0 - weight) * others
         if remaining <= 0.0:
@@ -213,10 +215,10 @@ class Part:
         return None if own is None else remaining * own
 
     def _seconds_for_all(self) -> float | None:
-        """Seconds for fraction 0 to 1 at the part's own pace.
+        """Seconds for the whole part at its own rate.
 
-        The first step takes long (tracing, compilation), so the pace is measured from its end as soon as the
-        updates after it say enough.
+        The first step is slow (tracing, compilation), so the rate is measured from its end as soon as enough updates
+        have followed.
         """
         if not self._updates:
             return None

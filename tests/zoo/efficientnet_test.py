@@ -104,7 +104,7 @@ def test_tensors_that_do_not_fit_are_named():
         for variable, name, turned in efficientnet._sources(layer)
     }
     efficientnet.assign(net, tensors, "m.pth")
-    with pytest.raises(UserError, match=r"belong nowhere: more"):
+    with pytest.raises(UserError, match=r"without a use: more"):
         efficientnet.assign(net, {**tensors, "more": np.zeros(1)}, "m.pth")
 
 

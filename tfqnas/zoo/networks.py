@@ -1,4 +1,4 @@
-"""The networks by their names."""
+"""Builds or loads networks by name."""
 
 import inspect
 from collections.abc import Callable
@@ -19,17 +19,18 @@ _BUILDERS: dict[str, Callable[..., keras.Model]] = {
 
 
 def build(name: str, **settings: Any) -> keras.Model:
-    """A network with random weights.
+    """Builds a network with random weights.
 
     Args:
-        name: one of `tfqnas.zoo.NAMES`. settings: arguments of the function of that name in
-            `tfqnas.zoo.classifiers` or `tfqnas.zoo.super_resolution`, all with a default.
+        name: one of `tfqnas.zoo.NAMES`.
+        settings: arguments of the function with this name in `tfqnas.zoo.classifiers` or
+            `tfqnas.zoo.super_resolution`, all of which have defaults.
 
     Returns:
         Functional `keras.Model` that `tfqnas.quantize` accepts.
 
     Raises:
-        UserError: for another name, or a setting that this network does not have.
+        UserError: the name is unknown, or the network does not have a setting.
     """
     if name not in zoo.NAMES:
         hint = did_you_mean(name, zoo.NAMES)
@@ -41,17 +42,17 @@ def build(name: str, **settings: Any) -> keras.Model:
 
 
 def load(name: str) -> keras.Model:
-    """A network with trained weights.
+    """Loads a network with trained weights.
 
     Args:
         name: "efficientnet_lite0" (ImageNet, 1,000 classes).
 
     Returns:
-        Functional `keras.Model` that `tfqnas.quantize` accepts: images float32 (n, 224, 224, 3), `(x - 128) / 128`,
-        to logits.
+        Functional `keras.Model` that `tfqnas.quantize` accepts, from images float32 (n, 224, 224, 3),
+        `(x - 128) / 128`, to logits.
 
     Raises:
-        UserError: for another name, or where the package with the weights is not installed.
+        UserError: the name is unknown, or the package with the weights is not installed.
     """
     if name != "efficientnet_lite0":
         raise UserError(

@@ -1,4 +1,4 @@
-"""A model for images of another size: the weights know nothing of it."""
+"""Changes the image size of a model, which its weights do not depend on."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,14 @@ from tfqnas.graph.rewriting import rebuilt
 
 
 def with_input_size(model: keras.Model, size: Sequence[int] | None = None) -> keras.Model:
-    """A copy of a model of convolutions, with its weights and quantizers, for images of another size.
+    """A copy of a convolutional model, with its weights and quantizers, for images of another size.
 
     Args:
         model: functional `keras.Model` with one image input, such as those of `tfqnas.zoo`, quantized or not.
         size: (height, width) in pixels, as an export needs it, or None for images of any size.
 
-    Returns:
-        `keras.Model`.
-
     Raises:
-        UserError: where the model is of another kind, or cannot take this size.
+        UserError: the model is of another kind, or cannot take this size.
     """
     wanted: tuple[int | None, ...] = (None, None) if size is None else tuple(size)
     if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:

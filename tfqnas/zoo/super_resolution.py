@@ -1,4 +1,4 @@
-"""Small super-resolution networks: residual blocks at low resolution, then channels to pixels."""
+"""Small super-resolution networks of residual blocks at low resolution and a final depth to space."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,16 +15,18 @@ SCALES = (2, 4)
 def edsr(scale: int = 2, filters: int = 24, blocks: int = 4, channels: int = 3, size: int | None = None) -> keras.Model:
     """Residual blocks without BatchNorm (EDSR, Lim et al., 2017), 69,000 parameters at scale 2.
 
-    The paper scales the residual of wide networks by 0.1. Here the second convolution of each block begins with as
-    small weights instead, so that no layer is needed for it.
+    The paper scales the residual of wide networks by 0.1. Here the second convolution of each block starts with
+    accordingly small weights instead, which needs no layer.
 
     Args:
-        scale: 2 or 4: how many times larger the result is; 4 in two steps.
-        filters: of all convolutions between the first and the last. blocks: residual blocks.
-        channels: of the images. size: height and width of low-resolution images, or None for any.
+        scale: upscaling factor, 2 or 4; 4 takes two steps.
+        filters: filters of all convolutions between the first and the last.
+        blocks: number of residual blocks.
+        channels: number of image channels.
+        size: height and width of low-resolution images, or None for any.
 
     Returns:
-        Functional `keras.Model`: float32 (n, h, w, channels) to (n, scale h, scale w, channels), both
+        Functional `keras.Model` from float32 (n, h, w, channels) to (n, scale h, scale w, channels), both
         `(x - 128) / 128`.
     """
     x = low = _input(scale, channels, size)
@@ -44,12 +46,10 @@ def srresnet(
 ) -> keras.Model:
     """Residual blocks with BatchNorm (SRResNet, Ledig et al., 2017), 72,000 parameters at scale 2.
 
-    Departures from the paper: ReLU, since PReLU has no integer form here, and none behind the first convolution, whose
-    negative values the skip connection must carry; first and last kernels of 5 instead of 9 pixels; the last BatchNorm
-    of each residual begins with a factor of 0.1. Each enlargement's ReLU stands before its shuffle, which computes the
-    same.
-
-    Args, returns: as in `edsr`.
+    It departs from the paper as follows. It uses ReLU, since PReLU has no integer form here, and no activation after
+    the first convolution, whose negative values the skip connection must carry. The first and last kernels have 5
+    instead of 9 pixels. The last BatchNorm of each residual starts with a factor of 0.1. The ReLU of an upscaling step
+    comes before its shuffle, which computes the same. Arguments and result are as in `edsr`.
     """
     layers = keras.layers
     x = low = _input(scale, channels, size)
@@ -65,7 +65,7 @@ def srresnet(
 
 
 def scale_of(model: keras.Model) -> int:
-    """How many times larger the images are that a super-resolution model returns."""
+    """The upscaling factor of a super-resolution model, 1 for other models."""
     scale = 1
     for layer in model.layers:
         scale *= layer.block_size if isinstance(layer, DepthToSpace) else 1
@@ -73,15 +73,12 @@ def scale_of(model: keras.Model) -> int:
 
 
 def with_pixel_output(model: keras.Model) -> keras.Model:
-    """The model with its output on the grid of pixels, before or after `tfqnas.quantize`, sharing its layers.
+    """The model with its output on the grid of pixels. It shares the layers of `model`, which may be quantized or not.
 
-    An exported file then returns `pixel - 128` as int8, instead of steps of a range that images have set.
+    An exported file then returns `pixel - 128` as int8, instead of steps of a calibrated range.
 
     Args:
         model: super-resolution `keras.Model`, whose output is `(x - 128) / 128`.
-
-    Returns:
-        `keras.Model`.
     """
     pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
     return keras.Model(model.inputs[0], pixels(model.outputs[0]), name=model.name)
@@ -100,7 +97,7 @@ def _doublings(scale: int) -> int:
 def _conv(
     filters: int, kernel: int = 3, name: str | None = None, gain: float = 1.0, **settings: Any
 ) -> keras.layers.Conv2D:
-    """A convolution; `gain`: of the variance of its initial weights, against that which keeps its input's."""
+    """A convolution; `gain` multiplies the variance of its initial weights, and 1 keeps the variance of its input."""
     initializer = keras.initializers.VarianceScaling(gain, "fan_in", "truncated_normal")
     return keras.layers.Conv2D(filters, kernel, padding="same", kernel_initializer=initializer, name=name, **settings)
 

@@ -1,4 +1,4 @@
-"""What a float network learns from: labelled images, or photos and their smaller copies."""
+"""The training tasks of float networks: classification and super-resolution."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tfqnas.zoo.networks import build
 
 
 def task_of(config: FloatConfig, say: Callable[[str], None] = print) -> Task:
-    """The task that `FloatConfig` describes; `say` is called with lines for the user."""
+    """The task of a `FloatConfig`; `say` is called with lines for the user."""
     return SuperResolution(config) if config.on_photos else Classification(config, say)
 
 
 def sentence(figures: Mapping[str, Any]) -> str:
-    """Figures in words."""
+    """The figures of a task's `test` as a line of text."""
     if "accuracy" in figures:
         return f"{figures['accuracy']:.2%} of {figures['images']:,} test images right"
     return (
@@ -39,13 +39,17 @@ def _network(config: FloatConfig, **settings: Any) -> keras.Model:
 
 
 class Classification:
-    """Labelled images, by SGD with Nesterov momentum and weight decay.
+    """Classification of labelled images, trained with SGD, Nesterov momentum and weight decay.
 
     Args:
-        config: `FloatConfig`. say: called with lines for the user.
+        config: `FloatConfig`.
+        say: called with lines for the user.
 
     Attributes:
-        model, optimizer, steps; decays: whether weights decay.
+        model: the `keras.Model`.
+        optimizer: its optimizer.
+        steps: number of training steps.
+        decays: whether kernels have weight decay.
     """
 
     decays = True
@@ -61,7 +65,7 @@ class Classification:
         self._loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Iterator of (images, labels) of the steps from `start` to `stop`, a function of seed and step."""
+        """Batches `(images, labels)` of the steps from `start` to before `stop`, each a function of seed and step."""
         config = self.config
         augmentation = Augmentation(flip=config.flip, shift=config.shift)
         return iter(
@@ -71,11 +75,11 @@ class Classification:
         )
 
     def loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Cross-entropy with smoothed labels, a scalar."""
+        """The cross entropy with smoothed labels, a scalar."""
         return self._loss(tf.one_hot(labels, self.data.num_classes), logits)
 
     def test(self, model: keras.Model) -> dict[str, Any]:
-        """`{"accuracy", "images"}` of the test split."""
+        """`{"accuracy", "images"}`: the accuracy on the test split and its number of images."""
         images = EvaluationImages(self.data.test, self.size, self.config.evaluation_crop)
         hits = 0
         for number, batch in enumerate(images.batches(500)):
@@ -85,12 +89,12 @@ class Classification:
 
 
 class SuperResolution:
-    """Photos and their smaller copies, by Adam and the mean absolute error, as EDSR.
+    """Super-resolution of photos, trained with Adam and the mean absolute error as EDSR is.
 
     Args:
         config: `FloatConfig`.
 
-    Attributes: as those of `Classification`.
+    The attributes are those of `Classification`.
     """
 
     decays = False
@@ -104,7 +108,7 @@ class SuperResolution:
         self.optimizer = keras.optimizers.Adam(config.value("learning_rate"))
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Iterator of (low, high) from step `start` on, a function of seed and step."""
+        """Batches `(low, high)` from step `start` on, each a function of seed and step."""
         from tfqnas.data import restoration
 
         config = self.config
@@ -113,11 +117,11 @@ class SuperResolution:
         )
 
     def loss(self, found: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-        """Mean absolute error, a scalar."""
+        """The mean absolute error, a scalar."""
         return tf.reduce_mean(tf.abs(found - high))
 
     def test(self, model: keras.Model) -> dict[str, Any]:
-        """PSNR and SSIM on Y of the network and of bicubic interpolation, means over the test photos."""
+        """Mean PSNR and SSIM on Y of the network and of bicubic interpolation over the test photos, see `score`."""
         from tfqnas.zoo.upscaling import score
 
         return score(model, self.photos.test)

@@ -1,7 +1,8 @@
-"""Arrays from a file that `torch.save` wrote, without torch and without running what a pickle asks for.
+"""Reads arrays from a file of `torch.save` without torch, and without running arbitrary code of a pickle.
 
-The format is that of torch before 1.6: five pickles (a magic number, the protocol's version, the sizes of the types,
-the dictionary of tensors, the keys of their storages), then for each key an int64 count of elements and the elements.
+The format is that of torch before 1.6. It has five pickles (a magic number, the protocol's version, the sizes of the
+types, the dictionary of tensors, the keys of their storages), and for each key the int64 number of elements and the
+elements.
 """
 
 import collections
@@ -15,7 +16,7 @@ import numpy as np
 from tfqnas.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-# All that such a pickle may name.
+# The only names that such a pickle may use in torch, with their dtypes.
 _STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -29,13 +30,13 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The dictionary of tensors in a file, a model's "state dict".
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         `{name: numpy array}` in the order of the file.
 
     Raises:
-        UserError: for a file of another format, a damaged one, or one that names what tensors do not need.
+        UserError: the file has another format, is damaged, or uses names that tensors do not need.
     """
     try:
         with open(path, "rb") as file:
@@ -52,7 +53,7 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors, their storages and ordered dictionaries, and nothing else."""
+    """Accepts only tensors, their storages and ordered dictionaries."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -77,7 +78,7 @@ class _Unpickler(pickle.Unpickler):
 def _tensor(
     storage: types.SimpleNamespace, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
 ) -> types.SimpleNamespace:
-    """Stands for a tensor until the storages are read, which come behind it in the file."""
+    """Stands for a tensor until the storages are read, which come later in the file."""
     return types.SimpleNamespace(storage=storage, offset=offset, shape=shape, strides=strides)
 
 
@@ -88,11 +89,11 @@ def _read_storage(file: BinaryIO, storage: types.SimpleNamespace) -> None:
     data = file.read(count * storage.dtype.itemsize)
     storage.values = np.frombuffer(data, storage.dtype)
     if len(storage.values) != count:
-        raise ValueError("it is cut off")
+        raise ValueError("the file is truncated")
 
 
 def _array(tensor: types.SimpleNamespace) -> np.ndarray:
-    """The tensor's elements, which lie `strides` apart in its storage, checked to lie within it."""
+    """The array of a tensor, whose elements lie `strides` apart; raises ValueError if they exceed its storage."""
     shape, strides, values = tuple(tensor.shape), tuple(tensor.strides), tensor.storage.values
     if len(shape) != len(strides) or min((*shape, *strides, tensor.offset), default=0) < 0:
         raise ValueError(f"shape {shape}, strides {strides}, offset {tensor.offset}")

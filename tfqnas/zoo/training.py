@@ -1,4 +1,4 @@
-"""Training of a float network from its settings to a file, and from its last checkpoint after a kill."""
+"""Trains a float network and writes it to a file. A killed training resumes from its last checkpoint."""
 
 import json
 import pathlib
@@ -23,21 +23,23 @@ from tfqnas.zoo.float_config import FloatConfig
 def train_float(
     config: FloatConfig, say: Callable[[str], None] = print, progress: Progress | None = None
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Trains a network and writes `config.output`, a `.keras` file, and a `.json` file with its figures beside it.
+    """Trains a network, and writes the `.keras` file `config.output` and a `.json` file with its figures next to it.
 
-    The same command continues after a kill from the last checkpoint, in a directory beside the output that is removed
-    at the end, with the weights that it would have had without; of a finished training it says the figures again.
+    After a kill the same call resumes from the last checkpoint, and gives the same weights as without the kill.
+    Checkpoints are in a directory next to the output, which is removed at the end. For a finished training the call
+    only repeats the figures.
 
     Args:
-        config: `FloatConfig`. say: called with lines for the user. progress: a `Progress` for the parts "train" and
-            "test", for tests.
+        config: `FloatConfig`.
+        say: called with lines for the user.
+        progress: a `Progress` with the parts "train" and "test"; replaced in tests.
 
     Returns:
-        `(keras.Model, figures)`; figures: dict of numbers of the test images.
+        `(keras.Model, figures)` with the dictionary of the task's `test`.
 
     Raises:
-        UserError: where the output is of other settings, or the data set cannot be had.
-        TrainingDivergedError: at a loss that is not finite.
+        UserError: the output was made with other settings, or the data set is not available.
+        TrainingDivergedError: a loss is not finite.
     """
     if pathlib.Path(config.output).suffix != ".keras":
         raise UserError(f"--output: expected a .keras file, received {config.output or 'nothing'}")
@@ -61,10 +63,11 @@ def train_float(
 
 
 class Training:
-    """A model, its optimizer and its checkpoints.
+    """The training of a task's model, with its optimizer and its checkpoints.
 
     Args:
-        config: `FloatConfig`. task: of `tfqnas.zoo.tasks`.
+        config: `FloatConfig`.
+        task: a task of `tfqnas.zoo.tasks`.
     """
 
     def __init__(self, config: FloatConfig, task: tasks.Task) -> None:
@@ -77,12 +80,12 @@ class Training:
 
     @property
     def _variables(self) -> dict[str, keras.Variable]:
-        """By name: weights by their paths, the optimizer's by their numbers, which do not depend on the process."""
+        """All variables by name. The numbers in the names do not depend on the process."""
         weights = {f"{i:03}/{v.name}": v for i, v in enumerate(self.model.variables) if v.dtype != "string"}
         return {**weights, **{f"optimizer/{i:03}": v for i, v in enumerate(self.optimizer.variables)}}
 
     def _update(self, images: tf.Tensor, targets: tf.Tensor, by_batch: bool) -> tf.Tensor:
-        """One step; `by_batch`: whether BatchNorm normalises by the batch, or as in inference."""
+        """Makes one step; `by_batch` says whether BatchNorm normalises by the batch or as in inference."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             loss = self.task.loss(self.model(images, training=by_batch), targets)
@@ -96,7 +99,7 @@ class Training:
         return loss
 
     def run(self, part: Part) -> None:
-        """All steps, or those that a checkpoint has not behind it. `part`: of a `Progress`."""
+        """Makes all steps after the last checkpoint; `part` is a part of a `Progress`."""
         total, start = self.task.steps, self._resume()
         part.resume(start / total)
         shown, every = None, self.config.checkpoint_steps
@@ -121,7 +124,7 @@ class Training:
         self.checkpoints.save(step, values, {"config": plain(self.config)})
 
     def _resume(self) -> int:
-        """The step that the last checkpoint stands at, its values assigned; 0 without one."""
+        """Restores the last checkpoint and returns its step, or 0 without a checkpoint."""
         loaded = self.checkpoints.load()
         if loaded is None:
             return 0
@@ -151,7 +154,7 @@ def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: s
 
 
 def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, figures: Mapping[str, Any]) -> None:
-    """The model first: a `.json` file without it is not taken for a finished training."""
+    """Writes the model before the `.json` file, which marks a finished training."""
     path = pathlib.Path(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.unfinished.keras")

@@ -1,4 +1,4 @@
-"""Super-resolution of whole photos by a network, and how good it is."""
+"""Upscales whole photos with a network, and measures the quality."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,20 @@ from tfqnas.errors import UserError
 from tfqnas.zoo.sizes import with_input_size
 from tfqnas.zoo.super_resolution import scale_of
 
-# Height and width of the low-resolution tiles that are computed at once: 25 MB for each 24 channels at scale 2.
+# Height and width of the low-resolution tiles that are computed at a time, which take 25 MB per 24 channels at scale 2.
 TILE = 256
 
 
 def upscaled(model: keras.Model, low: np.ndarray, tile: int = TILE) -> np.ndarray:
-    """A photo enlarged by a network.
+    """Upscales a photo with a network.
 
-    A large photo is cut into tiles that overlap by the reach of the network, so that each pixel sees all that it
-    would see in the whole photo.
+    A large photo is cut into tiles that overlap by the reach of the network, so that the result is the same as for the
+    whole photo.
 
     Args:
         model: super-resolution `keras.Model`, quantized or not, for images of any size or of one.
-        low: uint8 (h, w, 3). tile: height and width of tiles in low-resolution pixels.
+        low: uint8 (h, w, 3).
+        tile: height and width of the tiles in low-resolution pixels.
 
     Returns:
         uint8 (scale h, scale w, 3).
@@ -33,14 +34,16 @@ def upscaled(model: keras.Model, low: np.ndarray, tile: int = TILE) -> np.ndarra
 
 
 def score(model: keras.Model, photos: Sequence[np.ndarray], tile: int = TILE) -> dict[str, Any]:
-    """PSNR and SSIM on Y of photos that were made smaller and come back, means over the photos.
+    """Mean PSNR and SSIM on Y of photos that are downscaled and upscaled again, by a network and by interpolation.
 
     Args:
-        model: super-resolution `keras.Model`. photos: list of uint8 (h, w, 3). tile: as in `upscaled`.
+        model: super-resolution `keras.Model`.
+        photos: list of uint8 (h, w, 3).
+        tile: as in `upscaled`.
 
     Returns:
-        `{"scale", "images", "psnr", "ssim", "bicubic_psnr", "bicubic_ssim", "photos"}`; "photos" has a list of
-        (psnr, ssim, bicubic psnr, bicubic ssim) for each.
+        `{"scale", "images", "psnr", "ssim", "bicubic_psnr", "bicubic_ssim", "photos"}`; "photos" has for each photo a
+        list of psnr, ssim, bicubic psnr and bicubic ssim.
     """
     model, scale = _of_any_size(model), scale_of(model)
     rows = []
@@ -54,9 +57,9 @@ def score(model: keras.Model, photos: Sequence[np.ndarray], tile: int = TILE) ->
 
 
 def reach_of(model: keras.Model) -> int:
-    """How many low-resolution pixels away a pixel may lie that still has a say: half the receptive field."""
+    """The reach of a network in low-resolution pixels: at most so far away pixels can affect a pixel of the result."""
     reach, factor = 0.0, 1
-    for layer in model.layers:  # of all ways through the network none has more than all convolutions
+    for layer in model.layers:  # the sum over all convolutions is an upper bound for any path
         if hasattr(layer, "kernel_size"):
             reach += (max(layer.kernel_size) // 2) / factor
         factor *= getattr(layer, "block_size", 1)
@@ -65,7 +68,7 @@ def reach_of(model: keras.Model) -> int:
 
 def _of_any_size(model: keras.Model) -> keras.Model:
     if scale_of(model) == 1:
-        raise UserError(f"{model.name}: expected a super-resolution network, which enlarges by DepthToSpace")
+        raise UserError(f"{model.name}: expected a super-resolution network, which upscales by DepthToSpace")
     return model if model.input_shape[1:3] == (None, None) else with_input_size(model, None)
 
 
@@ -86,7 +89,7 @@ def _upscaled(model: keras.Model, low: np.ndarray, tile: int) -> np.ndarray:
 
 
 def _seen(start: int, length: int, tile: int, reach: int) -> tuple[int, int]:
-    """The first pixel and the one behind the last that a tile from `start` needs along one axis."""
+    """`(first, last + 1)` of the pixels along an axis that a tile from `start` needs."""
     return max(0, start - reach), min(length, start + tile + reach)
 
 

@@ -1,1 +1,1 @@
-"""Search across machines, with the chief and the workers of keras-tuner."""
+"""Search on several machines with the chief and the workers of keras-tuner."""

@@ -1,4 +1,4 @@
-"""A searcher's architectures given out one by one, to whoever is free, and told as their scores come."""
+"""Gives a searcher's architectures to workers one by one, and tells the searcher scores as they arrive."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -6,28 +6,29 @@ from collections.abc import Iterable, Sequence
 from tfqnas.arch import Arch
 from tfqnas.search.searcher import Searcher
 
-# In a history: an architecture was asked for. Other entries are places of architectures that were told.
+# The entry of a history for a request to the searcher. Other entries are indices of architectures that were told.
 _ASKED = -1
-# A searcher that has nothing new in so many requests will not have it in the next either.
+# Give up after this many requests in a row without a new architecture.
 _MAX_REQUESTS_WITHOUT_NEWS = 100
 
 
 class Dispatch:
-    """What `search.run` does, for scores that come later, in any order and to another process.
+    """The counterpart of `search.run` for scores that arrive later, in any order and from other processes.
+
+    Without `batch` an architecture is asked for when a worker wants one, and its score is told as it arrives. This is
+    for searchers that learn at any time. With `batch` this number is asked for at a time, and scores are told together
+    and in order when all have arrived; until then there may be nothing to give out. A search then does not depend on
+    the order in which workers score. `CoarseToFine` needs it, and returns one phase for any number.
 
     Args:
-        searcher: `Searcher` that nobody has asked yet.
-        budget: number of different architectures to propose, known ones included.
-        batch: None: an architecture is asked for when somebody wants one, and its score is told as it comes. That is
-            for searchers that learn at any time. A number: so many are asked for at a time, and told together and in
-            order when all of them are scored; until then there may be nothing to give out. With that a search does not
-            depend on who scores when. `CoarseToFine` needs it, and returns one phase, however many are asked for.
-        known: mapping of `Arch` to accuracy, of an earlier process; these are told, not given out. It is kept, not
-            copied, and gets the scores that are told.
+        searcher: `Searcher` that has not been asked yet.
+        budget: number of different architectures to propose, including known ones.
+        batch: number of architectures to ask for at a time, or None.
+        known: `{Arch: accuracy}` of an earlier process. These are told and not given out. The dictionary is not copied,
+            and new scores are added to it.
 
     Attributes:
-        history: list of integers that JSON can hold; `replay` makes of it what this is. Empty if there is a `batch`:
-            then scores alone decide.
+        history: list of integers from which `replay` restores this state; empty with `batch`, when scores suffice.
     """
 
     def __init__(
@@ -35,18 +36,18 @@ class Dispatch:
     ) -> None:
         self._searcher, self._budget, self._batch = searcher, budget, batch
         self._known = {} if known is None else known
-        self._places: dict[Arch, int] = {}  # of all that was proposed, in order
+        self._places: dict[Arch, int] = {}  # the index of each proposed architecture
         self._queue: collections.deque[Arch] = collections.deque()
         self._out: set[Arch] = set()
-        self._asked: list[Arch] = []  # of a batch, not told yet
+        self._asked: list[Arch] = []  # the current batch, which has not been told yet
         self._ended, self._idle = False, 0
         self.history: list[int] = []
 
     def next(self) -> Arch | None:
-        """The next `Arch` to be scored; None: there is none before other scores are told, or none any more (`done`).
+        """The next `Arch` to score; None if other scores must be told first, or if the search is `done`.
 
         Raises:
-            ValueError: of the searcher.
+            ValueError: the searcher raises it.
         """
         self._settle()
         if not self._queue:
@@ -56,39 +57,39 @@ class Dispatch:
         return arch
 
     def tell(self, arch: Arch, accuracy: float) -> None:
-        """Takes a score, also of an architecture that was not given out, or not by this process."""
+        """Takes the score of an architecture, which need not have been given out by this process."""
         self._known[arch] = accuracy
         if arch in self._out:
             self._out.remove(arch)
             self._pass_on(arch)
-            self._ended = False  # a searcher that had nothing new may have learnt something
+            self._ended = False  # with a new score the searcher may have new proposals
 
     @property
     def waiting(self) -> bool:
-        """Whether scores of architectures that were given out are missing."""
+        """Whether some architectures that were given out have no score yet."""
         return bool(self._out)
 
     @property
     def done(self) -> bool:
-        """Whether all is scored and nothing more will be proposed."""
+        """Whether all proposals are scored and no more will come."""
         if not self._out:
             self._settle()
         return not (self._out or self._queue)
 
     def replay(self, history: Sequence[int]) -> None:
-        """Repeats what an earlier process asked and told, in this order, as far as its scores are known."""
+        """Repeats the requests and scores of an earlier process in their order, as far as the scores are known."""
         for place in history if self._batch is None else ():
             if place == _ASKED:
                 self._ask()
                 continue
             arch = next((arch for arch in self._queue if self._places[arch] == place), None)
-            if arch not in self._known:  # a line of the log was lost: from here on it is another search
+            if arch not in self._known:  # a line of the log was lost, so the search takes another course from here
                 return
             self._queue.remove(arch)
             self._pass_on(arch)
 
     def take(self, archs: Iterable[Arch]) -> None:
-        """Counts architectures as given out: who got them from an earlier process is still at work."""
+        """Marks architectures as given out, since workers that got them from an earlier process still score them."""
         self._settle()
         for arch in archs:
             if arch in self._queue:
@@ -96,7 +97,7 @@ class Dispatch:
                 self._out.add(arch)
 
     def _settle(self) -> None:
-        """Asks, and tells what is known, until there is something to give out, or to wait for, or an end."""
+        """Asks, and tells known scores, until there is an architecture to give out, a score to wait for, or an end."""
         while not self._queue or self._queue[0] in self._known:
             if self._queue:
                 self._pass_on(self._queue.popleft())

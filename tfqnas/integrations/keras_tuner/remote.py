@@ -1,4 +1,4 @@
-"""Chief and workers of keras-tuner: who one is, where the chief is, and what to do while it is gone."""
+"""Chief and workers of keras-tuner: the role of this process, the chief's address, and waiting for the chief."""
 
 import functools
 import os
@@ -12,17 +12,17 @@ import grpc
 from tfqnas.errors import UserError
 
 TUNER_ID, IP, PORT = VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
-# What a call ends with whose chief dies meanwhile.
+# The status of a call during which the chief dies.
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-# To reach the chief, one a second; keras-tuner waits as long.
+# Attempts to reach the chief, one per second. keras-tuner waits for the same time.
 _ATTEMPTS = 3600
 
 
 def role(environ: Mapping[str, str] = os.environ) -> Literal["chief", "worker"] | None:
-    """None: this process searches alone; "chief" or "worker": what keras-tuner takes it for.
+    """The role of this process for keras-tuner, "chief" or "worker"; None if it searches alone.
 
     Raises:
-        UserError: some of the variables are missing, or the port is none.
+        UserError: some of the environment variables are missing, or the port is invalid.
     """
     missing = [name for name in VARIABLES if not environ.get(name)]
     if len(missing) == len(VARIABLES):
@@ -30,8 +30,8 @@ def role(environ: Mapping[str, str] = os.environ) -> Literal["chief", "worker"] 
     if missing:
         given = ", ".join(f"{name}={environ[name]}" for name in VARIABLES if name not in missing)
         raise UserError(
-            f"{' and '.join(missing)}: expected in the environment beside {given}. {TUNER_ID} is chief, or a worker's "
-            f"own name; {IP} and {PORT} are where the chief listens, the same everywhere"
+            f"{' and '.join(missing)}: expected in the environment beside {given}. {TUNER_ID} is chief, or the name of "
+            f"a worker; {IP} and {PORT} are the chief's address, the same for all"
         )
     if not (environ[PORT].isdecimal() and 0 < int(environ[PORT]) < 65536):
         raise UserError(f"{PORT}: expected a number from 1 to 65535, received {environ[PORT]}")
@@ -39,12 +39,12 @@ def role(environ: Mapping[str, str] = os.environ) -> Literal["chief", "worker"] 
 
 
 def address() -> str:
-    """The chief's, such as "10.0.0.1:5000"."""
+    """The chief's address, such as "10.0.0.1:5000"."""
     return f"{os.environ[IP]}:{os.environ[PORT]}"
 
 
 def check_port() -> None:
-    """Refuses an address that somebody listens at: with gRPC two chiefs can share one, and get each other's workers."""
+    """Raises UserError if the chief's address is in use. With gRPC two chiefs could share it and mix their workers."""
     ip, port = os.environ[IP], os.environ[PORT]
     try:
         socket.create_server((ip, int(port))).close()
@@ -55,15 +55,17 @@ def check_port() -> None:
 
 
 class Patient:
-    """keras-tuner's stand-in for the chief's oracle, whose calls wait for the chief, and are repeated if it dies.
+    """Wraps keras-tuner's client of the chief's oracle. Calls wait for the chief and are repeated if it dies.
 
-    So calls may come twice: `create_trial` gives a tuner what it has already, `end_trial` ignores what is done.
+    Calls may therefore arrive twice. `create_trial` then returns the trial that the tuner already has, and `end_trial`
+    ignores a trial that has ended.
 
-    gRPC could wait as well. But it says nothing, and tries less and less often, at last every two minutes: by then the
-    chief would take the worker for dead.
+    gRPC could wait as well, but silently and with longer and longer pauses of up to two minutes, after which the chief
+    would consider the worker dead.
 
     Args:
-        client: the stand-in. say: called with lines for the user.
+        client: keras-tuner's client.
+        say: called with lines for the user.
     """
 
     def __init__(self, client: Any, say: Callable[[str], None]) -> None:
@@ -83,7 +85,7 @@ class Patient:
                     raise UserError(f"the chief at {address()}: {error.details()}") from error
 
     def _wait(self) -> None:
-        """Returns when somebody listens at the chief's address."""
+        """Waits until a connection to the chief's address is possible."""
         for attempt in range(_ATTEMPTS):
             try:
                 socket.create_connection((os.environ[IP], int(os.environ[PORT])), timeout=5).close()

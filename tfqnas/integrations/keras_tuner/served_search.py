@@ -1,4 +1,4 @@
-"""Search across machines: what tools/search.py does as keras-tuner's chief, or as one of its workers."""
+"""Search on several machines, as keras-tuner's chief or as one of its workers."""
 
 import hashlib
 import tempfile
@@ -23,12 +23,12 @@ def find_with_workers(
     known: Known,
     on_result: Callable[[Result], None],
 ) -> ParetoFront:
-    """The front of what `searcher` proposes, scored by workers; this process is keras-tuner's chief.
+    """The front of the proposals of `searcher`, which workers score. This process is keras-tuner's chief.
 
-    Early stopping is for one machine: it needs more than an accuracy to be sent around.
+    Subnets are not given up early, since that would need more than accuracies to be sent between machines.
     """
     part.update(len(known.results) / search.budget, "waiting for workers")
-    # What evolution proposes needs no score in particular; others are to know all of a phase before the next.
+    # An asynchronous searcher can propose at any time; others need all scores of a phase before the next one.
     batch = None if search.searcher.asynchronous else searcher.generation or search.budget
     if known.former:
         searcher.tell([result.arch for result in known.former], [result.accuracy for result in known.former])
@@ -47,20 +47,20 @@ def find_with_workers(
 
 
 def work(run: Run, bits: Bits) -> None:
-    """Scores for the chief until it has no more.
+    """Scores subnets for the chief until it has no more.
 
-    A worker reads of the run directory `config.json`, `space.json` and `checkpoints/supernet_b*`, and the data set; it
-    writes nothing there. The flags of the search are the chief's affair.
+    A worker reads the data set, and `config.json`, `space.json` and `checkpoints/supernet_b*` of the run directory. It
+    writes nothing there. Only the chief uses the flags of the search.
     """
     supernet = run.networks.supernet(bits)
-    # It is compared with the chief's, which alone is asked.
+    # This oracle is only compared with the chief's, which gives out the architectures.
     oracle = SearcherOracle(Searcher(), Objectives(run.space, {}), 0, about=about(run, supernet))
     with tempfile.TemporaryDirectory() as directory:
         SubnetTuner(oracle, scorer_of(run, supernet), directory).search()
 
 
 def about(run: Run, supernet: Supernet) -> dict[str, Any]:
-    """What chief and workers must have in common for a score to mean the same."""
+    """The facts in which chief and workers must agree for scores to be comparable."""
     digest = hashlib.sha256()
     for variable in supernet.variables:
         digest.update(variable.numpy().tobytes())

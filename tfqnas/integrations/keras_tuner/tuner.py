@@ -1,14 +1,14 @@
-"""Search across machines by keras-tuner: its chief asks our searchers, its workers score.
+"""Search on several machines with keras-tuner, whose chief asks our searchers and whose workers score.
 
     oracle = SearcherOracle(NSGA2(objectives), objectives, budget=1000, on_result=keep)
     SubnetTuner(oracle, scorer, directory).search()
 
-searches in one process, like any tuner. With KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set,
-as keras-tuner's guide on distributed tuning has it, the process is the chief (an ID with "chief" in it; it scores
-nothing) or one of its workers, each with an ID of its own.
+searches in one process, like any tuner. If KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT are set
+as in keras-tuner's guide on distributed tuning, the process is the chief, which scores nothing, or one of its workers.
+The ID of the chief contains "chief", and each worker has its own ID.
 
-A worker that dies costs what it was scoring: a subnet whose worker is silent goes to another. A chief that dies and is
-started again goes on, with the workers that were at work, which wait for it.
+If a worker dies, only the score that it was computing is lost: a subnet whose worker is silent goes to another worker.
+A chief that dies can be started again and continues with its workers, which wait for it.
 """
 
 import contextlib
@@ -32,34 +32,37 @@ from tfqnas.search.objectives import Objectives
 from tfqnas.search.pareto import Result
 from tfqnas.search.searcher import Searcher
 
-# Name of the hyperparameter that is the architecture.
+# Name of the hyperparameter that holds the architecture.
 _ARCH = "architecture"
-# How often a subnet may fail, each time on another worker.
+# Number of times that a failed subnet is tried again, on another worker.
 _RETRIES = 2
-# Seconds between two requests of a worker for which there is nothing, and two looks of the chief at its workers.
+# Seconds between two requests of an idle worker, and between two checks of the chief.
 _PAUSE = 0.5
 
 
 class SearcherOracle(keras_tuner.Oracle):
-    """Has a searcher's architectures scored by keras-tuner's workers.
+    """Lets keras-tuner's workers score the architectures of a searcher.
 
-    An architecture is one hyperparameter, its JSON text. A `Choice` for each gene would need conditions, or reports
-    name kernels of blocks that are not there; keras-tuner prints a line for every condition that it sends; and a
-    report of ten trials would have hundreds of lines. The text can be given to the tools as it stands.
+    An architecture is a single hyperparameter, its JSON text, which tools accept as it is. A `Choice` for each gene
+    would need conditions, without which reports would name kernels of missing blocks. keras-tuner prints a line for
+    every condition that it sends, and a report of ten trials would have hundreds of lines.
 
-    keras-tuner writes `oracle.json` and a file a trial. What counts is what `on_result` keeps: of the state only the
-    order in which architectures were asked for and told is needed, and without it a search merely takes another course.
+    keras-tuner writes `oracle.json` and a file per trial, but the results are those that `on_result` keeps. A restarted
+    chief needs only the order of requests and scores from the state. Without it the search takes another course.
 
     Args:
-        searcher, budget, batch: those of `Dispatch`. objectives: `Objectives`; it knows the space and the costs.
-        results: `Result`s of an earlier process: these architectures are not scored again.
-        on_result: called with every new `Result`, before anything else is done with it.
-        about: mapping of names to numbers or strings, which a worker must have as well, such as the bit width.
-        timeout: seconds of silence after which a worker is taken for dead.
-        say: called with lines for the user. clock: seconds, for tests.
+        searcher, budget, batch: as in `Dispatch`.
+        objectives: `Objectives`, with the space and the costs.
+        results: `Result`s of an earlier process, whose architectures are not scored again.
+        on_result: called with every new `Result` before anything else is done with it.
+        about: `{name: number or string}` of facts in which workers must agree, such as the bit width.
+        timeout: seconds of silence after which a worker is considered dead.
+        say: called with lines for the user.
+        clock: a function that returns seconds; replaced in tests.
 
     Attributes:
-        results: dict, `Arch` to `Result`. failure: the exception that has ended the search, or None.
+        results: `{Arch: Result}`.
+        failure: the exception that ended the search, or None.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class SearcherOracle(keras_tuner.Oracle):
         space = keras_tuner.HyperParameters()
         for name, value in {_ARCH: objectives.space.largest().to_json(), **(about or {})}.items():
             space.Fixed(name, value)
-        # No limit on failures in a row: keras-tuner raises at it, and never releases the lock of a call that raised.
+        # Without a limit on failures in a row, at which keras-tuner would raise and never release the lock of the call.
         super().__init__(
             keras_tuner.Objective("accuracy", "max"),
             hyperparameters=space,
@@ -93,24 +96,24 @@ class SearcherOracle(keras_tuner.Oracle):
         self._dispatch = Dispatch(searcher, budget, batch, known)
         self._objectives, self._on_result, self._timeout = objectives, on_result, timeout
         self._say, self._clock = say, clock
-        self._heard: dict[str, float] = {}  # when, of each tuner
+        self._heard: dict[str, float] = {}  # the last time of a call by each tuner
 
-    # What keras-tuner calls for its workers, on a thread of its own
+    # Calls of keras-tuner for its workers, on a separate thread
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """One more architecture; "IDLE" where that has to wait for scores, "STOPPED" at the end."""
+        """The next architecture; the status is "IDLE" if it must wait for scores, and "STOPPED" at the end."""
         began = self._clock()
         arch = self._dispatch.next()
-        thought = self._clock() - began  # nobody is heard of meanwhile
+        thought = self._clock() - began  # calls of workers wait meanwhile
         self._heard = {tuner_id: heard + thought for tuner_id, heard in self._heard.items()}
         if arch is not None:
             return {"status": TrialStatus.RUNNING, "values": {_ARCH: arch.to_json()}}
-        # Who is stopped cannot take over from one that dies: all wait for the last score.
+        # All workers wait for the last score, since a stopped worker could not take over from one that dies.
         return {"status": TrialStatus.IDLE if self._dispatch.waiting else TrialStatus.STOPPED}
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
-        """A trial for a tuner: what it has, what a silent one had, or a new one."""
+        """A trial for a tuner: the one that it has, the one of a silent tuner, or a new one."""
         known = tuner_id in self.tuner_ids
         if not known and not self.failure:
             self._say(f"{tuner_id} is there")
@@ -119,7 +122,7 @@ class SearcherOracle(keras_tuner.Oracle):
             if not self.failure:
                 self._take_over(tuner_id)
                 trial = super().create_trial(tuner_id)
-                if known != (tuner_id in self.tuner_ids):  # whom a chief that is started again has to wait for
+                if known != (tuner_id in self.tuner_ids):  # a restarted chief must wait for this tuner
                     self.save()
                 return trial
         self.ongoing_trials.pop(tuner_id, None)
@@ -128,19 +131,19 @@ class SearcherOracle(keras_tuner.Oracle):
 
     @keras_tuner.synchronized
     def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
-        """Receives metrics: the accuracy, and how many images it is of."""
+        """Receives the metrics of a trial: the accuracy and the number of images."""
         with self._noting():
             if self._tuner_of(trial_id) is not None:
                 return super().update_trial(trial_id, metrics, step)
         return self.get_trial(trial_id)
 
     def score_trial(self, trial: Trial) -> None:
-        """Sets the trial's score; NaN, which keras-tuner tries again, if there is none."""
+        """Sets the trial's score. Without an accuracy it is NaN, and keras-tuner tries again."""
         trial.score = float(trial.metrics.get_last_value("accuracy") if trial.metrics.exists("accuracy") else "nan")
 
     @keras_tuner.synchronized
     def end_trial(self, trial: Trial) -> None:
-        """Keeps and tells the score of a trial, unless another tuner was faster."""
+        """Keeps and tells the score of a trial, unless another tuner has ended it before."""
         tuner_id = self._tuner_of(trial.trial_id)
         if tuner_id is None or _text(trial) != _text(self.trials[trial.trial_id]):
             return
@@ -151,17 +154,17 @@ class SearcherOracle(keras_tuner.Oracle):
         self.ongoing_trials.pop(tuner_id, None)
 
     def get_trial(self, trial_id: str) -> Trial:
-        """A trial, an empty one where an earlier search has had it; from workers also a sign of life."""
+        """The trial with an ID, or an empty one if it belongs to an earlier search. The call is also a sign of life."""
         tuner_id = self._tuner_of(trial_id)
         if tuner_id is not None:
             self._heard[tuner_id] = self._clock()
         return self.trials.get(trial_id) or _trial(trial_id, TrialStatus.FAILED)
 
-    # What the chief asks
+    # Calls of the chief
 
     @keras_tuner.synchronized
     def over(self) -> bool:
-        """Whether the search is at its end and all tuners know, but for those that have fallen silent."""
+        """Whether the search has ended and all tuners know, except silent ones."""
         done = False
         with self._noting():
             done = self._dispatch.done
@@ -177,7 +180,7 @@ class SearcherOracle(keras_tuner.Oracle):
     # State
 
     def get_state(self) -> dict[str, Any]:
-        """That of keras-tuner, with the order of events, the trials that are out and the tuners that are there."""
+        """keras-tuner's state, with the order of events, the running trials and the present tuners."""
         state = super().get_state()
         out = [*state["ongoing_trials"].values(), *state["retry_queue"]]
         running = [self.trials[trial_id].get_state() for trial_id in out]
@@ -185,15 +188,14 @@ class SearcherOracle(keras_tuner.Oracle):
         return {**state, **more}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where the state's process stopped; who had a trial then has it still.
+        """Continues where the process of the state stopped. Tuners keep their trials.
 
-        All tuners that were there are waited for, as they wait for the chief: each has to be told of the end, or to be
-        silent for too long.
+        The search ends only after each tuner that was present has been told of the end or has been silent too long.
         """
         for kept in state["running"]:
             trial = Trial.from_state(kept)
             self.trials.setdefault(trial.trial_id, trial)
-        # Numbers of trials are counted: those that the state knows, no more and no fewer.
+        # keras-tuner counts the trials, so there must be exactly those of the state.
         self.trials: dict[str, Trial] = {
             i: self.trials.get(i) or _trial(i, TrialStatus.FAILED) for i in state["start_order"]
         }
@@ -207,11 +209,11 @@ class SearcherOracle(keras_tuner.Oracle):
         self._dispatch.take([_arch(trial) for trial in out])
 
     def save(self) -> None:
-        """Writes `oracle.json`; other than keras-tuner's way, a kill leaves the old file or the new one."""
+        """Writes `oracle.json` atomically, unlike keras-tuner."""
         write_atomically(self._get_oracle_fname(), json.dumps(self.get_state()))
 
     def reload(self) -> None:
-        """Reads what `save` wrote, and the trials' files but for those that a kill has cut off."""
+        """Reads the file of `save`, and the files of trials except truncated ones."""
         file = pathlib.Path(self._get_oracle_fname())
         if not file.exists():
             return
@@ -225,7 +227,7 @@ class SearcherOracle(keras_tuner.Oracle):
         result = self.results.get(_arch(trial))
         if result is None:
             trial.status = TrialStatus.RUNNING
-        else:  # killed when its score was kept and its state not yet saved
+        else:  # the chief was killed between keeping the score and saving the state
             trial.status, trial.score = TrialStatus.COMPLETED, result.accuracy
             del self.ongoing_trials[tuner_id]
 
@@ -250,7 +252,7 @@ class SearcherOracle(keras_tuner.Oracle):
         if tuner_id in self.ongoing_trials:
             return
         for silent in [other for other in self.ongoing_trials if self._silent(other)]:
-            # keras-tuner then takes the trial for one that this tuner has had all along.
+            # To keras-tuner the trial then looks as if this tuner had always had it.
             self.ongoing_trials[tuner_id] = self.ongoing_trials.pop(silent)
             self.tuner_ids.add(tuner_id)
             self._say(f"{tuner_id} takes over what {silent} has not scored")
@@ -266,8 +268,8 @@ class SearcherOracle(keras_tuner.Oracle):
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
-        """An exception ends the search: it is raised by `SubnetTuner.search`, as `keras_tuner.synchronized` would
-        hold its lock for ever."""
+        """Keeps an exception, which ends the search, for `SubnetTuner.search` to raise. If it were raised here,
+        `keras_tuner.synchronized` would hold its lock for ever."""
         try:
             yield
         except Exception as error:
@@ -275,19 +277,19 @@ class SearcherOracle(keras_tuner.Oracle):
 
 
 class ScoresSubnets(Protocol):
-    """What scores the subnets of a `SubnetTuner`: `tfqnas.scoring.scorer.Scorer` is such."""
+    """An object that scores subnets for a `SubnetTuner`, such as `tfqnas.scoring.scorer.Scorer`."""
 
     def score(self, archs: Sequence[Arch]) -> Iterator[tuple[int, Any]]: ...
 
 
 class SubnetTuner(keras_tuner.Tuner):
-    """Scores the subnets of a `SearcherOracle`, here or as one of its workers; or is the chief of workers.
+    """Scores the subnets of a `SearcherOracle` alone or as a worker, or serves workers as their chief.
 
     Args:
-        oracle: `SearcherOracle`; that of a worker is never asked, and compared with the chief's.
-        scorer: `score([arch])` yields `(0, Score)`, such as `tfqnas.scoring.scorer.Scorer`; of a chief, None.
-        directory: where keras-tuner's files go, in `keras_tuner/`; a worker's are of no use after it.
-        heartbeat: seconds between a worker's signs of life while it scores; a fraction of the oracle's `timeout`.
+        oracle: `SearcherOracle`. A worker's oracle is only compared with the chief's.
+        scorer: `ScoresSubnets`; None for a chief.
+        directory: directory in which keras-tuner keeps its files (`keras_tuner/`); a worker's are temporary.
+        heartbeat: seconds between a worker's signs of life while it scores; less than the oracle's `timeout`.
         say: called with lines for the user.
     """
 
@@ -308,10 +310,10 @@ class SubnetTuner(keras_tuner.Tuner):
             self.oracle: Any = Patient(self.oracle, say)
 
     def search(self) -> None:
-        """Searches; of a chief, returns when all is scored and its workers know.
+        """Searches. For a chief it returns when all subnets are scored and its workers know.
 
         Raises:
-            UserError: scoring fails, the chief cannot be reached, or searches something else than this worker.
+            UserError: scoring fails, or the chief cannot be reached or searches another supernet than this worker.
         """
         if self._distributed and not self._works:
             self._serve()
@@ -321,15 +323,11 @@ class SubnetTuner(keras_tuner.Tuner):
             raise self._own.failure
 
     def reload(self) -> None:
-        """Reloads the oracle; a tuner has no state of its own, and keras-tuner's file of it may be cut off."""
+        """Reloads the oracle. A tuner has no other state, and keras-tuner's file of it may be truncated."""
         self.oracle.reload()
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
-        """Scores the trial's architecture.
-
-        Returns:
-            dict: "accuracy" and "images".
-        """
+        """Scores the trial's architecture, and returns a dictionary with "accuracy" and "images"."""
         arch, scorer = _arch(trial), cast(ScoresSubnets, self._scorer)
         with self._signs_of_life(trial):
             ((_, score),) = scorer.score([arch])
@@ -342,7 +340,7 @@ class SubnetTuner(keras_tuner.Tuner):
     # keras-tuner's hooks
 
     def on_search_begin(self) -> None:
-        """Compares what the chief searches with what this worker can score."""
+        """Compares the chief's search with that of this worker."""
         if not self._works:
             return
         self._say(f"{self.tuner_id}: works for the chief at {address()}")
@@ -355,30 +353,30 @@ class SubnetTuner(keras_tuner.Tuner):
                 )
 
     def pre_create_trial(self) -> None:
-        """Pauses where the last request brought nothing: keras-tuner asks again at once."""
+        """Pauses if the last request brought nothing, since keras-tuner asks again at once."""
         if self._idle:
             time.sleep(_PAUSE)
         self._idle = True
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """It brought something."""
+        """Notes that the last request brought a trial."""
         self._idle = False
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Reports the end of a trial. Where scoring has failed it will fail again, so that another tuner has to try."""
+        """Reports the end of a trial. If scoring has failed this worker ends, so that another tuner tries."""
         super().on_trial_end(trial)
         if trial.status != TrialStatus.COMPLETED:
             raise UserError(f"{_arch(trial).key}: scoring it has failed\n{trial.message}")
 
     def _serve(self) -> None:
-        """As chief: keras-tuner's server runs on a thread, which still tells those that come late.
+        """Runs keras-tuner's server on a thread, and returns when the search is over.
 
-        Its own end would have to be waited for: it comes within 20 s if all workers live, else never.
+        The thread is not joined: the server ends within 20 s if all workers live, and otherwise never.
         """
         if self._own.over():
             return
         self._say(
-            f"chief at {address()}; on each worker: this command, {IP} and {PORT} as here, and a {TUNER_ID} of its own"
+            f"chief at {address()}; on each worker: this command, {IP} and {PORT} as here, and its own {TUNER_ID}"
         )
         check_port()
         server = threading.Thread(target=super().search, daemon=True)
@@ -394,7 +392,7 @@ class SubnetTuner(keras_tuner.Tuner):
 
     @contextlib.contextmanager
     def _signs_of_life(self, trial: Trial) -> Iterator[None]:
-        """A thread that asks the chief for the trial now and then: there is no call for just this."""
+        """Runs a thread that asks the chief for the trial from time to time, as there is no call for a heartbeat."""
         done = threading.Event()
 
         def show() -> None:
@@ -411,12 +409,12 @@ class SubnetTuner(keras_tuner.Tuner):
 
 
 def _trial(trial_id: str, status: str) -> Trial:
-    """A trial of nothing."""
+    """A trial without an architecture."""
     return Trial(keras_tuner.HyperParameters(), trial_id, status)
 
 
 def _text(trial: Trial) -> str | None:
-    """The JSON text of a trial's architecture; None: it has none."""
+    """The JSON text of a trial's architecture, or None."""
     return trial.hyperparameters.values.get(_ARCH)
 
 
