@@ -34,7 +34,7 @@ from training import peak_memory
 from tfqnas import quantizers
 from tfqnas.graph.rewriting import rebuilt
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, depthwise
-from tfqnas.quantizers import Mixed
+from tfqnas.quantizers import Mixture
 from tfqnas.train.optimizer import FusedSGD
 
 WEIGHTS = ("lsq", "lsq_plus", "dorefa", "min_max")
@@ -50,7 +50,7 @@ def network(short):
 
 
 def mixture(names, bits, role):
-    return Mixed([quantizers.get(name, bits, role) for name in names])
+    return Mixture([quantizers.get(name, bits, role) for name in names])
 
 
 class _EveryPair:

@@ -34,17 +34,20 @@ import strategies_figure
 from results import numbers
 
 from tfqnas.data.data_config import DataConfig
-from tfqnas.dqss.candidates import INPUTS, SINGLES, UNSIGNED, WEIGHTS
+from tfqnas.dqss.candidates import clipping, defaults, singles
 from tfqnas.dqss.quantize_settings import LOSSES, PostTrainingSettings, TrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
+from tfqnas.quantizers import supports
 
 STUDIES = ("losses", "search", "schedule", "classification")
 SETTINGS = {"ptq": ("images", "steps"), "qat": ("train_steps", "learning_rate")}
 KEY = ("study", "network", "mode", "bits", "strategy", "variant", "seed")
 SHORT = {"steps": 3, "tune_steps": 2, "train_steps": 4, "refine_images": 16, "batch_size": 16}
 # What post-training search chooses from, without PACT, which cannot be asked for where inputs are signed.
-FIXED_TOO = {"weights": WEIGHTS, "inputs": tuple(name for name in INPUTS if name not in UNSIGNED)}
+CLIPPING = clipping(defaults("inputs"))
+FIXED_TOO = {"weights": defaults("weights"), "inputs": tuple(n for n in defaults("inputs") if n not in CLIPPING)}
+SINGLES = singles()
 VARIANTS = {
     "losses": {loss: {"loss": loss} for loss in LOSSES if loss != "luma"},  # of images
     "search": {
@@ -124,17 +127,14 @@ def settings_of(case, arguments, signed=False):
     Args:
         signed: whether inputs lie below zero: those of strategies that clip there have LSQ instead.
     """
-    from tfqnas.dqss.candidates import PER_CHANNEL
-    from tfqnas.quantizers import supports
-
     values = {"bits": case.bits, "seed": case.seed, "deployable": arguments.deployable}
     if case.strategy != "dqss":
         pair = dict(zip(("weights", "inputs"), SINGLES[case.strategy], strict=True))
-        if signed and pair["inputs"] in UNSIGNED:
+        if signed and clipping([pair["inputs"]]):
             if case.strategy == "pact":  # of inputs alone
                 return None
             pair["inputs"] = "lsq"
-        if not all(supports(name.removesuffix(PER_CHANNEL), case.bits, role) for role, name in pair.items()):
+        if not all(supports(name, case.bits, role) for role, name in pair.items()):
             return None
         values |= {role: (name,) for role, name in pair.items()}
     own = (
@@ -314,13 +314,10 @@ def show(arguments):
 
 def replaced_at_ends(found):
     """Lines that say which rows have LSQ in their first and last layers, since the strategy does not exist there."""
-    from tfqnas.dqss.candidates import PER_CHANNEL
-    from tfqnas.quantizers import supports
-
     lines, end_bits = [], PostTrainingSettings().end_bits
     for strategy in dict.fromkeys(group[4] for group, _ in found if group[4] in SINGLES):
         pair = zip(("weights", "inputs"), SINGLES[strategy], strict=True)
-        roles = [role for role, name in pair if not supports(name.removesuffix(PER_CHANNEL), end_bits, role)]
+        roles = [role for role, name in pair if not supports(name, end_bits, role)]
         if roles:
             lines.append(
                 f"{strategy}: does not exist at {end_bits} bits for {' and '.join(roles)}; the first and last "

@@ -19,14 +19,15 @@ import time
 import results
 from results import numbers
 
-from tfqnas.dqss.candidates import PER_CHANNEL, SINGLES
+from tfqnas.dqss.candidates import singles
 from tfqnas.dqss.quantize_settings import LOSSES, PostTrainingSettings, TrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
-from tfqnas.quantizers.names import supports
+from tfqnas.quantizers import supports
 
 KEY = ("network", "mode", "bits", "strategy", "seed")
 DQSS, DEPLOYABLE = "dqss", "dqss_deployable"
+SINGLES = singles()
 COMPARED = (DQSS, *SINGLES)
 NAMES = (DEPLOYABLE, *COMPARED)
 
@@ -37,7 +38,7 @@ def candidates_of(strategy, bits):
         # What is exported rounds its stream of residual sums to 8 bits: the search sees that.
         return {"deployable": True, "integer_aware": True} if strategy == DEPLOYABLE else {}
     pair = dict(zip(("weights", "inputs"), SINGLES[strategy], strict=True))
-    if not all(supports(name.removesuffix(PER_CHANNEL), bits, role) for role, name in pair.items()):
+    if not all(supports(name, bits, role) for role, name in pair.items()):
         return None
     return {role: (name,) for role, name in pair.items()}
 

@@ -177,5 +177,5 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     page = (tmp_path / "site" / "api" / "quantizers" / "index.html").read_text()
-    assert all(f">{name}<" in page for name in ("LSQ", "APoT", "Mixed"))  # headings, made from docstrings
+    assert all(f">{name}<" in page for name in ("LSQ", "APoT", "Mixture"))  # headings, made from docstrings
     assert "round(clip(" in page

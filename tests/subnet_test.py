@@ -8,7 +8,7 @@ import pytest
 
 from tfqnas.cost import count
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ, quantizers_of
+from tfqnas.quantizers import LSQ, BySize, quantizers_of
 from tfqnas.subnet import extract
 
 
@@ -132,7 +132,7 @@ def test_an_architecture_of_another_space_is_refused_with_stage_and_block(supern
 
 
 def test_with_a_step_for_each_size_a_subnet_takes_those_of_its_sizes(micro, make_supernet, rng, cut):
-    prototypes = {"weights": LSQ(bits=4, shared=False), "inputs": LSQ(bits=4, signed=False, shared=False)}
+    prototypes = {"weights": BySize(LSQ(bits=4)), "inputs": BySize(LSQ(bits=4, signed=False))}
     supernet = make_supernet(micro, **prototypes)
     assert max(len(q.step.shape) for q in supernet.quantizers) == 2  # kernel size and width of depthwise kernels
     for quantizer in supernet.quantizers:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfqnas.arch import Arch
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D, keras_activation
-from tfqnas.quantizers import FLOAT, BatchQuant, Quantizer, quantizers_of
+from tfqnas.quantizers import FLOAT, Quantizer, quantizers_of
 from tfqnas.spaces import Block
 from tfqnas.supernet import Supernet
 
@@ -39,7 +39,10 @@ def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], na
     space.validate(arch)
     blocks = space.blocks(arch)
     by_observer = _by_observer(supernet, statistics)
-    prototypes = {"weight_quantizer": settings["weights"], "input_quantizer": settings["inputs"]}
+    prototypes = {
+        f"{role}_quantizer": prototype and prototype.for_sizes({})  # of one size
+        for role, prototype in (("weight", settings["weights"]), ("input", settings["inputs"]))
+    }
     fill = []  # (layer of the model, elastic layer, quantizers in a mixed supernet)
 
     def add(
@@ -129,7 +132,7 @@ def extract(supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray], na
 def snap_zero_points(model: keras.Model, snapped: bool = True) -> None:
     """Sets whether a model's `BatchQuant` quantizers round their zero points in evaluation, as integer models must."""
     for quantizer in quantizers_of(model):
-        if isinstance(quantizer, BatchQuant):
+        if quantizer.traits.observes:
             quantizer.snapped = snapped
 
 
@@ -189,7 +192,7 @@ def _fill(
         else:
             shared = getattr(source, role)
             values = shared.values_for(layer.kernel.shape if role == "weight_quantizer" else layer.input.shape)
-            if shared.observes:
+            if shared.traits.observes:
                 values = shared.with_statistics(values, statistics[id(shared)])
         for variable, value in zip(own.variables, values, strict=True):
             variable.assign(value)

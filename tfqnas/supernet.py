@@ -47,7 +47,7 @@ class Supernet(keras.Model):
         super().__init__(name=name)
         self.space = space
         _check_bits(space, weights, inputs)
-        if weights is not None and weights.channels_kept:
+        if weights is not None and weights.traits.per_channel:
             raise ValueError(
                 f"weights: {type(weights).__name__} keeps a scale for each channel of a kernel, but subnets have parts "
                 "of it: expected one scale for all (axis=None)"

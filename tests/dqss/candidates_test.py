@@ -4,22 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from tfqnas.dqss.candidates import (
-    INPUTS,
-    SINGLES,
-    WEIGHTS,
-    is_deployable,
-    labels_of,
-    mixture_for,
-    prototype,
-    refuse_unsigned,
-    signed_inputs,
-)
+from tfqnas.dqss.candidates import clipping, defaults, mixture_for, prototype, refuse_unsigned, signed_inputs, singles
 from tfqnas.dqss.post_training import quantized
 from tfqnas.dqss.quantize_settings import PostTrainingSettings, QuantizeSettings, TrainingSettings
 from tfqnas.dqss.result import searched_of
 from tfqnas.errors import UserError
-from tfqnas.quantizers import LSQ, Calibrated, CalibratedWeights, Mixed
+from tfqnas.quantizers import LSQ, Calibrated, CalibratedWeights, Mixture, deployable, names
 
 
 def settings(**values):
@@ -28,36 +18,58 @@ def settings(**values):
 
 def test_names_make_a_mixture_and_one_name_a_quantizer():
     mixed = mixture_for(settings(weights=("lsq", "mse", "mse_per_channel")), "weights")
-    assert isinstance(mixed, Mixed) and labels_of(mixed) == ["lsq", "mse", "mse_per_channel"]
+    assert isinstance(mixed, Mixture) and mixed.strategies == ["lsq", "mse", "mse_per_channel"]
     assert isinstance(mixture_for(settings(inputs=("lsq",)), "inputs"), LSQ)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_the_defaults_exist_at_every_bit_width(bits):
-    assert len(labels_of(mixture_for(settings(bits=bits), "weights"))) >= len(WEIGHTS) - 1
-    assert len(labels_of(mixture_for(settings(bits=bits), "inputs"))) == len(INPUTS)
+    assert len(mixture_for(settings(bits=bits), "weights").strategies) >= len(defaults("weights")) - 1
+    assert len(mixture_for(settings(bits=bits), "inputs").strategies) == len(defaults("inputs"))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_in_training_the_defaults_are_those_that_no_calibration_fixes(bits):
     found = {role: mixture_for(TrainingSettings(bits=bits), role) for role in ("weights", "inputs")}
-    assert labels_of(found["weights"]) == ["lsq", "lsq_plus", "dorefa"]
-    assert labels_of(found["inputs"]) == ["lsq", "lsq_plus", "pact"]
+    assert found["weights"].strategies == ["lsq", "lsq_plus", "dorefa"]
+    assert found["inputs"].strategies == ["lsq", "lsq_plus", "pact"]
     for quantizer in found.values():
         assert not [q for q in quantizer.candidates if isinstance(q, Calibrated | CalibratedWeights)]
 
 
+def test_the_defaults_are_those_that_were_measured():
+    """Their order is that of a mixture's coefficients: another one would change results."""
+    assert defaults("weights") == (
+        "lsq",
+        "lsq_per_channel",
+        "lsq_plus",
+        "dorefa",
+        "mse",
+        "mse_per_channel",
+        "min_max_per_channel",
+    )
+    assert defaults("inputs") == ("lsq", "lsq_plus", "pact", "mse", "percentile", "min_max")
+    assert clipping(names("inputs")) == ["pact", "apot", "dorefa"]
+
+
 def test_every_single_strategy_is_known():
-    for weights, inputs in SINGLES.values():
+    both = ("lsq", "lsq_plus", "dorefa", "dsq", "apot", "min_max", "percentile", "mse", "kl")
+    assert singles() == {name: (name, name) for name in both} | {
+        "pact": ("dorefa", "pact"),
+        "min_max_per_channel": ("min_max_per_channel", "min_max"),
+        "mse_per_channel": ("mse_per_channel", "mse"),
+        "lsq_per_channel": ("lsq_per_channel", "lsq_plus"),
+    }
+    for weights, inputs in singles().values():
         assert prototype(weights, 4, "weights").bits == prototype(inputs, 4, "inputs").bits == 4
 
 
 def test_deployable_ones_are_those_that_integer_models_compute():
-    assert is_deployable("mse_per_channel", 4, "weights") and not is_deployable("apot", 4, "weights")
+    assert deployable("mse_per_channel", 4, "weights") and not deployable("apot", 4, "weights")
     for bits in (4, 8):
         for role in ("weights", "inputs"):
-            names = labels_of(mixture_for(settings(bits=bits, deployable=True), role))
-            assert names and all(is_deployable(name, bits, role) for name in names)
+            names = mixture_for(settings(bits=bits, deployable=True), role).strategies
+            assert names and all(deployable(name, bits, role) for name in names)
 
 
 def test_weights_of_deployable_models_fit_int8_with_either_sign(trained):
@@ -78,7 +90,7 @@ def test_weights_of_deployable_models_fit_int8_with_either_sign(trained):
     [
         ({"weights": ("lsk",)}, "weights", "--weights: expected some of lsq, .* received lsk, did you mean lsq"),
         ({"weights": ("mse_per_chanel",)}, "weights", "did you mean mse_per_channel"),
-        ({"inputs": ("mse_per_channel",)}, "inputs", "received mse_per_channel"),
+        ({"inputs": ("mse_per_channel",)}, "inputs", "mse_per_channel: expected role weights, received 'inputs'"),
         ({"weights": ("pact",)}, "weights", "--weights=pact: pact: expected role inputs, received 'weights'"),
         ({"weights": ("apot",), "bits": 8}, "weights", "--weights=apot: .*from 3 to 7, received 8"),
         ({"weights": ("apot",), "deployable": True}, "weights", "apot: no integer model computes that at 4 bits"),

@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 import PIL.Image
 import pytest
 
-from tfqnas.dqss.candidates import WEIGHTS
+from tfqnas.dqss.candidates import defaults
 from tfqnas.report import strategies
 from tfqnas.report.canvas import new_figure
 from tfqnas.report.strategies import strategies_figure
@@ -56,12 +56,13 @@ def test_it_has_a_row_for_each_layer_and_curves_where_something_was_searched(tmp
 def test_the_names_of_all_default_candidates_are_readable():
     figure = new_figure(5.4, 3)
     axes = figure.add_subplot()
-    shares = {name: 1 / len(WEIGHTS) for name in WEIGHTS}
+    names = defaults("weights")
+    shares = {name: 1 / len(names) for name in names}
     choice = {"layer": "block", "bits": 4, "strategy": "lsq", "coefficient": 0.1, "candidates": shares}
-    strategies._heat_map(axes, "weights", [choice], list(WEIGHTS))
+    strategies._heat_map(axes, "weights", [choice], list(names))
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
-    assert len(boxes) == len(WEIGHTS)
+    assert len(boxes) == len(names)
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 

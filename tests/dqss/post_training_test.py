@@ -12,7 +12,7 @@ from tfqnas.dqss.metrics import agreement
 from tfqnas.dqss.post_training import search_post_training
 from tfqnas.dqss.quantize_settings import PostTrainingSettings
 from tfqnas.errors import UnsupportedModelError, UserError
-from tfqnas.quantizers import ROLES, Mixed, quantizers_of
+from tfqnas.quantizers import ROLES, Mixture, quantizers_of
 
 SETTINGS = PostTrainingSettings(
     bits=3,
@@ -39,7 +39,7 @@ def found(trained):
 
 def test_weights_and_batch_norm_stay_and_no_mixture_is_left(found):
     model, result, _ = found
-    assert not [q for q in quantizers_of(result.model) if isinstance(q, Mixed)]
+    assert not [q for q in quantizers_of(result.model) if isinstance(q, Mixture)]
     ours = {v.path: v.numpy() for v in result.model.weights}
     for variable in model.weights:
         np.testing.assert_array_equal(ours[variable.path], variable.numpy())

@@ -17,7 +17,7 @@ from tfqnas.dqss.training import search_training
 from tfqnas.dqss.variables import mixtures
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.layers import DepthToSpace
-from tfqnas.quantizers import ROLES, Mixed, quantizers_of
+from tfqnas.quantizers import ROLES, Mixture, quantizers_of
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
@@ -55,7 +55,7 @@ def weights_of(model):
 
 def test_weights_and_coefficients_are_learned_and_the_mixtures_become_what_won(trained, task, whole):
     result, seen = whole
-    assert not [q for q in quantizers_of(result.model) if isinstance(q, Mixed)]
+    assert not [q for q in quantizers_of(result.model) if isinstance(q, Mixture)]
     ours, before = weights_of(result.model), weights_of(trained[0])
     assert all(np.any(ours[path] != before[path]) for path in before if path.endswith("kernel"))
     choices = len(result.searched)

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract
 from tfqnas.quantizers import APoT, initializing
 from tfqnas.quantizers.apot import levels
+
+
+def surrogate(quantizer, x):
+    alpha = np.float64(quantizer.alpha.numpy())
+    low = -1 if quantizer.signed else 0
+    projection = np.float64(quantizer(np.float32(x))) / alpha - np.clip(x / alpha, low, 1)
+    return lambda x, alpha: (np.clip(x / alpha, low, 1) + projection) * alpha, {"alpha": 1.0}
+
+
+CONTRACT = Contract(APoT, [{"bits": 4, "role": "weights"}, {"bits": 4, "role": "inputs", "initial": 1.0}], surrogate)
 
 
 def ready(x, bits, role, **settings):

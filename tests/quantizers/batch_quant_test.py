@@ -5,9 +5,35 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract
 from tfqnas.layers import QuantDense
 from tfqnas.quantizers import BatchQuant, initializing, integer_range
 from tfqnas.quantizers.batch_quant import affine, batch_range
+
+
+def surrogate(quantizer, x):
+    """BatchQuant with the range that it keeps; the rounding of the zero point adds a constant too."""
+    qn, qp = integer_range(quantizer.bits, quantizer.signed)
+    low, high = (np.float64(v.numpy()) for v in (quantizer.low, quantizer.high))
+
+    def codes(x, theta, offset, snapping):
+        step, zero = (high - low) / (qp - qn), np.clip(qn - np.rint(low / ((high - low) / (qp - qn))), qn, qp)
+        zero = zero + offset + snapping
+        step = step / np.log2(1 + 2**theta)
+        return np.clip(x / step + zero, qn, qp), step, zero
+
+    snapping = np.rint(codes(x, 0.0, quantizer.offset.numpy(), 0)[2]) - codes(x, 0.0, quantizer.offset.numpy(), 0)[2]
+    u, _, _ = codes(x, quantizer.theta.numpy(), quantizer.offset.numpy(), snapping)
+    rounding = np.rint(u) - u
+
+    def function(x, theta, offset, low, high):
+        u, step, zero = codes(x, theta, offset, snapping)
+        return (u + rounding - zero) * step
+
+    return function, {"theta": 1.0, "offset": 1.0}
+
+
+CONTRACT = Contract(BatchQuant, [{"bits": 4}, {"bits": 2, "snapped": False}, {"bits": 3, "signed": True}], surrogate)
 
 CASES = [(bits, signed) for bits in (2, 3, 4, 8) for signed in (False, True)]
 

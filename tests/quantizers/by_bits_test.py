@@ -1,10 +1,26 @@
 """ByBits: what it computes with a bit width is what that bit width's quantizer computes by itself."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers import lsq_test
+from tests.quantizers.contract import Contract
 from tfqnas.quantizers import LSQ, BatchQuant, ByBits, MinMax, initializing
+
+
+def surrogate(quantizer, x):
+    """That of the quantizer of the highest bit width, the others' parameters have no slope."""
+    one = quantizer.static(quantizer.bits, statistics=np.float32([[-1.5], [2.5]]))
+    function, scales = lsq_test.surrogate(one, x)
+    return lambda x, step: function(x, step[-1]), scales
+
+
+LSQ_4 = keras.saving.serialize_keras_object(LSQ(bits=4, name="lsq"))
+CONTRACT = Contract(
+    ByBits, [{"prototype": LSQ_4, "choices": [2, 3, 4]}, {"prototype": LSQ_4, "choices": [4, 32]}], surrogate
+)
 
 SIGNS = {"weights": LSQ(bits=4), "narrow": LSQ(bits=4, narrow_range=True), "inputs": LSQ(bits=4, signed=False)}
 

@@ -4,10 +4,30 @@ import keras
 import numpy as np
 import pytest
 
+from tests.quantizers.contract import Contract
 from tfqnas.dqss import freeze
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ, CalibratedWeights, MinMax, Mixed, initializing
+from tfqnas.quantizers import LSQ, CalibratedWeights, MinMax, Mixture, initializing
 from tfqnas.quantizers.ranges import METHODS
+
+
+def surrogate(quantizer, x):
+    shape = [-1 if i == (quantizer.axis or 0) % x.ndim else 1 for i in range(x.ndim)]
+
+    def clipped(x, high):
+        high = high if quantizer.axis is None else np.reshape(high, shape)
+        return np.clip(x, -high, high), high / quantizer.qp
+
+    base, step = clipped(x, np.float64(quantizer.ends.values.numpy()))
+    rounding = np.rint(base / step) * step - base
+    return lambda x, high: clipped(x, high)[0] + rounding, {}
+
+
+CONTRACT = Contract(
+    CalibratedWeights,
+    [{"bits": 4, "method": "mse"}, {"bits": 3, "method": "percentile", "axis": -1, "channels": 4}],
+    surrogate,
+)
 
 
 def ready(w, **settings):
@@ -88,7 +108,7 @@ def test_in_layers_the_number_of_channels_is_seen_and_saved(rng, tmp_path):
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_in_a_mixture_its_scales_have_a_path_of_their_own_and_the_frozen_layer_has_them(place, rng):
     methods = [CalibratedWeights(3, method=method, axis=-1) for method in ("mse", "min_max")]
-    layer = QuantConv2D(5, 3, weight_quantizer=Mixed([LSQ(3), *methods]), name="conv")
+    layer = QuantConv2D(5, 3, weight_quantizer=Mixture([LSQ(3), *methods]), name="conv")
     model = keras.Sequential([keras.Input((8, 8, 3)), layer])
     x = np.float32(rng.normal(size=(2, 8, 8, 3)))
     layer.set_weights([kernel(rng)[:, :, :3], *layer.get_weights()[1:]])

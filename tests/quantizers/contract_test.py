@@ -1,8 +1,9 @@
-"""What holds for every quantizer. A new one gets a line in `CASES` and, in numpy, its surrogate."""
+"""What holds for every quantizer that tfqnas.quantizers defines, with the `CONTRACT` of its own test file."""
 
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,235 +11,20 @@ import pytest
 import tensorflow as tf
 
 import tfqnas.quantizers
-from tfqnas.quantizers import (
-    ALL,
-    DSQ,
-    LSQ,
-    PACT,
-    ROLES,
-    APoT,
-    BatchQuant,
-    ByBits,
-    Calibrated,
-    CalibratedWeights,
-    DoReFa,
-    LSQPerChannel,
-    LSQPlus,
-    MinMax,
-    Mixed,
-    Quantizer,
-    clone,
-    initializing,
-    integer_range,
-)
+from tfqnas.quantizers import ROLES, Quantizer, clone, initializing, integer_range
+from tfqnas.quantizers.registry import methods
 
 
-def lsq_surrogate(quantizer, x):
-    """LSQ as its straight-through estimator sees it: around the base point, rounding adds a constant."""
-    qn, qp = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
-    u = np.clip(x / np.float64(quantizer.step.numpy()), qn, qp)
-    rounding = np.rint(u) - u
-    scale = {"step": 1 / np.sqrt(x.size * qp)}
-    return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, scale
+def contracts():
+    """`{class: its Contract}` of the test files beside this one."""
+    others = [path.stem for path in sorted(Path(__file__).parent.glob("*_test.py")) if path != Path(__file__)]
+    modules = [importlib.import_module(f"tests.quantizers.{name}") for name in others]
+    found = [module.CONTRACT for module in modules if hasattr(module, "CONTRACT")]
+    return {contract.quantizer: contract for contract in found}
 
 
-def lsq_per_channel_surrogate(quantizer, x):
-    """That of LSQ in each channel; the count of the gradient's scale is a channel's."""
-    qn, qp = integer_range(quantizer.bits, True, quantizer.narrow_range)
-    shape = [-1 if i == quantizer.axis % x.ndim else 1 for i in range(x.ndim)]
-    u = np.clip(x / np.float64(quantizer.steps.values.numpy()).reshape(shape), qn, qp)
-    rounding = np.rint(u) - u
-    scale = {"step": 1 / np.sqrt(x.size / quantizer.channels * qp)}
-    return lambda x, step: (np.clip(x / step.reshape(shape), qn, qp) + rounding) * step.reshape(shape), scale
-
-
-def batch_quant_surrogate(quantizer, x):
-    """BatchQuant with the range that it keeps; the rounding of the zero point adds a constant too."""
-    qn, qp = integer_range(quantizer.bits, quantizer.signed)
-    low, high = (np.float64(v.numpy()) for v in (quantizer.low, quantizer.high))
-
-    def codes(x, theta, offset, snapping):
-        step, zero = (high - low) / (qp - qn), np.clip(qn - np.rint(low / ((high - low) / (qp - qn))), qn, qp)
-        zero = zero + offset + snapping
-        step = step / np.log2(1 + 2**theta)
-        return np.clip(x / step + zero, qn, qp), step, zero
-
-    snapping = np.rint(codes(x, 0.0, quantizer.offset.numpy(), 0)[2]) - codes(x, 0.0, quantizer.offset.numpy(), 0)[2]
-    u, _, _ = codes(x, quantizer.theta.numpy(), quantizer.offset.numpy(), snapping)
-    rounding = np.rint(u) - u
-
-    def function(x, theta, offset, low, high):
-        u, step, zero = codes(x, theta, offset, snapping)
-        return (u + rounding - zero) * step
-
-    return function, {"theta": 1.0, "offset": 1.0}
-
-
-def by_bits_surrogate(quantizer, x):
-    """That of the quantizer of the highest bit width, the others' parameters have no slope."""
-    one = quantizer.static(quantizer.bits, statistics=np.float32([[-1.5], [2.5]]))
-    function, scales = lsq_surrogate(one, x)
-    return lambda x, step: function(x, step[-1]), scales
-
-
-def calibrated_surrogate(quantizer, x):
-    """Rounding adds a constant; the range is given, so nothing but the tensor has a slope."""
-
-    def function(x, low, high):
-        scale = (high - low) / quantizer.qp
-        zero = np.rint(-low / scale)
-        u = np.clip(x / scale + zero, 0, quantizer.qp)
-        return (u + rounding - zero) * scale
-
-    scale = (np.float64(quantizer.high.numpy()) - quantizer.low.numpy()) / quantizer.qp
-    u = np.clip(x / scale + np.rint(-quantizer.low.numpy() / scale), 0, quantizer.qp)
-    rounding = np.floor(u + 0.5) - u
-    return function, {}
-
-
-def min_max_surrogate(quantizer, x):
-    """The identity, but for what rounding adds."""
-    rounding = np.float64(quantizer(np.float32(x))) - x
-    return lambda x: x + rounding, {}
-
-
-def stepwise(x, low, high, step, shift=0.0):
-    """`round(clip(x + shift, low, high) / step) * step - shift` as straight-through estimators see it, in float64."""
-    u = np.clip(x + shift, low, high)
-    return np.rint(u / step) - u / step
-
-
-def lsq_plus_surrogate(quantizer, x):
-    """Around the base point rounding adds a constant to the codes, and so does the snapping of the zero point."""
-    qn, qp = quantizer.qn, quantizer.qp
-    step = np.float64(quantizer.step.numpy())
-    scale = 1 / np.sqrt(x.size * qp)
-    if quantizer.role == "weights":
-        rounding = stepwise(x, qn * step, qp * step, step)
-        return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, {"step": scale}
-    beta = np.float64(quantizer.beta.numpy())
-    snapped = -np.clip(np.rint(-beta / step), 0, qp) * step if quantizer.snapped else beta
-    rounding = stepwise(x, 0, qp * step, step, -snapped)
-
-    def function(x, step, beta):
-        start = beta + (snapped - base)
-        return (np.clip((x - start) / step, 0, qp) + rounding) * step + start
-
-    base = beta
-    return function, {"step": scale, "beta": scale}
-
-
-def pact_surrogate(quantizer, x):
-    """Rounding adds a constant to the values; only the end moves with alpha."""
-    alpha = np.float64(quantizer.alpha.numpy())
-    rounding = stepwise(x, 0, alpha, alpha / quantizer.qp) * alpha / quantizer.qp
-    return lambda x, alpha: np.clip(x, 0, alpha) + rounding, {"alpha": 1.0}
-
-
-def dorefa_surrogate(quantizer, x):
-    top = quantizer.qp - quantizer.qn
-    if quantizer.role == "inputs":
-        high = np.float64(quantizer.high.numpy())
-        rounding = stepwise(x, 0, high, high / top) * high / top
-        return lambda x, high: np.clip(x, 0, high) + rounding, {}
-    factor = np.abs(x).max() / np.abs(np.tanh(x)).max()
-    rounding = np.float64(quantizer(np.float32(x))) - np.tanh(x) * factor
-    size = np.abs(x).max()
-    codes = ((np.tanh(x) * factor + rounding) / size + 1) / 2 * top
-    np.testing.assert_allclose(codes, np.rint((np.tanh(x) * factor / size + 1) / 2 * top), atol=1e-4)
-    return lambda x: np.tanh(x) * factor + rounding, {}
-
-
-def dsq_surrogate(quantizer, x):
-    """The soft staircase, with what the second rounding adds."""
-    a, (step, zero) = quantizer.sharpness, (np.float64(v) for v in quantizer._grid(tf.constant(x, tf.float32)))
-    qn, qp = (quantizer.qn, quantizer.qp)
-
-    def soft(x):
-        u = np.clip(x / step + zero, qn, qp)
-        k = np.log(2 / a - 1)
-        return (np.floor(u) + 0.5 + np.tanh(k * (u - np.floor(u) - 0.5)) / (2 * (1 - a)) - zero) * step
-
-    rounding = (np.rint(np.clip(x / step + zero, qn, qp)) - zero) * step - soft(x)
-    return lambda x, **_: soft(x) + rounding, {}
-
-
-def apot_surrogate(quantizer, x):
-    alpha = np.float64(quantizer.alpha.numpy())
-    low = -1 if quantizer.signed else 0
-    projection = np.float64(quantizer(np.float32(x))) / alpha - np.clip(x / alpha, low, 1)
-    return lambda x, alpha: (np.clip(x / alpha, low, 1) + projection) * alpha, {"alpha": 1.0}
-
-
-def calibrated_weights_surrogate(quantizer, x):
-    shape = [-1 if i == (quantizer.axis or 0) % x.ndim else 1 for i in range(x.ndim)]
-
-    def clipped(x, high):
-        high = high if quantizer.axis is None else np.reshape(high, shape)
-        return np.clip(x, -high, high), high / quantizer.qp
-
-    base, step = clipped(x, np.float64(quantizer.ends.values.numpy()))
-    rounding = np.rint(base / step) * step - base
-    return lambda x, high: clipped(x, high)[0] + rounding, {}
-
-
-def mixed_surrogate(quantizer, x):
-    """Of LSQ and a calibrated quantizer, what they have is named by no other."""
-    (by_lsq, scales), (by_range, _) = (
-        f(q, x) for f, q in zip((lsq_surrogate, calibrated_weights_surrogate), quantizer.candidates, strict=True)
-    )
-
-    def function(x, mixture, temperature, step, high):
-        one, other = np.exp(mixture / temperature) / np.exp(mixture / temperature).sum()
-        return one * by_lsq(x, step) + other * by_range(x, high)
-
-    return function, {"mixture": 1.0, **scales}
-
-
-LSQ_4 = keras.saving.serialize_keras_object(LSQ(bits=4, name="lsq"))
-CANDIDATES = [
-    keras.saving.serialize_keras_object(cls(bits=4, name=name))
-    for cls, name in ((LSQ, "0_lsq"), (CalibratedWeights, "1_mse"))
-]
+CONTRACTS = contracts()
 NESTED = ("prototype", "candidates")
-# These choose among quantizers: integers and bit inheritance are those of one of them.
-SEVERAL = (ByBits, Mixed)
-# Settings to test with; and a function `(quantizer, x)` that returns a float64 function of `x` and the
-# quantizer's variables whose slopes are the gradients, with the scale of each variable's gradient.
-CASES = {
-    LSQ: (
-        [{"bits": 4}, {"bits": 2, "signed": False}, {"bits": 3, "narrow_range": True}, {"bits": 8, "signed": None}],
-        lsq_surrogate,
-    ),
-    LSQPerChannel: (
-        [{"bits": 4, "channels": 4}, {"bits": 2, "narrow_range": True, "channels": 4}],
-        lsq_per_channel_surrogate,
-    ),
-    Calibrated: (
-        [{"bits": 8, "method": "min_max"}, {"bits": 3, "method": "mse"}, {"bits": 4, "bounds": [-1.0, 0.5]}],
-        calibrated_surrogate,
-    ),
-    BatchQuant: ([{"bits": 4}, {"bits": 2, "snapped": False}, {"bits": 3, "signed": True}], batch_quant_surrogate),
-    ByBits: ([{"prototype": LSQ_4, "choices": [2, 3, 4]}, {"prototype": LSQ_4, "choices": [4, 32]}], by_bits_surrogate),
-    MinMax: ([{"bits": 8}, {"bits": 3}], min_max_surrogate),
-    LSQPlus: ([{"bits": 4, "role": "inputs"}, {"bits": 3, "role": "weights"}], lsq_plus_surrogate),
-    PACT: ([{"bits": 4, "initial": 1.5}, {"bits": 2, "initial": 0.7}], pact_surrogate),
-    DoReFa: ([{"bits": 4, "role": "weights"}, {"bits": 3, "role": "inputs"}], dorefa_surrogate),
-    DSQ: (
-        [
-            {"bits": 4, "role": "weights"},
-            {"bits": 3, "role": "inputs", "sharpness": 0.2},
-            {"bits": 3, "role": "weights", "narrow_range": True},
-        ],
-        dsq_surrogate,
-    ),
-    APoT: ([{"bits": 4, "role": "weights"}, {"bits": 4, "role": "inputs", "initial": 1.0}], apot_surrogate),
-    CalibratedWeights: (
-        [{"bits": 4, "method": "mse"}, {"bits": 3, "method": "percentile", "axis": -1, "channels": 4}],
-        calibrated_weights_surrogate,
-    ),
-    Mixed: ([{"candidates": CANDIDATES, "temperature": 0.5}], mixed_surrogate),
-}
 PARAMETERS = [
     pytest.param(
         cls,
@@ -246,11 +32,11 @@ PARAMETERS = [
         surrogate,
         id="-".join([cls.__name__, *(f"{name}={v}" for name, v in settings.items() if name not in NESTED)]),
     )
-    for cls, (all_settings, surrogate) in CASES.items()
+    for cls, all_settings, surrogate in CONTRACTS.values()
     for settings in all_settings
 ]
 single = pytest.mark.parametrize(
-    ("cls", "settings", "surrogate"), [p for p in PARAMETERS if p.values[0] not in SEVERAL]
+    ("cls", "settings", "surrogate"), [p for p in PARAMETERS if not p.values[0](**p.values[1]).traits.combines]
 )
 every_quantizer = pytest.mark.parametrize(("cls", "settings", "surrogate"), PARAMETERS)
 
@@ -281,14 +67,11 @@ def subclasses_in(package, base):
     }
 
 
-def test_all_names_every_quantizer_that_the_package_defines():
-    missing = {cls.__name__ for cls in subclasses_in(tfqnas.quantizers, Quantizer) - set(ALL)}
-    assert not missing, f"name {missing} in tfqnas.quantizers.ALL"
-
-
-def test_every_quantizer_has_its_cases_here():
-    missing = {cls.__name__ for cls in set(ALL) - set(CASES)}
-    assert not missing, f"give {missing} a line in CASES of {__file__}"
+def test_every_quantizer_has_a_contract_in_its_own_test_file():
+    defined = {cls for cls in subclasses_in(tfqnas.quantizers, Quantizer) if "fake_quantize" in vars(cls)}
+    assert {method.quantizer for method in methods()} <= defined
+    missing = {cls.__name__ for cls in defined - set(CONTRACTS)}
+    assert not missing, f"give the test of {missing} a CONTRACT (tests/quantizers/contract.py)"
 
 
 @every_quantizer
@@ -343,14 +126,15 @@ def test_its_parameters_are_unusable_until_they_are_set_and_it_says_so(cls, sett
 @every_quantizer
 def test_it_says_for_what_it_is(cls, settings, surrogate):
     roles = cls(**settings).roles
-    assert roles and set(roles) <= set(cls.BITS) <= set(ROLES)
-    assert all(cls.supports(cls(**settings).bits, role) for role in roles) and not cls.supports(1, roles[0])
-    assert not cls.supports(4, "biases")
+    traits = cls(**settings).traits
+    assert roles and roles == traits.roles and set(roles) <= set(cls.traits.roles) <= set(ROLES)
+    assert all(traits.supports(cls(**settings).bits, role) for role in roles) and not traits.supports(1, roles[0])
+    assert not traits.supports(4, "biases")
     for role, argument in (("weights", "weight_quantizer"), ("inputs", "input_quantizer")):
         if role in roles:
             clone(cls(**settings), argument)
         else:
-            with pytest.raises(ValueError, match=f"{argument}: expected a .* of {role}, received {cls.__name__}"):
+            with pytest.raises(ValueError, match=f"{argument}: expected a .* of {role}, received {cls.__qualname__}"):
                 clone(cls(**settings), argument)
 
 
@@ -367,7 +151,7 @@ def test_shape_and_dtype_stay(cls, settings, surrogate, batched):
 def test_its_output_is_a_grid_of_integers_in_range(cls, settings, surrogate):
     x = values((750, 4))
     quantizer = ready(cls, settings, x)
-    if not cls.UNIFORM:
+    if not cls.traits.uniform:
         with pytest.raises(TypeError, match="no integers times one step"):
             quantizer.to_integers(x)
         return
@@ -409,7 +193,7 @@ def test_its_gradients_are_the_slopes_of_its_surrogate(cls, settings, surrogate)
 
 @single
 def test_one_bit_less_is_a_quantizer_of_its_own(cls, settings, surrogate):
-    if settings["bits"] == min(cls.BITS[cls(**settings).roles[0]]):
+    if settings["bits"] == min(getattr(cls.traits, cls(**settings).roles[0])):
         with pytest.raises((ValueError, TypeError), match=f"received {settings['bits'] - 1}"):
             cls(**settings).halved()
         return

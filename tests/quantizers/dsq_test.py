@@ -4,8 +4,34 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract
 from tfqnas.quantizers import DSQ, initializing
 from tfqnas.quantizers.dsq import soft_slope
+
+
+def surrogate(quantizer, x):
+    """The soft staircase, with what the second rounding adds."""
+    a, (step, zero) = quantizer.sharpness, (np.float64(v) for v in quantizer._grid(tf.constant(x, tf.float32)))
+    qn, qp = (quantizer.qn, quantizer.qp)
+
+    def soft(x):
+        u = np.clip(x / step + zero, qn, qp)
+        k = np.log(2 / a - 1)
+        return (np.floor(u) + 0.5 + np.tanh(k * (u - np.floor(u) - 0.5)) / (2 * (1 - a)) - zero) * step
+
+    rounding = (np.rint(np.clip(x / step + zero, qn, qp)) - zero) * step - soft(x)
+    return lambda x, **_: soft(x) + rounding, {}
+
+
+CONTRACT = Contract(
+    DSQ,
+    [
+        {"bits": 4, "role": "weights"},
+        {"bits": 3, "role": "inputs", "sharpness": 0.2},
+        {"bits": 3, "role": "weights", "narrow_range": True},
+    ],
+    surrogate,
+)
 
 
 def ready(x, bits, role, **settings):

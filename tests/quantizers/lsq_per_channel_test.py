@@ -5,11 +5,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract
 from tfqnas import quantizers
 from tfqnas.dqss import freeze
 from tfqnas.dqss.variables import ranges_of
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ, LSQPerChannel, LSQPlus, Mixed, initializing
+from tfqnas.quantizers import LSQ, LSQPerChannel, LSQPlus, Mixture, initializing, integer_range
+
+
+def surrogate(quantizer, x):
+    """That of LSQ in each channel; the count of the gradient's scale is a channel's."""
+    qn, qp = integer_range(quantizer.bits, True, quantizer.narrow_range)
+    shape = [-1 if i == quantizer.axis % x.ndim else 1 for i in range(x.ndim)]
+    u = np.clip(x / np.float64(quantizer.steps.values.numpy()).reshape(shape), qn, qp)
+    rounding = np.rint(u) - u
+    scale = {"step": 1 / np.sqrt(x.size / quantizer.channels * qp)}
+    return lambda x, step: (np.clip(x / step.reshape(shape), qn, qp) + rounding) * step.reshape(shape), scale
+
+
+CONTRACT = Contract(
+    LSQPerChannel, [{"bits": 4, "channels": 4}, {"bits": 2, "narrow_range": True, "channels": 4}], surrogate
+)
 
 
 def kernel(rng):
@@ -95,9 +111,9 @@ def test_channels_of_zeros_stay_zero_and_can_learn(rng):
         LSQPerChannel(4, signed=False)
 
 
-def test_it_is_lsq_by_name_where_there_is_an_axis():
-    quantizer = quantizers.get("lsq", 3, "weights", axis=-1)
-    assert isinstance(quantizer, LSQPerChannel) and quantizers.name_of(quantizer) == "lsq"
+def test_it_has_a_name_beside_that_of_lsq():
+    quantizer = quantizers.get("lsq_per_channel", 3, "weights")
+    assert isinstance(quantizer, LSQPerChannel) and quantizers.name_of(quantizer) == "lsq_per_channel"
     assert isinstance(quantizers.get("lsq", 3, "weights"), LSQ)
     assert quantizer.along(-1) is quantizer and quantizer.along(2).axis == 2
 
@@ -105,7 +121,7 @@ def test_it_is_lsq_by_name_where_there_is_an_axis():
 @pytest.mark.parametrize("place", [0, 1])
 def test_in_a_model_its_steps_are_saved_learned_and_frozen(place, rng, tmp_path):
     prototype = LSQPerChannel(3)
-    layers = [QuantConv2D(5, 3, weight_quantizer=Mixed([LSQPlus(3, "weights"), prototype]), name="conv")]
+    layers = [QuantConv2D(5, 3, weight_quantizer=Mixture([LSQPlus(3, "weights"), prototype]), name="conv")]
     layers += [QuantDepthwiseConv2D(3, weight_quantizer=prototype.along(2), name="depthwise")]
     model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
     x = np.float32(rng.normal(size=(2, 8, 8, 3)))

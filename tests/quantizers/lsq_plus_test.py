@@ -5,9 +5,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract, stepwise
 from tfqnas import initialize
 from tfqnas.layers import QuantConv2D
 from tfqnas.quantizers import LSQ, LSQPlus, initializing
+
+
+def surrogate(quantizer, x):
+    """Around the base point rounding adds a constant to the codes, and so does the snapping of the zero point."""
+    qn, qp = quantizer.qn, quantizer.qp
+    step = np.float64(quantizer.step.numpy())
+    scale = 1 / np.sqrt(x.size * qp)
+    if quantizer.role == "weights":
+        rounding = stepwise(x, qn * step, qp * step, step)
+        return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, {"step": scale}
+    beta = np.float64(quantizer.beta.numpy())
+    snapped = -np.clip(np.rint(-beta / step), 0, qp) * step if quantizer.snapped else beta
+    rounding = stepwise(x, 0, qp * step, step, -snapped)
+
+    def function(x, step, beta):
+        start = beta + (snapped - base)
+        return (np.clip((x - start) / step, 0, qp) + rounding) * step + start
+
+    base = beta
+    return function, {"step": scale, "beta": scale}
+
+
+CONTRACT = Contract(LSQPlus, [{"bits": 4, "role": "inputs"}, {"bits": 3, "role": "weights"}], surrogate)
 
 
 def oracle(v, step, beta, qn, qp, upstream, elements):

@@ -5,8 +5,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract
 from tfqnas.quantizers import LSQ, initializing, integer_range, lsq
 from tfqnas.quantizers.lsq import MIN_STEP
+
+
+def surrogate(quantizer, x):
+    """LSQ as its straight-through estimator sees it: around the base point, rounding adds a constant."""
+    qn, qp = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
+    u = np.clip(x / np.float64(quantizer.step.numpy()), qn, qp)
+    rounding = np.rint(u) - u
+    scale = {"step": 1 / np.sqrt(x.size * qp)}
+    return lambda x, step: (np.clip(x / step, qn, qp) + rounding) * step, scale
+
+
+CONTRACT = Contract(
+    LSQ,
+    [{"bits": 4}, {"bits": 2, "signed": False}, {"bits": 3, "narrow_range": True}, {"bits": 8, "signed": None}],
+    surrogate,
+)
 
 RANGES = [
     pytest.param(bits, signed, narrow, id=f"{bits}bits-{'signed' if signed else 'unsigned'}{'-narrow' * narrow}")
@@ -315,65 +332,6 @@ def test_a_range_that_is_none_is_refused(arguments, message):
         integer_range(*arguments)
 
 
-# -- A step for each size ----------------------------------------------------------------------------------------
-
-SIZES = {0: (3, 5), 2: (4, 6, 8)}
-
-
-@pytest.fixture
-def separate(rng):
-    """A weight quantizer of depthwise kernels with steps of its own for each kernel size and width, all different."""
-    quantizer = LSQ(bits=4, shared=False).for_sizes(SIZES)
-    quantizer.build()
-    quantizer.step.assign(rng.uniform(0.1, 0.3, (2, 3)))
-    return quantizer
-
-
-@pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("width", [4, 6, 8])
-@pytest.mark.parametrize("traced", [False, True])
-def test_a_step_for_each_size_is_read_from_the_shape_and_no_other_gets_a_gradient(separate, kernel, width, traced, rng):
-    x = tf.constant(rng.normal(size=(kernel, kernel, width, 1)), tf.float32)
-    place = (SIZES[0].index(kernel), SIZES[2].index(width))
-    alone = LSQ(bits=4)
-    alone.build()
-    alone.step.assign(separate.step.numpy()[place])
-
-    def slopes(quantizer):
-        def compute(x):
-            with tf.GradientTape() as tape:
-                y = quantizer(x)
-                loss = tf.reduce_sum(y * tf.cast(tf.range(tf.size(y)), tf.float32)[:, None, None, None][:1])
-            return y, tape.gradient(loss, quantizer.step.value)
-
-        shape = tf.TensorSpec((None, None, None, 1), tf.float32)
-        return (tf.function(compute, input_signature=[shape]) if traced else compute)(x)
-
-    (y, gradient), (expected, one) = slopes(separate), slopes(alone)
-    np.testing.assert_array_equal(y, expected)
-    mask = np.zeros((2, 3))
-    mask[place] = 1
-    np.testing.assert_allclose(gradient, mask * one.numpy(), rtol=1e-6)
-    np.testing.assert_array_equal(separate.values_for(x.shape), [separate.step.numpy()[place]])
-
-
-def test_shared_steps_and_sizes_without_a_choice_stay_single():
-    assert LSQ(bits=4).for_sizes(SIZES).sizes == ()
-    assert LSQ(bits=4, shared=False).for_sizes({0: (3,), 3: (8,)}).sizes == ()
-    assert LSQ(bits=4, shared=False).for_sizes({3: (8, 16), 0: (3,)}).sizes == ((3, (8, 16)),)
-
-
-def test_all_steps_start_alike_and_are_doubled_together(separate, rng):
-    with initializing():
-        separate(rng.normal(size=(5, 5, 8, 1)).astype(np.float32))
-    assert len(set(separate.step.numpy().ravel().tolist())) == 1 and separate.problem is None
-    half = separate.halved()
-    assert half.bits == 3 and half.sizes == separate.sizes
-    np.testing.assert_array_equal(half.step, 2 * separate.step.numpy())
-    separate.step.assign([[0.1, 0.1, 0.1], [0.1, 1e-7, 0.1]])
-    assert "collapsed" in separate.problem
-
-
 # -- A sign that the tensor decides --------------------------------------------------------------------------
 
 
@@ -409,3 +367,9 @@ def test_a_trace_before_the_sign_is_decided_is_refused():
     quantizer = built(bits=4, signed=None)
     with pytest.raises(RuntimeError, match=r"call tfqnas.initialize\(model, images\)"):
         tf.function(quantizer)(tf.ones(3))
+
+
+def test_files_that_say_that_the_step_is_shared_are_still_read():
+    for shared in (True, False):
+        config = {**LSQ(bits=4, name="q").get_config(), "shared": shared, "sizes": []}
+        assert LSQ.from_config(config).get_config() == LSQ(bits=4, name="q").get_config()

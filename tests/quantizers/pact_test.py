@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.quantizers.contract import Contract, stepwise
 from tfqnas.quantizers import LSQ, PACT, ByBits, initializing
+
+
+def surrogate(quantizer, x):
+    """Rounding adds a constant to the values; only the end moves with alpha."""
+    alpha = np.float64(quantizer.alpha.numpy())
+    rounding = stepwise(x, 0, alpha, alpha / quantizer.qp) * alpha / quantizer.qp
+    return lambda x, alpha: np.clip(x, 0, alpha) + rounding, {"alpha": 1.0}
+
+
+CONTRACT = Contract(PACT, [{"bits": 4, "initial": 1.5}, {"bits": 2, "initial": 0.7}], surrogate)
 
 
 def ready(x, bits=4, **settings):

@@ -127,10 +127,10 @@ def test_who_is_not_behind_sees_all_images(scorer, archs):
 
 @pytest.mark.parametrize("settings", [{}, {"kernel_transform": True}, {"shared": False}])
 def test_fixing_the_weights_changes_no_output(settings, micro, make_supernet, rng):
-    from tfqnas import LSQ
+    from tfqnas.quantizers import LSQ, BySize
 
     if "shared" in settings:
-        settings = {"weights": LSQ(bits=2, shared=False), "inputs": LSQ(bits=2, signed=False, shared=False)}
+        settings = {"weights": BySize(LSQ(bits=2)), "inputs": BySize(LSQ(bits=2, signed=False))}
     supernet = make_supernet(micro, 2, **settings)
     fixed = with_fixed_weights(supernet)
     assert (fixed is supernet) == bool(settings)

@@ -243,9 +243,9 @@ def how(results: Mapping[str, Any]) -> str:
 
 def left_out(results: Mapping[str, Any], config: SearchSettings) -> Iterator[str]:
     """Lines that name the tensors which a strategy was no candidate for, since they lie below zero."""
-    from tfqnas.dqss.candidates import UNSIGNED, names_for
+    from tfqnas.dqss.candidates import clipping, names_for
 
-    for name in set(UNSIGNED) & set(names_for(config, "inputs")):
+    for name in clipping(names_for(config, "inputs")):
         found = [layer for layer, role, names in results["searched"] if role == "inputs" and name not in names]
         if found:
             yield f"{name} clips at zero, so it was no candidate for the inputs of {', '.join(found)}, which lie below"

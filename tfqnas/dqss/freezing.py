@@ -5,16 +5,16 @@ from collections.abc import Callable
 import keras
 
 from tfqnas.graph.rewriting import rebuilt
-from tfqnas.quantizers import Mixed
+from tfqnas.quantizers import Mixture
 
 
-def freeze(model: keras.Model, best: Callable[[Mixed], int] | None = None) -> keras.Model:
+def freeze(model: keras.Model, best: Callable[[Mixture], int] | None = None) -> keras.Model:
     """A copy of a Keras model with one quantizer in the place of each mixture, with the same weights and parameters.
 
     Args:
-        model: functional or Sequential `keras.Model`, such as `tfqnas.quantize` makes it with `Mixed` quantizers.
-        best: None: of each mixture the candidate with the largest coefficient; or a function of a `Mixed` that returns
-            the place of one.
+        model: functional or Sequential `keras.Model`, such as `tfqnas.quantize` makes it with `Mixture` quantizers.
+        best: None: of each mixture the candidate with the largest coefficient; or a function of a `Mixture` that
+            returns the place of one.
     """
     chosen = {}
 
@@ -36,7 +36,7 @@ def freeze(model: keras.Model, best: Callable[[Mixed], int] | None = None) -> ke
     return frozen
 
 
-def mixtures_of(layer: keras.layers.Layer) -> dict[str, Mixed]:
-    """`{argument: Mixed}` of a layer."""
+def mixtures_of(layer: keras.layers.Layer) -> dict[str, Mixture]:
+    """`{argument: Mixture}` of a layer."""
     found = {name: getattr(layer, name, None) for name in ("weight_quantizer", "input_quantizer", "quantizer")}
-    return {name: quantizer for name, quantizer in found.items() if isinstance(quantizer, Mixed)}
+    return {name: quantizer for name, quantizer in found.items() if isinstance(quantizer, Mixture)}

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from tfqnas.dqss import recalibration
 from tfqnas.dqss.candidates import (
-    SINGLES,
-    UNSIGNED,
+    clipping,
     mixture_for,
     names_for,
     refuse_unsigned,
     signed_inputs,
+    singles,
     within_int8,
 )
 from tfqnas.dqss.freezing import freeze
@@ -30,7 +30,7 @@ from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.graph.reading import sites_of
 from tfqnas.graph.rewriting import quantize
 from tfqnas.layers import Quantize
-from tfqnas.quantizers import ROLES, Calibrated, Mixed, Quantizer, get
+from tfqnas.quantizers import ROLES, Calibrated, Mixture, Quantizer, get
 from tfqnas.supernet import initialize
 
 # Images for the initialisation of the quantizers, and how often the coefficients are recorded.
@@ -69,7 +69,7 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
     """
     signed = signed_inputs(model)
     refuse_unsigned(config, signed)
-    ends, left_out = _ends(model, config), set(UNSIGNED) & set(names_for(config, "inputs"))
+    ends, left_out = _ends(model, config), clipping(names_for(config, "inputs"))
     groups: dict[tuple[bool, bool], list[str]] = {}
     for name in _quantizable(model):
         groups.setdefault((name in ends, bool(left_out) and name in signed), []).append(name)
@@ -104,7 +104,7 @@ def _at_ends(prototype: Quantizer, config: SearchSettings, role: str) -> Quantiz
         found = prototype.with_bits(bits)
     except ValueError:
         return get("lsq", bits, role)
-    works = isinstance(found, Mixed) or type(found).deployable(bits, role)
+    works = isinstance(found, Mixture) or found.traits.deployable(bits, role)
     return found if works or not config.deployable else get("lsq", bits, role)
 
 
@@ -252,7 +252,7 @@ class _PostTraining:
         found = ranked_pairs(searched, self._loss_at, config, signed_inputs(self.teacher))
         ranked = [pair for _, pair, _ in found]
         # What learns its steps may be poor before it has, so the usual ones are tuned in any case.
-        usual = [pair for pair in SINGLES.values() if pair in ranked]
+        usual = [pair for pair in singles().values() if pair in ranked]
         tried = dict.fromkeys([*itertools.islice(ranked, config.guard), *usual])
 
         def tuned(number: int, pair: tuple[str, str]) -> tuple[_Candidate, tuple[str, str]]:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 
-from tfqnas.dqss.candidates import UNSIGNED, names_for
+from tfqnas.dqss.candidates import clipping, names_for
 from tfqnas.dqss.quantize_settings import SearchSettings
 from tfqnas.dqss.result import Searched
 from tfqnas.quantizers import ROLES
@@ -27,7 +27,8 @@ def ranked_pairs(
     """
     names = {role: _common(searched, role) or names_for(config, role) for role in ROLES}
     if signed:
-        names["inputs"] = [name for name in names["inputs"] if name not in UNSIGNED]
+        lost = clipping(names["inputs"])
+        names["inputs"] = [name for name in names["inputs"] if name not in lost]
     found = []
     for pair in itertools.product(names["weights"], names["inputs"]):
         wanted = dict(zip(ROLES, pair, strict=True))

@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from tfqnas.dqss.candidates import label_of, labels_of
-from tfqnas.quantizers import Mixed, Quantizer, quantizers_of
+from tfqnas.quantizers import Mixture, Quantizer, name_of, quantizers_of
 
 # (layer, role, names of its candidates) of a mixture.
 Searched = tuple[str, str, list[str]]
@@ -105,7 +104,7 @@ def quantized_tensors(model: keras.Model) -> list[tuple[str, str, Quantizer]]:
 def searched_of(model: keras.Model) -> list[Searched]:
     """`[(layer, role, names of candidates)]` of the mixtures of a model, in the order of `variables.mixtures`."""
     by_id = {id(q): (layer, role) for layer, role, q in quantized_tensors(model)}
-    return [(*by_id[id(q)], labels_of(q)) for q in quantizers_of(model) if isinstance(q, Mixed)]
+    return [(*by_id[id(q)], q.strategies) for q in quantizers_of(model) if isinstance(q, Mixture)]
 
 
 def choices_of(
@@ -122,9 +121,9 @@ def choices_of(
     }
     found = []
     for layer, role, quantizer in quantized_tensors(frozen):
-        label = label_of(quantizer)
+        label = name_of(quantizer)
         candidates = known.get((layer, role), {})
         candidates = candidates if label in candidates else {label: 1.0}
-        works = type(quantizer).deployable(quantizer.bits, role)
+        works = quantizer.traits.deployable(quantizer.bits, role)
         found.append(Choice(layer, role, quantizer.bits, label, candidates, works))
     return found

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers import Mixed, Quantizer
+from tfqnas.quantizers import Mixture, Quantizer
 from tfqnas.quantizers.base import quantizers_of
 
 
@@ -78,14 +78,14 @@ class Vector:
         self.values.assign(self.flat([v.value for v in self.variables]))  # where constraints moved them
 
 
-def mixtures(model: keras.Model) -> list[Mixed]:
-    """The `Mixed` quantizers of a model, in the order of its layers."""
-    return [q for q in quantizers_of(model) if isinstance(q, Mixed)]
+def mixtures(model: keras.Model) -> list[Mixture]:
+    """The `Mixture` quantizers of a model, in the order of its layers."""
+    return [q for q in quantizers_of(model) if isinstance(q, Mixture)]
 
 
 def candidates_in(quantizer: Quantizer) -> Sequence[Quantizer]:
     """Those of a mixture, or the one quantizer."""
-    return quantizer.candidates if isinstance(quantizer, Mixed) else [quantizer]
+    return quantizer.candidates if isinstance(quantizer, Mixture) else [quantizer]
 
 
 def coefficients_of(model: keras.Model) -> Vector:

@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 
-from tfqnas.dqss.candidates import label_of
 from tfqnas.dqss.result import quantized_tensors
 from tfqnas.dqss.variables import candidates_in
-from tfqnas.quantizers import Mixed
+from tfqnas.quantizers import Mixture, name_of
 
 
 def adopt(mixed: keras.Model, single: keras.Model) -> list[int]:
@@ -22,13 +21,13 @@ def adopt(mixed: keras.Model, single: keras.Model) -> list[int]:
     places = []
     for layer, role, quantizer in quantized_tensors(mixed):
         own, wanted = candidates_in(quantizer), theirs[layer, role]
-        place = next((n for n, one in enumerate(own) if label_of(one) == label_of(wanted)), None)
+        place = next((n for n, one in enumerate(own) if name_of(one) == name_of(wanted)), None)
         if place is not None:
             for source, target in zip(wanted.variables, own[place].variables, strict=True):
                 target.assign(source)
             if wanted.signed is not None and own[place].signed is not None:
                 own[place].decide(wanted.signed)
-        if isinstance(quantizer, Mixed):
+        if isinstance(quantizer, Mixture):
             places.append(place or 0)
     return places
 

@@ -50,7 +50,7 @@ class _Elastic(_Base):
     def observer(self) -> Quantizer | None:
         """The input quantizer if it observes its input, so that calls take its statistics; otherwise None."""
         quantizer = self.input_quantizer
-        return quantizer if quantizer is not None and quantizer.observes else None
+        return quantizer if quantizer is not None and quantizer.traits.observes else None
 
     def cut_kernel(
         self, cut: Callable[[tf.Tensor], tf.Tensor], bits: tf.Tensor | None, size: tf.Tensor | int | None = None
@@ -63,7 +63,7 @@ class _Elastic(_Base):
             size: kernel size, None for the largest.
         """
         kernel = tf.convert_to_tensor(self.kernel)
-        if self.weight_quantizer is None or not self.weight_quantizer.whole:
+        if self.weight_quantizer is None or not self.weight_quantizer.traits.whole:
             return self.quantized_kernel(cut(kernel))
         options = {} if bits is None else {"bits": bits[0]}
         return cut(self.quantized_kernel(kernel, size=size, **options))
@@ -79,12 +79,12 @@ class _Elastic(_Base):
         """`(quantized x, the Again that computes it a second time or None, the statistics of x or None)`."""
         quantizer = self.input_quantizer
         options: dict[str, Any] = {}
-        if quantizer is None or not (quantizer.whole or quantizer.observes):
+        if quantizer is None or not (quantizer.traits.whole or quantizer.traits.observes):
             return *self.forgettable_inputs(x), None
-        if quantizer.whole:
+        if quantizer.traits.whole:
             options = {"size": size} if bits is None else {"size": size, "bits": bits[1]}
         seen = None
-        if quantizer.observes:
+        if quantizer.traits.observes:
             seen = quantizer.observe(x) if statistics is None else statistics
             # Calls that give or collect statistics are evaluation, in which zero points are whole numbers.
             snap = quantizer.snapped and (statistics is not None or collect)

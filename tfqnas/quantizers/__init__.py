@@ -1,9 +1,13 @@
-"""Quantizers: one file a method. To add one, subclass `Quantizer` in a new file and name it in `ALL`."""
+"""Quantizers: one file a method, which `docs/your_quantizer.md` shows how to write. All files here are imported."""
+
+import importlib
+import pkgutil
 
 from tfqnas.quantizers.apot import APoT
-from tfqnas.quantizers.base import ROLES, Codes, Quantizer, clone, initializing, integer_range, quantizers_of
+from tfqnas.quantizers.base import Codes, Quantizer, clone, initializing, integer_range, quantizers_of
 from tfqnas.quantizers.batch_quant import BatchQuant
 from tfqnas.quantizers.by_bits import FLOAT, ByBits
+from tfqnas.quantizers.by_size import BySize
 from tfqnas.quantizers.calibrated import Calibrated
 from tfqnas.quantizers.calibrated_weights import CalibratedWeights
 from tfqnas.quantizers.dorefa import DoReFa
@@ -12,35 +16,35 @@ from tfqnas.quantizers.lsq import LSQ, lsq
 from tfqnas.quantizers.lsq_per_channel import LSQPerChannel
 from tfqnas.quantizers.lsq_plus import LSQPlus
 from tfqnas.quantizers.min_max import MinMax
-from tfqnas.quantizers.mixed import Mixed
-from tfqnas.quantizers.names import NAMES, deployable, get, name_of, supports
+from tfqnas.quantizers.mixture import Mixture
 from tfqnas.quantizers.pact import PACT
+from tfqnas.quantizers.registry import deployable, get, name_of, names, register, supports
+from tfqnas.quantizers.traits import NONE, ROLES, Traits
 
-# Every quantizer, for the contract test that holds for all of them (tests/quantizers/contract_test.py).
-ALL = (
-    LSQ,
-    LSQPerChannel,
-    LSQPlus,
-    PACT,
-    DoReFa,
-    DSQ,
-    APoT,
-    BatchQuant,
-    ByBits,
-    Calibrated,
-    CalibratedWeights,
-    MinMax,
-    Mixed,
-)
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")  # each registers its method
 
 __all__ = [
-    "ALL",
+    "DSQ",
     "FLOAT",
-    "NAMES",
+    "LSQ",
+    "NONE",
+    "PACT",
     "ROLES",
+    "APoT",
+    "BatchQuant",
+    "ByBits",
+    "BySize",
+    "Calibrated",
+    "CalibratedWeights",
     "Codes",
-    *(quantizer.__name__ for quantizer in ALL),
+    "DoReFa",
+    "LSQPerChannel",
+    "LSQPlus",
+    "MinMax",
+    "Mixture",
     "Quantizer",
+    "Traits",
     "clone",
     "deployable",
     "get",
@@ -48,6 +52,8 @@ __all__ = [
     "integer_range",
     "lsq",
     "name_of",
+    "names",
     "quantizers_of",
+    "register",
     "supports",
 ]

@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import keras
@@ -11,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.errors import NoIntegersError
-from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
+from tfqnas.quantizers.traits import Traits
 
 # The powers of two whose sums, one or zero of each list, are the levels of unsigned codes (the authors' release).
 _POWERS = {
@@ -63,8 +63,9 @@ def projected(x: tf.Tensor, alpha: tf.Tensor, bits: int, signed: bool) -> tf.Ten
     return forward(x, alpha)
 
 
+@register("apot")
 @keras.saving.register_keras_serializable("tfqnas")
-class APoT(OfRole, Quantizer):
+class APoT(OfRole):
     """The levels of `levels` times a learned end `alpha`; `projected` has the gradients.
 
     No integer kernel computes with these levels, so `to_integers` refuses. Initialisation: `alpha = 3 sd` of weights
@@ -76,8 +77,7 @@ class APoT(OfRole, Quantizer):
         initial: where `alpha` of inputs starts at most.
     """
 
-    BITS = MappingProxyType({"weights": range(3, 8), "inputs": range(2, 7)})
-    UNIFORM = False
+    traits = Traits(weights=range(3, 8), inputs=range(2, 7), uniform=False, clips_at_zero=True)
 
     def __init__(self, bits: int, role: str = "weights", initial: float = 6.0, **kwargs: Any) -> None:
         super().__init__(bits, role, **kwargs)

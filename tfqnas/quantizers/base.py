@@ -6,32 +6,29 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-if TYPE_CHECKING:
-    from tfqnas.quantizers.uniform import Grid
+from tfqnas.quantizers.traits import Traits
+from tfqnas.quantizers.uniform import UniformGrid
 
-_INITIALIZING: contextvars.ContextVar[_Pass | None] = contextvars.ContextVar("tfqnas_initializing", default=None)
+_INITIALIZING: contextvars.ContextVar[Pass | None] = contextvars.ContextVar("tfqnas_initializing", default=None)
 
-# What a quantizer may be used for, and the arguments of layers that use it so.
-ROLES = ("weights", "inputs")
+# The roles of quantizers by the arguments of layers.
 _ROLE_OF_ARGUMENT = {"weight_quantizer": "weights", "input_quantizer": "inputs"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Pass:
+class Pass:
     """One pass of initialisation: a quantizer that it calls several times sees that they belong together."""
 
     missing_only: bool
 
 
-@contextlib.contextmanager
-def initializing(missing_only: bool = False) -> Iterator[None]:
+def initializing(missing_only: bool = False) -> contextlib.AbstractContextManager[None]:
     """While open, every quantizer that is called sets its parameters from the tensor it is given.
 
     An explicit, eager pass and not a flag in a graph: a flag that starts with the wrong value is an
@@ -40,7 +37,13 @@ def initializing(missing_only: bool = False) -> Iterator[None]:
     Args:
         missing_only: leave quantizers alone that are set already.
     """
-    token = _INITIALIZING.set(_Pass(missing_only))
+    return passing(Pass(missing_only))
+
+
+@contextlib.contextmanager
+def passing(one: Pass | None) -> Iterator[None]:
+    """While open, `one` is the pass of initialisation, or there is none."""
+    token = _INITIALIZING.set(one)
     try:
         yield
     finally:
@@ -100,17 +103,40 @@ class Again:
         return self._value
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Options:
+    """What a layer tells its quantizer beside the tensor. A method takes those that it knows, None is not given.
+
+    Args:
+        again: what the quantizer's `again` returned for the same tensor.
+        bits: the bit width, int32 scalar or int (`ByBits`).
+        size: the kernel size, int32 scalar or int (`ByBits`).
+        statistics: the range of the batches, float32 (2, 1) (`BatchQuant`).
+        snap: whether the zero point is rounded (`BatchQuant`, `LSQPlus`).
+    """
+
+    again: Again | None = None
+    bits: tf.Tensor | int | None = None
+    size: tf.Tensor | int | None = None
+    statistics: tf.Tensor | None = None
+    snap: bool | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+_NOTHING = Options()
+
+
 class Quantizer(keras.layers.Layer):
     """A thin, serialisable wrapper around the mathematics of one quantization method.
 
-    A subclass implements `set_from` and `fake_quantize` (and `build`, where it has parameters). As an argument
-    of a layer or of a supernet a quantizer is a prototype: every layer makes its own by `clone`, since no
-    quantizer object may belong to two layers. One that `ByBits` shall choose by bit width also implements
-    `parameters` and `compute`.
-
-    `BITS` says at which bit widths the method exists, by role; `UNIFORM`, whether its levels are integers times one
-    step, which is what integer models can compute; `RESCALED`, whether it is rescaled here, since as published it
-    changes the size of a tensor, which no other candidate of a mixture does.
+    A subclass implements `set_from` and `fake_quantize` (and `build`, where it has parameters), and says in `traits`
+    what it can do. As an argument of a layer or of a supernet a quantizer is a prototype: every layer makes its own by
+    `clone`, since no quantizer object may belong to two layers. One that `ByBits` shall choose by bit width also
+    implements `parameters` and `compute`.
 
     Args:
         bits: bit width, 2 to 16.
@@ -118,9 +144,7 @@ class Quantizer(keras.layers.Layer):
         narrow_range: drop the lowest code of a signed range.
     """
 
-    BITS = MappingProxyType({role: range(2, 17) for role in ROLES})
-    UNIFORM = True
-    RESCALED = False
+    traits = Traits()
 
     def __init__(self, bits: int, signed: bool | None = True, narrow_range: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -129,7 +153,7 @@ class Quantizer(keras.layers.Layer):
         self.bits = bits
         self.signed = signed
         self.narrow_range = narrow_range
-        self._last_pass: _Pass | None = None
+        self._last_pass: Pass | None = None
 
     def decide(self, signed: bool) -> None:
         """Fixes whether the integer range reaches below zero."""
@@ -137,37 +161,20 @@ class Quantizer(keras.layers.Layer):
         self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
         self.signed = signed
 
-    @classmethod
-    def supports(cls, bits: int, role: str) -> bool:
-        """Whether the method exists with `bits` bits for a role, "weights" or "inputs"."""
-        return bits in cls.BITS.get(role, ())
-
-    @classmethod
-    def deployable(cls, bits: int, role: str) -> bool:
-        """Whether an 8-bit integer model computes exactly what it does with `bits` bits for a role."""
-        return cls.UNIFORM and cls.supports(bits, role) and bits <= 8
-
-    @classmethod
-    def check_use(cls, bits: int, role: str) -> None:
-        """Raises ValueError where `supports` says no."""
-        if role not in cls.BITS:
-            only = " or ".join(f'"{known}"' for known in cls.BITS)
-            raise ValueError(f"{cls.__name__}: role: expected {only}, received {role!r}")
-        if not cls.supports(bits, role):
-            lowest, *_, highest = cls.BITS[role]
-            raise ValueError(
-                f"{cls.__name__} of {role}: bits: expected a whole number from {lowest} to {highest}, received {bits!r}"
-            )
+    @property
+    def strategy(self) -> str | None:
+        """The name by which settings know the method where it follows from arguments, else None."""
+        return None
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that this one can have."""
-        return tuple(type(self).BITS)
+        return self.traits.roles
 
     @property
     def storage_bits(self) -> int:
         """Bit width of a signed or unsigned integer that holds the codes of `to_integers`."""
-        return self.bits
+        return self.traits.code_bits(self.bits, self.roles[0])
 
     @classmethod
     def parameters(cls) -> dict[str, dict[str, Any]]:
@@ -188,49 +195,29 @@ class Quantizer(keras.layers.Layer):
         """The integer range, `Codes` of numbers."""
         return Codes(self.bits, self.qn, self.qp, self.qn < 0, self.narrow_range)
 
-    @property
-    def observes(self) -> bool:
-        """Whether its range follows from statistics of batches, which a supernet gets as arguments."""
-        return False
-
-    @property
-    def channels_kept(self) -> bool:
-        """Whether it keeps a scale for each output channel of the one kernel that it was initialised with."""
-        return False
-
-    @property
-    def whole(self) -> bool:
-        """Whether an elastic layer quantizes its whole kernel before it cuts a subnet's out."""
-        return False
-
-    def call(
-        self,
-        x: tf.Tensor,
-        batched: bool = False,
-        again: Again | None = None,
-        bits: tf.Tensor | int | None = None,
-        size: tf.Tensor | int | None = None,
-        statistics: tf.Tensor | None = None,
-        snap: bool | None = None,
-    ) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, batched: bool = False, training: bool | None = None, **options: Any) -> tf.Tensor:
         """Fake-quantizes `x` (float32, any shape).
 
         Args:
             batched: whether its first axis counts examples.
-            again: None, or what `self.again(x)` returned.
-            bits, size, statistics, snap: None, or what the `fake_quantize` of some quantizers takes.
+            training: see `keras.layers.Layer`.
+            options: fields of `Options`.
         """
-        initializing = _INITIALIZING.get()
-        if initializing:
+        # As one record: Keras refuses tensors and other objects among the keyword arguments of one call.
+        context = {} if training is None else {"training": training}
+        return super().__call__(x, batched=batched, options=Options(**options), **context)
+
+    def call(self, x: tf.Tensor, batched: bool = False, options: Options = _NOTHING) -> tf.Tensor:
+        one = _INITIALIZING.get()
+        if one:
             if not tf.executing_eagerly():
                 raise RuntimeError(f"{self.path}: quantizers are initialised eagerly, outside of tf.function")
-            self._initialize(x, initializing)
-        if self.signed is None and not tf.executing_eagerly():  # a trace would keep what is not decided
+            self._initialize(x, one)
+        if not self.decided and not tf.executing_eagerly():  # a trace would keep what is not decided
             raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
-        options = {"again": again, "bits": bits, "size": size, "statistics": statistics, "snap": snap}
-        return self.fake_quantize(x, batched, **{name: v for name, v in options.items() if v is not None})
+        return self.fake_quantize(x, batched, **options.given)
 
-    def _initialize(self, x: tf.Tensor, initializing: _Pass) -> None:
+    def _initialize(self, x: tf.Tensor, initializing: Pass) -> None:
         again = self._last_pass is initializing
         if initializing.missing_only and self.is_set and not again:
             return
@@ -256,9 +243,9 @@ class Quantizer(keras.layers.Layer):
         return error(True) < error(False)
 
     @property
-    def elementwise(self) -> bool:
-        """Whether a part of a quantized tensor is the quantized part: each value for itself, one set of parameters."""
-        return False
+    def decided(self) -> bool:
+        """Whether it is known if the codes reach below zero; else initialisation decides."""
+        return self.signed is not None
 
     @property
     def below_zero(self) -> bool:
@@ -268,7 +255,7 @@ class Quantizer(keras.layers.Layer):
     @property
     def is_set(self) -> bool:
         """Whether it has been initialised, or loaded from what was."""
-        return self.signed is not None and not any(np.isnan(v.numpy()).any() for v in self.variables)
+        return self.decided and not any(np.isnan(v.numpy()).any() for v in self.variables)
 
     def set_from(self, x: tf.Tensor) -> None:
         """Sets the parameters from the tensor `x` that is to be quantized."""
@@ -282,8 +269,8 @@ class Quantizer(keras.layers.Layer):
         """Returns `x` on the grid of this quantizer, same shape and dtype."""
         raise NotImplementedError
 
-    def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
-        """None, or the `Grid` (uniform.py) whose `rounded` is `fake_quantize(x)`: what a mixture can share work by."""
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid | None:
+        """None, or the `UniformGrid` whose `rounded` is `fake_quantize(x)`: mixtures compute those in one pass."""
         return None
 
     @staticmethod
@@ -317,8 +304,8 @@ class Quantizer(keras.layers.Layer):
 
     def with_bits(self, bits: int) -> Quantizer:
         """The prototype with another bit width and nothing else changed."""
-        if not any(self.supports(bits, role) for role in self.roles):
-            self.check_use(bits, self.roles[0])
+        if not any(self.traits.supports(bits, role) for role in self.roles):
+            self.traits.check(type(self).__name__, bits, self.roles[0])
         return type(self).from_config({**self.get_config(), "bits": bits})
 
     def for_sizes(self, sizes: Mapping[int, tuple[int, ...]]) -> Quantizer:
@@ -336,9 +323,11 @@ class Quantizer(keras.layers.Layer):
 
     def along(self, axis: int) -> Quantizer:
         """The prototype for kernels whose output channels lie along `axis`: itself, where it has one scale."""
-        if getattr(self, "axis", None) in (None, axis):
+        config = self.get_config()
+        if config.get("axis") in (None, axis):
             return self
-        return type(self).from_config({**self.get_config(), "axis": axis})
+        unknown = {"channels": None} if "channels" in config else {}  # another axis has another number of them
+        return type(self).from_config({**config, "axis": axis, **unknown})
 
     def values_for(self, shape: Sequence[int | None]) -> list[np.ndarray]:
         """The values of `variables` that quantize a tensor of this shape, in their order."""
@@ -382,7 +371,7 @@ def clone(quantizer: Quantizer | dict[str, Any] | None, name: str | None = None)
     role = _ROLE_OF_ARGUMENT.get(name or "")
     if role and role not in quantizer.roles:
         raise ValueError(
-            f"{name}: expected a quantizer of {role}, received {type(quantizer).__name__} of "
+            f"{name}: expected a quantizer of {role}, received {type(quantizer).__qualname__} of "
             f"{' and '.join(quantizer.roles)}"
         )
     return type(quantizer).from_config({**quantizer.get_config(), "name": name or quantizer.name})

@@ -1,5 +1,6 @@
 """BatchQuant: affine quantization over the range of the batch, with learned gain and offset (Bai et al., 2021)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,8 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Again, Codes, Quantizer
+from tfqnas.quantizers.base import Codes, Options, Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
+from tfqnas.quantizers.registry import register
+from tfqnas.quantizers.traits import Traits
 
 # A step below this is that of a tensor of zeros.
 _MIN_STEP = 1e-6
@@ -64,6 +67,7 @@ def affine(
     return forward(x, step, zero)
 
 
+@register("batch_quant", "inputs")
 @keras.saving.register_keras_serializable("tfqnas")
 class BatchQuant(Quantizer):
     """`q = round(clip(x * g / S + Z + o, Qn, Qp))`, `x_hat = (q - Z - o) * S / g`, with step and zero of the batch.
@@ -82,6 +86,8 @@ class BatchQuant(Quantizer):
         momentum: of the moving averages.
         snapped: round the zero point in evaluation.
     """
+
+    traits = Traits(observes=True)
 
     def __init__(
         self,
@@ -109,10 +115,6 @@ class BatchQuant(Quantizer):
         )
         self.built = True
 
-    @property
-    def observes(self) -> bool:
-        return True
-
     @staticmethod
     def pooled(statistics: np.ndarray) -> np.ndarray:
         """The range from those of batches: float32 (batches, 2, 1) to (2, 1), their mean."""
@@ -125,19 +127,16 @@ class BatchQuant(Quantizer):
         self,
         x: tf.Tensor,
         batched: bool = False,
-        again: Again | None = None,
-        bits: tf.Tensor | int | None = None,
-        size: tf.Tensor | int | None = None,
-        statistics: tf.Tensor | None = None,
-        snap: bool | None = None,
+        options: Options = Options(),  # noqa: B008  # it is frozen
         training: bool | None = None,
     ) -> tf.Tensor:
-        """Fake-quantizes `x`; in training over its own range, of which the moving averages take account."""
-        if training and statistics is None:
-            statistics, snap = batch_range(x), False
+        """In training the range is that of `x`, of which the moving averages take account."""
+        if training and options.statistics is None:
+            statistics = batch_range(x)
+            options = dataclasses.replace(options, statistics=statistics, snap=False)
             for kept, new in zip((self.low, self.high), tf.unstack(statistics[:, 0]), strict=True):
                 kept.assign(self.momentum * kept + (1.0 - self.momentum) * new)
-        return super().call(x, batched, again, bits, size, statistics, snap)
+        return super().call(x, batched, options)
 
     def set_from(self, x: tf.Tensor) -> None:
         low, high = batch_range(x).numpy()[:, 0]

@@ -1,5 +1,6 @@
 """A quantizer for each bit width, one of which is chosen at call time by a tensor."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -44,16 +45,9 @@ class ByBits(Quantizer):
             kwargs.pop(name, None)  # follow from the others
         super().__init__(quantized[-1], prototype.signed, prototype.narrow_range, **kwargs)
         self.prototype, self.choices, self.sizes = prototype, choices, tuple(sizes)
+        self.traits = dataclasses.replace(prototype.traits, whole=True, elementwise=False, combines=True)
         ranges = [integer_range(b, prototype.signed, self.narrow_range) for b in quantized]
         self._quantized, self._ranges = quantized, np.array(ranges, np.float32)
-
-    @property
-    def observes(self) -> bool:
-        return self.prototype.observes
-
-    @property
-    def whole(self) -> bool:
-        return True
 
     @property
     def snapped(self) -> bool:
@@ -110,7 +104,7 @@ class ByBits(Quantizer):
             raise ValueError(f"{self.name}: bits: expected one of {self.choices}, received {bits}")
         bits = self.bits if bits is None else bits
 
-        if self.observes and "statistics" not in options:
+        if self.traits.observes and "statistics" not in options:
             options |= {"statistics": self.observe(x), "snap": False}
         parameters, codes = self._chosen(bits, size)  # variables are read here: gradients read none in a conditional
 
@@ -150,7 +144,7 @@ class ByBits(Quantizer):
         parameters, _ = self._chosen(bits, size)
         for name, value in parameters.items():
             getattr(one, name).assign(value)
-        if self.observes:
+        if self.traits.observes:
             values = one.with_statistics([v.numpy() for v in one.variables], statistics)
             for variable, value in zip(one.variables, values, strict=True):
                 variable.assign(value)

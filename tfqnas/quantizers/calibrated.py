@@ -1,6 +1,5 @@
 """Affine quantization with a range that images have set and training does not move."""
 
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -8,9 +7,15 @@ import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.ranges import METHODS, finite_range
-from tfqnas.quantizers.uniform import Grid
+from tfqnas.quantizers.registry import register
+from tfqnas.quantizers.traits import NONE, Traits
+from tfqnas.quantizers.uniform import UniformGrid
 
 
+@register("mse", "inputs", place=60, method="mse")
+@register("percentile", "inputs", place=70, method="percentile")
+@register("min_max", "inputs", place=80, method="min_max")
+@register("kl", "inputs", method="kl")
 @keras.saving.register_keras_serializable("tfqnas")
 class Calibrated(Quantizer):
     """`(clip(round(v / s) + z, 0, 2^bits - 1) - z) * s` over a range from calibration (Jacob et al., 2018, section 2).
@@ -25,7 +30,7 @@ class Calibrated(Quantizer):
         fixed: `(low, high)`: a range that is known beforehand; nothing is calibrated then.
     """
 
-    BITS = MappingProxyType({"inputs": range(2, 9)})
+    traits = Traits(weights=NONE, inputs=range(2, 9))
 
     def __init__(
         self,
@@ -45,6 +50,10 @@ class Calibrated(Quantizer):
         self.method = method
         self.bounds = tuple(bounds)
         self.fixed = None if fixed is None else tuple(fixed)
+
+    @property
+    def strategy(self) -> str:
+        return self.method
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         low, high = self.fixed or (float("nan"), float("nan"))
@@ -79,10 +88,10 @@ class Calibrated(Quantizer):
         scale = (high - low) / self.qp
         return scale, tf.clip_by_value(tf.round(-low / scale), 0.0, float(self.qp))
 
-    def grid(self, x: tf.Tensor, batched: bool) -> Grid:
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid:
         scale, zero = self._grid()
         low, high = -zero * scale, (self.qp - zero) * scale
-        return Grid(self.bits, low, high, signed=False, whole=True, learned=False)
+        return UniformGrid(self.bits, low, high, signed=False, whole=True, learned=False)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         scale, zero = self._grid()

@@ -1,7 +1,7 @@
 """Symmetric quantization of weights over a range that initialisation has found, of all or of each channel."""
 
+import dataclasses
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -9,11 +9,21 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
-from tfqnas.quantizers.channels import OfChannels, along_axis, at_other_axis, rows
+from tfqnas.quantizers.channels import PER_CHANNEL, OfChannels, along_axis, rows
 from tfqnas.quantizers.ranges import METHODS, finite_range
-from tfqnas.quantizers.uniform import Grid, rounded
+from tfqnas.quantizers.registry import register
+from tfqnas.quantizers.traits import NONE, Traits
+from tfqnas.quantizers.uniform import UniformGrid, rounded
 
 
+@register("mse", "weights", place=60, method="mse")
+@register("percentile", "weights", method="percentile")
+@register("min_max", "weights", method="min_max")
+@register("kl", "weights", method="kl")
+@register("mse_per_channel", place=65, partner="mse", method="mse", axis=-1)
+@register("percentile_per_channel", method="percentile", axis=-1)
+@register("min_max_per_channel", place=80, partner="min_max", method="min_max", axis=-1)
+@register("kl_per_channel", method="kl", axis=-1)
 @keras.saving.register_keras_serializable("tfqnas")
 class CalibratedWeights(Quantizer):
     """`clip(round(v / s), -Qp, Qp) * s` with `s = high / Qp`: the usual post-training quantization of weights.
@@ -28,7 +38,7 @@ class CalibratedWeights(Quantizer):
         channels: how many, where there is an axis; None: initialisation sees.
     """
 
-    BITS = MappingProxyType({"weights": range(2, 17)})
+    traits = Traits(inputs=NONE)
 
     def __init__(
         self,
@@ -46,7 +56,12 @@ class CalibratedWeights(Quantizer):
         if method not in METHODS:
             raise ValueError(f"method: expected one of {METHODS}, received {method!r}")
         self.method, self.axis, self.channels = method, axis, channels
+        self.traits = dataclasses.replace(self.traits, per_channel=axis is not None)
         self.ends = OfChannels("high", "ends", trainable=False)
+
+    @property
+    def strategy(self) -> str:
+        return self.method if self.axis is None else self.method + PER_CHANNEL
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         if self.axis is None:
@@ -54,15 +69,6 @@ class CalibratedWeights(Quantizer):
         elif self.channels is not None:
             self.ends.build((self.channels,))
         self.built = True
-
-    @property
-    def channels_kept(self) -> bool:
-        return self.axis is not None
-
-    def along(self, axis: int) -> Quantizer:
-        if self.axis in (None, axis):
-            return self
-        return type(self).from_config(at_other_axis(self.get_config(), axis))
 
     def set_from(self, x: tf.Tensor) -> None:
         own = rows(np.asarray(x, np.float32), self.axis)
@@ -85,11 +91,11 @@ class CalibratedWeights(Quantizer):
             return high
         return along_axis(high, self.axis, len(x.shape))
 
-    def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid | None:
         if self.axis is not None:
             return None
         high = tf.convert_to_tensor(self.ends.values)
-        return Grid(self.bits, -high, high, signed=True, narrow=True, learned=False)
+        return UniformGrid(self.bits, -high, high, signed=True, narrow=True, learned=False)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         if not self.ends.built:

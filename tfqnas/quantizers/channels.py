@@ -6,6 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+# What their names end with.
+PER_CHANNEL = "_per_channel"
+
 
 class OfChannels(keras.layers.Layer):
     """One variable of the channels, float32 (channels,), whose size is known only when there are weights.
@@ -37,8 +40,3 @@ def rows(x: np.ndarray, axis: int | None) -> np.ndarray:
 def along_axis(values: tf.Tensor, axis: int, rank: int) -> tf.Tensor:
     """(channels,) with 1 along all other axes of a tensor of this rank."""
     return tf.reshape(values, [-1 if i == axis % rank else 1 for i in range(rank)])
-
-
-def at_other_axis(config: dict[str, Any], axis: int) -> dict[str, Any]:
-    """The configuration of a quantizer for kernels whose output channels lie elsewhere."""
-    return {**config, "axis": axis, "channels": None}

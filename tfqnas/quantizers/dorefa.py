@@ -7,11 +7,12 @@ import keras
 import tensorflow as tf
 
 from tfqnas.errors import NoIntegersError
-from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.kernels import on_grid
 from tfqnas.quantizers.ranges import finite_range
+from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
-from tfqnas.quantizers.uniform import Grid, rounded
+from tfqnas.quantizers.traits import Traits
+from tfqnas.quantizers.uniform import UniformGrid, rounded
 
 
 def squashed(w: tf.Tensor, bits: int, rescaled: bool = True) -> tf.Tensor:
@@ -35,8 +36,10 @@ def squashed(w: tf.Tensor, bits: int, rescaled: bool = True) -> tf.Tensor:
     return forward(w)
 
 
+@register("dorefa", "weights", place=50, in_training=True)
+@register("dorefa", "inputs")
 @keras.saving.register_keras_serializable("tfqnas")
-class DoReFa(OfRole, Quantizer):
+class DoReFa(OfRole):
     """Weights squashed by tanh and rounded to odd half steps (equation 9); inputs clipped to a fixed range (2.3).
 
     Weights: `squashed`. It has no parameters, but the maximum makes it depend on the whole tensor. As published its
@@ -53,11 +56,7 @@ class DoReFa(OfRole, Quantizer):
         method: by which the range of inputs is found, see `range_of`.
     """
 
-    RESCALED = True
-
-    @classmethod
-    def deployable(cls, bits: int, role: str) -> bool:
-        return super().deployable(bits + (role == "weights"), role)
+    traits = Traits(extra_weight_bits=1, clips_at_zero=True)
 
     def __init__(
         self, bits: int, role: str = "weights", rescaled: bool = True, method: str = "percentile", **kwargs: Any
@@ -73,20 +72,16 @@ class DoReFa(OfRole, Quantizer):
             self.high = self.add_weight(name="high", shape=(), initializer=start, trainable=False)
         self.built = True
 
-    @property
-    def storage_bits(self) -> int:
-        return self.bits + int(self.role == "weights")
-
     def set_from(self, x: tf.Tensor) -> None:
         if self.role == "inputs" and self.rescaled:
             _, high = finite_range(x, self.method, self.qp, self.path)
             self.high.assign(high if high > 0 else 1.0)
 
-    def grid(self, x: tf.Tensor, batched: bool) -> Grid | None:
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid | None:
         if self.role == "weights":
             return None
         high = tf.convert_to_tensor(self.high)
-        return Grid(self.bits, 0.0 * high, high, signed=False, learned=False)
+        return UniformGrid(self.bits, 0.0 * high, high, signed=False, learned=False)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         grid = self.grid(x, batched)

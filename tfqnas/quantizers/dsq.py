@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
 from tfqnas.quantizers.ranges import finite_range
+from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
 
 # Of a normal distribution 99% of the values: where weights are clipped.
@@ -57,8 +57,9 @@ def soft(
     return forward(x)
 
 
+@register("dsq")
 @keras.saving.register_keras_serializable("tfqnas")
-class DSQ(OfRole, Quantizer):
+class DSQ(OfRole):
     """Rounding with the gradient of `S/2 * tanh(k * (u - floor(u) - 1/2))` within each step (DSQ, equations 4 to 7).
 
     The soft value is rounded again (equation 8), so results are those of plain rounding, and the method is in the

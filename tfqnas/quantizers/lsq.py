@@ -1,14 +1,16 @@
 """LSQ, learned step size quantization (Esser et al., 2019; OQA, equation 1)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Again, Codes, Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
+from tfqnas.quantizers.registry import register
+from tfqnas.quantizers.traits import Traits
+from tfqnas.quantizers.uniform import UniformGrid, gradient_times
 
 # A step below this is no step: all of a layer's values would be clipped to nothing.
 MIN_STEP = 1e-6
@@ -77,6 +79,11 @@ def _positive(step: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.abs(step), MIN_STEP)
 
 
+def _gradient_scale(x: tf.Tensor, batched: bool, qp: tf.Tensor | int) -> tf.Tensor:
+    elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
+    return tf.math.rsqrt(elements * qp)
+
+
 @keras.saving.register_keras_serializable("tfqnas")
 class MinimumStep(keras.constraints.Constraint):
     """Keeps a learned step from reaching zero or changing its sign, whatever the size of an update."""
@@ -85,111 +92,81 @@ class MinimumStep(keras.constraints.Constraint):
         return tf.maximum(w, MIN_STEP)
 
 
+@register("lsq", "weights", place=10, in_training=True)
+@register("lsq", "inputs", place=10, in_training=True, signed=None)
 @keras.saving.register_keras_serializable("tfqnas")
 class LSQ(Quantizer):
     """Uniform quantization with a learned step size, one scalar a tensor.
 
-    In an elastic layer the step is shared by all kernel sizes, widths, depths and resolutions (the shared
-    step size of OQAT). It is NaN until `tfqnas.initialize` has set it, so that a forgotten initialisation
-    shows in the first gradient, and in `problem` before. The gradient of the step is scaled by
-    `1 / sqrt(N * Qp)`, with `N` the elements of the tensor, or of one example where the tensor is a batch.
-
-    With `shared=False` a layer has a step for each kernel size and width instead; which one is read from the
-    shape of the tensor. All start with the largest one's.
+    In an elastic layer the step is shared by all kernel sizes, widths, depths and resolutions (the shared step size of
+    OQAT; `BySize` has several). It is NaN until `tfqnas.initialize` has set it, so that a forgotten initialisation
+    shows in the first gradient, and in `problem` before. The gradient of the step is scaled by `1 / sqrt(N * Qp)`, with
+    `N` the elements of the tensor, or of one example where the tensor is a batch.
 
     Args:
         bits: 2 to 16. signed: True for weights, False for activations. narrow_range: see `integer_range`.
-        shared: one step for all sizes of an elastic tensor.
-        sizes: pairs of an axis and its sizes, as `for_sizes` sets them; none: a single step.
     """
 
-    def __init__(
-        self,
-        bits: int,
-        signed: bool | None = True,
-        narrow_range: bool = False,
-        shared: bool = True,
-        sizes: Iterable[tuple[int, Sequence[int]]] = (),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(bits, signed, narrow_range, **kwargs)
-        self.shared = shared
-        self.sizes = tuple((axis, tuple(values)) for axis, values in sizes)
+    traits = Traits(elementwise=True)
 
-    @property
-    def elementwise(self) -> bool:
-        return self.shared
-
-    def for_sizes(self, sizes: Mapping[int, tuple[int, ...]]) -> Quantizer:
-        several = [(axis, values) for axis, values in sorted(sizes.items()) if len(values) > 1]
-        if self.shared or not several:
-            return self
-        return type(self).from_config({**self.get_config(), "sizes": several})
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LSQ":
+        if not config.get("sizes"):  # files of earlier versions say in this way that a layer has one step
+            config = {name: value for name, value in config.items() if name not in ("shared", "sizes")}
+        return super().from_config(config)
 
     @classmethod
     def parameters(cls) -> dict[str, dict[str, Any]]:
         return {"step": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        self.add_parameters(tuple(len(values) for _, values in self.sizes))
+        self.add_parameters()
         self.built = True
 
-    def _positive_step(self, shape: tf.Tensor | Sequence[int | None]) -> tf.Tensor:
-        """The step of a tensor of this shape, a float32 scalar."""
-        return _positive(self._of(tf.convert_to_tensor(self.step), shape))
-
-    def _of(self, steps: tf.Tensor, shape: tf.Tensor | Sequence[int | None]) -> tf.Tensor:
-        """The one of the steps, as a sum with a mask: a gather would have a sparse gradient."""
-        for axis, values in reversed(self.sizes):
-            steps = tf.reduce_sum(steps * tf.cast(tf.equal(values, shape[axis]), tf.float32), axis=-1)
-        return steps
-
-    def values_for(self, shape: tf.Tensor | Sequence[int | None]) -> list[np.ndarray]:
-        return [self._of(tf.convert_to_tensor(self.step), shape).numpy()]
+    def _positive_step(self) -> tf.Tensor:
+        return _positive(tf.convert_to_tensor(self.step))
 
     def set_from(self, x: tf.Tensor) -> None:
         """`initial_step` of the tensor."""
         step = initial_step(x, self.qp)
         if not tf.math.is_finite(step):
             raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
-        self.step.assign(tf.fill(self.step.shape, step))
+        self.step.assign(step)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool, again: Again | None = None) -> tf.Tensor:
-        step = self._of(tf.convert_to_tensor(self.step), tf.shape(x))
-        return self.compute(x, {"step": step}, self.codes, batched, again=again)
+        return self.compute(x, {"step": tf.convert_to_tensor(self.step)}, self.codes, batched, again)
+
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid:
+        step = gradient_times(self._positive_step(), _gradient_scale(x, batched, self.qp))
+        bits, qn, qp, signed, narrow = self.codes
+        return UniformGrid(bits, qn * step, qp * step, signed, narrow, step)
 
     @staticmethod
     def compute(
         x: tf.Tensor, parameters: Mapping[str, tf.Tensor], codes: Codes, batched: bool, again: Again | None = None
     ) -> tf.Tensor:
-        elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
-        scale = tf.math.rsqrt(elements * codes.qp)
+        scale = _gradient_scale(x, batched, codes.qp)
         return lsq(x, _positive(parameters["step"]), *codes[:3], scale, again, *codes[3:])
 
     def again(self, x: tf.Tensor) -> Again:
-        step, codes = self._positive_step(tf.shape(x)), self.codes
+        step, codes = self._positive_step(), self.codes
         return Again(lambda: on_grid(x, codes.qn * step, codes.qp * step, codes.bits, codes.signed, codes.narrow))
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
-        scale = self._positive_step(x.shape)
+        scale = self._positive_step()
         # From the forward pass, so that ties too become the codes that were trained.
         return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
     def halved(self) -> Quantizer:
         """One bit less and the step doubled (OQA, section 3.4): no value moves by more than the old step."""
-        quantizer = type(self).from_config({**self.get_config(), "bits": self.bits - 1})
-        if self.built:
-            quantizer.build()
-            quantizer.step.assign(2.0 * self.step)
-        return quantizer
-
-    def get_config(self) -> dict[str, Any]:
-        sizes = [[axis, list(values)] for axis, values in self.sizes]
-        return {**super().get_config(), "shared": self.shared, "sizes": sizes}
+        half = super().halved()
+        if half.built:
+            half.step.assign(2.0 * self.step)
+        return half
 
     @property
     def problem(self) -> str | None:
-        step = float(self.step.numpy().min())  # NaN if one of them is
+        step = float(self.step.numpy())
         if step != step:
             return "the step size is not set: call tfqnas.initialize(model, images) after loading weights"
         return f"the step size has collapsed to {step:g}" if step <= MIN_STEP * (1 + 1e-6) else None

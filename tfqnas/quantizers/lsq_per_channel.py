@@ -1,7 +1,6 @@
 """LSQ of weights with a step for each output channel (Esser et al., 2019, section 2; LSQ+, equation 6)."""
 
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -9,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
-from tfqnas.quantizers.channels import OfChannels, along_axis, at_other_axis, rows
+from tfqnas.quantizers.channels import OfChannels, along_axis, rows
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.registry import register
+from tfqnas.quantizers.traits import NONE, Traits
 
 # Starts that are tried, as shares of the step that clips nothing; with the last no value lies at the very end, where it
 # depends on rounding which gradient it has.
@@ -47,6 +48,7 @@ def _output_error(weights: np.ndarray, steps: np.ndarray, qn: int, qp: int) -> n
     return (1 - _OFFSET) * np.sum(errors**2, axis=1) + _OFFSET * np.sum(errors, axis=1) ** 2
 
 
+@register("lsq_per_channel", place=20, partner="lsq_plus")
 @keras.saving.register_keras_serializable("tfqnas")
 class LSQPerChannel(Quantizer):
     """`round(clip(w / s_c, Qn, Qp)) * s_c` with a learned step `s_c` for each output channel `c`.
@@ -61,7 +63,7 @@ class LSQPerChannel(Quantizer):
         channels: how many; None: initialisation sees.
     """
 
-    BITS = MappingProxyType({"weights": range(2, 17)})
+    traits = Traits(inputs=NONE, per_channel=True)
 
     def __init__(
         self,
@@ -83,13 +85,6 @@ class LSQPerChannel(Quantizer):
         if self.channels is not None:
             self.steps.build((self.channels,))
         self.built = True
-
-    @property
-    def channels_kept(self) -> bool:
-        return True
-
-    def along(self, axis: int) -> Quantizer:
-        return self if axis == self.axis else type(self).from_config(at_other_axis(self.get_config(), axis))
 
     def set_from(self, x: tf.Tensor) -> None:
         own = rows(np.asarray(x, np.float64), self.axis)
@@ -120,11 +115,10 @@ class LSQPerChannel(Quantizer):
 
     def halved(self) -> Quantizer:
         """One bit less and the steps doubled, as those of LSQ (OQA, section 3.4)."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.steps.built:
-            quantizer.build()
-            quantizer.steps.values.assign(2.0 * self.steps.values)
-        return quantizer
+        half = super().halved()
+        if half.steps.built:
+            half.steps.values.assign(2.0 * self.steps.values)
+        return half
 
     @property
     def is_set(self) -> bool:

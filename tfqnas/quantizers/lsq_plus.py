@@ -9,16 +9,18 @@ import tensorflow as tf
 from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
 from tfqnas.quantizers.ranges import finite_range
+from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
-from tfqnas.quantizers.uniform import Grid, gradient_times, rounded
+from tfqnas.quantizers.uniform import UniformGrid, gradient_times, rounded
 
 # Shares of an input's whole range among which its start is. At 2 bits the best for the squared error may be smaller;
 # learning from there comes out level (docs/results/dqss.md).
 STARTS = np.linspace(1.0, 0.3, 36)
 
 
+@register("lsq_plus", place=30, in_training=True)
 @keras.saving.register_keras_serializable("tfqnas")
-class LSQPlus(OfRole, Quantizer):
+class LSQPlus(OfRole):
     """`round(clip((v - beta) / s, Qn, Qp)) * s + beta` with learned step `s` and offset `beta` (LSQ+, equations 3, 4).
 
     Gradients: to `v` 1 inside of the range, else 0. To `s`: `round(u) - u` inside with `u = (v - beta) / s`, `Qn` or
@@ -68,20 +70,20 @@ class LSQPlus(OfRole, Quantizer):
     def fake_quantize(self, x: tf.Tensor, batched: bool, snap: bool | None = None) -> tf.Tensor:
         return rounded(x, self._grid(x, batched, self.snapped if snap is None else snap))
 
-    def grid(self, x: tf.Tensor, batched: bool) -> Grid:
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid:
         return self._grid(x, batched, self.snapped)
 
-    def _grid(self, x: tf.Tensor, batched: bool, snap: bool) -> Grid:
+    def _grid(self, x: tf.Tensor, batched: bool, snap: bool) -> UniformGrid:
         elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
         scale = tf.math.rsqrt(elements * self.qp)
         step = gradient_times(self._step(), scale)
         high = self.qp * step
         if self.beta is None:
-            return Grid(self.bits, self.qn * step, high, True, self.narrow_range, step)
+            return UniformGrid(self.bits, self.qn * step, high, True, self.narrow_range, step)
         shift = gradient_times(-tf.convert_to_tensor(self.beta), scale)
         if snap:
             shift += tf.stop_gradient(self._zero() * self._step() - shift)
-        return Grid(self.bits, 0.0 * tf.stop_gradient(high), high, False, step=step, shift=shift)
+        return UniformGrid(self.bits, 0.0 * tf.stop_gradient(high), high, False, step=step, shift=shift)
 
     def _step(self) -> tf.Tensor:
         return tf.maximum(tf.abs(tf.convert_to_tensor(self.step)), MIN_STEP)
@@ -101,13 +103,12 @@ class LSQPlus(OfRole, Quantizer):
 
     def halved(self) -> Quantizer:
         """One bit less, the step doubled and the zero point halved, downwards: no value moves by more than a step."""
-        quantizer = self.with_bits(self.bits - 1)
-        if self.built:
-            quantizer.build()
-            quantizer.step.assign(2.0 * self.step)
+        half = super().halved()
+        if half.built:
+            half.step.assign(2.0 * self.step)
             if self.beta is not None:
-                quantizer.beta.assign(-tf.floor(self._zero() / 2) * 2.0 * self._step())
-        return quantizer
+                half.beta.assign(-tf.floor(self._zero() / 2) * 2.0 * self._step())
+        return half
 
     @property
     def problem(self) -> str | None:

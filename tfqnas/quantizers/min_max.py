@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.channels import PER_CHANNEL
 
 
 @keras.saving.register_keras_serializable("tfqnas")
@@ -28,6 +29,10 @@ class MinMax(Quantizer):
             raise ValueError(f"expected a symmetric range, received {signed=}, {narrow_range=}")
         self.axis = axis
 
+    @property
+    def strategy(self) -> str:
+        return "min_max" if self.axis is None else "min_max" + PER_CHANNEL
+
     def set_from(self, x: tf.Tensor) -> None:
         pass  # the tensor of each call says it all
 
@@ -49,9 +54,6 @@ class MinMax(Quantizer):
         scale = self._scale(x)
         codes = tf.cast(tf.round(x / scale), tf.int32)
         return codes, tf.reshape(scale, () if self.axis is None else (-1,)), 0
-
-    def halved(self) -> Quantizer:
-        return self.with_bits(self.bits - 1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "axis": self.axis}

@@ -1,7 +1,6 @@
 """PACT, parameterized clipping activation (Choi et al., 2018)."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -10,9 +9,13 @@ import tensorflow as tf
 
 from tfqnas.quantizers.base import Codes, Quantizer
 from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
-from tfqnas.quantizers.uniform import Grid, rounded
+from tfqnas.quantizers.registry import register
+from tfqnas.quantizers.traits import NONE, Traits
+from tfqnas.quantizers.uniform import UniformGrid, rounded
 
 
+# With the weights of DoReFa, as in the paper (section 4).
+@register("pact", place=40, in_training=True, partner="dorefa")
 @keras.saving.register_keras_serializable("tfqnas")
 class PACT(Quantizer):
     """`round(y * (2^b - 1) / alpha) * alpha / (2^b - 1)` of `y = clip(x, 0, alpha)`, inputs only (equations 1, 2).
@@ -26,7 +29,7 @@ class PACT(Quantizer):
         initial: where `alpha` starts at most; the paper has 10, released implementations have 6 to 10.
     """
 
-    BITS = MappingProxyType({"inputs": range(2, 17)})
+    traits = Traits(weights=NONE, clips_at_zero=True)
 
     def __init__(
         self, bits: int, signed: bool = False, narrow_range: bool = False, initial: float = 6.0, **kwargs: Any
@@ -55,7 +58,7 @@ class PACT(Quantizer):
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         return self.compute(x, {"alpha": tf.convert_to_tensor(self.alpha)}, self.codes, batched)
 
-    def grid(self, x: tf.Tensor, batched: bool) -> Grid:
+    def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid:
         return _grid({"alpha": tf.convert_to_tensor(self.alpha)}, self.codes)
 
     @staticmethod
@@ -77,6 +80,6 @@ class PACT(Quantizer):
         return {**super().get_config(), "initial": self.initial}
 
 
-def _grid(parameters: Mapping[str, tf.Tensor], codes: Codes) -> Grid:
+def _grid(parameters: Mapping[str, tf.Tensor], codes: Codes) -> UniformGrid:
     alpha = tf.maximum(parameters["alpha"], MIN_STEP)
-    return Grid(codes.bits, 0.0 * tf.stop_gradient(alpha), alpha, signed=False)
+    return UniformGrid(codes.bits, 0.0 * tf.stop_gradient(alpha), alpha, signed=False)

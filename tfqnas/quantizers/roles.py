@@ -1,33 +1,25 @@
 """What quantizers share that quantize weights in one way and inputs in another."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tfqnas.quantizers.base import Quantizer
-
-    _Base = Quantizer
-else:
-    _Base = object  # it stands before the quantizer that it is mixed into
+from tfqnas.quantizers.base import Quantizer
 
 
-class OfRole(_Base):
-    """Puts before `Quantizer` an argument `role`, from which the sign of the codes follows.
+class OfRole(Quantizer):
+    """A quantizer with an argument `role`, from which the sign of the codes follows.
 
     Args:
-        bits: a bit width at which the method exists, see `BITS`.
+        bits: a bit width at which the method exists, see `traits`.
         role: "weights": signed codes around zero; "inputs": unsigned ones.
         narrow_range: of weights: drop the lowest code.
     """
 
     def __init__(self, bits: int, role: str, narrow_range: bool = False, **kwargs: Any) -> None:
-        self.check_use(bits, role)
+        self.traits.check(type(self).__name__, bits, role)
         kwargs.pop("signed", None)  # follows from the role
         super().__init__(bits, role == "weights", narrow_range, **kwargs)
         self.role = role
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        return (self.role,)
+        self.traits = self.traits.only(role)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfqnas.quantizers.base import Quantizer
 from tfqnas.quantizers.kernels import on_grid, passed
-from tfqnas.quantizers.lsq import LSQ
 
 
-class Grid(NamedTuple):
+class UniformGrid(NamedTuple):
     """The levels `k * step - shift` from `low - shift` to `high - shift`, as float32 scalars.
 
     What a quantizer computes of its parameters; gradients reach them through these scalars, straight-through for
@@ -45,26 +43,14 @@ class Grid(NamedTuple):
         return {name: value for name, value in named.items() if value is not None}
 
 
-def grid_of(quantizer: Quantizer, x: tf.Tensor, batched: bool) -> Grid | None:
-    """The `Grid` of a quantizer, or None where what it computes of `x` is something else."""
-    if not isinstance(quantizer, LSQ):
-        return quantizer.grid(x, batched)
-    if quantizer.sizes:
-        return None
-    elements = tf.cast(tf.reduce_prod(tf.shape(x)[int(batched) :]), tf.float32)
-    step = gradient_times(quantizer._positive_step(tf.shape(x)), tf.math.rsqrt(elements * quantizer.qp))
-    bits, qn, qp, signed, narrow = quantizer.codes
-    return Grid(bits, qn * step, qp * step, signed, narrow, step)
-
-
 @tf.custom_gradient
 def gradient_times(value: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
     """`value`, whose gradient is multiplied by `factor`."""
     return tf.identity(value), lambda upstream: (upstream * factor, None)
 
 
-def rounded(x: tf.Tensor, grid: Grid) -> tf.Tensor:
-    """`x` on a `Grid`, float32 of its shape, with the gradients that are described there."""
+def rounded(x: tf.Tensor, grid: UniformGrid) -> tf.Tensor:
+    """`x` on a `UniformGrid`, float32 of its shape, with the gradients that are described there."""
 
     @tf.custom_gradient
     def forward(x: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
@@ -85,14 +71,14 @@ def rounded(x: tf.Tensor, grid: Grid) -> tf.Tensor:
 
 
 def mixture(
-    x: tf.Tensor, grids: Sequence[Grid], coefficients: Sequence[tf.Tensor], constant: bool = False
+    x: tf.Tensor, grids: Sequence[UniformGrid], coefficients: Sequence[tf.Tensor], constant: bool = False
 ) -> tf.Tensor:
     """`sum_i a_i * rounded(x, grid_i)` as one function: nothing but `x` is kept for its gradients.
 
     Gradients need every result again. Kept, they would take as many times the memory of training as there are grids.
 
     Args:
-        x: float32 of any shape. grids: list of `Grid`. coefficients: list of float32 scalars.
+        x: float32 of any shape. grids: list of `UniformGrid`. coefficients: list of float32 scalars.
         constant: of the gradients to coefficients that sum to one by a softmax a part that all have in common,
             `sum(upstream * x)`, has no effect, and is left out unless this is True.
     """
@@ -129,17 +115,19 @@ def _sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)
 
 
-def _moved(x: tf.Tensor, grid: Grid) -> tf.Tensor:
+def _moved(x: tf.Tensor, grid: UniformGrid) -> tf.Tensor:
     return x if grid.shift is None else x + grid.shift
 
 
-def _levels(moved: tf.Tensor, grid: Grid) -> tf.Tensor:
+def _levels(moved: tf.Tensor, grid: UniformGrid) -> tf.Tensor:
     if grid.whole:
         return tf.quantization.fake_quant_with_min_max_vars(moved, grid.low, grid.high, grid.bits)
     return on_grid(moved, grid.low, grid.high, grid.bits, grid.signed, grid.narrow)
 
 
-def _passed(upstream: tf.Tensor, moved: tf.Tensor, grid: Grid) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
+def _passed(
+    upstream: tf.Tensor, moved: tf.Tensor, grid: UniformGrid
+) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
     """`passed`, the sums only where they are needed."""
     if grid.learned:
         return passed(upstream, moved, grid.low, grid.high, grid.bits, grid.narrow)
@@ -149,7 +137,9 @@ def _passed(upstream: tf.Tensor, moved: tf.Tensor, grid: Grid) -> tuple[tf.Tenso
     return to_x, None, None
 
 
-def _to_scalars(grid: Grid, dx: tf.Tensor, error: tf.Tensor, below: tf.Tensor, above: tf.Tensor) -> list[tf.Tensor]:
+def _to_scalars(
+    grid: UniformGrid, dx: tf.Tensor, error: tf.Tensor, below: tf.Tensor, above: tf.Tensor
+) -> list[tf.Tensor]:
     """The gradients to `grid.scalars`. `error`: the result less `x`."""
     slopes = {"low": lambda: below, "high": lambda: above, "shift": lambda: -(below + above)}
     slopes["step"] = lambda: tf.reduce_sum(dx * error) / grid.step

@@ -12,7 +12,7 @@ from tfqnas.arch import Arch
 from tfqnas.data.images import EvaluationImages
 from tfqnas.errors import UserError
 from tfqnas.files import read_json, write_atomically, write_json
-from tfqnas.quantizers import BatchQuant, quantizers_of
+from tfqnas.quantizers import quantizers_of
 from tfqnas.runs.model_files import load_model, model_logits
 from tfqnas.runs.run import Run
 from tfqnas.search import Result
@@ -89,7 +89,7 @@ def _beside(run: Run, record: Mapping[str, Any]) -> pathlib.Path:
 
 def _with_fractions(model: keras.Model, images: EvaluationImages) -> dict[str, float]:
     """The accuracy with zero points that are not rounded, as in training, for the record; empty if it has none."""
-    if not any(isinstance(quantizer, BatchQuant) for quantizer in quantizers_of(model)):
+    if not any(quantizer.traits.observes for quantizer in quantizers_of(model)):
         return {}
     snap_zero_points(model, False)
     found = accuracy(model_logits(model, images), images.labels)

@@ -10,7 +10,7 @@ import numpy as np
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.graph.rewriting import quantize
-from tfqnas.quantizers import LSQ, BatchQuant, ByBits, Quantizer
+from tfqnas.quantizers import LSQ, BatchQuant, ByBits, BySize, Quantizer
 from tfqnas.runs.directory import RunDirectory, stage_record
 from tfqnas.subnet import extract
 from tfqnas.supernet import Supernet
@@ -53,8 +53,10 @@ class Networks:
             both = [ByBits(prototype, own) for prototype, own in zip(prototypes, choices, strict=True)]
             quantizers.update(zip(("weights", "inputs"), both, strict=True))
         elif bits is not None:
-            quantizers["weights"] = LSQ(bits=bits, narrow_range=config.narrow_range, shared=config.shared_steps)
-            quantizers["inputs"] = LSQ(bits=bits, signed=False, shared=config.shared_steps)
+            quantizers["weights"] = LSQ(bits=bits, narrow_range=config.narrow_range)
+            quantizers["inputs"] = LSQ(bits=bits, signed=False)
+            if not config.shared_steps:
+                quantizers = {role: BySize(quantizer) for role, quantizer in quantizers.items()}
         return Supernet(
             space,
             num_classes=self._run.dataset.num_classes,

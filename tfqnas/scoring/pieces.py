@@ -161,7 +161,7 @@ def with_fixed_weights(supernet: Supernet) -> Supernet:
     it.
     """
     prototype = supernet.settings["weights"]
-    if prototype is None or not prototype.elementwise or supernet.settings["kernel_transform"]:
+    if prototype is None or not prototype.traits.elementwise or supernet.settings["kernel_transform"]:
         return supernet
     fixed = supernet.like(weights=None)
     sources = {variable.path: variable for variable in supernet.variables}

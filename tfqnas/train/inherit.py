@@ -54,9 +54,7 @@ def inherit(supernet: Supernet, bits: int) -> Supernet:
     for role in ("weights", "inputs"):
         prototype = supernet.settings[role]
         if prototype is not None:
-            prototypes[role] = type(prototype).from_config(
-                {**prototype.get_config(), "bits": prototype.bits - halvings}
-            )
+            prototypes[role] = prototype.with_bits(prototype.bits - halvings)
     child = supernet.like(**prototypes)
     copy_weights(supernet, child)
     for old, new in zip(supernet.quantizers, child.quantizers, strict=True):

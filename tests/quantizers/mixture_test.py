@@ -1,4 +1,4 @@
-"""Mixed: a convex combination of quantizers, one operation a layer, equal to the sum over all pairs."""
+"""Mixture: a convex combination of quantizers, one operation a layer, equal to the sum over all pairs."""
 
 import keras
 import numpy as np
@@ -6,10 +6,41 @@ import pytest
 import tensorflow as tf
 
 import tfqnas
+from tests.quantizers import calibrated_weights_test, lsq_test
+from tests.quantizers.contract import Contract
 from tfqnas import quantizers
 from tfqnas.dqss import freeze
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
-from tfqnas.quantizers import LSQ, PACT, ByBits, DoReFa, LSQPlus, Mixed, initializing
+from tfqnas.quantizers import LSQ, PACT, ByBits, CalibratedWeights, DoReFa, LSQPlus, Mixture, initializing
+
+
+def surrogate(quantizer, x):
+    """Of LSQ and a calibrated quantizer, what they have is named by no other."""
+    (by_lsq, scales), (by_range, _) = (
+        test.surrogate(candidate, x)
+        for test, candidate in zip((lsq_test, calibrated_weights_test), quantizer.candidates, strict=True)
+    )
+
+    def function(x, mixture, temperature, step, high):
+        one, other = np.exp(mixture / temperature) / np.exp(mixture / temperature).sum()
+        return one * by_lsq(x, step) + other * by_range(x, high)
+
+    return function, {"mixture": 1.0, **scales}
+
+
+CONTRACT = Contract(
+    Mixture,
+    [
+        {
+            "candidates": [
+                keras.saving.serialize_keras_object(cls(bits=4, name=name))
+                for cls, name in ((LSQ, "0_lsq"), (CalibratedWeights, "1_mse"))
+            ],
+            "temperature": 0.5,
+        }
+    ],
+    surrogate,
+)
 
 # DSQ, APoT and DoReFa of weights are computed by themselves, the others as one.
 WEIGHTS = ("lsq", "lsq_plus", "dorefa", "min_max", "dsq", "apot")
@@ -17,7 +48,7 @@ INPUTS = ("lsq", "lsq_plus", "pact", "dorefa", "mse", "dsq", "apot")
 
 
 def mixed_of(names, role, bits=4):
-    return Mixed([quantizers.get(name, bits, role) for name in names])
+    return Mixture([quantizers.get(name, bits, role) for name in names])
 
 
 def ready(mixed, x, coefficients=True):
@@ -147,7 +178,7 @@ def test_a_model_of_mixtures_trains_and_a_saved_one_computes_the_same(trained, t
 
 def test_frozen_it_is_the_plain_model_with_the_outputs_of_the_mixture_at_one_hot_coefficients(trained, tmp_path):
     model, x = trained
-    mixtures = [q for q in quantizers.quantizers_of(model) if isinstance(q, Mixed)]
+    mixtures = [q for q in quantizers.quantizers_of(model) if isinstance(q, Mixture)]
     assert len(mixtures) == 8
     frozen = freeze(model)
     expected = [type(m.candidates[m.best]) for m in mixtures]
@@ -228,14 +259,21 @@ def test_in_a_trace_before_its_initialisation_it_says_what_to_call(rng):
 
 def test_other_candidates_are_refused():
     with pytest.raises(ValueError, match="at least two quantizers, received 1"):
-        Mixed([LSQ(4)])
+        Mixture([LSQ(4)])
     with pytest.raises(ValueError, match="expected one bit width, received lsq 4, lsq 3"):
-        Mixed([LSQ(4), LSQ(3)])
+        Mixture([LSQ(4), LSQ(3)])
     with pytest.raises(ValueError, match="a role that all of them have, received pact of inputs, dorefa of weights"):
-        Mixed([PACT(4), DoReFa(4, "weights")])
+        Mixture([PACT(4), DoReFa(4, "weights")])
     with pytest.raises(ValueError, match="expected single methods, received ByBits"):
-        Mixed([LSQ(4), ByBits(LSQ(4))])
+        Mixture([LSQ(4), ByBits(LSQ(4))])
     with pytest.raises(ValueError, match="temperature: expected a number above 0, received 0"):
-        Mixed([LSQ(4), LSQPlus(4)], temperature=0)
-    with pytest.raises(ValueError, match="weight_quantizer: expected a quantizer of weights, received Mixed of inputs"):
+        Mixture([LSQ(4), LSQPlus(4)], temperature=0)
+    with pytest.raises(ValueError, match="weight_quantizer: expected a quantizer of weights, received Mixture of "):
         QuantDense(3, weight_quantizer=mixed_of(("lsq", "pact"), "inputs"))
+
+
+def test_files_know_it_by_its_first_name():
+    config = keras.saving.serialize_keras_object(mixed_of(("lsq", "mse"), "weights"))
+    assert config["class_name"] == "Mixed" and config["registered_name"] == "tfqnas>Mixed"
+    loaded = keras.saving.deserialize_keras_object({**config, "module": "tfqnas.quantizers.mixed"})
+    assert type(loaded) is Mixture

@@ -7,14 +7,15 @@ import keras
 import tensorflow as tf
 
 from tfqnas.errors import NoIntegersError
-from tfqnas.quantizers.base import _INITIALIZING, Again, Quantizer, clone
-from tfqnas.quantizers.by_bits import ByBits
-from tfqnas.quantizers.names import name_of
-from tfqnas.quantizers.uniform import grid_of, mixture
+from tfqnas.quantizers.base import Pass, Quantizer, clone, passing
+from tfqnas.quantizers.channels import PER_CHANNEL
+from tfqnas.quantizers.registry import name_of
+from tfqnas.quantizers.traits import NONE, ROLES, Traits
+from tfqnas.quantizers.uniform import mixture
 
 
-@keras.saving.register_keras_serializable("tfqnas")
-class Mixed(Quantizer):
+@keras.saving.register_keras_serializable("tfqnas", name="Mixed")
+class Mixture(Quantizer):
     """`sum_i a_i * Q_i(x)` with `a = softmax(alpha / temperature)`: candidates as a convex combination (DQSS).
 
     With a mixture of weights and one of inputs a layer is one convolution of mixed weights with mixed inputs, which by
@@ -37,17 +38,21 @@ class Mixed(Quantizer):
         for name in ("bits", "signed", "narrow_range"):
             kwargs.pop(name, None)  # follow from the candidates
         super().__init__(prototypes[0].bits, **kwargs)
-        names = [f"{place}_{name_of(candidate).lower()}" for place, candidate in enumerate(prototypes)]
+        # In checkpoints the paths of variables have these names.
+        names = [f"{i}_{name_of(q).lower().removesuffix(PER_CHANNEL)}" for i, q in enumerate(prototypes)]
         self.candidates = [clone(candidate, name) for candidate, name in zip(prototypes, names, strict=True)]
         self.start = float(temperature)
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        return _common_roles(self.candidates)
-
-    @property
-    def elementwise(self) -> bool:
-        return all(candidate.elementwise for candidate in self.candidates)
+        traits = [candidate.traits for candidate in self.candidates]
+        common = _common_roles(self.candidates)
+        weights, inputs = (getattr(Traits, role) if role in common else NONE for role in ROLES)
+        self.traits = Traits(
+            weights,
+            inputs,
+            uniform=False,
+            elementwise=all(own.elementwise for own in traits),
+            per_channel=any(own.per_channel for own in traits),
+            combines=True,
+        )
 
     @property
     def below_zero(self) -> bool:
@@ -81,37 +86,20 @@ class Mixed(Quantizer):
         """The place of the candidate with the largest coefficient."""
         return int(self.alpha.numpy().argmax())
 
-    def call(
-        self,
-        x: tf.Tensor,
-        batched: bool = False,
-        again: Again | None = None,
-        bits: tf.Tensor | int | None = None,
-        size: tf.Tensor | int | None = None,
-        statistics: tf.Tensor | None = None,
-        snap: bool | None = None,
-    ) -> tf.Tensor:
-        initializing = _INITIALIZING.get()
-        if not tf.executing_eagerly() and (initializing or any(c.signed is None for c in self.candidates)):
-            raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
-        if initializing:
-            for candidate in self.candidates:
-                candidate._initialize(x, initializing)
-        token = _INITIALIZING.set(None)  # the candidates that are called below are set
-        try:
-            return self.fake_quantize(x, batched)
-        finally:
-            _INITIALIZING.reset(token)
+    def _initialize(self, x: tf.Tensor, one: Pass) -> None:
+        for candidate in self.candidates:
+            candidate._initialize(x, one)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         coefficients = tf.unstack(self.coefficients)
-        grids = [grid_of(candidate, x, batched) for candidate in self.candidates]
-        others = [
-            a * candidate(x, batched=batched)
-            for a, grid, candidate in zip(coefficients, grids, self.candidates, strict=True)
-            if grid is None
-        ]
+        grids = [candidate.grid(x, batched) for candidate in self.candidates]
+        with passing(None):  # the candidates have been initialised
+            others = [
+                a * candidate(x, batched=batched)
+                for a, grid, candidate in zip(coefficients, grids, self.candidates, strict=True)
+                if grid is None
+            ]
         shared = [(grid, a) for a, grid in zip(coefficients, grids, strict=True) if grid is not None]
         if shared:
             alike, shares = zip(*shared, strict=True)
@@ -140,16 +128,19 @@ class Mixed(Quantizer):
         What integer models compute they shall do so at the other bit width: candidates that would not are left out,
         as long as others remain.
         """
-        kept = [c for c in self.candidates if any(c.supports(bits, role) for role in self.roles)]
-        stay = [c for c in kept if any(c.deployable(bits, r) or not c.deployable(self.bits, r) for r in self.roles)]
-        kept = stay or kept
+        kept = [c for c in self.candidates if any(c.traits.supports(bits, role) for role in self.roles)]
+
+        def stays(traits: Traits) -> bool:
+            return any(traits.deployable(bits, r) or not traits.deployable(self.bits, r) for r in self.roles)
+
+        kept = [c for c in kept if stays(c.traits)] or kept
         if not kept:
             raise ValueError(f"candidates: none of {', '.join(self.strategies)} exists at {bits!r} bits")
         if len(kept) == 1:
             return kept[0].with_bits(bits)
         return type(self)([candidate.with_bits(bits) for candidate in kept], self.start, name=self.name)
 
-    def along(self, axis: int) -> "Mixed":
+    def along(self, axis: int) -> "Mixture":
         return type(self)([candidate.along(axis) for candidate in self.candidates], self.start, name=self.name)
 
     def to_integers(self, x: tf.Tensor) -> NoReturn:
@@ -157,6 +148,10 @@ class Mixed(Quantizer):
 
     def halved(self) -> NoReturn:
         raise TypeError(f"{self.name}: bits are inherited by one quantizer, not by a mixture: freeze(model) first")
+
+    @property
+    def decided(self) -> bool:
+        return all(candidate.decided for candidate in self.candidates)
 
     @property
     def is_set(self) -> bool:
@@ -179,6 +174,10 @@ class Mixed(Quantizer):
         return {**config, "candidates": candidates, "temperature": self.start}
 
 
+# In .keras files the paths of weights have this name too.
+Mixture.__name__ = "Mixed"
+
+
 def _common_roles(candidates: Sequence[Quantizer]) -> tuple[str, ...]:
     return tuple(role for role in candidates[0].roles if all(role in candidate.roles for candidate in candidates))
 
@@ -187,8 +186,8 @@ def _check(candidates: Sequence[Quantizer], temperature: float) -> None:
     if len(candidates) < 2 or None in candidates:
         raise ValueError(f"candidates: expected at least two quantizers, received {len(candidates)}")
     for candidate in candidates:
-        if isinstance(candidate, Mixed | ByBits):
-            raise ValueError(f"candidates: expected single methods, received {type(candidate).__name__}")
+        if candidate.traits.combines:
+            raise ValueError(f"candidates: expected single methods, received {type(candidate).__qualname__}")
     if len({candidate.bits for candidate in candidates}) > 1:
         received = ", ".join(f"{name_of(c)} {c.bits}" for c in candidates)
         raise ValueError(f"candidates: expected one bit width, received {received}")

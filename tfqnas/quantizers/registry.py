@@ -1,0 +1,116 @@
+"""Quantization methods by the names that settings and tools know them by. The file of a method registers it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from tfqnas.errors import did_you_mean
+from tfqnas.quantizers.base import Quantizer
+from tfqnas.quantizers.roles import OfRole
+from tfqnas.quantizers.traits import ROLES
+
+Class = TypeVar("Class", bound=type[Quantizer])
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a name stands for in one role; the arguments are those of `register`."""
+
+    name: str
+    role: str
+    quantizer: type[Quantizer]
+    arguments: Mapping[str, Any]
+    place: int | None
+    in_training: bool
+    partner: str | None
+
+
+_METHODS: dict[tuple[str, str], Method] = {}
+_NAME_OF: dict[type[Quantizer], str] = {}
+
+
+def register(
+    name: str,
+    *roles: str,
+    place: int | None = None,
+    in_training: bool = False,
+    partner: str | None = None,
+    **arguments: Any,
+) -> Callable[[Class], Class]:
+    """Decorator of a `Quantizer` class that gives it a name.
+
+    Args:
+        name: as settings and flags write it. roles: those that the name is for; by default all of the class.
+        place: where it stands in the order of the candidates that a search for strategies (`tfqnas.dqss`) has by
+            default; None: it is a candidate only where it is asked for.
+        in_training: whether it is a default candidate also where weights are trained.
+        partner: for a name of one role, the method of the other role that goes with it where a whole network has one
+            strategy; None: then it is no strategy for a whole network.
+        arguments: of the class, besides its bit width.
+    """
+
+    def decorator(cls: Class) -> Class:
+        for role in roles or cls.traits.roles:
+            known = _METHODS.get((name, role))
+            if known is not None and known.quantizer.__qualname__ != cls.__qualname__:
+                raise ValueError(f"quantizer: {name} of {role} is {known.quantizer.__name__} already")
+            own = {"role": role, **arguments} if issubclass(cls, OfRole) else arguments
+            _METHODS[name, role] = Method(name, role, cls, own, place, in_training, partner)
+        _NAME_OF.setdefault(cls, name)
+        return cls
+
+    return decorator
+
+
+def methods(role: str | None = None) -> list[Method]:
+    """The methods of a role, or all of them: default candidates first, in their order, then by name."""
+    found = [method for method in _METHODS.values() if role in (None, method.role)]
+    return sorted(found, key=lambda m: (m.place is None, m.place, m.name, m.role))
+
+
+def names(role: str | None = None) -> tuple[str, ...]:
+    """The names of `methods`, each once."""
+    return tuple(dict.fromkeys(method.name for method in methods(role)))
+
+
+def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
+    """The prototype quantizer of a method.
+
+    Args:
+        name: one of `names()`. bits: bit width. role: "weights" or "inputs".
+        settings: further arguments of the class.
+
+    Raises:
+        ValueError: for a name that no method has, with the nearest one, and for a role or a bit width at which the
+            method does not exist.
+    """
+    method = _found(name, role)
+    method.quantizer.traits.check(method.quantizer.__name__, bits, role)
+    return method.quantizer(bits=bits, **{**method.arguments, **settings})
+
+
+def supports(name: str, bits: int, role: str) -> bool:
+    """Whether `get` has a quantizer for this use."""
+    return (name, role) in _METHODS and _found(name, role).quantizer.traits.supports(bits, role)
+
+
+def deployable(name: str, bits: int, role: str) -> bool:
+    """Whether `get` has a quantizer for this use that 8-bit integer models compute exactly."""
+    return (name, role) in _METHODS and _found(name, role).quantizer.traits.deployable(bits, role)
+
+
+def name_of(quantizer: Quantizer) -> str:
+    """The name by which `get` knows a quantizer's method; of other classes the name of the class."""
+    return quantizer.strategy or _NAME_OF.get(type(quantizer), type(quantizer).__name__)
+
+
+def _found(name: str, role: str) -> Method:
+    known = names()
+    if name not in known:
+        raise ValueError(f"quantizer: expected one of {', '.join(known)}, received {name!r}{did_you_mean(name, known)}")
+    if role not in ROLES:
+        raise ValueError(f"role: expected one of {', '.join(ROLES)}, received {role!r}")
+    if (name, role) not in _METHODS:
+        roles = [other for other in ROLES if (name, other) in _METHODS]
+        raise ValueError(f"{name}: expected role {' or '.join(roles)}, received {role!r}")
+    return _METHODS[name, role]
