@@ -124,6 +124,36 @@ def test_the_plan_has_no_circles():
         below(room)
 
 
+def circle(graph):
+    """A list of names that import each other in a ring, the first again at its end; None if there is none."""
+    done, path = set(), []
+
+    def walk(name):
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return None
+        path.append(name)
+        found = next(filter(None, map(walk, sorted(graph.get(name, ())))), None)
+        done.add(path.pop())
+        return found
+
+    return next(filter(None, map(walk, sorted(graph))), None)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Wherever an import stands: inside of a function it only hides the circle."""
+    graph = {name: {module for module, _ in imports(one) if module in sources()} for name, one in sources().items()}
+    found = circle(graph)
+    assert not found, f"circle: {' -> '.join(found)}"
+
+
+def test_circles_are_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
+    assert circle({"a": {"a"}}) == ["a", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
+
+
 def test_rooms_import_only_what_the_plan_gives_them():
     def rule(source, module):
         if not (within(source.name, {"tfqnas"}) and within(module, {"tfqnas"}) and module != "tfqnas"):
