@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.graph import rewriting_test
+from tests.graph import models as graph_models
 from tests.tflite_export.conftest import images
 from tests.tflite_export.models import chain, norm, quantized
 from tflite_export import ExportError
@@ -34,8 +34,8 @@ def bytes_of_weights(blob):
 
 @pytest.mark.parametrize("bits", [4, 3, 2])
 def test_weights_of_few_bits_are_packed_and_unpack_to_the_same_codes(bits):
-    x = images(rewriting_test.SHAPE)
-    model = rewriting_test.ready(rewriting_test.quantized(rewriting_test.residual_model(), bits=bits), x)
+    x = images(graph_models.SHAPE)
+    model = graph_models.ready(graph_models.quantized(graph_models.residual_model(), bits=bits), x)
     graph = lower(model, x, storage="packed")
     stored = bytes_of_weights(write(graph))
     assert not_packed(graph).keys() == {"stem", "classifier"}  # of 8 bits

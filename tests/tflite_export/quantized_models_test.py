@@ -4,15 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from tests.graph.rewriting_test import SHAPE, of_operations, quantized, ready, residual_model
+from tests.graph.models import SHAPE, of_operations, quantized, ready, residual_model
 from tests.tflite_export.conftest import images
 from tests.tflite_export.models import assert_exact
-from tests.tflite_export.operations_test import conv
-from tflite_export import ExportError, snap_biases
+from tflite_export import snap_biases
 from tflite_export.explain import explain
 from tflite_export.lower import lower
-from tfqnas import layers, quantize
-from tfqnas.quantizers import Calibrated
+from tfqnas import quantize
 from tfqnas.supernet import initialize
 
 
@@ -67,15 +65,6 @@ def test_an_integer_aware_subnet_evaluates_as_its_integers(subnets):
     model = subnets(4)
     x = images(model.input_shape[1:])
     assert_evaluation_sees_the_rounding(model, x, assert_exact(model, x)[1])
-
-
-def test_additions_whose_quantizers_differ_are_refused():
-    x = inputs = keras.Input((6, 6, 4))
-    left, right = (layers.Quantize(Calibrated(), name=f"q{i}")(conv(x, 4, name=f"c{i}")) for i in range(2))
-    model = keras.Model(inputs, keras.layers.Add(name="sum")([left, right]))
-    initialize(model, images((6, 6, 4)))
-    with pytest.raises(ExportError, match="layer sum.*one grid, but the quantizers of c0 and c1 differ"):
-        lower(model, images((6, 6, 4)))
 
 
 @pytest.mark.parametrize("bits", [None, 4])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.conftest import images
-from tests.tflite_export.models import chain, functional, norm, pooled, quantized
+from tests.tflite_export.models import chain, norm, quantized
 from tflite_export import ExportError, export
 from tflite_export.lower import lower
 from tfqnas.errors import NoIntegersError
@@ -52,36 +52,12 @@ def test_what_has_no_exact_integers_is_refused_with_layer_and_value(change, mess
         (keras.layers.Conv2DTranspose(3, 3, name="up"), r"layer up \(Conv2DTranspose\): no integer form"),
         (keras.layers.Activation("tanh", name="t"), r"layer t \(Activation\).*activation tanh, expected one of"),
         (keras.layers.ReLU(max_value=4, name="r"), r"layer r \(ReLU\).*max_value"),
-        (keras.layers.Conv2D(4, 3, dilation_rate=2, name="d"), r"d \(Conv2D\).*dilation_rate \(2, 2\), expected 1"),
     ],
 )
 def test_layers_without_an_integer_form_are_named(layer, message):
     model = chain(layer, shape=(9, 9, 2))
     with pytest.raises(ExportError, match=message):
         lower(model, images((9, 9, 2)))
-
-
-def flat_gate(x):
-    return pooled(keras.layers.Multiply(name="m")([x, keras.layers.Dense(4)(pooled(x))]))
-
-
-def other_axis(x):
-    return pooled(keras.layers.BatchNormalization(axis=1, name="norm")(keras.layers.Conv2D(6, 1)(x)))
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (other_axis, "layer norm .*axis 1, expected the last one"),
-        (flat_gate, r"layer m \(Multiply\).*\(6, 6, 4\) and \(4,\)"),
-        (lambda x: pooled(x, data_format="channels_first", name="p"), "layer p .*channels_first"),
-        (lambda x: pooled(keras.layers.Add(name="a")([x, x, x])), "layer a .*reads 3 tensors, expected 2"),
-    ],
-    ids=["axis", "product", "channels-first", "three"],
-)
-def test_what_would_be_lowered_wrongly_is_refused(build, message):
-    with pytest.raises(ExportError, match=message):
-        lower(functional(build), images((6, 6, 4)))
 
 
 @pytest.mark.parametrize(
