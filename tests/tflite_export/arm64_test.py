@@ -156,7 +156,7 @@ def test_a_missing_file_and_no_file_are_said(tmp_path):
 def test_without_the_packages_tools_it_says_what_it_needs(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(arm64.shutil, "which", lambda _: None)
-    with pytest.raises(UserError, match="expected apt-get (Debian or Ubuntu)"):
+    with pytest.raises(UserError, match=r"expected apt-get \(Debian or Ubuntu\)"):
         arm64.environment()
     assert not list(tmp_path.rglob("arm64-*"))
 
