@@ -1,4 +1,5 @@
-"""The application: a run directory, and everything that is done in one.
+"""The application: everything that is done in a run directory.
 
-Training of a schedule, search of its supernets, extraction and export of subnets, analyses, comparison, report.
+This is the training of a schedule, the search of its supernets, extraction and export of subnets, analyses, comparison
+of runs, and the report.
 """

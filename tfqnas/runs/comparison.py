@@ -1,4 +1,4 @@
-"""Fronts of several runs on the same data, side by side: such as mixed precision against one bit width each."""
+"""Compares the fronts of several runs on the same data, such as mixed precision with single bit widths."""
 
 import pathlib
 from collections.abc import Iterable
@@ -13,22 +13,23 @@ from tfqnas.runs.searching import results_in
 from tfqnas.search import ParetoFront, Result
 from tfqnas.train.stages import label
 
-# Settings that decide which images a score is of.
+# Settings that determine the images of a score.
 _DATA = ("dataset", "train_split", "test_split", "test_share", "held_out", "seed", "evaluation_crop")
 _BUDGETS = 5
 
 
 class Comparison:
-    """What was searched in several runs.
+    """The searches of several runs.
 
     Args:
-        run_dirs: directories of runs with searches. cost: name of the cost.
+        run_dirs: directories of runs with searches.
+        cost: name of the cost.
 
     Attributes:
-        results: label -> `Result`s, those of a bit width that several runs have under the run's name as well.
+        results: `{label: Result}s`. If several runs have a bit width, the label includes the name of the run.
 
     Raises:
-        UserError: there is no search, the runs have other images, or a search does not know the cost.
+        UserError: a run has no search, the runs have different images, or a search does not have the cost.
     """
 
     def __init__(self, run_dirs: Iterable[str | pathlib.Path], cost: str = "effective_mflops") -> None:
@@ -58,10 +59,11 @@ class Comparison:
         self.dataset, self.images = runs[0].config.dataset, runs[0].config.held_out
 
     def front(self, name: int | str | None) -> tuple[Result, ...]:
+        """The `Result`s on the front of a label."""
         return ParetoFront.of(self.results[name], self.cost).rows
 
     def figure(self, path: str | pathlib.Path) -> pathlib.Path:
-        """All fronts in one picture, a PNG."""
+        """Draws all fronts in one PNG file."""
         scored = {}
         for name, results in self.results.items():
             on_front = {row.arch for row in self.front(name)}
@@ -73,7 +75,7 @@ class Comparison:
         return report.pareto_figure(scored, pathlib.Path(path), title, self.dataset, self.cost)
 
     def table(self) -> str:
-        """The most accurate subnet of each front within some budgets, as text."""
+        """A table of the best accuracy of each front within some budgets, as text."""
         costs = [row.costs[self.cost] for name in self.results for row in self.front(name)]
         low = max(min(row.costs[self.cost] for row in self.front(name)) for name in self.results)
         budgets = np.geomspace(low, max(costs), _BUDGETS)

@@ -1,4 +1,4 @@
-"""What the subnets and the stages of a run cost."""
+"""The costs of subnets, and the relative work of training stages."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -13,12 +13,12 @@ from tfqnas.runs.directory import RunDirectory
 from tfqnas.train.sampling import sampler
 from tfqnas.train.stages import Bits, TrainingStage
 
-# Images for the initialisation of the quantizers.
+# Number of images that initialise the quantizers.
 INITIAL_IMAGES = 256
 
 
 class Costs:
-    """Costs of subnets by name, and the relative work of stages.
+    """The costs of subnets and the relative work of stages of a run.
 
     Args:
         run: `RunDirectory`.
@@ -28,10 +28,11 @@ class Costs:
         self._run = run
 
     def of(self, arch: Arch, bits: Bits) -> dict[str, float]:
-        """Costs of a subnet by name, FLOPs in millions and weights in kB (1,000 bytes).
+        """`{name: cost}` of a subnet, with FLOPs, MACs and BitOPs in millions and weights in kB (1,000 bytes).
 
         Args:
-            bits: of a subnet without bit widths of its own.
+            arch: `Arch`.
+            bits: bit width of the supernet; ignored if the architecture has bit widths.
         """
         space = self._run.space
         if arch.bits is not None:
@@ -46,14 +47,14 @@ class Costs:
         }
 
     def work(self, stage: TrainingStage) -> float:
-        """Relative work of a stage: MACs, three times a forward pass, of its subnets and its teacher."""
+        """Relative work of a stage: MACs of its subnets, three times a forward pass, and of its teacher."""
         rng, config = np.random.default_rng(0), self._run.config
         sample = sampler(self._run.space, stage, config.random_subnets, config.sample_one_precision)
         subnets = [arch for _ in range(8) for arch in sample(rng)]
         macs = sum(3 * self.of(arch, stage.bits)["mmacs"] for arch in subnets) / 8
         if stage.soft_labels not in (None, "in_place"):
             macs += self.of(self._run.space.largest(), stage.bits)["mmacs"]
-        # A stage of no steps still loads, recalibrates and evaluates.
+        # A stage without steps still loads, recalibrates and evaluates.
         return macs * (self._run.steps(stage) * self._run.config.batch_size + INITIAL_IMAGES)
 
     def progress(self, stages: Sequence[TrainingStage] | None = None) -> Progress:

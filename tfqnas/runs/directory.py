@@ -1,4 +1,4 @@
-"""A run directory: its settings, its space, its data, its checkpoints and its log."""
+"""A run directory with its settings, space, data, checkpoints and log."""
 
 import dataclasses
 import functools
@@ -19,12 +19,12 @@ from tfqnas.train.loop import total_steps
 from tfqnas.train.run_config import RunConfig
 from tfqnas.train.stages import MIXED, Bits, TrainingStage, schedule
 
-# How many times larger than the data's images a space's smallest resolution may be.
+# The smallest resolution of a space may be at most this many times the size of the data's images.
 LARGEST_ENLARGEMENT = 4
 
 
 class RunDirectory:
-    """What is in a run directory, without the networks.
+    """The contents of a run directory, without its networks.
 
     Args:
         config: `RunConfig` with its `run_dir`.
@@ -32,16 +32,16 @@ class RunDirectory:
     Attributes:
         config: `RunConfig`.
         directory: `pathlib.Path`.
-        space: the `SearchSpace` as it was when the run began.
+        space: the `SearchSpace` with which the run began.
         stages: the run's schedule, a tuple of `TrainingStage`.
-        writes: whether this process writes files; of several workers only the first does.
-        dataset: the `DataSet`, loaded when it is first asked for.
+        writes: whether this process writes files, as only the first of several workers does.
+        dataset: the `DataSet`, which is loaded on first use.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.directory = pathlib.Path(config.run_dir)
-        # A file that --space names may have changed since.
+        # The file of --space may have changed since the run began.
         kept = self.directory / "space.json"
         self.space = _space(str(kept) if config.run_dir and kept.exists() else config.space)
         self.stages = schedule(config, self.space.mixed)
@@ -49,10 +49,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, config: RunConfig) -> Self:
-        """Opens the run directory of `config` and makes it where it is missing.
+        """Opens the run directory of `config`, and creates it if it is missing.
 
         Raises:
-            UserError: where it holds a run with other settings, naming the first one that differs.
+            UserError: it holds a run with other settings. The message names the first setting that differs.
         """
         if not config.run_dir:
             raise UserError("--run_dir: expected a directory for the checkpoints and results of this run")
@@ -76,14 +76,14 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, run_dir: str | pathlib.Path) -> Self:
-        """Opens a run directory that a training has made, wherever it lies now."""
+        """Opens an existing run directory, which may have been moved; raises `UserError` if it is not one."""
         path = pathlib.Path(run_dir) / "config.json"
         if not path.exists():
             raise UserError(f"--run_dir: expected a directory that tools/train.py made, {path} is not there")
         return cls(dataclasses.replace(_read_config(path), run_dir=str(run_dir)))
 
     def with_float_supernet(self, epochs: float, learning_rate: float) -> Self:
-        """The same run, with a float supernet yet to be trained unless it has that one already."""
+        """The same run with a float supernet added to its schedule, unless it has that one already."""
         new: dict[str, Any] = {"float_supernet_epochs": epochs, "float_supernet_learning_rate": learning_rate}
         directory = self.directory / "checkpoints" / "supernet_float"
         config = _with_float_supernet(dataclasses.replace(self.config, **new), self.config, directory)
@@ -92,7 +92,7 @@ class RunDirectory:
         return type(self)(config)
 
     def check(self) -> None:
-        """Refuses settings that the data cannot serve."""
+        """Raises UserError for settings that do not suit the data."""
         images, name = len(self.dataset.train), self.config.dataset
         if self.config.batch_size > images:
             raise UserError(
@@ -112,24 +112,27 @@ class RunDirectory:
 
     @functools.cached_property
     def dataset(self) -> DataSet:
+        """The run's data set."""
         return load_data(self.config, self.config.held_out, self.config.seed)
 
     @property
     def bit_widths(self) -> tuple[Bits, ...]:
-        """Those of the run's supernets: the `bits` of the settings, or `MIXED` alone."""
+        """The bit widths of the run's supernets: `bits` of the settings, or only `MIXED`."""
         return (MIXED,) if self.space.mixed else self.config.bits
 
     def stage(self, name: str) -> TrainingStage:
-        """The stage of this run's schedule with that name."""
+        """The stage of this run's schedule with this name; raises `UserError` if there is none."""
         for stage in self.stages:
             if stage.name == name:
                 return stage
         raise UserError(f"stage: expected one of {[s.name for s in self.stages]}, received {name!r}")
 
     def steps(self, stage: TrainingStage) -> int:
+        """The number of training steps of a stage."""
         return total_steps(stage, len(self.dataset.train), self.config.batch_size)
 
     def checkpoints(self, stage: TrainingStage) -> checkpoint.Checkpoints:
+        """The `Checkpoints` of a stage."""
         return checkpoint.Checkpoints(self.directory / "checkpoints" / stage.name)
 
     def log(self, **record: Any) -> None:
@@ -139,7 +142,7 @@ class RunDirectory:
 
 
 def _space(name: str) -> spaces.SearchSpace:
-    """`spaces.get`, whose errors are the user's here."""
+    """`spaces.get` with a `UserError` in place of a ValueError."""
     try:
         return spaces.get(name)
     except ValueError as error:
@@ -154,13 +157,15 @@ def _read_config(path: pathlib.Path) -> RunConfig:
 
 
 def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.Path) -> RunConfig:
-    """The settings with the float supernet that a run has got later: the command that began the run goes on, too.
+    """The settings with the float supernet that was added to a run, so that the run's first command still works.
 
     Args:
-        config: of the command. kept: of the run. directory: of that supernet's checkpoints.
+        config: settings of the command.
+        kept: settings of the run.
+        directory: directory of that supernet's checkpoints.
 
     Raises:
-        UserError: where its training has begun with other settings.
+        UserError: its training has begun with other settings.
     """
     names = ("float_supernet_epochs", "float_supernet_learning_rate")
     if not config.float_supernet_epochs:
@@ -176,12 +181,12 @@ def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.
 
 
 def _is_chief() -> bool:
-    """Only the first worker writes; all of them read."""
+    """Whether this process is the first worker, the only one that writes."""
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     first = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
     return (cluster.task_type or first) == first and (cluster.task_id or 0) == 0
 
 
 def stage_record(stage: TrainingStage) -> dict[str, Any]:
-    """A stage as it is written into its checkpoints."""
+    """The record of a stage in its checkpoints."""
     return {**dataclasses.asdict(stage), "arch": stage.arch and stage.arch.key}

@@ -1,4 +1,4 @@
-"""The images of a run, and what its networks score on them."""
+"""Recalibrates and scores the networks of a run on its images."""
 
 import collections
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ class Evaluator:
         self._run = run
         self._images: collections.OrderedDict[tuple[str, int, int | None], EvaluationImages] = (
             collections.OrderedDict()
-        )  # the one used last comes last
+        )  # the most recently used is last
 
     def images(self, split: str, resolution: int, limit: int | None = None) -> EvaluationImages:
-        """`EvaluationImages` of a split at a resolution, kept as long as `cache_gb` allows.
+        """The `EvaluationImages` of a split at a resolution, cached within `cache_gb`.
 
-        With a `limit` they are that many of the split, chosen at random, always the same.
+        A `limit` takes this number of images at random, the same ones on each call.
         """
         key = (split, resolution, limit)
         if key not in self._images:
@@ -44,7 +44,7 @@ class Evaluator:
         return self._images[key]
 
     def recalibrate(self, supernet: Supernet | SubnetNet, arch: Arch) -> list[np.ndarray]:
-        """BatchNorm statistics of a subnet, from training images at its resolution; a `SubnetNet` has its own."""
+        """BatchNorm statistics of a subnet from training images at its resolution; [] for a `SubnetNet`."""
         if isinstance(supernet, SubnetNet):
             return []
         images = self.images("train", arch.resolution, self._run.config.recalibration_images)
@@ -53,7 +53,7 @@ class Evaluator:
     def accuracy(
         self, supernet: Supernet | SubnetNet, arch: Arch, split: str, statistics: Sequence[np.ndarray] | None = None
     ) -> float:
-        """Accuracy of a subnet on a split, after recalibration unless `statistics` are given."""
+        """The accuracy of a subnet on a split, after recalibration unless `statistics` are given."""
         statistics = self.recalibrate(supernet, arch) if statistics is None else statistics
         images = self.images(split, arch.resolution)
         return accuracy(subnet_logits(supernet, self._run.space.encode(arch), statistics, images), images.labels)

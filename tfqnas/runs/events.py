@@ -1,7 +1,7 @@
-"""What TensorBoard shows of a run: a directory of events for each stage.
+"""Writes TensorBoard events of a run, in a directory for each stage.
 
-Scalars of the stage, of each subnet of the sandwich apart, of every quantizer; training images as they are augmented;
-the settings as HParams, with the held-out accuracy at the end as their metric.
+These are scalars of the stage, of each subnet of the sandwich and of every quantizer, augmented training images, and
+the settings as HParams with the final held-out accuracy as their metric.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,10 +22,11 @@ IMAGES = 8
 
 
 class Events:
-    """The events of one stage; does nothing for workers that do not write.
+    """Writes the events of one stage. It does nothing in workers that do not write.
 
     Args:
-        run: `Run`. stage: `TrainingStage`.
+        run: `Run`.
+        stage: `TrainingStage`.
     """
 
     def __init__(self, run: Run, stage: TrainingStage) -> None:
@@ -34,7 +35,7 @@ class Events:
         self._writer = tf.summary.create_file_writer(str(path)) if run.writes else None
 
     def begin(self) -> None:
-        """Settings, and images as the network gets them."""
+        """Writes the settings, and images as the network gets them."""
         if self._writer is None:
             return
         from tensorboard.plugins.hparams import api  # a second to import
@@ -45,7 +46,7 @@ class Events:
             tf.summary.image("inputs/augmented", self._augmented(), max_outputs=IMAGES)
 
     def step(self, step: int, rate: float, result: StepResult) -> None:
-        """Scalars of a step: losses and accuracies are those of each subnet of the sandwich."""
+        """Writes the scalars of a step, with losses and accuracies of each subnet of the sandwich."""
         if self._writer is None:
             return
         names = ["largest", "smallest"] + [f"random_{i}" for i in range(1, len(result.losses) - 1)]
@@ -57,7 +58,7 @@ class Events:
                 tf.summary.scalar(f"accuracy/{name}", hits)
 
     def held_out(self, step: int, accuracies: Mapping[str, float]) -> None:
-        """`accuracies`: by the name of the subnet."""
+        """Writes held-out accuracies by the name of the subnet."""
         if self._writer is None:
             return
         with self._writer.as_default(step=step):
@@ -65,7 +66,7 @@ class Events:
                 tf.summary.scalar(f"held_out/{name}", value)
 
     def quantizers(self, step: int, quantizers: Iterable[Quantizer]) -> None:
-        """What every quantizer has learned: a scalar, of several values their mean and a histogram."""
+        """Writes the parameters of every quantizer as a scalar, or several values as their mean and a histogram."""
         if self._writer is None:
             return
         with self._writer.as_default(step=step):
@@ -78,13 +79,13 @@ class Events:
         self._writer.flush()
 
     def end(self, step: int, accuracies: Mapping[str, float]) -> None:
-        """The metrics of the settings."""
+        """Writes the final held-out accuracies, and closes the events."""
         self.held_out(step, accuracies)
         if self._writer is not None:
             self._writer.close()
 
     def _augmented(self) -> np.ndarray:
-        """float32 (n, height, width, channels) from 0 to 1."""
+        """Augmented training images, float32 (n, height, width, channels) from 0 to 1."""
         run = self._run
         batches = training_batches(
             run.dataset.train,
@@ -100,7 +101,7 @@ class Events:
 
 
 def hparams(config: RunConfig, stage: TrainingStage) -> dict[str, Any]:
-    """Those settings that HParams can show, and what the stage makes of them."""
+    """The settings in a form that HParams can show, with name, epochs and learning rate of the stage."""
     known = {name: value for name, value in plain(config).items() if isinstance(value, (bool, int, float, str))}
     lists = {name: ",".join(map(str, value)) for name, value in plain(config).items() if isinstance(value, list)}
     of_stage = {"stage": stage.name, "stage_epochs": stage.epochs, "stage_learning_rate": stage.learning_rate}

@@ -1,4 +1,4 @@
-"""What the tools do with an extracted model besides: its integer file, run and compared."""
+"""Exports an extracted model to an integer file, and compares the file with the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LATENCY_RUNS = 50
 
 
 def uniform_choices(model_file: str | None) -> str:
-    """What tools/quantize.py has found for those tensors of its model that could not be exported, else what to do."""
+    """A hint for a model with tensors that cannot be exported, with the best uniform choices of tools/quantize.py."""
     from tfqnas.dqss.candidates import best_uniform
 
     record = pathlib.Path(model_file or "").with_name("strategies.json")
@@ -35,20 +35,21 @@ def uniform_choices(model_file: str | None) -> str:
 
 
 def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[str, Any]:
-    """Writes the `.tflite` file beside an extracted model and compares it with the model on the test images.
+    """Writes the `.tflite` file and the model card of an extracted model, and compares the file on test images.
 
     Args:
-        run: `Run`. record, model: of `tfqnas.runs.family.extract_model`.
+        run: `Run`.
+        record, model: the result of `tfqnas.runs.extraction.extract_model`.
 
     Returns:
-        What the file adds to the record: "tflite" (its name), "tflite_kB", "tflite_accuracy", "tflite_identical"
-        (share of the images on which LiteRT and the reference have the same integers), "tflite_compared" (how many
-        these are: up to 1,000, chosen at random, always the same ones; the accuracy is that of all test images),
-        "host_ms": the time of an image here, one thread; "model_card": the name of its page.
-        Where the model has no exact integer form: "tflite_refused", why.
+        Additions to the record: "tflite" (path of the file), "tflite_kB", "tflite_accuracy" (on all test images),
+        "tflite_identical" (fraction of the compared images with identical integers in LiteRT and the reference),
+        "tflite_compared" (number of compared images, a fixed random choice of up to 1,000), "host_ms" (time of an image
+        on this machine with one thread) and "model_card" (path of the card). If the model has no exact integer form
+        there is only "tflite_refused", the reason.
 
     Raises:
-        UserError: where LiteRT does not compute what the reference does.
+        UserError: LiteRT and the reference give different integers.
     """
     from tflite_export.int_graph import with_metadata
     from tflite_export.lower import ExportError, lower
@@ -85,7 +86,7 @@ def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[s
 
 
 def about_export(name: str, dataset: DataSet) -> dict[str, Any]:
-    """What model cards and metadata say of a data set, and of how the file was made: see `model_card`."""
+    """The arguments `data` and `made` of `model_card`, for a data set and this process."""
     from tflite_export import model_card
 
     return {
@@ -103,12 +104,12 @@ def snap_biases(run: Run, model: keras.Model) -> None:
 
 
 def calibration_images(run: Run, model: keras.Model) -> np.ndarray:
-    """float32 (n, height, width, channels)."""
+    """Calibration images for a model, float32 (n, height, width, channels)."""
     return np.concatenate(list(run.evaluator.images("train", model.input_shape[1], CALIBRATION_IMAGES).batches(256)))
 
 
 def latency_ms(runtime: Runtime) -> float:
-    """Median time of one image in milliseconds, on this machine with the runtime's threads."""
+    """The median time of one image in milliseconds, on this machine with the runtime's threads."""
     image = np.zeros((1, *runtime.input["shape"][1:]), runtime.input["dtype"])
     times = []
     for _ in range(_LATENCY_RUNS):

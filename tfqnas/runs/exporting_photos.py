@@ -1,4 +1,4 @@
-"""Export of a super-resolution model, for tools/export_tflite.py --dataset=photos."""
+"""Exports a super-resolution model, for tools/export_tflite.py --dataset=photos."""
 
 import functools
 import sys
@@ -11,7 +11,7 @@ from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas.runs import exporting
 
-# Crops of the test photos, chosen at random, that the file is compared on.
+# Number of random crops of the test photos on which the file is compared.
 COMPARED = 56
 
 
@@ -25,16 +25,20 @@ def export(
     count: int = 128,
     max_drop: float = 0.05,
 ) -> None:
-    """Writes a `.tflite` file for images of one size, from pixels to pixels, if it computes what the model does.
+    """Writes a `.tflite` file from pixels to pixels for images of one size, if it agrees with the model.
 
     Args:
-        path: of the `.keras` file. data_dir: of the prepared photos. size: (height, width) of the file's input.
-        output: the file to write. calibration, storage: as in `lower`. count: crops for calibration.
-        max_drop: largest loss of PSNR on Y against the Keras model that is accepted, in dB.
+        path: the `.keras` file.
+        data_dir: directory of the prepared photos.
+        size: (height, width) of the file's input.
+        output: the file to write.
+        calibration, storage: as in `lower`.
+        count: number of crops for calibration.
+        max_drop: largest accepted loss of PSNR on Y against the Keras model, in dB.
 
     Raises:
-        UserError: where the model is none of super-resolution, some of its quantizers are not uniform, or the file
-            differs.
+        UserError: the model is not a super-resolution model, some of its quantizers are not uniform, or the file
+            differs from the model.
     """
     from tflite_export.folding import NonUniformError
     from tflite_export.int_graph import with_metadata
@@ -80,13 +84,17 @@ def export(
 def pairs(
     photos: Sequence[np.ndarray], scale: int, size: tuple[int, int], count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crops of small copies of photos, float32 `(x - 128) / 128`, and what they come from, uint8.
+    """Crops of downscaled photos, float32 `(x - 128) / 128`, and the same crops of the photos, uint8.
 
     Args:
-        photos: list of uint8 (h, w, 3), taken in turn. size: (height, width) of the crops of the small copies.
+        photos: list of uint8 (h, w, 3), which are taken in turn.
+        scale: the factor by which photos are downscaled.
+        size: (height, width) of the crops of the downscaled photos.
+        count: number of crops.
+        seed: int.
 
     Raises:
-        UserError: for a photo that is too small.
+        UserError: a photo is too small.
     """
     from tfqnas.data import restoration
 

@@ -1,4 +1,4 @@
-"""Subnets of a supernet as saved Keras models: each is reloaded and compared with what the supernet computes."""
+"""Saves subnets of a supernet as Keras models, each of which is reloaded and compared with the supernet."""
 
 import json
 import pathlib
@@ -25,14 +25,20 @@ from tfqnas.train.subnet_net import SubnetNet
 def extract_model(
     run: Run, supernet: Supernet | SubnetNet, arch: Arch, path: pathlib.Path, more: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], keras.Model]:
-    """Extracts a subnet to `path`.keras and reloads it. Returns its record, also in `path`.json, and that model.
+    """Extracts a subnet to `path`.keras, reloads it, and writes its record to `path`.json.
 
     Args:
-        supernet: `Supernet`, or the `SubnetNet` of a finetuning. arch: `Arch`. path: without suffix.
-        more: what else is known of it, a dict for the record.
+        run: `Run`.
+        supernet: `Supernet`, or the `SubnetNet` of a finetuning.
+        arch: `Arch`.
+        path: path without suffix.
+        more: further entries for the record.
+
+    Returns:
+        `(record, reloaded model)`.
 
     Raises:
-        UserError: where the reloaded model does not classify as the supernet does.
+        UserError: the reloaded model has another test accuracy than the supernet.
     """
     statistics = run.evaluator.recalibrate(supernet, arch)
     before = run.evaluator.accuracy(supernet, arch, "test", statistics)
@@ -44,7 +50,7 @@ def extract_model(
     images = run.evaluator.images("test", arch.resolution)
     reloaded = load_model(file)
     after = accuracy(model_logits(reloaded, images), images.labels)
-    # At 2 bits a value that rounds otherwise in another order of summation may change the class of an image.
+    # At 2 bits another order of summation may round a value differently and change the class of an image.
     if round(abs(after - before) * len(images)) > max(2, len(images) // 500):
         raise UserError(f"{file}: expected the supernet's test accuracy {before:.2%}, the saved model has {after:.2%}")
     record = {
@@ -67,7 +73,7 @@ def extract_model(
 
 
 def copy_extracted(run: Run, record: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
-    """The record of an extracted model under another name, with copies of its files."""
+    """Copies an extracted model to another name, and returns the record of the copy."""
     copy = {**record, "model": path.name}
     for key in ("file", "tflite", "model_card"):
         if key in record:
@@ -83,12 +89,12 @@ def copy_extracted(run: Run, record: Mapping[str, Any], path: pathlib.Path) -> d
 
 
 def _beside(run: Run, record: Mapping[str, Any]) -> pathlib.Path:
-    """The file with the record of an extracted model."""
+    """The path of the record of an extracted model."""
     return (run.directory / record["file"]).with_suffix(".json")
 
 
 def _with_fractions(model: keras.Model, images: EvaluationImages) -> dict[str, float]:
-    """The accuracy with zero points that are not rounded, as in training, for the record; empty if it has none."""
+    """The accuracy with zero points that are not rounded, as in training; empty without such quantizers."""
     if not any(quantizer.traits.observes for quantizer in quantizers_of(model)):
         return {}
     snap_zero_points(model, False)
@@ -98,9 +104,9 @@ def _with_fractions(model: keras.Model, images: EvaluationImages) -> dict[str, f
 
 
 def along(rows: Sequence[Result], wanted: int) -> list[int]:
-    """Indices of `wanted` rows of a front, evenly spread, ascending; in the place of its neighbour the most accurate.
+    """Ascending indices of `wanted` evenly spread rows of a front, which always include the most accurate row.
 
-    With several costs the last row, the dearest by the first of them, need not be that.
+    With several costs the most accurate row need not be the last one. It then replaces its nearest neighbour.
     """
     spread = {round(i) for i in np.linspace(len(rows) - 1, 0, min(wanted, len(rows)))}
     best = int(np.argmax([row.accuracy for row in rows])) if rows else None

@@ -1,4 +1,4 @@
-"""From trained supernets to a family of models: search, extraction, the table and the picture."""
+"""Turns trained supernets into a family of models by search, extraction and export, with a report."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -22,12 +22,12 @@ from tfqnas.train.stages import Bits, TrainingStage, label
 
 
 class Family:
-    """The search results and models of a run.
+    """The searches and models of a run.
 
     Args:
         run: `Run` with trained supernets.
         config: `SearchConfig`.
-        find: how searchers are asked and told, see `FrontSearch`.
+        find: as in `FrontSearch`.
     """
 
     def __init__(self, run: Run, config: SearchConfig, find: Find | None = None) -> None:
@@ -35,6 +35,7 @@ class Family:
         self._searches: dict[Bits, FrontSearch] = {}
 
     def directory(self, bits: Bits) -> pathlib.Path:
+        """The directory of the search of a supernet."""
         return self.run.directory / "search" / label(bits)
 
     def search_work(self, bits: Bits) -> float:
@@ -46,22 +47,22 @@ class Family:
         return self.front_search(bits).budget * images * sum(ends) / 2
 
     def search(self, bits: Bits, part: Part, supernet: Supernet | None = None) -> ParetoFront:
-        """Searches a supernet and returns its `ParetoFront`; goes on where it was stopped."""
+        """Searches a supernet, or continues its search, and returns the `ParetoFront`."""
         part.update(0.0, "loading the supernet")
         return self.front_search(bits)(part, supernet or self.run.networks.supernet(bits))
 
     def front_search(self, bits: Bits) -> FrontSearch:
-        """The `FrontSearch` of a bit width, made when it is first asked for: its limits may not suit the others."""
+        """The `FrontSearch` of a bit width. It is made on first use, since limits may not suit all bit widths."""
         if bits not in self._searches:
             self._searches[bits] = FrontSearch(self.run, self.config, bits, self.directory(bits), self._find)
         return self._searches[bits]
 
     def extract(self, bits: Bits, part: Part, supernet: Supernet | None = None) -> list[dict[str, Any]]:
-        """Saves the largest network and subnets of the front as `.keras` and `.tflite`, each compared on test images.
+        """Saves the largest network and subnets of the front as `.keras` and `.tflite`, compared on test images.
 
         Returns:
-            One record a model: arch, bits, costs, what the search's latency table predicts and its device, test
-            accuracy before (in the supernet) and after extraction, file; and what `export_model` adds.
+            A record for each model: architecture, bits, costs, predicted latency and its device, test accuracy before
+            (in the supernet) and after extraction, file, and the additions of `export_model`.
         """
         run = self.run
         supernet = supernet or run.networks.supernet(bits)
@@ -74,7 +75,7 @@ class Family:
         for done, (name, arch) in enumerate(chosen.items()):
             part.update(done / len(chosen), name)
             path = run.directory / "models" / name
-            if arch in made:  # the most accurate often is the largest
+            if arch in made:  # the most accurate is often the largest
                 records.append(copy_extracted(run, made[arch], path))
                 continue
             record, model = extract_model(run, supernet, arch, path, search.predicted(arch))
@@ -84,6 +85,7 @@ class Family:
         return records
 
     def front(self, bits: Bits) -> ParetoFront:
+        """The `ParetoFront` of a finished search; raises `UserError` if there is none."""
         front = front_in(self.directory(bits))
         if front is None:
             raise UserError(
@@ -92,7 +94,7 @@ class Family:
         return front
 
     def progress(self, stages: Iterable[TrainingStage] = (), all_bits: Iterable[Bits] | None = None) -> Progress:
-        """A `Progress` with parts for training stages, then for search and extraction of bit widths, by default all."""
+        """A `Progress` with parts for training stages, and for search and extraction of bit widths (default: all)."""
         parts = [(stage.name, self.run.costs.work(stage)) for stage in stages]
         for bits in self.run.bit_widths if all_bits is None else all_bits:
             parts.append((f"search_{label(bits)}", self.search_work(bits)))
@@ -100,7 +102,7 @@ class Family:
         return Progress(parts)
 
     def make(self, all_bits: Iterable[Bits], progress: Progress) -> None:
-        """Searches the supernets of these bit widths, extracts subnets of the fronts and writes the report."""
+        """Searches the supernets of these bit widths, extracts subnets of their fronts, and writes the report."""
         for bits in all_bits:
             supernet = self.run.networks.supernet(bits)
             with progress.part(f"search_{label(bits)}") as part:
@@ -112,7 +114,7 @@ class Family:
         self.report()
 
     def summary(self) -> str:
-        """The table of all extracted models, and where the files are."""
+        """The table of all extracted models and the places of the files, as text."""
         where = f"pictures and settings: {self.run.directory}/report.html, models: {self.run.directory}/models"
         records = self.models()
         refused = [f"no .tflite of {r['model']}: {r['tflite_refused']}\n" for r in records if "tflite_refused" in r]
@@ -120,13 +122,13 @@ class Family:
         return f"\n{report.table(records, columns)}\n\n{note}\n{''.join(refused)}{where}"
 
     def models(self) -> list[dict[str, Any]]:
-        """The records of all extracted models, then of finetuned ones."""
+        """The records of all extracted and then of all finetuned models."""
         paths = [self.directory(bits) / "models.json" for bits in self.run.bit_widths]
         extracted = [record for path in paths if path.exists() for record in read_json(path)]
         return extracted + list({record["model"]: record for record in read_jsonl(self._finetuned)}.values())
 
     def add_finetuned(self, record: Mapping[str, Any]) -> None:
-        """Keeps the record of a finetuned model, in `finetuned.jsonl`, and writes the report with it."""
+        """Adds the record of a finetuned model to `finetuned.jsonl`, and writes the report with it."""
         append_jsonl(self._finetuned, record)
         self.report()
 

@@ -1,4 +1,4 @@
-"""What `latency_table.py` measures, in which order, and what is made of the numbers."""
+"""The measurements of `tools/latency_table.py`: their files and order, and the table that they give."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from tfqnas.files import append_jsonl, read_jsonl
 from tfqnas.search.latency import FURTHER, LatencyTable, Piece, Validation, correction, pieces_of
 from tfqnas.spaces import SearchSpace
 
-# The name of the file that does nothing: what it takes is part of every piece, and of a whole network once.
+# The name of the file that computes nothing. Its time is part of the time of every piece, and of a network once.
 NOTHING = "nothing"
 _IMAGES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """What is measured for the table of a space.
+    """The pieces and networks that are measured for the table of a space.
 
     Args:
-        space: `SearchSpace`. fit, validation: tuples of `Arch`, whole networks.
+        space: `SearchSpace`.
+        fit, validation: whole networks for the correction and for its validation, tuples of `Arch`.
     """
 
     space: SearchSpace
@@ -38,7 +39,16 @@ class Targets:
 
     @classmethod
     def chosen(cls, space: SearchSpace, fit: int, validation: int, seed: int) -> Self:
-        """The smallest, the largest and random subnets, all different: so many for the fit, the others to validate."""
+        """Targets with the smallest, the largest and random subnets, all different.
+
+        Args:
+            space: `SearchSpace`.
+            fit, validation: numbers of networks.
+            seed: seed of the random subnets.
+
+        Raises:
+            UserError: the space has fewer subnets.
+        """
         if space.size < fit + validation:
             raise UserError(
                 f"--fit_models and --validation_models: expected at most the {space.size} subnets of space "
@@ -51,18 +61,18 @@ class Targets:
 
     @property
     def by_name(self) -> dict[str, Piece | Arch | None]:
-        """`{name: Piece, Arch or None}`."""
+        """`{name: target}` with a `Piece`, an `Arch`, or None for the file that computes nothing."""
         found = {piece.key: piece for piece in pieces_of(self.space)}
         return {NOTHING: None} | found | {arch.key: arch for arch in (*self.fit, *self.validation)}
 
     def schedule(self, rounds: int, seed: int) -> list[tuple[str, int]]:
-        """`(name, round)` of all measurements: each round in an order of its own, so that drift meets all alike."""
+        """`(name, round)` of all measurements. Rounds have different orders, so that drift affects targets alike."""
         names = list(self.by_name)
         orders = [np.random.default_rng((seed, number)).permutation(len(names)) for number in range(rounds)]
         return [(names[i], number) for number, order in enumerate(orders) for i in order]
 
     def table(self, medians: Mapping[str, float], **about: Any) -> LatencyTable:
-        """The `LatencyTable` of `{name: number}`; `about`: its fields that say of what and on what device."""
+        """The `LatencyTable` from `{name: number}`; `about` holds its fields about networks and device."""
         values = {piece.key: max(medians[piece.key] - medians[NOTHING], 0.0) for piece in pieces_of(self.space)}
         table = LatencyTable(self.space, values=values, **about)
 
@@ -79,10 +89,12 @@ class Targets:
 
 
 class Files:
-    """The files of `Targets`, of networks with fresh weights: what they hold changes no latency.
+    """The files of `Targets`, from networks with initial weights, since weights do not affect latency.
 
     Args:
-        targets: `Targets`. bits: of weights and inputs. classes, channels: of the networks.
+        targets: `Targets`.
+        bits: bit width of weights and inputs.
+        classes, channels: classes and image channels of the networks.
     """
 
     def __init__(self, targets: Targets, bits: int, classes: int, channels: int) -> None:
@@ -92,16 +104,16 @@ class Files:
         self._pieces: dict[Arch, dict[tuple[str, int | None], IntGraph]] = {}
 
     def networks(self, names: Iterable[str]) -> list[Arch]:
-        """The architectures to be made for the targets of these names, each once."""
+        """The distinct architectures that must be made for the targets with these names."""
         wanted = (self._targets[name] for name in names)
         return list(dict.fromkeys(self._network(target) for target in wanted if target is not None))
 
     def make(self, arch: Arch) -> None:
-        """Makes the network of one of `networks`: seconds."""
+        """Makes the network of one of `networks`, which takes seconds."""
         self._graphs[arch] = lowered(self._space, arch, *self._settings)
 
     def blob(self, name: str) -> bytes:
-        """The bytes of the `.tflite` file of a target."""
+        """The content of the `.tflite` file of a target, whose network must have been made."""
         target = self._targets[name]
         if target is None:
             return write(pieces.nothing())
@@ -119,9 +131,10 @@ class Files:
 
 
 def with_choices_of(space: SearchSpace, piece: Piece) -> Arch:
-    """The architecture that a `Piece` is cut from: its place among the choices in all stages, the smallest images.
+    """The architecture from which a `Piece` is cut.
 
-    Deep enough that stages which can have further blocks have one.
+    All its stages make the choices with the piece's indices and have a further block where possible. The resolution is
+    the smallest.
     """
     places = (0, 0)
     if piece.stage is not None and piece.kernel is not None and piece.expand is not None:
@@ -138,9 +151,9 @@ def with_choices_of(space: SearchSpace, piece: Piece) -> Arch:
 
 
 def cut(space: SearchSpace, arch: Arch, graph: IntGraph) -> dict[tuple[str, int | None], IntGraph]:
-    """`{(part, stage): IntGraph}` of a whole network, of its first blocks and their first followers."""
+    """`{(part, stage): IntGraph}` of the pieces of a network, with the first two blocks of each stage."""
     blocks = space.blocks(arch)
-    # The network is one of `space.pruned`, in which each block is a stage.
+    # The network belongs to `space.pruned`, in which each block is a stage.
     ends = [f"stage{i}_block1_{'add' if block.residual else 'project'}" for i, block in enumerate(blocks, 1)]
     begin, *middle, end = pieces.cut(graph, ["stem", *ends])
     found: dict[tuple[str, int | None], IntGraph] = {("begin", None): begin, ("end", None): end}
@@ -158,7 +171,7 @@ def input_size(space: SearchSpace, arch: Arch, piece: Piece) -> int:
 
 
 def lowered(space: SearchSpace, arch: Arch, bits: int, classes: int, channels: int) -> IntGraph:
-    """The `IntGraph` of a subnet with fresh weights, LSQ of `bits`."""
+    """The `IntGraph` of a subnet with initial weights and LSQ of `bits`."""
     import keras
 
     from tflite_export.lower import lower
@@ -167,7 +180,7 @@ def lowered(space: SearchSpace, arch: Arch, bits: int, classes: int, channels: i
     from tfqnas.supernet import Supernet, initialize
 
     keras.utils.set_random_seed(0)
-    space = space.pruned(arch)  # of one architecture, so nothing else is made
+    space = space.pruned(arch)  # a space of one architecture, so that nothing else is made
     quantizers = {"weights": LSQ(bits=bits), "inputs": LSQ(bits=bits, signed=False)}
     supernet = Supernet(space, num_classes=classes, channels=channels, **quantizers)
     images = random_images(arch.resolution, channels)
@@ -177,7 +190,7 @@ def lowered(space: SearchSpace, arch: Arch, bits: int, classes: int, channels: i
 
 
 def random_images(resolution: int, channels: int) -> np.ndarray:
-    """Normalised images, float32 (8, resolution, resolution, channels), that differ in their means too, as photos."""
+    """Normalised random images, float32 (8, resolution, resolution, channels), with different means as photos have."""
     rng = np.random.default_rng(0)
     shades = rng.normal(size=(_IMAGES, 1, 1, channels))
     pixels = shades + 0.5 * rng.normal(size=(_IMAGES, resolution, resolution, channels))
@@ -185,13 +198,14 @@ def random_images(resolution: int, channels: int) -> np.ndarray:
 
 
 class Log:
-    """Measured numbers in a file of JSON lines, which a killed list of measurements is continued from.
+    """Measured numbers in a file of JSON lines, from which a killed run resumes.
 
     Args:
-        path: of the file. about: JSON-able, what the numbers hold for; the file begins with it.
+        path: path of the file.
+        about: JSON-able facts about the measurements, the first line of the file.
 
     Raises:
-        UserError: the file holds numbers of something else.
+        UserError: the file holds measurements with other facts.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
@@ -211,12 +225,12 @@ class Log:
         return measurement in self._values
 
     def add(self, name: str, number: int, value: float) -> None:
-        """Keeps the value of a target in round `number`; in the file when this returns."""
+        """Adds the value of a target in round `number`. It is in the file when this returns."""
         append_jsonl(self._path, {"name": name, "round": number, "value": value})
         self._values[name, number] = value
 
     def medians(self, measurements: Iterable[tuple[str, int]]) -> dict[str, float]:
-        """`{name: median}` over the rounds of `(name, round)`s, which are all there."""
+        """`{name: median}` over the rounds of the given `(name, round)`s, all of which must be measured."""
         values: dict[str, list[float]] = {}
         for name, number in measurements:
             values.setdefault(name, []).append(self._values[name, number])
@@ -225,7 +239,7 @@ class Log:
 
 def _difference(there: Any, here: Mapping[str, Any]) -> str:
     if not isinstance(there, dict) or there.keys() != here.keys():
-        return "its first line is none of this tool"
+        return "its first line was not written by this tool"
     name = next(name for name in here if there[name] != here[name])
     if name == "space":
         return f"another space than the {here['space']['name']} of this command"

@@ -1,4 +1,4 @@
-"""Model files and what people hand to the tools: architectures, images."""
+"""Reads what users pass to the tools, which are architectures and model files, and runs loaded models."""
 
 import pathlib
 from typing import Any
@@ -17,7 +17,11 @@ from tfqnas.spaces import SearchSpace
 
 
 def read_arch(space: SearchSpace, text: str) -> Arch:
-    """An architecture from a flag: largest, smallest, JSON, FILE.json or FILE.json#ROW of a Pareto front."""
+    """The architecture of a flag: largest, smallest, JSON, FILE.json, or FILE.json#ROW for a Pareto front.
+
+    Raises:
+        UserError: the text is none of these, or the architecture is not of the space.
+    """
     if text in ("largest", "smallest"):
         return getattr(space, text)()
     try:
@@ -40,8 +44,8 @@ def read_arch(space: SearchSpace, text: str) -> Arch:
 
 
 def load_model(path: str | pathlib.Path) -> keras.Model:
-    """A model from a `.keras` file, with tfqnas' layers registered."""
-    if (suffix := pathlib.Path(path).suffix) not in (".keras", ".h5", ".hdf5"):  # the latter Keras reads as well
+    """Loads a model from a `.keras` file, with tfqnas' layers registered; raises `UserError` if that fails."""
+    if (suffix := pathlib.Path(path).suffix) not in (".keras", ".h5", ".hdf5"):  # Keras also reads the latter two
         raise UserError(f"{path}: expected a .keras file, received {f'a {suffix} file' if suffix else 'another'}")
     try:
         return keras.saving.load_model(path)
@@ -50,7 +54,7 @@ def load_model(path: str | pathlib.Path) -> keras.Model:
 
 
 def check_fit(model: keras.Model, dataset: DataSet, name: str) -> None:
-    """Raises `UserError` where a model takes other images, or knows other classes, than the data set `name` has."""
+    """Raises `UserError` if a model takes other images or has another number of classes than the data set `name`."""
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise UserError(f"--model: expected images of one size, {model.name} takes {model.input_shape[1:]}")
     expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
@@ -62,7 +66,7 @@ def check_fit(model: keras.Model, dataset: DataSet, name: str) -> None:
 
 
 def model_record(path: str | pathlib.Path, model: keras.Model) -> dict[str, Any]:
-    """What the `.json` file says that extraction wrote beside a model; without one, numbers as class names."""
+    """The record that extraction wrote next to a model; without a record, numbers are the class names."""
     record = pathlib.Path(path).with_suffix(".json")
     known = read_json(record) if record.exists() else {}
     return {"class_names": [str(i) for i in range(model.output_shape[-1])], "evaluation_crop": 1.0, **known}
@@ -71,15 +75,15 @@ def model_record(path: str | pathlib.Path, model: keras.Model) -> dict[str, Any]
 def model_logits(model: keras.Model, images: np.ndarray | EvaluationImages, batch_size: int = 256) -> np.ndarray:
     """Logits, float32 (n, classes), of normalised images, an array or `EvaluationImages`.
 
-    Layer by layer and not by Keras' `predict`, which traces a graph first: seconds for each of many models.
+    The model is called eagerly, since Keras' `predict` would first trace a graph for seconds.
     """
     return np.concatenate([model(batch, training=False) for batch in batches_of(images, batch_size)])
 
 
 def classify(model: keras.Model, images: np.ndarray, crop: float = 1.0) -> np.ndarray:
-    """Probabilities, float32 (n, classes), of uint8 images (n, height, width, channels) of any size.
+    """Probabilities, float32 (n, classes), for uint8 images (n, height, width, channels) of any size.
 
-    `crop`: the share of the shorter side that is looked at, as in the training's evaluation.
+    `crop` is the fraction of the shorter side that is kept, as in the training's evaluation.
     """
     logits = model_logits(model, resized(images, model.input_shape[1], crop))
     return keras.ops.convert_to_numpy(keras.ops.softmax(logits))

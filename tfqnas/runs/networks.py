@@ -1,4 +1,4 @@
-"""The networks of a run: those that its stages begin with, and those that they have left."""
+"""Makes the networks with which stages begin, and loads the networks of finished stages."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ class Networks:
         run: `RunDirectory`.
 
     Attributes:
-        trained: the networks that this process has trained, by the name of their stage.
+        trained: the networks that this process has trained, by the names of their stages.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -34,10 +34,11 @@ class Networks:
         self.trained: dict[str, Supernet | SubnetNet] = {}
 
     def new_supernet(self, bits: Bits, with_float: bool = False) -> Supernet:
-        """A fresh supernet of this run: LSQ of `bits`, `MIXED` quantizers, or None for floating point.
+        """A new supernet of this run.
 
         Args:
-            with_float: of `MIXED`: with 32 bits, floating point, among the choices.
+            bits: bit width for LSQ, `MIXED`, or None for floating point.
+            with_float: whether the choices of a `MIXED` supernet include 32 bits (floating point).
         """
         config = self._run.config
         space = self._run.space.with_float() if with_float else self._run.space
@@ -67,21 +68,21 @@ class Networks:
         )
 
     def new_subnet(self, supernet: Supernet, arch: Arch, statistics: Sequence[np.ndarray] | None = None) -> SubnetNet:
-        """A subnet of a supernet as an integer-aware `SubnetNet`; without statistics, of no use but to be loaded."""
+        """A subnet of a supernet as an integer-aware `SubnetNet`. Without statistics its values must be loaded."""
         statistics = statistics or [np.ones((2, o.statistics_size)) for o in supernet.observers]
         model = quantize(extract(supernet, arch, statistics), integer_aware=True)
         return SubnetNet(model, self._run.space, supernet.settings)
 
     def finished(self, stage: TrainingStage) -> bool:
-        """Whether the stage's last checkpoint stands at its last step."""
+        """Whether the stage's last checkpoint is of its last step."""
         loaded = self._run.checkpoints(stage).load()
         return loaded is not None and loaded[1]["step"] == self._run.steps(stage)
 
     def load(self, stage: TrainingStage) -> Supernet | SubnetNet:
-        """The network that a finished stage has left, a supernet or a `SubnetNet`.
+        """Loads the network of a finished stage, a supernet or a `SubnetNet`.
 
         Raises:
-            UserError: where the stage has not been trained to its end.
+            UserError: the stage has not been trained to its end.
         """
         loaded = self._run.checkpoints(stage).load()
         if loaded is None or loaded[1]["step"] != self._run.steps(stage):
@@ -97,14 +98,14 @@ class Networks:
         return network
 
     def left_by(self, stage: TrainingStage) -> Supernet | SubnetNet:
-        """The network that a finished stage has left.
+        """The network of a finished stage.
 
-        What this process has trained it need not read again, nor, as one of several workers, wait for.
+        It is loaded only if this process has not trained it. One of several workers need not wait for the file then.
         """
         return self.trained[stage.name] if stage.name in self.trained else self.load(stage)
 
     def supernet(self, bits: Bits) -> Supernet:
-        """The trained supernet of a bit width; None: the float one."""
+        """The trained supernet of a bit width, or the float supernet for None."""
         if bits is None and not self._run.config.float_supernet_epochs:
             raise UserError(f"{self._run.directory} has no float supernet: --float_supernet_epochs trains one")
         if bits not in (None, *self._run.bit_widths):
@@ -118,11 +119,11 @@ class Networks:
         loaded: tuple[dict[str, np.ndarray], dict[str, Any]],
         stage: TrainingStage,
     ) -> None:
-        """Gives variables the values of a loaded checkpoint of a stage, if it was made with these settings."""
+        """Assigns the values of a loaded checkpoint; raises `UserError` if it was made with other settings."""
         values, meta = loaded
         where = f"the checkpoint of stage {stage.name} in {self._run.directory}"
         self._run.config.refuse_if_different(meta["config"], where)
-        defaults = {field.name: field.default for field in dataclasses.fields(stage)}  # of fields younger than a file
+        defaults = {field.name: field.default for field in dataclasses.fields(stage)}  # older files lack some fields
         for name, value in stage_record(stage).items():
             theirs = meta["stage"].get(name, defaults[name])
             if theirs != value:

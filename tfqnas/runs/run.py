@@ -1,4 +1,4 @@
-"""A run: its directory, the networks of its stages, their evaluation and their costs."""
+"""A run with its directory, the networks of its stages, their evaluation and their costs."""
 
 import dataclasses
 import pathlib
@@ -15,13 +15,15 @@ from tfqnas.train.run_config import RunConfig
 
 
 class Run(RunDirectory):
-    """A `RunDirectory` with what is done in it.
+    """A `RunDirectory` with its networks.
 
     Args:
         config: `RunConfig` with its `run_dir`.
 
     Attributes:
-        networks: `Networks`. evaluator: `Evaluator`. costs: `Costs`.
+        networks: `Networks`.
+        evaluator: `Evaluator`.
+        costs: `Costs`.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -30,9 +32,9 @@ class Run(RunDirectory):
 
     @classmethod
     def of_checkpoint(cls, path: str | pathlib.Path) -> tuple[Self, Supernet, str]:
-        """Returns `(run, supernet, description)` of a checkpoint file, or of the newest in a stage's directory.
+        """`(run, supernet, description)` of a checkpoint file, or of the newest checkpoint in a stage's directory.
 
-        It may be of a stage that is not finished.
+        The stage need not be finished.
         """
         path = pathlib.Path(path)
         loaded = checkpoint.Checkpoints(path).load() if path.is_dir() else checkpoint.read(path)

@@ -1,4 +1,4 @@
-"""The report of a run: what was searched, chosen, learned and exported, on one page."""
+"""Writes the report of a run: one page with its searches, extracted models, analyses, training and settings."""
 
 import dataclasses
 import json
@@ -42,13 +42,13 @@ _COLUMNS = (
 
 
 def columns(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Those of the table of extracted models, without what none of them has."""
+    """The columns of the table of extracted models, without optional columns that no model has."""
     sometimes = ("predicted_latency_ms", "predicted_npu_cycles", "before_snapping")
     return [c for c in _COLUMNS if c[0] not in sometimes or any(record.get(c[0]) for record in models)]
 
 
 def note(models: Sequence[Mapping[str, Any]]) -> str:
-    """What the columns mean."""
+    """A text that explains the columns."""
     devices = dict.fromkeys(record["latency_device"] for record in models if record.get("latency_device"))
     return _NOTE + "".join(f" By table: predicted by the latency table of {device}." for device in devices)
 
@@ -57,7 +57,9 @@ def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[M
     """Writes `pareto.png`, `training.png` and `report.html` into the run's directory.
 
     Args:
-        run: `Run`. directories: bit width -> where its search is, if there is one. models: records of extracted ones.
+        run: `Run`.
+        directories: `{bit width: directory of its search}`, which need not exist.
+        models: records of extracted models.
     """
     searches = [_Search.read(bits, where) for bits, where in directories.items()]
     searches = [search for search in searches if search.results]
@@ -85,7 +87,7 @@ def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[M
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    """What is known of the search of a supernet: settings are {} and the front None before it has written them."""
+    """The state of the search of a supernet. Settings are {} and the front is None before they are written."""
 
     bits: Bits
     results: list[Result]
@@ -100,18 +102,18 @@ class _Search:
         return cls(bits, results_in(directory), front_in(directory), settings or {}, quality)
 
     def rows(self) -> tuple[Result, ...]:
-        """The front, as the search has written it, or as it is so far."""
+        """The front that the search has written, or the front so far."""
         return (self.front or ParetoFront.of(self.results, self.cost)).rows
 
     @property
     def cost(self) -> str:
-        """The first of the costs that are searched."""
+        """The first of the minimised costs."""
         by = self.front.by if self.front else None
         return (by if isinstance(by, str) else by[0]) if by else next(iter(self.results[0].costs))
 
 
 def _common_cost(searches: Sequence[_Search]) -> str:
-    """The first searched cost, if all results have it; else one that all have."""
+    """The first minimised cost if all results have it, otherwise a cost that all results have."""
     first = searches[0]
     shared = set.intersection(*(set(r.costs) for search in searches for r in search.results))
     return next(cost for cost in (first.cost, *first.results[0].costs) if cost in shared)
@@ -131,13 +133,13 @@ def _fronts(run: Run, searches: Sequence[_Search], picture: pathlib.Path) -> lis
 
 
 def _points(results: Sequence[Result], cost: str) -> list[dict[str, Any]]:
-    """What `report.pareto_figure` shows of a search."""
+    """The records of a search for `report.pareto_figure`."""
     front = {row.arch for row in ParetoFront.of(results, cost).rows}
     return [{cost: r.costs[cost], "accuracy": r.accuracy, "on_front": r.arch in front} for r in results]
 
 
 def _records(searches: Sequence[_Search], first: str) -> list[dict[str, Any]]:
-    """What `report.fronts_plot` shows of all searches, the cost `first` first; estimates are no part of it."""
+    """The records of all searches for `report.fronts_plot`, with the cost `first` first and without estimates."""
     records = []
     for search in searches:
         front = {row.arch for row in search.rows()}
@@ -155,7 +157,7 @@ def _images(result: Result) -> dict[str, int]:
 
 
 def _drawing(space: SearchSpace, models: Sequence[Mapping[str, Any]]) -> list[report.Html]:
-    """The extracted architectures, drawn to one scale; of equal ones the first."""
+    """The drawing of the distinct extracted architectures."""
     names: dict[Arch, list[str]] = {}
     for record in models:
         names.setdefault(Arch.from_json(record["arch"]), []).append(record["model"])
@@ -178,7 +180,7 @@ def _distributions(space: SearchSpace, searches: Sequence[_Search]) -> list[repo
 
 
 def _predictors(searches: Sequence[_Search]) -> list[report.Section]:
-    """Predicted against measured accuracy, of the searches that had a predictor."""
+    """Plots of predicted against measured accuracy, for the searches with a predictor."""
     plots = []
     for search in searches:
         if quality := search.quality:

@@ -1,4 +1,4 @@
-"""The scorers of a run's supernets."""
+"""Makes scorers for the supernets of a run, in this process or in several."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from tfqnas.train.stages import Bits
 
 
-# Subnets from which on processes of their own are worth their start, and the bytes of memory for each.
+# Separate processes are worth their start from this many subnets on, and each needs this many bytes of memory.
 _MANY = 1000
 _MEMORY = 2 * 2**30
 
 
 def scorer_of(run: Run, supernet: Supernet) -> Scorer:
-    """A `Scorer` with the run's images: recalibration on training images, accuracy on those held out for it."""
+    """A `Scorer` with the run's training images for recalibration and its held-out images for accuracy."""
     limit = run.config.recalibration_images
     return Scorer(
         supernet,
@@ -35,7 +35,7 @@ def scorer_of(run: Run, supernet: Supernet) -> Scorer:
 
 
 def open_scorer(run_dir: str, bits: Bits, threads: int) -> Scorer:
-    """The same in a process of its own, which computes with so many threads."""
+    """The same `Scorer` for a separate process, which computes with the given number of threads."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -47,10 +47,10 @@ def open_scorer(run_dir: str, bits: Bits, threads: int) -> Scorer:
 
 
 def processes_for(budget: int) -> int:
-    """How many processes score so many subnets soonest: one a core, with gigabytes for each, or this one alone.
+    """The number of processes that score `budget` subnets fastest: one per core if memory suffices, or only this one.
 
-    TensorFlow's own threads share a supernet's small operations badly: a process a core scores 1.6 to 1.8 times as many
-    subnets of `tiny` on two cores. Each process needs some 15 seconds for its imports and traces.
+    TensorFlow's threads share the small operations of a supernet badly. On two cores a process per core scores 1.6 to
+    1.8 times as many subnets of `tiny`. Each process takes about 15 seconds for imports and traces.
     """
     if budget < _MANY:
         return 1
@@ -61,10 +61,15 @@ def processes_for(budget: int) -> int:
 def scoring(
     run: Run, bits: Bits, supernet: Supernet, workers: int, budget: int, say: Callable[[str], None] = print
 ) -> AbstractContextManager[Scorer | Pool]:
-    """A context in which there is a scorer: in this process, or several that have shares of the processor's cores.
+    """A context with a scorer, in this process or in several that divide the processor's cores among them.
 
     Args:
-        workers: how many processes; 0: `processes_for` the budget. budget: number of subnets.
+        run: `Run`.
+        bits: bit width of the supernet.
+        supernet: `Supernet`.
+        workers: number of processes; 0 for `processes_for(budget)`.
+        budget: number of subnets.
+        say: called with lines for the user.
     """
     workers = workers or processes_for(budget)
     if workers == 1:

@@ -1,4 +1,4 @@
-"""The search of one supernet: settings become objectives, a searcher and a scorer, and every score is kept."""
+"""Searches one supernet: turns settings into objectives, a searcher and a scorer, and keeps every score."""
 
 import dataclasses
 import functools
@@ -32,19 +32,19 @@ from tfqnas.train.stages import Bits
 __all__ = ["FrontSearch", "front_in", "results_in"]
 
 _ANY_BELOW_8 = 4
-# How often the best within each budget stand in a line that stays, in the course of a search.
+# How many times a search logs the best accuracies within some budgets.
 _LOGGED = 10
 
 
 class Known(NamedTuple):
-    """What is scored already: by this search before it was stopped, and by others of the same supernet."""
+    """Known scores: `results` of this search before it was stopped, `former` ones of other searches of the supernet."""
 
     results: Sequence[Result]
     former: Sequence[Result]
 
 
 class Find(Protocol):
-    """A way to ask a searcher and to tell it scores, until the budget of the search is spent."""
+    """A function that asks a searcher and tells it scores until the budget of the search is spent."""
 
     def __call__(
         self,
@@ -61,11 +61,19 @@ class FrontSearch:
     """The search of one supernet.
 
     Args:
-        run: `Run`. config: `SearchConfig`. bits: of the supernet. directory: where its files are.
-        find: how its searcher is asked and told; None: `find_here`, in this process and those of a pool.
+        run: `Run`.
+        config: `SearchConfig`.
+        bits: bit width of the supernet.
+        directory: directory of the search's files.
+        find: the function that asks the searcher and tells it scores; by default `find_here`.
 
     Attributes:
-        objectives: `Objectives`. budget: how many subnets it scores at most. table: `LatencyTable` or None.
+        objectives: `Objectives`.
+        budget: the most subnets that the search scores.
+        table: `LatencyTable` or None.
+
+    Raises:
+        UserError: the settings do not suit the run.
     """
 
     def __init__(
@@ -74,7 +82,7 @@ class FrontSearch:
         self.run, self.config, self.bits, self.directory = run, config, bits, directory
         self._find = find or find_here
         self.space = self._space()
-        self._given_up: set[Arch] = set()  # architectures whose score is an estimate
+        self._given_up: set[Arch] = set()  # architectures with an estimated score
         config.check()
         try:
             self.table = self._table()
@@ -85,10 +93,10 @@ class FrontSearch:
             raise self._error(error) from None
 
     def __call__(self, part: Part, supernet: Supernet) -> ParetoFront:
-        """Searches, from where it was stopped, and returns the `ParetoFront`.
+        """Searches, or continues a stopped search, and returns the `ParetoFront`.
 
-        Each score is appended to `scored.jsonl` as it comes. A search with other settings that is in the directory is
-        set aside, and its full scores are used: see `tfqnas.search.directory`.
+        Each score is appended to `scored.jsonl` as it arrives. A search with other settings in the directory is set
+        aside, and its full scores are reused (see `tfqnas.search.directory`).
         """
         claim(self.directory, self.config, self._about_table(), self.run.directory / "models", self._fitting, part.log)
         former = self._with_costs(reused_in(self.directory, part.log))
@@ -112,7 +120,7 @@ class FrontSearch:
         return front
 
     def predicted(self, arch: Arch) -> dict[str, Any]:
-        """What the latency table says of an architecture, for its record: a dict, empty without a table."""
+        """The predicted latency of an architecture and the device, for its record; empty without a latency table."""
         if self.table is None:
             return {}
         name = f"predicted_{TABLE_COSTS[self.table.unit]}"
@@ -120,11 +128,11 @@ class FrontSearch:
         return {name: self.table.of(known), "latency_device": self.table.holds_for}
 
     def costs(self, archs: Sequence[Arch]) -> np.ndarray:
-        """What the search minimises, float64 (n, k), a row for each architecture."""
+        """The costs that the search minimises, float64 (n, k), with a row for each architecture."""
         return self.objectives.values(np.array([self.space.encode(arch) for arch in archs]))
 
     def _with_costs(self, results: Sequence[Result]) -> list[Result]:
-        """The same with this search's costs, where they were written by one that knew others."""
+        """The results with this search's costs, if they were written with other costs."""
         known = self.objectives.costs.keys()
         return [
             result
@@ -134,7 +142,7 @@ class FrontSearch:
         ]
 
     def _fitting(self, results: Sequence[Result]) -> list[Result]:
-        """Those of other searches' results that are within space and limits, with this search's costs."""
+        """The results of other searches that are within space and limits, with this search's costs."""
         results = [result for result in results if self._is_allowed(result.arch)]
         if not results:
             return []
@@ -148,12 +156,12 @@ class FrontSearch:
     def _is_allowed(self, arch: Arch) -> bool:
         try:
             self.space.validate(arch)
-        except ValueError:  # it has other bit widths than this search may choose
+        except ValueError:  # its bit widths are not choices of this search
             return False
         return True
 
     def _space(self) -> SearchSpace:
-        """The run's space, with the bit widths alone that the search may choose."""
+        """The run's space with the bit widths from which the search may choose."""
         config, space = self.config, self.run.space
         asked: dict[str, Any] = {
             "weight_bits": config.search_weight_bits,
@@ -177,18 +185,18 @@ class FrontSearch:
         config, data = self.config, self.run.dataset
         if not config.latency_table:
             return None
-        # In files with a byte for each weight bit widths change no latency.
+        # Bit widths do not affect latency, since files have a byte for each weight.
         bits = _ANY_BELOW_8 if self.space.mixed else self.bits
         space = self.space.without_bits()
         return LatencyTable.load(config.latency_table, space, bits, data.num_classes, data.channels)
 
     def _latency(self, codes: np.ndarray) -> np.ndarray:
-        """What the table says of codes, of which it knows the genes that are not of bits."""
+        """The predicted latencies of codes, from their genes without those of bit widths."""
         table = cast(LatencyTable, self.table)
         return table.of_codes(np.asarray(codes)[:, : len(table.space.genes)])
 
     def _about_table(self) -> dict[str, str | None]:
-        """What decides a search besides its settings: the content of the table, wherever its file is."""
+        """The content and the device of the latency table, which determine a search in addition to its settings."""
         if self.table is None:
             return {"latency_table_sha256": None, "latency_device": None}
         content = pathlib.Path(self.config.latency_table).read_bytes()
@@ -215,7 +223,7 @@ class FrontSearch:
         )
 
     def _error(self, error: ValueError) -> UserError:
-        """A `UserError` in which limits are named by their flags."""
+        """A `UserError` in which limits have the names of their flags."""
         flags = {cost: flag for flag, cost in LIMITS.items()}
         text = re.sub(r"\bmax (\w+):", lambda found: f"--{flags.get(found[1], found[1])}:", str(error))
         name = f"{self.bits}-bit" if isinstance(self.bits, int) else self.bits or "float"
@@ -248,7 +256,7 @@ def find_here(
     known: Known,
     on_result: Callable[[Result], None],
 ) -> ParetoFront:
-    """The front of what `searcher` proposes, scored in this process or in several of this machine."""
+    """The front of the proposals of `searcher`, scored in this process or in several on this machine."""
     run, config = search.run, search.config
     with scoring(run, search.bits, supernet, config.workers, search.budget, part.log) as scorer:
         return run_search(
@@ -264,7 +272,7 @@ def find_here(
 
 
 class _Shown:
-    """What a search shows while it runs: the most accurate within some budgets, and how many subnets are scored."""
+    """Shows a running search: the best accuracies within some budgets, and the number of scored subnets."""
 
     def __init__(
         self, part: Part, objectives: Objectives, budget: int, results: Sequence[Result], former: Sequence[Result]
@@ -281,7 +289,7 @@ class _Shown:
         else:
             self._results.append(result)
         scored = self._known + self._done
-        if self._done == 1:  # it includes the traces: it says nothing of the pace
+        if self._done == 1:  # its time includes tracing, so it is left out of the rate
             self._part.resume(scored / self._budget)
         given_up = f", {self._given_up} of them given up early" if self._given_up else ""
         best = self._best()
@@ -290,7 +298,7 @@ class _Shown:
             self._part.log(f"best after {scored} subnets{given_up}: {best} {self._cost}")
 
     def _best(self) -> str:
-        """Such as "91.2% at 0.2, 93.5% at 0.4, 94.1% at 0.8"."""
+        """Text such as "91.2% at 0.2, 93.5% at 0.4, 94.1% at 0.8"."""
         costs = np.array([result.costs[self._cost] for result in self._results])
         accuracies = np.array([result.accuracy for result in self._results])
         low, high = costs.min(), costs.max()
@@ -300,7 +308,7 @@ class _Shown:
 
 
 def csv_of(front: ParetoFront) -> str:
-    """A front as comma-separated values: accuracy, costs, and the architecture's key."""
+    """A front as comma-separated values with accuracy, costs and the architecture's key."""
     rows = ["accuracy," + ",".join(front.rows[0].costs) + ",architecture"] if front.rows else []
     for row in front.rows:
         rows.append(f"{row.accuracy:.6g}," + ",".join(f"{v:.9g}" for v in row.costs.values()) + f",{row.arch.key}")

@@ -1,4 +1,4 @@
-"""The training of a schedule in a run directory: what is done is kept, what is not goes on."""
+"""Trains the schedule of a run directory, and resumes each stage from its last checkpoint."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ from tfqnas.train.subnet_net import SubnetNet
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of `--distribution`; to be made before anything else of TensorFlow."""
+    """The `tf.distribute` strategy of `--distribution`. Make it before any other use of TensorFlow."""
     if name == "multiworker":
         if "TF_CONFIG" not in os.environ:
             raise UserError("--distribution=multiworker: expected the environment variable TF_CONFIG")
@@ -49,8 +49,12 @@ def train(
     Args:
         run: `Run`.
         progress: `tfqnas.progress.Progress` with a part for each stage.
-        strategy: `tf.distribute.Strategy`.
-        stages: by default all of the run's schedule.
+        strategy: `tf.distribute.Strategy`; by default the current one.
+        stages: the stages; by default all of the run's schedule.
+
+    Raises:
+        UserError: the batch size does not suit the number of replicas, or checkpoints or weights do not fit.
+        TrainingDivergedError: a loss, gradient or weight is not finite.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if run.config.batch_size % strategy.num_replicas_in_sync:
@@ -68,7 +72,7 @@ def train(
 
 
 class _StageTraining:
-    """One stage: the network it starts from, its loop, its records."""
+    """The training of one stage, with its initial network and its records."""
 
     def __init__(
         self, run: Run, stage: TrainingStage, strategy: tf.distribute.Strategy, part: Part, say: Callable[[str], None]
@@ -80,14 +84,14 @@ class _StageTraining:
         self.steps = 0
 
     def train(self, trainer: Trainer | None) -> Trainer:
-        """Trains the stage and returns its `Trainer`; that of the stage before is used again if it fits."""
+        """Trains the stage and returns its `Trainer`. The trainer of the stage before is reused if it fits."""
         run, stage = self.run, self.stage
         self.part.update(0.0, "preparing")
         supernet, teacher = self._start()
         self.supernet = supernet
         if trainer is None or trainer.supernet is not supernet or teacher is not None:
             trainer = Trainer(supernet, run.config, self.strategy, teacher, run.space)
-        for variable in trainer.optimizer.variables:  # a stage starts with no momentum
+        for variable in trainer.optimizer.variables:  # a stage starts without momentum
             variable.assign(np.zeros(variable.shape, variable.dtype))
         start = self._resume(trainer)
         if start == 0 and stage.bits is not None:
@@ -105,7 +109,7 @@ class _StageTraining:
         return trainer
 
     def _start(self) -> tuple[Supernet | SubnetNet, Teacher | None]:
-        """The network that the stage starts from, and its teacher."""
+        """The network with which the stage starts, and its teacher."""
         run, stage = self.run, self.stage
         if stage.init is None:
             keras.utils.set_random_seed(run.config.seed)  # the initial weights
@@ -120,7 +124,7 @@ class _StageTraining:
         if stage.arch is not None:
             return self._finetuned(source)
         if (source_stage.bits, source_stage.with_float) == (stage.bits, stage.with_float):
-            run.networks.trained.pop(stage.init, None)  # the same network goes on, its trace is used again
+            run.networks.trained.pop(stage.init, None)  # the same network continues with its trace
             return source, None
         if source_stage.bits is None:
             supernet = run.networks.new_supernet(stage.bits, stage.with_float)
@@ -136,7 +140,7 @@ class _StageTraining:
         return supernet, self._teacher({stage.init: source})
 
     def _teacher(self, known: Mapping[str, Supernet | SubnetNet]) -> Teacher | None:
-        """The `Teacher` of the stage, None where there is none; `known`: networks by the name of their stage."""
+        """The `Teacher` of the stage or None; `known` holds networks by the names of their stages."""
         run, name = self.run, self.stage.soft_labels
         if name is None or name == "in_place":
             return None
@@ -145,12 +149,12 @@ class _StageTraining:
         return Teacher(network, run.evaluator.recalibrate(network, run.space.largest()) if largest else None)
 
     def _finetuned(self, supernet: Supernet) -> tuple[Supernet | SubnetNet, Teacher | None]:
-        """The network of a finetuning and, where it is distilled, the largest of the supernet as it was."""
+        """The network of a finetuning, and for distillation the largest network of the unchanged supernet."""
         run, stage = self.run, self.stage
         student = self._subnet(supernet) if stage.integer_aware else supernet
         teacher = None
         if stage.soft_labels:
-            # The supernet's own weights are trained where the subnet is not cut out of it.
+            # If the subnet is not extracted, training changes the supernet, so the teacher is loaded separately.
             init = run.stage(cast(str, stage.init))
             same = supernet if student is not supernet else cast(Supernet, run.networks.load(init))
             teacher = Teacher(same, run.evaluator.recalibrate(same, run.space.largest()))
@@ -159,7 +163,7 @@ class _StageTraining:
         return student, teacher
 
     def _subnet(self, supernet: Supernet) -> SubnetNet:
-        """The stage's architecture, cut out of a supernet, with the 8-bit quantizers that its file will have."""
+        """The stage's subnet, extracted with the 8-bit quantizers of its later file."""
         run, arch = self.run, cast(Arch, self.stage.arch)
         subnet = run.networks.new_subnet(supernet, arch, run.evaluator.recalibrate(supernet, arch))
         initialize(subnet.model, self._initial_images(arch.resolution), missing_only=True)
@@ -174,12 +178,12 @@ class _StageTraining:
         return subnet
 
     def _log_beginning(self, source: Supernet, supernet: Supernet) -> None:
-        """The accuracies with the weights of another stage, before any training (compare OQA, table 1)."""
+        """Logs the accuracies with the weights of another stage before any training (compare OQA, table 1)."""
         run, largest = self.run, self.run.space.largest()
         statistics = run.evaluator.recalibrate(source, largest)
         record = {"accuracy_before": run.evaluator.accuracy(source, largest, "held_out", statistics)}
         old, new = "", "held-out accuracy with re-estimated statistics"
-        if len(statistics) == len(supernet.observers):  # else the quantizers have statistics that the source had not
+        if len(statistics) == len(supernet.observers):  # otherwise the source lacks statistics of quantizers
             record["accuracy_old_statistics"] = run.evaluator.accuracy(supernet, largest, "held_out", statistics)
             old = f"{record['accuracy_old_statistics']:.1%} held-out accuracy with the old BatchNorm statistics, "
             new = "with re-estimated ones"
@@ -196,7 +200,7 @@ class _StageTraining:
         return next(iter(images.batches(INITIAL_IMAGES)))
 
     def _resume(self, trainer: Trainer) -> int:
-        """Loads the stage's last checkpoint, if there is one, and returns the number of steps done."""
+        """Loads the stage's last checkpoint, and returns the number of finished steps, 0 without a checkpoint."""
         loaded = self.run.checkpoints(self.stage).load(self.say)
         if loaded is None:
             return 0
@@ -220,7 +224,7 @@ class _StageTraining:
         self.waited += waited
         self.recent = [*self.recent[-19:], result.accuracies[0]]
         text = f"loss {result.losses[0]:.3f}  accuracy {np.mean(self.recent):.1%}"
-        if not self.steps:  # the first step includes the trace: it says nothing of the pace
+        if not self.steps:  # its time includes tracing, so it is left out of the rate
             self.part.resume((step + 1) / self.total)
         self.steps += 1
         self.part.update((step + 1) / self.total, text)
@@ -242,13 +246,13 @@ class _StageTraining:
         self.events.step(step + 1, rate, result)
 
     def _evaluates(self, step: int) -> bool:
-        """Whether `evaluation_epochs` asks for a look at the accuracy after this many steps; not at the end."""
+        """Whether `evaluation_epochs` asks for the accuracy after this many steps. The end is evaluated anyway."""
         config = self.run.config
         every = round(config.evaluation_epochs * len(self.run.dataset.train) / config.batch_size)
         return every > 0 and step % every == 0 and step != self.total
 
     def _held_out(self) -> dict[str, float]:
-        """Held-out accuracy of the extremes, by name."""
+        """`{name: held-out accuracy}` of the largest and smallest subnet, or of the finetuned one."""
         archs = {"largest": self.run.space.largest()}
         if self.stage.sampling == "sandwich":
             archs["smallest"] = self.run.space.smallest()
@@ -257,7 +261,7 @@ class _StageTraining:
         return {name: self.run.evaluator.accuracy(self.supernet, arch, "held_out") for name, arch in archs.items()}
 
     def _finish(self, start: int) -> None:
-        """How good it is, and how long it took."""
+        """Logs the final accuracy and the time of the stage."""
         seconds = time.perf_counter() - self.began
         self.run.networks.trained[self.stage.name] = self.supernet
         held_out = self._held_out()
@@ -284,7 +288,7 @@ def _check_quantizers(supernet: Supernet | SubnetNet) -> None:
 
 
 def _load_float_weights(supernet: Supernet, path: str) -> None:
-    """The user's own float weights: a checkpoint of a run, or what Keras' `save_weights` wrote."""
+    """Loads the user's float weights from a checkpoint of a run or a file of Keras' `save_weights`."""
     if not pathlib.Path(path).exists():
         raise UserError(f"--float_weights: {path} is not there")
     if path.endswith(".npz"):

@@ -18,7 +18,7 @@ from tfqnas.search.searcher import Searcher, register
 _GENERATION = 100
 # OQA, section 3.3, for its MobileNetV2 and V3 spaces: edges in millions of MACs, architectures in each bin.
 PAPER_EDGES, PAPER_PER_BIN = tuple(range(50, 301, 50)), 2000
-# Those spaces, and how many bins and subnets others get.
+# These spaces, and the numbers of bins and of subnets per bin for other spaces.
 _PAPER_SPACES = ("mbv3", "mbv3_relu", "mbv2")
 _BINS, _PER_BIN = 6, 20
 
@@ -56,7 +56,7 @@ class CoarseToFine(Searcher):
 
     @classmethod
     def of_settings(cls, name: str, objectives: Objectives, settings: Any) -> tuple[Self, int]:
-        """See `Searcher.of_settings`: "random" is without the rounds of other kernel sizes."""
+        """As `Searcher.of_settings`. The name "random" has no rounds of other kernel sizes."""
         paper = objectives.space.name in _PAPER_SPACES
         edges = settings.search_edges or settings.search_bins or (PAPER_EDGES if paper else _BINS)
         per_bin = settings.search_per_bin or (PAPER_PER_BIN if paper else _PER_BIN)
@@ -64,7 +64,8 @@ class CoarseToFine(Searcher):
         per_skeleton = settings.search_per_skeleton
         searcher = cls(objectives, edges, per_bin, per_skeleton=per_skeleton, rounds=rounds, seed=settings.search_seed)
         coarse = per_bin * (len(searcher.edges) - 1)
-        # A front holds about as many skeletons as the square root of what was scored, by experience; it ends by itself.
+        # By experience a front has about as many skeletons as the square root of the number of scored subnets. The
+        # searcher also ends on its own.
         return searcher, coarse + rounds * per_skeleton * max(4, math.isqrt(coarse))
 
     def __init__(

@@ -38,7 +38,7 @@ class Evolution(Searcher):
 
     @classmethod
     def of_settings(cls, name: str, objectives: Objectives, settings: Any) -> tuple[Self, int]:
-        """See `Searcher.of_settings`: by default a population of a fifth of the budget, from 10 to 100."""
+        """As `Searcher.of_settings`. The default population is a fifth of the budget, from 10 to 100."""
         budget = settings.search_budget
         size = settings.search_population or min(100, max(10, budget // 5))
         return cls(objectives, population=size, mutation=None, seed=settings.search_seed), budget

@@ -32,12 +32,13 @@ class Searcher:
 
     @classmethod
     def of_settings(cls, name: str, objectives: Objectives, settings: Any) -> tuple[Self, int]:
-        """A searcher made of settings, and how many subnets it scores at most.
+        """`(searcher, the most subnets that it scores)` for the settings of a search.
 
-        By default it is made of the objectives and a seed, and the budget is `search_budget`.
+        By default the searcher gets the objectives and a seed, and the budget is `search_budget`.
 
         Args:
-            name: the name that was chosen, one of those that the searcher is registered by.
+            name: the registered name by which the searcher was chosen.
+            objectives: `Objectives`.
             settings: `SearchConfig`.
         """
         make: Any = cls

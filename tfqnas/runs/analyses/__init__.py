@@ -1,4 +1,4 @@
-"""What the paper asks of its supernets (OQA, figures 2, 4, 5 and 6), asked of the user's own.
+"""The analyses of the paper (OQA, figures 2, 4, 5 and 6) for the user's own supernets.
 
-An analysis is a module that satisfies the protocol `Analysis` of `analysing.py`, which runs them all.
+An analysis is a module that satisfies the protocol `Analysis` of `analysing.py`, which runs all of them.
 """

@@ -1,4 +1,4 @@
-"""How far two scores of the same subnets rank them alike, and how sure that is."""
+"""Measures how similarly two scores rank the same subnets, with a confidence interval."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Random halves of the images whose taus are averaged.
+# Number of random divisions of the images into halves, whose taus are averaged.
 _SPLITS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class RankAgreement:
-    """Kendall's tau-b and the interval that resampled subnets give.
+    """Kendall's tau-b with an interval from resampled subnets.
 
     Args:
-        tau: 1, the same order; 0, no relation; -1, the opposite. NaN where one score tells no two apart.
-        low, high: ends of the interval. count: of subnets. pairs: that were compared, ties included.
+        tau: 1 for the same order, 0 for no relation, -1 for the opposite order; NaN if all values of a score are equal.
+        low, high: ends of the interval.
+        count: number of subnets.
+        pairs: number of compared pairs, including ties.
     """
 
     tau: float
@@ -37,18 +39,19 @@ def agreement(
 ) -> RankAgreement:
     """Kendall's tau-b with a bootstrap percentile interval over the subnets.
 
-    All resamples are computed at once, five to seven times faster than by `scipy.stats.kendalltau` one by one, which
-    cannot leave pairs out either.
+    All resamples are computed at once, five to seven times faster than one by one with `scipy.stats.kendalltau`, which
+    also cannot leave pairs out.
 
-    A resample that holds a subnet twice compares it with itself: a tie in both scores, which tau-b does not count. The
-    interval is for other subnets of the same kind, with scores of as many images: the noise of these lowers tau itself.
+    A resample that has a subnet twice compares it with itself. This is a tie in both scores, which tau-b does not
+    count. The interval holds for other subnets of the same kind with scores on equally many images, whose noise lowers
+    tau itself.
 
     Args:
         first, second: (n,) numbers.
-        compared: None, or bool (n, n), symmetric: which pairs count.
-
-    Returns:
-        `RankAgreement`.
+        compared: bool (n, n), symmetric, the pairs that count; None for all.
+        confidence: probability of the interval.
+        resamples: number of resamples.
+        seed: seed of the resamples.
     """
     a, b = _signs(first), _signs(second)
     compared = np.ones(a.shape, bool) if compared is None else np.asarray(compared, bool)
@@ -64,16 +67,14 @@ def agreement(
 
 
 def of_halves(outcomes: np.ndarray, compared: np.ndarray | None = None, seed: int = 0) -> float:
-    """Mean tau of a score with itself: the accuracies on one random half of the images and on the other.
+    """Mean tau of a score with itself, between accuracies on a random half of the images and on the other half.
 
-    Two perfectly agreeing supernets could hardly do better, but for the images: scores on all of them are less noisy.
+    Two perfectly agreeing supernets could hardly reach more, except that scores on all images are less noisy.
 
     Args:
         outcomes: bool (n, images), which images each subnet classified correctly.
-        compared: as of `agreement`.
-
-    Returns:
-        float.
+        compared: as in `agreement`.
+        seed: seed of the halves.
     """
     rng, images = np.random.default_rng(seed), outcomes.shape[1]
     taus = []
@@ -85,14 +86,14 @@ def of_halves(outcomes: np.ndarray, compared: np.ndarray | None = None, seed: in
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float]:
-    """Mean of numbers and its standard error, NaN for a single one."""
+    """`(mean, standard error of the mean)` of numbers; the error of a single number is NaN."""
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(error)
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """An `RankAgreement` as a dict, of JSON perhaps: "0.53 (0.30 to 0.71)"."""
+    """The text of a `RankAgreement` in the form of a dictionary, such as "0.53 (0.30 to 0.71)"."""
     if found["tau"] is None or not np.isfinite(found["tau"]):
         return "not defined, since a score tells no two of them apart"
     return "{tau:.2f} ({low:.2f} to {high:.2f})".format(**found)
@@ -104,7 +105,7 @@ def _signs(values: ArrayLike) -> np.ndarray:
 
 
 def _tau(weights: np.ndarray, forms: Sequence[np.ndarray]) -> np.ndarray:
-    """Tau-b of resamples, float64 (m,): `weights` (m, n) says how often each holds a subnet."""
+    """Tau-b of resamples, float64 (m,); `weights` (m, n) says how often a resample has a subnet."""
     both, first, second = (((weights @ form) * weights).sum(axis=1) for form in forms)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(first * second > 0, both / np.sqrt(first * second), np.nan)

@@ -1,4 +1,4 @@
-"""Is a good subnet of a supernet also good when it is trained alone?"""
+"""Compares the accuracy of subnets in the supernet with their accuracy after training alone."""
 
 import dataclasses
 import json
@@ -33,13 +33,16 @@ def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tupl
 
 
 class Training:
-    """One subnet, trained from scratch with the settings of the run's largest network.
+    """The training of one subnet from scratch with the settings of the run's largest network.
 
-    It is the only network of a space of its own, quantized from the first step; the training is a run directory and
-    goes on from its last checkpoint. Its images, and those held out, are those of the run.
+    The subnet is the only network of its space, and is quantized from the first step. The training has its own run
+    directory, resumes from its last checkpoint, and uses the run's training and held-out images.
 
     Args:
-        supernets: `Supernets`. arch: `Arch` of the run's space. bits, epochs: of the training.
+        supernets: `Supernets`.
+        arch: `Arch` of the run's space.
+        bits: bit width of the subnet.
+        epochs: length of the training.
     """
 
     def __init__(self, supernets: Supernets, arch: Arch, bits: Bits, epochs: float) -> None:
@@ -48,12 +51,12 @@ class Training:
         self._key = {"arch": json.loads(arch.to_json()), "bits": bits, "epochs": epochs}
         space = run.space.pruned(arch)
         directory = supernets.directory / "alone" / f"{label(bits)}_{epochs:g}_epochs" / arch.key
-        # The space is read from the directory; its name stands for it wherever the run is moved to.
+        # The space is read from the directory, so its name suffices even if the run is moved.
         config = dataclasses.replace(
             run.config,
             run_dir=str(directory),
             space=space.name,
-            # A mixture has its bit widths in the space, whose schedule, not used here, begins in floating point.
+            # A mixed network has its bit widths in the space, and the unused schedule needs a float stage.
             **({"float_epochs": epochs} if bits == MIXED else {"bits": (bits,), "float_epochs": 0.0}),
             float_weights="",
             float_supernet_epochs=0.0,
@@ -72,14 +75,14 @@ class Training:
 
     @property
     def accuracy(self) -> float | None:
-        """On held-out images, None before its end."""
+        """Accuracy on held-out images, None before the end of the training."""
         for record in read_jsonl(self._kept):
             if all(record[name] == value for name, value in self._key.items()):
                 return record["accuracy"]
         return None
 
     def train(self, progress: Progress) -> None:
-        """Trains and scores the subnet unless that is done."""
+        """Trains and scores the subnet, unless that has been done."""
         if self.accuracy is not None:
             progress.skip(self.stage.name)
             return
@@ -91,7 +94,7 @@ class Training:
 
 
 def trainings(supernets: Supernets, config: AnalysisConfig) -> list[Training]:
-    """The `Training`s that the settings ask for."""
+    """The `Training`s for the given settings."""
     bits, epochs = _bits(supernets, config), config.alone_epochs or supernets.run.config.largest_epochs
     if not epochs:
         raise UserError("--alone_epochs: expected a positive number, as this run trains its largest network not alone")
@@ -99,7 +102,7 @@ def trainings(supernets: Supernets, config: AnalysisConfig) -> list[Training]:
 
 
 def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
-    """Both accuracies of each subnet and how far they rank alike; JSON data."""
+    """Both accuracies of each subnet and their rank agreement, as JSON data."""
     bits = _bits(supernets, config)
     records = [
         {

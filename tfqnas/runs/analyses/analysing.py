@@ -1,4 +1,4 @@
-"""All analyses of a run: scored together, written to `analysis/`, and shown in the report."""
+"""Makes the analyses of a run. They are scored together, written to `analysis/`, and shown in the report."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,24 +22,24 @@ from tfqnas.train.stages import Bits, TrainingStage, label
 
 
 class Analysis(Protocol):
-    """What a module of an analysis has."""
+    """The contents of the module of an analysis."""
 
-    NAME: str  # of its files and of its setting
+    NAME: str  # the name of its files and its setting
 
     def obstacle(self, supernets: Supernets, config: AnalysisConfig) -> str | None:
-        """Why it cannot be made, or None."""
+        """The reason why the analysis cannot be made, or None."""
 
     def wants(self, supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
-        """`(split, architectures)`: which subnets have to be scored at a bit width."""
+        """`(split, architectures)` of the subnets that must be scored at a bit width."""
 
     def result(self, supernets: Supernets, config: AnalysisConfig) -> Any:
-        """JSON data, from scores; empty where there is nothing to tell."""
+        """The result as JSON data, computed from scores; empty if there is none."""
 
     def draw(self, result: Any, path: Path) -> None:
         """Draws the figure of a result, a PNG file."""
 
     def section(self, result: Any, picture: Path) -> report.Section:
-        """The part of the report with a result and its picture."""
+        """The section of the report with a result and its picture."""
 
 
 _MODULES: tuple[Analysis, ...] = (transfer_analysis, drop, depth, ranking, alone)
@@ -82,10 +82,13 @@ def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
 
 
 def transfer(run: Run, bits: Bits, part: Part, supernet: Supernet) -> None:
-    """Scores the fronts of wider supernets in this one, for `conclude`.
+    """Scores the fronts of supernets with more bits in this supernet, for `conclude`.
 
     Args:
-        run: `Run`. bits: of `supernet`, which has been searched. part: of a `Progress`.
+        run: `Run`.
+        bits: bit width of the supernet, which has been searched.
+        part: a part of a `Progress`.
+        supernet: `Supernet`.
     """
     supernets = Supernets(run)
     moved = dict(ANALYSES["transfer"].wants(supernets, AnalysisConfig(), bits))["held_out"]
@@ -99,7 +102,7 @@ def transfer(run: Run, bits: Bits, part: Part, supernet: Supernet) -> None:
 
 
 def conclude(run: Run) -> None:
-    """Writes what a search alone tells: fronts at lower bit widths and the depth along them, if there are some."""
+    """Writes the analyses that need only searches: fronts at lower bit widths, and the depth along fronts."""
     supernets, config = Supernets(run), AnalysisConfig()
     if ANALYSES["transfer"].result(supernets, config):
         _write(supernets, config, "transfer")
@@ -108,13 +111,13 @@ def conclude(run: Run) -> None:
 
 
 def sections(run: Run) -> list[report.Section]:
-    """The `report.Section`s of all analyses of a run that were made, in their order."""
+    """The `report.Section`s of all analyses that were made for a run, in the order of `NAMES`."""
     found = [(name, run.directory / "analysis" / f"{name}.json") for name in NAMES]
     return [_section(run, name, read_json(path)) for name, path in found if path.exists()]
 
 
 def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
-    """Names of the analyses to be made, in their order."""
+    """Names of the analyses to make, in the order of `NAMES`."""
     chosen = []
     for name in NAMES:
         obstacle = ANALYSES[name].obstacle(supernets, config)
@@ -128,12 +131,12 @@ def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
 
 
 def _float_search(supernets: Supernets, chosen: Sequence[str]) -> FrontSearch | None:
-    """The search of the float supernet, where its front is wanted and can be searched."""
+    """The search of the float supernet, or None if its front is not wanted or cannot be searched."""
     return supernets.float_search if {"transfer", "depth"} & set(chosen) else None
 
 
 def _wanted(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str], bits: Bits) -> dict[str, list[Arch]]:
-    """split -> architectures that the analyses want scored at a bit width."""
+    """`{split: architectures}` that the analyses want scored at a bit width."""
     wanted: dict[str, list[Arch]] = {"held_out": [], "test": []}
     for name in chosen:
         for split, archs in ANALYSES[name].wants(supernets, config, bits):
@@ -155,7 +158,7 @@ def _score(supernets: Supernets, config: AnalysisConfig, chosen: Sequence[str], 
         def on_score(arch: Arch) -> None:
             nonlocal done
             done += 1
-            if done == 1:  # it includes the traces: it says nothing of the pace
+            if done == 1:  # its time includes tracing, so it is left out of the rate
                 part.resume(1 / count)
             part.update(done / count, f"{done} of {count} subnets")
 
@@ -170,10 +173,9 @@ def _progress(
     missing: Sequence[TrainingStage],
     trainings: Sequence[alone.Training],
 ) -> Progress:
-    """A `Progress`; what the front of a float supernet will ask for is not known yet.
+    """A `Progress` of all work, without the scores of a float supernet's front, which is not known yet.
 
-    Args:
-        missing: stages to be trained first. trainings: of subnets by themselves.
+    `missing` are the stages to train first, `trainings` those of subnets alone.
     """
     parts = [(stage.name, supernets.run.costs.work(stage)) for stage in missing]
     if (search := _float_search(supernets, chosen)) is not None:
@@ -189,7 +191,7 @@ def _progress(
 
 
 def _write(supernets: Supernets, config: AnalysisConfig, name: str) -> report.Section:
-    """Result and picture of an analysis; returns its section."""
+    """Writes result and picture of an analysis, and returns its section."""
     module, path = ANALYSES[name], supernets.directory / f"{name}.json"
     write_json(path, _plain(module.result(supernets, config)))
     found = read_json(path)
@@ -206,7 +208,7 @@ def _picture(run: Run, name: str) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """JSON data in which numbers that are none, which JSON cannot hold, are null."""
+    """Data in which numbers that are not finite, which JSON cannot hold, become None."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -215,7 +217,7 @@ def _plain(value: Any) -> Any:
 
 
 def in_text(found: Iterable[report.Section]) -> str:
-    """Sections as text: headings, tables and paragraphs."""
+    """The headings, tables and paragraphs of sections as text."""
     lines = []
     for section in found:
         lines.append(f"\n{section.heading}\n{'=' * len(section.heading)}")

@@ -1,4 +1,4 @@
-"""How deep the subnets along the fronts are (OQA, figure 6)."""
+"""Shows the depth of the subnets along the fronts (OQA, figure 6)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tupl
 
 
 def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
-    """Blocks of each subnet of each front, and the least and the most that the space has; JSON data."""
+    """The numbers of blocks of the subnets on each front, and the range in the space, as JSON data."""
     space = supernets.run.space
     fronts = {bits: supernets.front(bits) for bits in supernets.bits}
     return {

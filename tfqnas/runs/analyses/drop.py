@@ -1,4 +1,4 @@
-"""What quantization costs shallow-fat and deep-slim subnets (OQA, section 4.5 and figure 4)."""
+"""Compares the accuracy that shallow-fat and deep-slim subnets lose by quantization (OQA, section 4.5, figure 4)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,11 @@ def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tupl
 
 
 def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
-    """The accuracies of both of each pair at all bit widths.
+    """The accuracies of the subnets of all pairs at all bit widths.
 
     Returns:
-        JSON data: `pairs`, records with MACs and for each shape its architecture and accuracies in the order of `bits`.
+        JSON data with `pairs`, records that hold for each shape its architecture, MACs, and accuracies in the order of
+        `bits`.
     """
     records = []
     for pair in _pairs(supernets, config):
@@ -53,10 +54,10 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each bit width mean accuracies and drops of both shapes, and of the difference of each pair, in points.
+    """Mean accuracies and drops of both shapes at each bit width, and the mean difference within pairs, in points.
 
     Returns:
-        list of records; `drop` and `error`, its standard error over the pairs.
+        A list of records, with `drop` and its standard error over the pairs, `error`.
     """
     rows = []
     for place, bits in enumerate(result["bits"][1:], 1):
@@ -76,7 +77,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def panels(result: Mapping[str, Any]) -> dict[Any, dict[str, dict[str, Any]]]:
-    """What `drops_figure` shows: for each bit width and shape (cost, drop in points), its mean and standard error."""
+    """The data of `drops_figure`: for each bit width and shape points (cost, drop), their mean and standard error."""
     found: dict[Any, dict[str, dict[str, Any]]] = {}
     for row in table(result):
         if row["shape"] in SHAPES:

@@ -1,4 +1,4 @@
-"""Do supernets of different bit widths rank the same subnets alike?"""
+"""Compares how supernets of different bit widths rank the same subnets."""
 
 import dataclasses
 import functools
@@ -24,9 +24,9 @@ from tfqnas.spaces import SearchSpace
 from tfqnas.train.stages import Bits
 
 NAME = "ranking"
-# Bins of cost over which the subnets are spread, if they are enough.
+# Number of bins of cost over which the subnets are spread; fewer for few subnets.
 _BINS = 6
-# MACs that differ by no more than this factor are alike.
+# Subnets are of similar cost if their MACs differ by at most this factor.
 _ALIKE = 1.1
 
 
@@ -39,7 +39,7 @@ def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tupl
 
 
 def common_set(run: Run, config: AnalysisConfig) -> list[Arch]:
-    """`config.subnets` different random architectures, as many in each bin of MACs: the first few are spread, too."""
+    """`config.subnets` different random architectures, equally many in each bin of MACs. Bins alternate in the list."""
     data = run.dataset
     return list(_spread(run.space, data.num_classes, data.channels, config.subnets, config.analysis_seed))
 
@@ -57,7 +57,7 @@ def _spread(space: SearchSpace, num_classes: int, channels: int, subnets: int, s
 
 
 def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
-    """Scores of the common set in all supernets and how far each two agree; JSON data."""
+    """Scores of the common set in all supernets, and the rank agreement of each pair, as JSON data."""
     archs = common_set(supernets.run, config)
     mmacs = [supernets.run.costs.of(arch, None)["mmacs"] for arch in archs]
     outcomes = {bits: np.array([supernets.outcomes(bits, arch) for arch in archs]) for bits in supernets.bits}
@@ -89,7 +89,7 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
 
 
 def alike(mmacs: Sequence[float]) -> np.ndarray:
-    """bool (n, n): which pairs of subnets have about the same MACs, within a tenth."""
+    """bool (n, n): the pairs of subnets whose MACs differ by at most a tenth."""
     logs = np.log(mmacs)
     return np.abs(np.subtract.outer(logs, logs)) <= np.log(_ALIKE) + 1e-12
 

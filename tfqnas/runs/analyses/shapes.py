@@ -1,4 +1,4 @@
-"""Shallow-fat and deep-slim architectures of like cost (OQA, section 4.5)."""
+"""Finds shallow-fat and deep-slim architectures of similar cost (OQA, section 4.5)."""
 
 import functools
 from collections.abc import Iterable
@@ -10,22 +10,19 @@ from tfqnas.cost import count_codes
 from tfqnas.search.codes import canonical
 from tfqnas.spaces import SearchSpace
 
-# MACs of a pair differ at most by this share.
+# The MACs of a pair differ at most by this fraction.
 LIKE = 0.02
-# How deep and how wide an architecture is at most to be shallow, or slim; at least this far from 1 to be deep, or fat.
+# Shallow or slim architectures have a depth or width of at most this, deep or fat ones of at least 1 minus this.
 THIRD = 1 / 3
-# Random architectures of each kind for each pair wanted.
+# Number of random architectures of each kind per wanted pair.
 _DRAWS = 200
 
 
 def shape(space: SearchSpace, codes: np.ndarray) -> np.ndarray:
-    """How deep and how wide architectures are.
-
-    Args:
-        codes: int (m, n).
+    """Depth and width of architectures with codes int (m, n).
 
     Returns:
-        float64 (m, 2): blocks and mean expand ratio, each from 0, the fewest and the smallest, to 1.
+        float64 (m, 2): number of blocks and mean expand ratio, each from 0 (the smallest in the space) to 1.
     """
     kinds = np.array([gene.kind for gene in space.genes])
     low, high = (np.array([gene.choices[end] for gene in space.genes], np.float64) for end in (0, -1))
@@ -38,15 +35,15 @@ def shape(space: SearchSpace, codes: np.ndarray) -> np.ndarray:
 
 
 def has_both(space: SearchSpace) -> bool:
-    """Whether depth and width can be chosen."""
+    """Whether a space has choices of both depth and width."""
     elastic = {gene.kind for gene in space.genes if len(gene.choices) > 1}
     return {"depth", "expand"} <= elastic
 
 
 def draw(space: SearchSpace, rng: np.random.Generator, count: int, fat: bool) -> np.ndarray:
-    """Different random codes that are shallow and fat, or deep and slim, int32 (k, n) with k up to `count`.
+    """Different random codes of shallow and fat, or deep and slim architectures, int32 (k, n) with k up to `count`.
 
-    Kernel sizes and resolutions are uniform, depths and expand ratios lean to the side that is wanted.
+    Kernel sizes and resolutions are uniform; depths and expand ratios favour the wanted side.
     """
     kinds = np.array([gene.kind for gene in space.genes])
     uniform = rng.random((count, len(kinds)))
@@ -65,13 +62,16 @@ def draw(space: SearchSpace, rng: np.random.Generator, count: int, fat: bool) ->
 def pairs(
     space: SearchSpace, wanted: int, seed: int = 0, num_classes: int = 1000, in_channels: int = 3
 ) -> tuple[tuple[Arch, Arch], ...]:
-    """Pairs of a shallow-fat and a deep-slim architecture of one resolution, whose MACs differ by at most 2%.
+    """Pairs of a shallow-fat and a deep-slim architecture of the same resolution, whose MACs differ by at most 2%.
 
     Args:
-        wanted: how many. num_classes, in_channels: of the network whose MACs count.
+        space: `SearchSpace`.
+        wanted: number of pairs.
+        seed: seed of the random architectures.
+        num_classes, in_channels: classes and image channels for which MACs are counted.
 
     Returns:
-        tuple of up to `wanted` pairs of `Arch`, in ascending cost, evenly taken from all that were found.
+        Up to `wanted` pairs of `Arch` in ascending cost, evenly spread over all that were found.
     """
     rng = np.random.default_rng(seed)
     kinds = [draw(space, rng, _DRAWS * wanted, fat) for fat in (True, False)]
@@ -88,7 +88,7 @@ def pairs(
 
 
 def matched(first: np.ndarray, second: np.ndarray, like: float = LIKE) -> list[tuple[int, int]]:
-    """Indices of pairs of two ascending lists whose values differ by at most a share of the larger, none twice."""
+    """Disjoint index pairs of two ascending arrays whose values differ by at most a fraction of the larger."""
     i = j = 0
     found = []
     while i < len(first) and j < len(second):

@@ -1,4 +1,4 @@
-"""The supernets of a run as the analyses see them: their fronts, and subnets' outcomes, which are kept."""
+"""The data of the analyses: the supernets of a run, their fronts, and stored outcomes of subnets."""
 
 import base64
 import dataclasses
@@ -23,20 +23,20 @@ from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import subnet_logits
 from tfqnas.train.stages import Bits, label
 
-# Subnets that are scored together: more share more of their beginnings, a kill loses fewer.
+# Number of subnets that are scored together. More share more computation; of fewer less is lost by a kill.
 _TOGETHER = 12
 
 
 class Supernets:
-    """What the analyses know of a run.
+    """The supernets of a run, for the analyses.
 
-    Scores are appended to `analysis/scores/b4_held_out.jsonl` as they come, and never computed twice.
+    Scores are appended to files such as `analysis/scores/b4_held_out.jsonl` as they arrive, and never computed twice.
 
     Args:
         run: `Run` with trained supernets.
 
     Attributes:
-        bits: bit widths from the highest down; first None, floating point, if the run has that supernet.
+        bits: bit widths from the highest down, preceded by None if the run has a float supernet.
     """
 
     def __init__(self, run: Run) -> None:
@@ -48,50 +48,51 @@ class Supernets:
 
     @property
     def directory(self) -> Path:
+        """The directory of the analyses."""
         return self.run.directory / "analysis"
 
     @property
     def source(self) -> Bits:
-        """The one that others are compared with: floating point, or the highest bit width."""
+        """The supernet with which others are compared: floating point, or the highest bit width."""
         return self.bits[0]
 
     @property
     def source_note(self) -> str:
-        """A sentence where the source is not what the paper's is, else nothing."""
+        """A sentence if the source is not floating point as in the paper, otherwise ""."""
         if self.source is None:
             return ""
         return (
-            f"This run has no float supernet, so its {self.source}-bit one takes that place; tools/analyze.py "
+            f"This run has no float supernet, so its {self.source}-bit supernet takes that place; tools/analyze.py "
             "--float_supernet_epochs trains one."
         )
 
     def above(self, bits: Bits) -> tuple[Bits, ...]:
-        """The wider ones, widest first."""
+        """The supernets with more bits, from the highest down."""
         return self.bits[: self.bits.index(bits)]
 
     def pairs(self) -> list[tuple[Bits, Bits]]:
-        """All pairs (wider, narrower)."""
+        """All pairs `(more bits, fewer bits)`."""
         return list(itertools.combinations(self.bits, 2))
 
     # Fronts
 
     def search_directory(self, bits: Bits) -> Path:
+        """The directory of the search of a supernet."""
         return self.run.directory / "search" / label(bits)
 
     def front(self, bits: Bits) -> ParetoFront | None:
-        """The `ParetoFront` of a search, None where there was none."""
+        """The `ParetoFront` of the search of a supernet, or None without a search."""
         return front_in(self.search_directory(bits))
 
     def searched(self, bits: Bits) -> list[Result]:
-        """`Result`s of its search, without estimates."""
+        """The `Result`s of the search of a supernet, without estimates."""
         return [result for result in results_in(self.search_directory(bits)) if not result.estimated]
 
     @functools.cached_property
     def float_search(self) -> FrontSearch | None:
-        """The search of the float supernet, with the settings of the highest bit width's; None if it has none.
+        """The search of the float supernet with the settings of the highest bit width's search; None without either.
 
-        Limits that depend on the bit width do not hold in it: who searches in floating point and quantizes then cannot
-        apply them before.
+        Limits that depend on the bit width do not apply, since a search in floating point could not apply them either.
         """
         path = self.search_directory(self.run.bit_widths[0]) / "config.json"
         if self.source is not None or not path.exists():
@@ -108,17 +109,17 @@ class Supernets:
     # Scores
 
     def outcomes(self, bits: Bits, arch: Arch, split: str = "held_out") -> np.ndarray | None:
-        """Which images of a split a subnet classifies correctly, bool (images,); None where it is not scored."""
+        """bool (images,): the images of a split that a subnet classifies correctly; None if it is not scored."""
         packed = self._kept(bits, split).get(arch)
         return None if packed is None else np.unpackbits(packed[0], count=packed[1]).astype(bool)
 
     def accuracy(self, bits: Bits, arch: Arch, split: str = "held_out") -> float | None:
-        """The share of them, a float, or None."""
+        """The accuracy of a subnet on a split, or None if it is not scored."""
         outcomes = self.outcomes(bits, arch, split)
         return None if outcomes is None else float(outcomes.mean())
 
     def missing(self, bits: Bits, archs: Iterable[Arch], split: str = "held_out") -> list[Arch]:
-        """Those of `archs` that are not scored, relatives together."""
+        """The architectures that are not scored, with similar ones next to each other."""
         kept, space = self._kept(bits, split), self.run.space
         new = [arch for arch in dict.fromkeys(archs) if arch not in kept]
         return sorted(new, key=lambda arch: (arch.resolution, path_of(space, arch)))
@@ -136,7 +137,7 @@ class Supernets:
         split: str = "held_out",
         on_score: Callable[[Arch], object] = lambda arch: None,
     ) -> None:
-        """Scores those of `archs` that are missing."""
+        """Scores the missing architectures, and calls `on_score` after each."""
         missing = self.missing(bits, archs, split)
         if not missing:
             return
@@ -154,7 +155,7 @@ class Supernets:
         supernet: Supernet,
         on_score: Callable[[Arch], object] = lambda arch: None,
     ) -> None:
-        """The same on held-out images, for a few subnets of a network that is there: no piece is traced for it."""
+        """Scores a few missing subnets of a loaded supernet on held-out images, without tracing pieces of it."""
         run = self.run
         for arch in self.missing(bits, archs):
             images = run.evaluator.images("held_out", arch.resolution)
@@ -163,7 +164,7 @@ class Supernets:
             on_score(arch)
 
     def keep(self, bits: Bits, arch: Arch, outcomes: np.ndarray, split: str = "held_out") -> None:
-        """Remembers the outcomes of a subnet, bool (images,), here and in a file."""
+        """Stores the outcomes of a subnet, bool (images,), in memory and in a file."""
         packed = np.packbits(outcomes)
         self._kept(bits, split)[arch] = packed, len(outcomes)
         record = {
@@ -175,7 +176,7 @@ class Supernets:
         append_jsonl(self._file(bits, split), record)
 
     def _kept(self, bits: Bits, split: str) -> dict[Arch, tuple[np.ndarray, int]]:
-        """Arch -> (packed outcomes, their number)."""
+        """`{Arch: (packed outcomes, number of outcomes)}`."""
         if (bits, split) not in self._known:
             self._known[bits, split] = {
                 Arch.from_json(r["arch"]): (np.frombuffer(base64.b64decode(r["outcomes"]), np.uint8), r["images"])
@@ -187,7 +188,7 @@ class Supernets:
         return self.directory / "scores" / f"{label(bits)}_{split}.jsonl"
 
     def _scorer_of(self, bits: Bits) -> Scorer:
-        """The `Scorer` of a supernet; one for all splits, since its pieces take long to trace."""
+        """The `Scorer` of a supernet, which serves all splits since tracing its pieces takes long."""
         if self._scorer[0] != bits:
             run, limit = self.run, self.run.config.recalibration_images
             self._scorer = (

@@ -1,4 +1,4 @@
-"""Fronts at lower bit widths: is what is good at one good at another? (OQA, figures 2b and 5)"""
+"""Compares fronts that are moved to lower bit widths with the fronts found there (OQA, figures 2b and 5)."""
 
 import itertools
 import json
@@ -19,12 +19,12 @@ from tfqnas.search import ParetoFront
 from tfqnas.train.stages import Bits
 
 NAME = "transfer"
-# Dots of scored subnets in a panel.
+# The most dots of scored subnets in a panel.
 _DOTS = 500
 
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
-    """Why there is nothing to compare, or None."""
+    """The reason why there is nothing to compare, or None."""
     searched = [bits for bits in supernets.run.bit_widths if supernets.front(bits)]
     if len(searched) > 1 or (searched and supernets.float_search):
         return None
@@ -32,17 +32,17 @@ def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
 
 
 def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
-    """`(split, architectures)` to be scored at a bit width: fronts of wider ones, and all of them on test images."""
+    """`(split, architectures)` to score at a bit width: fronts from more bits, and all of them on test images."""
     moved = [row.arch for source in _sources(supernets, bits) for row in _front(supernets, source).rows]
     own = [row.arch for row in _front(supernets, bits).rows] if moved else []
     return [("held_out", moved), ("test", [*own, *moved])]
 
 
 def result(supernets: Supernets, config: AnalysisConfig) -> list[dict[str, Any]]:
-    """For each bit width its own front and those of wider supernets, scored there.
+    """The front of each bit width and the fronts of supernets with more bits, scored at this bit width.
 
     Returns:
-        JSON data: a list with a record for each bit width that has something to compare.
+        JSON data, a list with a record for each bit width that has fronts to compare.
     """
     panels = []
     for target in supernets.bits:
@@ -105,19 +105,19 @@ _TEXT = (
 
 
 def _sources(supernets: Supernets, target: Bits) -> list[Bits]:
-    """Wider supernets that have a front, if `target` has one."""
+    """The supernets with more bits that have a front; none if `target` has no front."""
     return [source for source in supernets.above(target) if supernets.front(source)] if supernets.front(target) else []
 
 
 def _front(supernets: Supernets, bits: Bits) -> ParetoFront:
-    """The front of a supernet that has one."""
+    """The front of a supernet that has been searched."""
     front = supernets.front(bits)
     assert front is not None
     return front
 
 
 def _moved(supernets: Supernets, source: Bits, target: Bits) -> dict[str, Any] | None:
-    """One front at another bit width, or None as long as it is not scored there."""
+    """A front at another bit width, or None if it is not scored there yet."""
     front, own = _front(supernets, source), _front(supernets, target)
     by = _cost(supernets, own)
     rows = _rows(supernets, front, target, by, False)
@@ -136,7 +136,7 @@ def _moved(supernets: Supernets, source: Bits, target: Bits) -> dict[str, Any] |
 
 
 def _rows(supernets: Supernets, front: ParetoFront, target: Bits, by: str, own: bool) -> list[dict[str, Any]]:
-    """The subnets of a front, its own or another, at a bit width; `score`: what they were chosen by in their search."""
+    """The subnets of a front at a bit width; `score` is the accuracy for which their search chose them."""
     return [
         {
             "arch": json.loads(row.arch.to_json()),
@@ -150,7 +150,7 @@ def _rows(supernets: Supernets, front: ParetoFront, target: Bits, by: str, own: 
 
 
 def _cost(supernets: Supernets, front: ParetoFront) -> str:
-    """The cost along which fronts are compared: the first that the search minimised, if architectures alone have it."""
+    """The cost along which fronts are compared: the search's first cost if it follows from the architecture alone."""
     first = front.by if isinstance(front.by, str) else front.by[0]
     return first if first in supernets.run.costs.of(front.rows[0].arch, None) else "effective_mflops"
 
@@ -158,11 +158,11 @@ def _cost(supernets: Supernets, front: ParetoFront) -> str:
 def budgets(
     costs: Sequence[float], scores: Sequence[float], other_costs: Sequence[float], other_scores: Sequence[float]
 ) -> list[tuple[int, int, float]]:
-    """What two fronts offer for every budget that both can meet, up to the dearest of the first.
+    """The best subnets of two fronts within every budget that both can meet, up to the highest cost of the first.
 
     Returns:
-        list of `(index in the first, index in the other, weight)`: for a budget the highest score within it. Weights
-        are shares of the range of the logarithm of the cost, and sum to 1.
+        A list of `(index in the first, index in the other, weight)` with the highest scores within a budget. Weights
+        are fractions of the range of the logarithm of the cost, and sum to 1.
     """
     low = max(min(costs), min(other_costs))
     high = max(low, *costs)
