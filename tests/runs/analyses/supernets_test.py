@@ -79,6 +79,6 @@ def test_floating_point_comes_first_where_the_run_has_it(tmp_path):
         supernets_in(tmp_path, bits=(4, 2)),
         supernets_in(tmp_path, bits=(4, 2), float_supernet_epochs=1.0),
     )
-    assert (without.bits, without.source) == ((4, 2), 4) and "4-bit one takes that place" in without.source_note
+    assert (without.bits, without.source) == ((4, 2), 4) and "4-bit supernet takes that place" in without.source_note
     assert (with_it.bits, with_it.source, with_it.source_note) == ((None, 4, 2), None, "")
     assert with_it.pairs() == [(None, 4), (None, 2), (4, 2)] and with_it.above(2) == (None, 4)
