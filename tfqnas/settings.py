@@ -1,4 +1,4 @@
-"""Settings are frozen dataclasses whose fields say what they are for; a tool has a flag for each field."""
+"""Settings are frozen dataclasses whose fields have a help text. Tools have a flag for each field."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ def setting(default: Any, help: str, fixed: bool = True) -> Any:
     """A field of a settings dataclass.
 
     Args:
-        default: its value where the user says nothing.
+        default: the default value.
         help: a line for `--help`.
-        fixed: whether it belongs to the result, so that what is begun cannot go on with another value.
+        fixed: whether the field affects the result, so that a run cannot be continued with another value.
     """
     return dataclasses.field(default=default, metadata={"help": help, "fixed": fixed})
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """The settings as JSON data: a dict in which tuples are lists."""
+    """The settings as JSON data, a dictionary in which tuples are lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(settings).items()
     }
@@ -33,5 +33,5 @@ def first_difference(settings: Any, other: Mapping[str, Any]) -> tuple[str, Any,
 
 
 def as_flag(value: Any) -> Any:
-    """A value as it is written behind a flag."""
+    """A value as it is written after a flag."""
     return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else value

@@ -150,7 +150,7 @@ _COLUMNS = (
 _TEXT = (
     "Held-out accuracy at {name} in the supernet, and of the same {count} subnets trained alone from scratch for "
     "{epochs} epochs each. Kendall's tau: {tau}, in 95% of resamples of the subnets. Every subnet "
-    "was trained once: a second training of the same one would differ, too, which lowers tau."
+    "was trained once. A second training of the same subnet would give another accuracy, which lowers tau."
 )
 
 

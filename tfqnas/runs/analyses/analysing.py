@@ -47,18 +47,19 @@ ANALYSES = {module.NAME: module for module in _MODULES}
 
 
 def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
-    """Makes the analyses that the settings ask for; goes on where it was stopped.
+    """Makes the analyses of the given settings. A stopped call continues from its stored scores.
 
-    Every supernet is loaded once and scores what all analyses want of it.
+    Every supernet is loaded once, and scores the subnets of all analyses.
 
     Args:
-        run: `Run` with trained supernets. config: `AnalysisConfig`.
+        run: `Run` with trained supernets.
+        config: `AnalysisConfig`.
 
     Returns:
-        list of `report.Section`, those that were made.
+        The `report.Section`s of the analyses that were made.
 
     Raises:
-        UserError: one that `--only` names cannot be made, or none can.
+        UserError: an analysis named by `--only` cannot be made, or none can.
     """
     config.check(run.bit_widths)
     if config.float_supernet_epochs:

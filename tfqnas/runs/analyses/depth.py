@@ -67,6 +67,6 @@ _COLUMNS = (
     ("highest", "most"),
 )
 _TEXT = (
-    "Depth: the number of blocks in stages that have a choice. Neighbours on a front are often relatives, so its "
-    "subnets are fewer independent samples than the standard error takes them for."
+    "Depth is the number of blocks in stages that have a choice. Neighbours on a front are often similar, so its "
+    "subnets are fewer independent samples than the standard error assumes."
 )

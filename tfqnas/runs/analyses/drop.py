@@ -22,7 +22,7 @@ SHAPES = ("shallow-fat", "deep-slim")
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     if len(supernets.bits) < 2:
-        return "one bit width only, and no float supernet: nothing drops"
+        return "there is only one bit width and no float supernet, so there is no drop"
     if not has_both(supernets.run.space):
         return f"space {supernets.run.space.name} has no choice of both depth and expand ratio"
     return None
@@ -104,9 +104,10 @@ def section(result: Mapping[str, Any], picture: Path) -> report.Section:
 
 
 _TEXT = (
-    "Pairs of random subnets of one resolution, whose MACs differ by at most 2%: one with few blocks and large expand "
-    "ratios (at most a third, and at least two thirds of the way from the least to the most that the space has), one "
-    "the other way round. Scored on held-out images in both supernets. The standard error is over the pairs."
+    "Pairs of random subnets of the same resolution whose MACs differ by at most 2%. One has few blocks and large "
+    "expand ratios (at most a third, and at least two thirds of the way from the least to the most in the space), the "
+    "other many blocks and small expand ratios. They are scored on held-out images in both supernets. The standard "
+    "error is over the pairs."
 )
 
 

@@ -31,7 +31,7 @@ _ALIKE = 1.1
 
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
-    return None if len(supernets.bits) > 1 else "one bit width only, and no float supernet: there are no two rankings"
+    return None if len(supernets.bits) > 1 else "there is only one bit width and no float supernet, so only one ranking"
 
 
 def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
@@ -134,9 +134,10 @@ _COLUMNS = (
     ("alike_high", "to", ".2f"),
 )
 _TEXT = (
-    "{count} random subnets, as many in every range of cost, scored on {images} held-out images at every bit width. "
-    "1: the same order; 0: no relation. At like cost: only the {pairs} pairs whose MACs differ by at most a tenth; "
-    "over all pairs every supernet agrees at least that more computation is better. From, to: 95% of resamples of the "
-    "subnets. Other images: a supernet with itself, on two random halves of {half} images, which is what chance "
-    "leaves of a perfect agreement; with all images it leaves more."
+    "{count} random subnets, equally many in every range of cost, were scored on {images} held-out images at every bit "
+    "width. Kendall's tau is 1 for the same order and 0 for no relation. At like cost only the {pairs} pairs count "
+    "whose MACs differ by at most a tenth; over all pairs every supernet agrees at least that more computation is "
+    "better. From and to enclose 95% of resamples of the subnets. The rows with other images compare a supernet with "
+    "itself on two random halves of {half} images, which is what chance leaves of a perfect agreement. With all images "
+    "it leaves more."
 )

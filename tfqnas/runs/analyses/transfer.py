@@ -97,10 +97,10 @@ _COLUMNS = (
     ("test_error", "standard error", ".2f"),
 )
 _TEXT = (
-    "Lost: how many points of accuracy the front found at this bit width is above what the other front gives here, on "
-    "average over all budgets that both can meet (every factor of cost counts alike). For a budget the architecture is "
-    "taken that was the best in its own search. On held-out images the front found here is flattered, since these very "
-    "scores chose it; test images chose neither. The standard error is that of the test images."
+    "The lost points are the accuracy of the front found at this bit width minus the accuracy of the other front here, "
+    "averaged over all budgets that both can meet (on a logarithmic scale of cost). Within a budget the architecture "
+    "counts that was best in its own search. Held-out images favour the front found here, since their scores chose it; "
+    "test images chose neither front. The standard error is over the test images."
 )
 
 
