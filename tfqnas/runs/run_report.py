@@ -17,12 +17,12 @@ from tfqnas.spaces import SearchSpace
 from tfqnas.train.stages import Bits
 
 _NOTE = (
-    "A model's number is its row in search/b*/pareto.json; the largest network is listed for comparison. Accuracies are "
-    "on the test split: before extraction in the supernet, after extraction with the saved and reloaded Keras model. kB "
-    "counts the weights as deployed, with quantized weights at their bit width, others at 8 bits, and 32-bit biases. "
-    "The .tflite file holds a byte for each weight. Its accuracy is measured in LiteRT, whose integers are identical to "
-    "the reference's on every compared image. The ms here are for one image on one thread of the machine that made the "
-    "file."
+    "A model's number is its row in search/b*/pareto.json; the largest network is listed for comparison. Accuracies "
+    "are on the test split: before extraction in the supernet, after extraction with the saved and reloaded Keras "
+    "model. kB counts the weights as deployed, with quantized weights at their bit width, others at 8 bits, and 32-bit "
+    "biases. The .tflite file holds a byte for each weight. Its accuracy is measured in LiteRT, whose integers are "
+    "identical to the reference's on every compared image. The ms here are for one image on one thread of the machine "
+    "that made the file."
 )
 _COLUMNS = (
     ("model", "model"),
