@@ -258,7 +258,7 @@ def test_a_config_that_tfmot_drops_is_reported():
     model = tf_keras.Sequential(
         [tf_keras.Input((8, 8, 1)), annotate(L.Conv2D(2, 3, name="lost"), lsq), annotate(L.ReLU(), lsq), L.Flatten()]
     )
-    with pytest.raises(UnsupportedModelError, match="layer lost .* drops its config; give it the activation inside"):
+    with pytest.raises(UnsupportedModelError, match="layer lost .* drops its config; set activation="):
         integration.quantize_apply(model)
 
 

@@ -29,7 +29,7 @@ from tfqnas.search.screened import Screened
 
 # keras-tuner asks for the current thread's name in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
