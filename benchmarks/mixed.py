@@ -19,8 +19,9 @@ import numpy as np
 
 from tfqnas import report
 from tfqnas.cli import command
-from tfqnas.errors import TrainingDivergedError, UserError
+from tfqnas.errors import SettingError, TrainingDivergedError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically, write_json
+from tfqnas.search.search_config import SearchConfig
 from tfqnas.settings import setting
 from tfqnas.train.run_config import RunConfig
 
@@ -107,10 +108,16 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
+FLAGS = command.Flags()
+command.define_flags(RunConfig, FLAGS)
+command.define_flags(StudyConfig, FLAGS)
+command.define_flags(SearchConfig, FLAGS, read_by=("tfqnas search", "tfqnas run"))  # flagfiles of runs have them
+
+
 def main():
-    config, study = command.from_flags(RunConfig), command.from_flags(StudyConfig)
+    config, study = command.from_flags(RunConfig, FLAGS), command.from_flags(StudyConfig, FLAGS)
     if not config.run_dir:
-        raise UserError("--run_dir: expected a directory for the study")
+        raise SettingError("run_dir", "a directory for the study", "")
     command.import_tensorflow()
     from tfqnas.progress import Progress
 
@@ -141,9 +148,4 @@ def main():
 
 
 if __name__ == "__main__":
-    from tfqnas.search.search_config import SearchConfig
-
-    command.define_flags(RunConfig)
-    command.define_flags(StudyConfig)
-    command.define_flags(SearchConfig)  # not used here, but flagfiles of runs have them
-    command.run(sys.modules[__name__], sys.argv[0], sys.argv[1:])
+    command.run(sys.modules[__name__])

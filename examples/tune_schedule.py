@@ -28,13 +28,12 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
-from tfqnas.errors import TrainingDivergedError, UserError
+from tfqnas.errors import TrainingDivergedError, UserError, as_text
 from tfqnas.files import read_json, write_json
 from tfqnas.integrations.keras_tuner.remote import role
 from tfqnas.progress import Progress
 from tfqnas.runs.run import Run
 from tfqnas.runs.training import train
-from tfqnas.settings import as_flag
 from tfqnas.train.run_config import RunConfig
 
 OBJECTIVE = keras_tuner.Objective("held_out_accuracy", "max")
@@ -169,7 +168,7 @@ def base_of(arguments: argparse.Namespace) -> RunConfig:
     for name, kept in (read_json(path) if path.exists() else {}).items():
         if name in settings and settings[name] != kept:
             raise UserError(
-                f"--{name}={as_flag(settings[name])}: {path} was made with --{name}={as_flag(kept)}: give "
+                f"--{name}={as_text(settings[name])}: {path} was made with --{name}={as_text(kept)}: give "
                 "the same, or another --directory"
             )
     if not path.exists():
@@ -211,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in trial.hyperparameters.values.items())
         print(f"{trial.score or 0:.2%}  {values}")
     best = model.config(trials[0].hyperparameters)
-    flags = " ".join(f"--{name}={as_flag(getattr(best, name))}" for name in (*BASE, "dataset", "bits", *TUNED))
+    flags = " ".join(f"--{name}={as_text(getattr(best, name))}" for name in (*BASE, "dataset", "bits", *TUNED))
     print(f"the best is in {best.run_dir}; to train by it: tools/train.py {flags}")
 
 

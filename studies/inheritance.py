@@ -30,7 +30,6 @@ import sys
 import time
 
 import numpy as np
-from absl import flags
 
 from tfqnas import report, spaces
 from tfqnas.cli import command
@@ -121,8 +120,8 @@ class Study:
         if path.exists() and (difference := first_difference(self.study, read_json(path))):
             name, ours, theirs = difference
             raise UserError(
-                f"{path} was made with --{name}={theirs}, this study has --{name}={ours}: give the same "
-                "value, or another --run_dir"
+                f"{path} was made with `{name}={theirs}`, this study has `{name}={ours}`: give the same "
+                "value, or another `run_dir`"
             )
         write_json(path, plain(self.study))
         space = spaces.get(self.config.space)
@@ -328,13 +327,19 @@ def picture(rows, path, title):
     report.dots_figure(panels, path, title, "test accuracy, %, a dot a seed")
 
 
+FLAGS = command.Flags()
+command.define_flags(RunConfig, FLAGS)
+command.define_flags(StudyConfig, FLAGS)
+TASK = FLAGS.string("task", "", "SEED/STAGE: this training alone; used by the study itself")
+
+
 def main():
-    config, study_config = command.from_flags(RunConfig), command.from_flags(StudyConfig)
+    config, study_config = command.from_flags(RunConfig, FLAGS), command.from_flags(StudyConfig, FLAGS)
     study = Study(config, study_config)
     if not config.run_dir or config.bits[0] == config.bits[-1] or not config.float_epochs:
-        raise UserError("expected --run_dir, at least two --bits and --float_epochs above 0")
-    if flags.FLAGS.task:
-        seed, _, stage = flags.FLAGS.task.partition("/")
+        raise UserError("expected `run_dir`, at least two `bits` and `float_epochs` above 0")
+    if TASK.value:
+        seed, _, stage = TASK.value.partition("/")
         train_one(study, int(seed), stage)
         return
     study.begin()
@@ -349,7 +354,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command.define_flags(RunConfig)
-    command.define_flags(StudyConfig)
-    flags.DEFINE_string("task", "", "SEED/STAGE: this training alone; used by the study itself")
-    command.run(sys.modules[__name__], sys.argv[0], sys.argv[1:])
+    command.run(sys.modules[__name__])

@@ -58,7 +58,7 @@ def test_everything_that_is_needed_is_here_and_it_says_so():
     assert done.returncode == 0, done.stdout
     assert "all requirements are met" in done.stdout
     assert "CPU:0" in done.stdout and "WRONG" not in done.stdout
-    assert "absent /nowhere" in done.stdout and "prepare_data.py" in done.stdout
+    assert "absent /nowhere" in done.stdout and "tfqnas prepare-data" in done.stdout
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(required, capsys):

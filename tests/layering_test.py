@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,45 @@ def test_only_the_command_line_reads_flags():
         return f"{module} belongs in tfqnas/cli/" if read and source.room != "cli" else None
 
     assert not offences(rule)
+
+
+# Flags of other programs, and a property of CSS, by the file that writes them.
+FOREIGN = {
+    "tfqnas.report.distributions": "--fronts",
+    "tflite_export.android": (
+        "--use_xnnpack --use_gpu --require_full_delegation --graph --num_threads --num_runs --es"
+    ),
+    "tflite_export.host_benchmark": (
+        "--use_gpu --require_full_delegation --model --num_threads --num_runs --result_json"
+    ),
+    "tflite_export.npu": "--accelerator-config --output-dir --verbose-performance --show-cpu-operations",
+    "tflite_export.arm64": "--platform --target --python-version --implementation --only-binary",
+}
+
+
+def texts(tree):
+    """Every string of a module with its line; what an f-string fills in is "{}"."""
+    inside = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            inside |= {id(part) for part in node.values}
+            yield "".join(map(str, parts)), node.lineno
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            yield node.value, node.lineno
+
+
+def test_the_library_names_settings_and_the_command_line_flags():
+    """A message or a docstring may name a command to run, with its flags: "run tfqnas search --run_dir=..."."""
+    written = [
+        f"{source.path.relative_to(ROOT)}:{line}: {flag} is a flag, name the setting in backquotes"
+        for source in sources().values()
+        if within(source.name, {"tfqnas", "tflite_export"}) and not within(source.name, {"tfqnas.cli"})
+        for text, line in texts(source.tree)
+        for flag in re.findall(r"(?<![\w-])--[\w{][\w-]*", re.sub(r"tfqnas [a-z-]+( --[\w=./{}]+)+", "", text))
+        if flag not in FOREIGN.get(source.name, "").split()
+    ]
+    assert not written, "\n".join(written)
 
 
 def test_only_the_integration_knows_tf_keras():

@@ -112,7 +112,7 @@ def connected(adb: Adb, serials: Sequence[str] = ()) -> list[str]:
             "`adb devices` lists it"
         )
     if not serials and len(states) > 1:
-        raise UserError(f"{len(states)} devices are connected: choose with --serials, of {', '.join(states)}")
+        raise UserError(f"{len(states)} devices are connected: choose with `serials`, of {', '.join(states)}")
     chosen = list(dict.fromkeys(serials or states))
     for serial in chosen:
         state = states.get(serial, "not connected")
@@ -183,8 +183,8 @@ class Device:
                 raise UserError(f"{self.serial}: {self._apk} cannot be installed: {why}{advice}")
         elif "package:" not in self._shell(f"pm path {PACKAGE}"):
             raise UserError(
-                f"{self.serial}: the app {PACKAGE} is not installed: give its file with --apk, or the command-line "
-                "tool with --binary (docs/android.md says where they are)"
+                f"{self.serial}: the app {PACKAGE} is not installed: give its file with `apk`, or the command-line "
+                "tool with `binary` (docs/android.md says where they are)"
             )
         return self
 

@@ -206,7 +206,7 @@ def _with_signs(
     if codes.max() > 127:
         raise ExportError(
             f"layer {site.name}: a negative BatchNorm factor turns weight -128 into 128, which int8 does not hold; "
-            "quantize with narrow_range=True (tools/quantize.py: --deployable)"
+            "quantize with narrow_range=True (tfqnas quantize --deployable)"
         )
     return codes, scale
 

@@ -126,7 +126,7 @@ class MeasurementTable:
             whole = _line(_COLUMNS).encode()  # killed within the first line
         head, *lines = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [[]]
         if head != _COLUMNS:
-            raise UserError(f"{path}: its first line is not that of a latency table; choose another --output")
+            raise UserError(f"{path}: its first line is not that of a latency table; choose another `output`")
         for number, line in enumerate(lines, 2):
             try:
                 row = Row(**{name: _value(name, text) for name, text in zip(_COLUMNS, line, strict=True)})

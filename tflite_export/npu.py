@@ -74,7 +74,7 @@ class NpuReport:
     def advice(self) -> str | None:
         """A way to get operators off the CPU, or None."""
         if any("Passthrough" in operator or "DEQUANTIZE" in operator.upper() for operator in self.left):
-            return "float logits are made on the CPU: export with --output_type=int8"
+            return "float logits are made on the CPU: export with `output_type=int8`"
         return None
 
 
@@ -138,7 +138,7 @@ def _refuse_files_that_crash_it(path: pathlib.Path) -> None:
     if packed := types & {"int4", "int2"}:
         raise UserError(
             f"{path}: packed weights ({', '.join(sorted(packed))}), which the compiler does not take: "
-            "export with --storage=int8"
+            "export with `storage=int8`"
         )
 
 

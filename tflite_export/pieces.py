@@ -1,6 +1,6 @@
 """Cuts an `IntGraph` into pieces that run alone, and adapts graphs to images of another size.
 
-Latency tables are built from measured pieces (`tools/latency_table.py`).
+Latency tables are built from measured pieces (`tfqnas latency-table`).
 """
 
 import dataclasses

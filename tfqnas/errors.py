@@ -1,4 +1,8 @@
-"""Errors with a message for the user. Tools print the message without a traceback."""
+"""Errors with a message for the user. Commands print the message without a traceback.
+
+Names of settings stand in backquotes in a message, alone or with a value: `batch_size`, `bits=4`. The command line
+writes them as its flags.
+"""
 
 import difflib
 from collections.abc import Iterable
@@ -11,8 +15,29 @@ def did_you_mean(received: object, known: Iterable[object]) -> str:
     return f", did you mean {near[0]}?" if near else ""
 
 
+def as_text(value: object) -> str:
+    """A value as it stands in a message and after a flag: several ones separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
 class UserError(Exception):
     """An error whose message says what is wrong and where, what was expected and what was received."""
+
+
+class SettingError(UserError):
+    """A setting that cannot have its value: "batch_size: expected a whole number from 1 on, received 0".
+
+    Args:
+        field: name of the setting. expected: in words. received: the value.
+        hint: how the message goes on: what may be meant, or what to do.
+    """
+
+    def __init__(self, field: str, expected: str, received: object, hint: str = "") -> None:
+        super().__init__(field, expected, received, hint)
+        self.field, self.expected, self.received, self.hint = field, expected, received, hint
+
+    def __str__(self) -> str:
+        return f"{self.field}: expected {self.expected}, received {as_text(self.received) or 'nothing'}{self.hint}"
 
 
 class TrainingDivergedError(UserError):

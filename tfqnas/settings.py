@@ -1,19 +1,104 @@
-"""Settings are frozen dataclasses whose fields have a help text. Tools have a flag for each field."""
+"""Settings are frozen dataclasses whose fields say what they are for and which values they may have.
+
+A command has a flag for each field.
+"""
+
+from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import math
+import numbers
+import operator
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfqnas.errors import SettingError, as_text, did_you_mean
 
-def setting(default: Any, help: str, fixed: bool = True) -> Any:
-    """A field of a settings dataclass.
+# Numbers are computed with as float32.
+_LARGEST = 3.4e38
+_NOUNS = {int: "whole number", float: "number"}
+_TESTS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    fixed: bool = True,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    or_zero: bool = False,
+    choices: Sequence[str] = (),
+    only: Mapping[str, Sequence[str]] | None = None,
+) -> Any:
+    """A field of `Settings`. What is said of a value holds for each one of a tuple.
 
     Args:
-        default: the default value.
-        help: a line for `--help`.
-        fixed: whether the field affects the result, so that a run cannot be continued with another value.
+        default: its value where the user says nothing; it is always allowed.
+        help: a line that explains it. Names of other settings stand in backquotes.
+        fixed: whether it belongs to the result, so that what is begun cannot go on with another value.
+        at_least, above, at_most, below: the range of a number. A number is finite in any case.
+        or_zero: whether 0 is allowed as well.
+        choices: the texts that are allowed.
+        only: where it has an effect: names of other fields or of properties, and the values that these have there.
+            Without values: any but 0, "none" and nothing.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "fixed": fixed})
+    metadata = {
+        "help": help,
+        "fixed": fixed,
+        "range": {"at_least": at_least, "above": above, "at_most": at_most, "below": below},
+        "or_zero": or_zero,
+        "choices": tuple(choices),
+        "only": dict(only or {}),
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# A setting that is a part of a whole.
+share = functools.partial(setting, at_least=0, at_most=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A record whose fields are made by `setting`. It is checked when it is made.
+
+    Raises:
+        SettingError: for a value that the declaration of its field does not allow.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):  # of JSON data
+                object.__setattr__(self, field.name, value := tuple(value))
+            _check(field, value)
+
+
+def limits(field: dataclasses.Field[Any]) -> str:
+    """Which values a field may have, such as "from 2 to 16" or "one of kl, mse"; "" where any is allowed."""
+    if choices := field.metadata["choices"]:
+        return f"{'some' if _is_tuple(field) else 'one'} of {', '.join(choices)}"
+    return "0 or " * field.metadata["or_zero"] + _range(field)
+
+
+def without_effect(settings: Settings, name: str) -> tuple[str, str] | None:
+    """`(why, where it has one)` of a field that has no effect with the other settings, or None."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for other, values in fields[name].metadata["only"].items():
+        value = getattr(settings, other)
+        if not values and value in (0, "", "none", ()):
+            return f"without `{other}`", f"`{other}`"
+        # Several values are names of which an empty tuple means all.
+        has_one = not value or set(value) & set(values) if isinstance(value, tuple) else value in values
+        if values and not has_one:
+            prefix = f"{other}=" * (other in fields)
+            here, *there = (f"`{prefix}{text}`" if prefix else text for text in (as_text(value), *values))
+            return f"with {here}", " or ".join(there)
+    return None
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -23,15 +108,61 @@ def plain(settings: Any) -> dict[str, Any]:
     }
 
 
-def first_difference(settings: Any, other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+def first_difference(settings: Any, other: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """`(name, value, other value)` of the first fixed field that differs, or None; `other` is JSON data."""
     ours = plain(settings)
     for field in dataclasses.fields(settings):
         if field.metadata["fixed"] and field.name in other and ours[field.name] != other[field.name]:
-            return field.name, as_flag(ours[field.name]), as_flag(other[field.name])
+            return field.name, as_text(ours[field.name]), as_text(other[field.name])
     return None
 
 
-def as_flag(value: Any) -> Any:
-    """A value as it is written after a flag."""
-    return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else value
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    values = value if isinstance(value, tuple) else (value,)
+    kinds = typing.get_args(field.type)
+    if _is_tuple(field) and ... not in kinds and len(values) != len(kinds):
+        raise SettingError(field.name, f"{len(kinds)} values", value)
+    wrong = [one for one in values if not _allows(field, one)]
+    if not wrong or value == field.default:
+        return
+    expected = limits(field)
+    if noun := _NOUNS.get(_kind(field)):
+        finite = "finite " * any(isinstance(one, numbers.Real) and not math.isfinite(one) for one in wrong)
+        noun = f"{finite}{noun}s" if _is_tuple(field) else f"a {finite}{noun}"
+        expected = "0 or " * field.metadata["or_zero"] + f"{noun} {_range(field)}".rstrip()
+    hint = did_you_mean(wrong[0], field.metadata["choices"])
+    raise SettingError(field.name, expected, wrong[0] if field.metadata["choices"] else value, hint)
+
+
+def _allows(field: dataclasses.Field[Any], value: Any) -> bool:
+    kind = _kind(field)
+    if field.metadata["choices"]:
+        return value in field.metadata["choices"]
+    if kind not in _NOUNS or (value == 0 and field.metadata["or_zero"]):
+        return True
+    number = numbers.Integral if kind is int else numbers.Real
+    bounds = {name: bound for name, bound in field.metadata["range"].items() if bound is not None}
+    return (
+        isinstance(value, number)
+        and abs(float(value)) <= _LARGEST
+        and all(_TESTS[name](value, bound) for name, bound in bounds.items())
+    )
+
+
+def _range(field: dataclasses.Field[Any]) -> str:
+    at_least, above, at_most, below = (
+        "" if bound is None else f"{bound:g}" for bound in field.metadata["range"].values()
+    )
+    if at_least:
+        return f"from {at_least} " + (f"to {at_most}" if at_most else f"to below {below}" if below else "on")
+    if above:
+        return f"between {above} and {below}" if below else f"above {above}" + f", at most {at_most}" * bool(at_most)
+    return ""
+
+
+def _is_tuple(field: dataclasses.Field[Any]) -> bool:
+    return typing.get_origin(field.type) is tuple
+
+
+def _kind(field: dataclasses.Field[Any]) -> Any:
+    return typing.get_args(field.type)[0] if _is_tuple(field) else field.type

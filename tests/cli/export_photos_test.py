@@ -58,9 +58,9 @@ def test_crops_and_what_they_come_from_belong_together(prepared):
 def test_other_models_and_sizes_are_refused(prepared, tmp_path):
     path = tmp_path / "m.keras"
     zoo.build("resnet_small", filters=4).save(path)
-    with pytest.raises(UserError, match="expected a super-resolution network for --dataset=photos"):
+    with pytest.raises(UserError, match="expected a super-resolution network for `dataset=photos`"):
         exporting_photos.export(str(path), None, (8, 8), "m.tflite")
-    with pytest.raises(UserError, match="--input_size: expected at most 25,32, .* received 30,30"):
+    with pytest.raises(UserError, match="input_size: expected at most 25,32, .* received 30,30"):
         exporting_photos.pairs(prepared.train, 2, (30, 30), 1, seed=0)
 
 

@@ -91,10 +91,19 @@ def test_a_table_predicts_whole_networks_and_is_measured_on_after_a_kill(micro, 
     ("flags", "message"),
     [
         ((), "expected one of --space and --run_dir"),
-        (("--space=tiny", "--classes=10"), "--channels: belongs to --space, received None"),
-        (("--run_dir=runs/x", "--classes=10"), "--classes: belongs to --space"),
-        (("--space=tiny", "--classes=9", "--channels=1", "--device=vela"), "--seconds: belongs to --device=host"),
-        (("--space=tiny", "--classes=9", "--channels=1", "--apk=a"), "--apk: belongs to --device=android, received"),
+        (("--space=tiny", "--classes=10"), "--channels: expected a number with --space, received nothing"),
+        (
+            ("--run_dir=runs/x", "--classes=10"),
+            "--classes: has no effect with --run_dir, which has them, it belongs to --space",
+        ),
+        (
+            ("--space=tiny", "--classes=9", "--channels=1", "--device=vela"),
+            "--seconds: has no effect with --device=vela, it belongs to --device=host",
+        ),
+        (
+            ("--space=tiny", "--classes=9", "--channels=1", "--apk=a"),
+            "--apk: has no effect with --device=host, it belongs to --device=android",
+        ),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flags, message, tmp_path):

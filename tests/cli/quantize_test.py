@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.commands_test import refused, tool
+from tests.cli.calls import refused, tool
 from tfqnas.dqss.result import quantized_tensors
 from tfqnas.runs.model_files import load_model
 
@@ -56,19 +56,19 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
         assert image.width > 800
     apot = [r for r in rows if r["strategy"] == "apot"]
     assert ("--deployable leaves such strategies out" in out) == bool(apot)
-    assert ("next: tools/export_tflite.py --model=" in out) == (not apot)
+    assert ("next: tfqnas export --model=" in out) == (not apot)
     # The same command shows what is there.
     code, again, err = tool("quantize", *flags(model_file, output, *NAMES))
     assert code == 0 and "search" not in err and again == out
     refused("--bits=3 differs from", "quantize", *flags(model_file, output, *NAMES, "--bits=3"))
     refused("--test_share=0.5 differs from", "quantize", *flags(model_file, output, *NAMES, "--test_share=0.5"))
     refused(
-        "--search_share: belongs to --mode=qat, received --mode=ptq",
+        "--search_share: has no effect with --mode=ptq, it belongs to --mode=qat",
         "quantize",
         *flags(model_file, output, *NAMES, "--search_share=0.2"),
     )
     refused(
-        "--images: belongs to --mode=ptq, received --mode=qat",
+        "--images: has no effect with --mode=qat, it belongs to --mode=ptq",
         "quantize",
         *flags(model_file, output, "--mode=qat", "--images=64"),
     )
@@ -103,7 +103,7 @@ def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_i
     for role in ("weight", "input"):
         assert f"layer middle, {role}_quantizer: APoT is non-uniform" in err
     best = "middle, weights: lsq (coefficient 0.30); middle, inputs: lsq (coefficient 0.30)"
-    assert best in err and "tools/quantize.py --deployable" in err
+    assert best in err and "tfqnas quantize --deployable" in err
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_a_deployable_qat_is_exported(model_file, tmp_path):
         "quantize", *flags(model_file, output, "--weights=lsq,mse_per_channel", "--inputs=lsq,mse", *more)
     )
     assert code == 0, err
-    assert "next: tools/export_tflite.py --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
+    assert "next: tfqnas export --model=" in out and list((output / "checkpoints").glob("step-*.npz"))
     rows = list(csv.DictReader((output / "strategies.csv").read_text().splitlines()))
     assert {r["layer"] for r in rows} == {"first", "middle", "last"} and "[2/3] search" in err
     assert len(load_model(output / "model.keras").layers) > 5  # with what an integer model rounds besides

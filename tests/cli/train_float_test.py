@@ -58,7 +58,7 @@ def test_digits_are_learned_and_a_finished_training_is_not_done_again(tmp_path):
     assert same == figures and "is trained already" in lines[-1]
     x = np.zeros((1, 8, 8, 1), np.float32)
     np.testing.assert_array_equal(again(x), model(x))
-    with pytest.raises(UserError, match=r"m.json was made with --steps=150, this command has --steps=12"):
+    with pytest.raises(UserError, match=r"m.json was made with `steps=150`, this command has `steps=12`"):
         train_float(config(tmp_path, filters=8, batch_size=32, shift=0.0), nothing)
 
 
@@ -90,7 +90,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(kind, tmp_p
     with pytest.raises(Killed):
         train_float(config(tmp_path, "killed", **settings), nothing)
     assert not (tmp_path / "killed.keras").exists()
-    with pytest.raises(UserError, match="was made with --learning_rate=0.0, this command has --learning_rate=0.5"):
+    with pytest.raises(UserError, match="was made with `learning_rate=0.0`, this command has `learning_rate=0.5`"):
         train_float(config(tmp_path, "killed", **settings, learning_rate=0.5), nothing)
     resumed, same = train_float(config(tmp_path, "killed", **settings), nothing)
     assert same == figures
@@ -101,7 +101,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(kind, tmp_p
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_advice(tmp_path):
-    with pytest.raises(TrainingDivergedError, match=r"resnet_small, step \d+ of 12, learning rate .*--learning_rate"):
+    with pytest.raises(TrainingDivergedError, match=r"resnet_small, step \d+ of 12, learning rate .*`learning_rate`"):
         train_float(config(tmp_path, learning_rate=1e30), nothing)
     assert not (tmp_path / "m.keras").exists()
 
@@ -109,15 +109,15 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"net": "vgg"}, "--net: expected one of mobilenet_small"),
-        ({"net": "edsr"}, "--dataset: expected photos for edsr, received digits"),
-        ({"dataset": "photos"}, "--dataset: expected a data set with labels, .* for resnet_small, received photos"),
-        ({"epochs": 1.0}, "--steps, --epochs: expected one of them, received 12 and 1.0"),
-        ({"net": "edsr", "dataset": "photos", "steps": 0, "epochs": 2.0}, "--epochs: expected --steps for photos"),
-        ({"scale": 3}, "--scale: expected 2 or 4, received 3"),
-        ({"batch_size": -1}, "--batch_size: expected at least 0"),
-        ({"checkpoint_steps": 0}, "--checkpoint_steps: expected at least 1"),
-        ({"warmup": 1.0}, "--warmup: expected a share from 0 to below 1, received 1.0"),
+        ({"net": "vgg"}, "net: expected one of mobilenet_small"),
+        ({"net": "edsr"}, "dataset: expected photos for edsr, received digits"),
+        ({"dataset": "photos"}, "dataset: expected a data set with labels, .* for resnet_small, received photos"),
+        ({"epochs": 1.0}, "epochs: expected 0 with `steps=12`, received 1.0"),
+        ({"net": "edsr", "dataset": "photos", "steps": 0, "epochs": 2.0}, "epochs: expected `steps` for photos"),
+        ({"scale": 3}, "scale: expected 2 or 4, received 3"),
+        ({"batch_size": -1}, "batch_size: expected a whole number from 0 on"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps: expected a whole number from 1 on"),
+        ({"warmup": 1.0}, "warmup: expected a number from 0 to below 1, received 1.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message, tmp_path):
@@ -141,7 +141,7 @@ def test_the_tool_refuses_without_a_traceback_and_before_tensorflow():
 
 @pytest.mark.parametrize("output", ["", "m.h5"])
 def test_other_files_than_keras_are_refused(output):
-    with pytest.raises(UserError, match=f"--output: expected a .keras file, received {output or 'nothing'}"):
+    with pytest.raises(UserError, match=f"output: expected a .keras file, received {output or 'nothing'}"):
         train_float(FloatConfig(output=output), nothing)
 
 

@@ -51,9 +51,9 @@ def test_the_seed_chooses_what_is_held_out_and_never_the_test_images(digits):
 @pytest.mark.parametrize(
     ("name", "held_out", "message"),
     [
-        ("cifar11", 10, r"--dataset: expected digits, a folder, or .* TFDS .*near: cifar10.*received 'cifar11'"),
-        ("digits", 1400, "--held_out: expected between 1 and 1399 of the 1400 training images .* received 1400"),
-        ("digits", 0, "--held_out: .* received 0"),
+        ("cifar11", 10, r"dataset: expected digits, a folder, or .* TFDS .*near: cifar10.*received cifar11"),
+        ("digits", 1400, "held_out: expected between 1 and 1399 of the 1400 training images .* received 1400"),
+        ("digits", 0, "held_out: .* received 0"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused(name, held_out, message):

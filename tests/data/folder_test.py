@@ -60,7 +60,7 @@ def test_corrupt_images_are_an_error_that_names_each_of_them(make_folder):
     with pytest.raises(UserError) as error:
         loaded(root, max_bad_images=2)
     text = str(error.value)
-    assert "3 of 10 images cannot be read, expected at most --max_bad_images=2" in text
+    assert "3 of 10 images cannot be read, expected at most `max_bad_images=2`" in text
     assert f"{root}/a/text.jpg: not an image that can be decoded" in text and f"{root}/b/001.jpeg: not an" in text
     assert f"{root}/b/new.webp: .webp is not supported, expected one of .jpg" in text and "notes.txt" not in text
 

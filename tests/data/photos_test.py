@@ -62,7 +62,7 @@ def test_the_tool_says_where_photos_are(prepared):
     command = [sys.executable, "tools/prepare_data.py", "photos", f"--data_dir={prepared}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"photos: train 2, test 1 in {prepared}/photos; next: tools/train_float.py" in done.stdout
+    assert f"photos: train 2, test 1 in {prepared}/photos; next: tfqnas train-float" in done.stdout
 
 
 def test_the_tool_says_what_prepares_photos_that_are_not_there(tmp_path):

@@ -114,8 +114,8 @@ def test_slices_of_splits_are_taken(prepared):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"test_split": "validation"}, "--test_split=validation: expected a split of photos, which has train, test"),
-        ({"train_split": "train[:x]"}, r"--train_split=train\[:x\]: expected a split of photos"),
+        ({"test_split": "validation"}, "`test_split=validation`: expected a split of photos, which has train, test"),
+        ({"train_split": "train[:x]"}, r"`train_split=train\[:x\]`: expected a split of photos"),
     ],
 )
 def test_splits_that_are_not_there_are_refused(prepared, settings, message):
@@ -124,7 +124,7 @@ def test_splits_that_are_not_there_are_refused(prepared, settings, message):
 
 
 def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
-    with pytest.raises(UserError, match="is not prepared in .*: run tools/prepare_data.py fashion_mnist"):
+    with pytest.raises(UserError, match="is not prepared in .*: run tfqnas prepare-data fashion_mnist"):
         load(config(tmp_path, "fashion_mnist"), held_out=1)
 
 

@@ -88,11 +88,11 @@ def test_weights_of_deployable_models_fit_int8_with_either_sign(trained):
 @pytest.mark.parametrize(
     ("values", "role", "expected"),
     [
-        ({"weights": ("lsk",)}, "weights", "--weights: expected some of lsq, .* received lsk, did you mean lsq"),
+        ({"weights": ("lsk",)}, "weights", "weights: expected some of lsq, .* received lsk, did you mean lsq"),
         ({"weights": ("mse_per_chanel",)}, "weights", "did you mean mse_per_channel"),
         ({"inputs": ("mse_per_channel",)}, "inputs", "mse_per_channel: expected role weights, received 'inputs'"),
-        ({"weights": ("pact",)}, "weights", "--weights=pact: pact: expected role inputs, received 'weights'"),
-        ({"weights": ("apot",), "bits": 8}, "weights", "--weights=apot: .*from 3 to 7, received 8"),
+        ({"weights": ("pact",)}, "weights", "`weights=pact`: pact: expected role inputs, received 'weights'"),
+        ({"weights": ("apot",), "bits": 8}, "weights", "`weights=apot`: .*from 3 to 7, received 8"),
         ({"weights": ("apot",), "deployable": True}, "weights", "apot: no integer model computes that at 4 bits"),
         ({"weights": ("lsq", "lsq")}, "weights", "expected each strategy once, received lsq several times"),
     ],
@@ -119,7 +119,7 @@ def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
         refuse_unsigned(settings(inputs=inputs), expected)
     if expected:
         for name in ("pact", "dorefa", "apot"):
-            with pytest.raises(UserError, match=f"--inputs: {name} clips at zero, but the inputs of .*b.* lie below"):
+            with pytest.raises(UserError, match=f"`inputs`: {name} clips at zero, but the inputs of .*b.* lie below"):
                 refuse_unsigned(settings(inputs=("lsq", name)), expected)
         found = quantized(model, settings(), np.zeros((4, 8, 8, 1), np.float32))
         names = {layer: own for layer, role, own in searched_of(found) if role == "inputs"}
@@ -130,19 +130,19 @@ def test_inputs_lie_below_zero_by_what_computes_them(activation, signed):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"bits": 1}, "--bits: expected a whole number from 2 to 16, received 1"),
-        ({"bits": 9, "deployable": True}, "--bits: expected at most 8 bits with --deployable, .* received 9"),
-        ({"end_bits": 16, "deployable": True}, "--end_bits: expected at most 8 bits with --deployable, .* received 16"),
-        ({"loss": "ce"}, "--loss: expected one of kl, mse, luma, cosine, features, received ce"),
-        ({"temperature_end": 0.0}, "--temperature_end: expected a number above 0, received 0"),
-        ({"steps": -1}, "--steps: expected a number from 0 on, received -1"),
-        ({"search_share": 1.5}, "--search_share: expected a share from 0 to 1, received 1.5"),
-        ({"search_share": 0.7}, "--search_share: expected that it and --warm_up_share=0.4 leave steps to train"),
-        ({"opening": -1.0}, "--opening: expected a number from 0 on, received -1"),
-        ({"train_steps": 0}, "--train_steps: expected a number from 1 on, received 0"),
+        ({"bits": 1}, "bits: expected a whole number from 2 to 16, received 1"),
+        ({"bits": 9, "deployable": True}, "bits: expected at most 8 with `deployable`, .* received 9"),
+        ({"end_bits": 16, "deployable": True}, "end_bits: expected at most 8 with `deployable`, .* received 16"),
+        ({"loss": "ce"}, "loss: expected one of kl, mse, luma, cosine, features, received ce"),
+        ({"temperature_end": 0.0}, "temperature_end: expected a number above 0, received 0"),
+        ({"steps": -1}, "steps: expected a whole number from 0 on, received -1"),
+        ({"search_share": 1.5}, "search_share: expected a number from 0 to 1, received 1.5"),
+        ({"search_share": 0.7}, "search_share: expected a share that leaves steps to train beside `warm_up_share=0.4`"),
+        ({"opening": -1.0}, "opening: expected a number from 0 on, received -1"),
+        ({"train_steps": 0}, "train_steps: expected a whole number from 1 on, received 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(values, expected):
     with pytest.raises(UserError, match=expected):
-        QuantizeSettings(**values).check()
-    assert TrainingSettings().check() is None
+        QuantizeSettings(**values)
+    TrainingSettings()

@@ -15,10 +15,10 @@ SETTINGS = {"mode": "qat", "bits": 4, "weights": ["lsq"]}
 def test_it_goes_on_with_the_same_and_refuses_another_model_or_setting(tmp_path):
     Directory(tmp_path / "out", SETTINGS, "m.keras", "abc").checkpoints.save(1, {"v": np.zeros(2)}, {})
     assert not Directory(tmp_path / "out", SETTINGS, "m.keras", "abc").finished
-    with pytest.raises(UserError, match=r"--model: .* is of another model \(m.keras, abc\), received m.keras \(abd\)"):
+    with pytest.raises(UserError, match=r"`model`: .* is of another model \(m.keras, abc\), received m.keras \(abd\)"):
         Directory(tmp_path / "out", SETTINGS, "m.keras", "abd")
     assert not Directory(tmp_path / "out", SETTINGS, "./m.keras", "abc").finished  # the same by another path
-    with pytest.raises(UserError, match="--weights=lsq,mse differs from .* which has --weights=lsq: give the same, or"):
+    with pytest.raises(UserError, match="`weights=lsq,mse` differs from .* which has `weights=lsq`: give the same, or"):
         Directory(tmp_path / "out", {**SETTINGS, "weights": ["lsq", "mse"]}, "m.keras", "abc")
 
 

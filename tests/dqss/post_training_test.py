@@ -165,12 +165,12 @@ def test_the_loss_follows_from_the_output(shape, loss):
     constant = {"kl", "cosine"} if shape == (1,) else {"kl"} if shape[-1] == 1 else set()
     for name in ("kl", "cosine"):
         if name in constant:
-            with pytest.raises(UserError, match=f"--loss={name}: expected several outputs to compare, net makes"):
+            with pytest.raises(UserError, match=f"`loss={name}`: expected several outputs to compare, net makes"):
                 post_training.loss_of(PostTrainingSettings(loss=name), model)
         else:
             assert post_training.loss_of(PostTrainingSettings(loss=name), model) == name
     if loss != "luma":
-        with pytest.raises(UserError, match=r"--loss=luma: expected a model that makes RGB images, net makes \("):
+        with pytest.raises(UserError, match=r"`loss=luma`: expected a model that makes RGB images, net makes \("):
             post_training.loss_of(PostTrainingSettings(loss="luma"), model)
 
 

@@ -53,7 +53,7 @@ def test_a_model_that_makes_images_is_for_super_resolution(photographs):
     low, high = next(iter(task.batches(4, 0, 2)))
     assert low.shape == (4, 48, 48, 3) and high.shape == (4, 96, 96, 3)
     np.testing.assert_allclose(task.loss(high + 0.5, high), 0.5, rtol=1e-6)
-    with pytest.raises(UserError, match="--dataset: expected photos for larger, which makes images, received digits"):
+    with pytest.raises(UserError, match="dataset: expected photos for larger, which makes images, received digits"):
         task_choice.task_of(model, DataConfig())
 
 
@@ -65,8 +65,8 @@ def oblong():
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        (network, "--model: expects classes 4, digits has 10"),
-        (lambda: network(channels=3, classes=10), "--model: expects channels 3, digits has 1"),
+        (network, "`model`: expects classes 4, digits has 10"),
+        (lambda: network(channels=3, classes=10), "`model`: expects channels 3, digits has 1"),
         (oblong, r"expected square images of one size, oblong takes \(8, 4, 1\)"),
     ],
 )

@@ -237,7 +237,7 @@ def test_checkpoints_of_another_model_or_other_settings_are_refused(trained, tas
     with pytest.raises(UserError, match="its checkpoints are of another model"):
         search_training(network(), task, short, None, checkpoints)
     with pytest.raises(
-        UserError, match="--learning_rate=0.5: the checkpoints in .* were made with --learning_rate=0.02"
+        UserError, match="`learning_rate=0.5`: the checkpoints in .* were made with `learning_rate=0.02`"
     ):
         search_training(trained[0], task, dataclasses.replace(short, learning_rate=0.5), None, checkpoints)
     other = dataclasses.replace(short, checkpoint_steps=7)
@@ -248,7 +248,7 @@ def test_without_labels_the_float_model_alone_teaches(trained):
     images, _ = pictures(64)
     task = Unlabelled(images, images[:32])
     config = dataclasses.replace(SETTINGS, train_steps=4, weights=("lsq",), inputs=("lsq",))
-    with pytest.raises(UserError, match="--distill: without labels"):
+    with pytest.raises(UserError, match="`distill`: without labels"):
         search_training(trained[0], task, config)
     result = search_training(trained[0], task, dataclasses.replace(config, distill=1.0))
     assert set(task.evaluate(result.model, task.outputs(trained[0]))) == {"agreement", "kl", "cosine"}

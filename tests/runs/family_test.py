@@ -27,7 +27,7 @@ def test_limits_need_to_suit_only_the_bit_widths_that_are_searched(run):
     smallest = [run.costs.of(run.space.smallest(), bits)["kB"] for bits in (4, 2)]
     family = Family(run, SearchConfig(max_kb=sum(smallest) / 2))
     assert list(family.progress(all_bits=[2])._work) == ["search_b2", "extract_b2"]
-    with pytest.raises(UserError, match=r"search of the 4-bit supernet: --max_kb: expected at least [\d.]+, the small"):
+    with pytest.raises(UserError, match=r"search of the 4-bit supernet: `max_kb`: expected at least [\d.]+, the small"):
         family.progress()
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.cli.commands_test import FLAGS, SPACE, refused, tool
+from tests.cli.calls import refused, tool
+from tests.cli.commands_test import FLAGS, SPACE
 from tfqnas.arch import Arch
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ def test_tools_take_the_mixed_supernet_by_its_name(run_dir, tmp_path):
         "--max_accuracy_drop=100",
     )
     assert code == 0 and "identical in 100.00%" in out, err
-    refused("--bits: expected one of this run's ['mixed'], received 4", "evaluate", f"--run_dir={run_dir}", "--bits=4")
+    refused("--bits: expected one of this run's mixed, received 4", "evaluate", f"--run_dir={run_dir}", "--bits=4")
 
 
 def test_a_mixture_is_finetuned_with_the_rounding_of_its_file(run_dir):

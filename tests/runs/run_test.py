@@ -168,7 +168,7 @@ def test_a_finished_run_trains_nothing(copied):
 def test_other_settings_in_the_same_directory_are_refused_by_name(copied, name, value):
     from tfqnas.runs.run import Run
 
-    with pytest.raises(UserError, match=rf"config\.json was made with --{name}="):
+    with pytest.raises(UserError, match=rf"config\.json was made with `{name}="):
         Run.create(dataclasses.replace(copied, **{name: value}))
 
 
@@ -182,7 +182,7 @@ def test_a_space_for_much_larger_images_is_refused_with_the_reason(settings, tmp
     if fits:
         Run.create(config)
         return
-    with pytest.raises(UserError, match="--space=nano: expects images of 36 to 40 pixels, those of digits have 8 x 8"):
+    with pytest.raises(UserError, match="`space=nano`: expects images of 36 to 40 pixels, those of digits have 8 x 8"):
         Run.create(config)
     assert not (tmp_path / "run").exists()
 
@@ -209,7 +209,7 @@ def test_settings_that_change_no_result_may_differ(copied):
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(copied, finished):
     os.remove(f"{copied.run_dir}/config.json")
-    expected = r"the checkpoint of stage supernet_b3 .* with --momentum=0\.9.*--momentum=0\.5"
+    expected = r"the checkpoint of stage supernet_b3 .* with `momentum=0\.9`.*`momentum=0\.5`"
     with pytest.raises(UserError, match=expected):
         run = trained(dataclasses.replace(copied, momentum=0.5))
         run.networks.supernet(3)

@@ -130,24 +130,24 @@ def test_limits_hold_and_an_impossible_one_says_what_is_possible(run, reference,
     found = search(run, config, tmp_path)
     assert found.by == ("kB", "mbitops")
     assert all(record["costs"]["kB"] <= limit for record in read_jsonl(tmp_path / "scored.jsonl"))
-    with pytest.raises(UserError, match=r"--max_kb: expected at least [\d.]+, the smallest that space nano reaches"):
+    with pytest.raises(UserError, match=r"`max_kb`: expected at least [\d.]+, the smallest that space nano reaches"):
         search(run, dataclasses.replace(config, max_kb=0.1), tmp_path / "none")
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"search": "grid"}, "--search: expected one of coarse_to_fine, nsga2, ageing, random, received grid"),
-        ({"objectives": ("accuracy",)}, "--objectives: expected accuracy and at least one cost"),
+        ({"search": "grid"}, "search: expected one of coarse_to_fine, nsga2, ageing, random, received grid"),
+        ({"objectives": ("accuracy",)}, "objectives: expected accuracy and at least one cost"),
         (
             {"objectives": ("accuracy", "joules")},
-            r"--objectives: expected accuracy and some of effective_mflops, .*, file_kB, latency "
-            r"\(with --latency_table\), npu_cycles \(with --latency_table of an NPU\), received 'joules'",
+            r"objectives: expected accuracy and some of effective_mflops, .*, file_kB, latency "
+            r"\(with `latency_table`\), npu_cycles \(with `latency_table` of an NPU\), received joules",
         ),
-        ({"objectives": ("accuracy", "npu_cycles")}, "--latency_table: expected the table of a device"),
-        ({"max_latency_ms": 1.0}, "--latency_table: expected the table of a device"),
-        ({"workers": -1}, "--workers: expected a number from 0 on, received -1"),
-        ({"max_kb": -1.0}, "--max_kb: expected a positive number"),
+        ({"objectives": ("accuracy", "npu_cycles")}, "latency_table: expected the table of a device"),
+        ({"max_latency_ms": 1.0}, "latency_table: expected the table of a device"),
+        ({"workers": -1}, "workers: expected a whole number from 0 on, received -1"),
+        ({"max_kb": -1.0}, "max_kb: expected a number from 0 on, received -1.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(changes, message, run, tmp_path):
@@ -236,9 +236,9 @@ def test_what_the_table_predicts_goes_with_a_model(run, table, tmp_path):
         "latency_device": made.holds_for,
     }
     assert FrontSearch(run, EVOLVED, 3, tmp_path).predicted(arch) == {}
-    with pytest.raises(UserError, match="--objectives: npu_cycles needs another --latency_table: .* is in ms"):
+    with pytest.raises(UserError, match="`objectives`: npu_cycles needs another `latency_table`: .* is in ms"):
         FrontSearch(run, dataclasses.replace(config, objectives=("accuracy", "npu_cycles")), 3, tmp_path)
-    with pytest.raises(UserError, match="--max_npu_cycles: npu_cycles needs another --latency_table"):
+    with pytest.raises(UserError, match="`max_npu_cycles`: npu_cycles needs another `latency_table`"):
         FrontSearch(run, dataclasses.replace(config, max_npu_cycles=3.0), 3, tmp_path)
 
 
@@ -254,7 +254,7 @@ def test_each_limit_holds_and_is_named_by_its_flag(flag, cost, run, tmp_path):
     limited = FrontSearch(run, dataclasses.replace(EVOLVED, **{flag: limit}), 3, tmp_path)
     archs = limited.searcher.ask(40)
     assert archs and all(limited.objectives.record(arch)[cost] <= limit for arch in archs)
-    with pytest.raises(UserError, match=f"search of the 3-bit supernet: --{flag}: expected at least [\\d.]+, the sma"):
+    with pytest.raises(UserError, match=f"search of the 3-bit supernet: `{flag}`: expected at least [\\d.]+, the sma"):
         FrontSearch(run, dataclasses.replace(EVOLVED, **{flag: type(limit)(ends[0] / 2)}), 3, tmp_path)
 
 
@@ -319,12 +319,12 @@ def test_a_search_proposes_what_a_target_supports_and_reuses_no_other_scores(mix
     tied = _front_search(mixed_run, dataclasses.replace(EVOLVED, search_bits_by="block"), MIXED, tmp_path / "mixed")
     for arch in tied.searcher.ask(10):
         mixed_run.space.restricted(bits_by="block").validate(arch)
-    with pytest.raises(UserError, match=r"--search_weight_bits: .*3"):
+    with pytest.raises(UserError, match=r"`search_weight_bits`: .*3"):
         _front_search(mixed_run, dataclasses.replace(EVOLVED, search_weight_bits=(3,)), MIXED, tmp_path / "mixed")
 
 
 def test_a_run_without_bit_widths_to_choose_has_none_to_restrict(run, tmp_path):
-    with pytest.raises(UserError, match="--search_weight_bits: expected a run whose space has bit widths to choose"):
+    with pytest.raises(UserError, match="`search_weight_bits`: expected a run whose space has bit widths to choose"):
         _front_search(run, dataclasses.replace(EVOLVED, search_weight_bits=(4,)), 3, tmp_path / "b3")
 
 

@@ -83,7 +83,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(archs, tmp_pat
 
 
 def test_processes_that_end_again_and_again_are_an_error(archs, tmp_path):
-    with pytest.raises(UserError, match=r"--workers=2: 3 scoring processes .* exit code 3; if memory is short"):
+    with pytest.raises(UserError, match=r"`workers=2`: 3 scoring processes .* exit code 3; if memory is short"):
         scores(archs, directory=tmp_path, accident="always", after=0)
 
 

@@ -115,7 +115,7 @@ def test_what_a_table_holds_for_is_said_in_a_line():
 def test_damaged_tables_are_refused(change, message, tmp_path):
     path = tmp_path / "t.json"
     path.write_text(json.dumps(json.loads(table(TINY).to_json()) | change))
-    with pytest.raises(UserError, match=f"latency table {path}: {message}.*; tools/latency_table.py makes such files"):
+    with pytest.raises(UserError, match=f"latency table {path}: {message}.*; tfqnas latency-table makes such files"):
         LatencyTable.load(path, TINY)
 
 
@@ -132,7 +132,7 @@ def test_a_value_that_is_no_latency_is_refused(value):
 
 def test_files_that_are_none_of_the_space_are_refused(tmp_path):
     path = tmp_path / "t.json"
-    with pytest.raises(UserError, match="t.json: no such file; tools/latency_table.py makes one"):
+    with pytest.raises(UserError, match="t.json: no such file; tfqnas latency-table makes one"):
         LatencyTable.load(path, TINY)
     path.write_text(table(TINY).to_json()[:-30])
     with pytest.raises(UserError, match="t.json: not valid JSON"):

@@ -52,7 +52,7 @@ def test_mistakes_are_answered(tmp_path, monkeypatch, four_bits):
     with pytest.raises(UserError, match="did not end within 0.01 s"):
         npu.check(path, timeout=0.01)
     path.write_bytes(export(*four_bits, storage="packed"))
-    with pytest.raises(UserError, match=r"packed weights \(int4\), .*: export with --storage=int8"):
+    with pytest.raises(UserError, match=r"packed weights \(int4\), .*: export with `storage=int8`"):
         npu.check(path)
     monkeypatch.setattr(npu.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install ethos-u-vela"):
@@ -74,7 +74,7 @@ def test_float_logits_are_left_to_the_cpu_and_it_is_said_what_to_do(tmp_path, fo
     path = tmp_path / "float.tflite"
     path.write_bytes(export(*four_bits, output_type="float32"))
     report = npu.check(path)
-    assert report.cpu_operators == 1 and "--output_type=int8" in report.advice
+    assert report.cpu_operators == 1 and "`output_type=int8`" in report.advice
     path.write_bytes(export(*four_bits, input_type="uint8"))
     assert npu.check(path).cpu_operators == 0 and npu.check(path).advice is None
     (tmp_path / "float.tflite").write_bytes(export(*four_bits, output_type="float32"))

@@ -130,7 +130,7 @@ def test_a_mixed_supernet_learns_in_two_phases_from_the_largest_network_in_float
 
 
 def test_without_the_network_in_floating_point_a_mixed_supernet_is_refused():
-    with pytest.raises(UserError, match="--float_epochs: expected a positive number, or --float_weights"):
+    with pytest.raises(UserError, match="float_epochs: expected a positive number, or `float_weights`"):
         schedule(RunConfig(**EPOCHS), mixed=True)
 
 

@@ -1,5 +1,6 @@
 """The command line: `tfqnas COMMAND`, one module a command. Only this package reads flags.
 
-A module defines absl flags and has `main(argv)`; its docstring is its help. `main.py` knows the commands, `command.py`
-what they share: flags made from settings, help on them, and errors without a traceback.
+A module has `FLAGS` and `main()`; its docstring is its help. `overview.py` knows the commands. `command.py` has what
+they share: flags made from settings, help on them, what is refused, and errors without a traceback. Messages name
+settings in backquotes; `command.py` alone writes them as flags.
 """

@@ -1,6 +1,6 @@
 """The paper's analyses on your own supernets: what search, shapes and rankings do at each bit width.
 
-    python tools/analyze.py --run_dir=runs/fashion [--only=ranking,drop] [--subnets=60] [--alone=12]
+    tfqnas analyze --run_dir=runs/fashion [--only=ranking,drop] [--subnets=60] [--alone=12]
 
 Fronts at lower bit widths (OQA, figures 2b and 5), what quantization costs shallow-fat and deep-slim subnets (figure
 4), depth along the fronts (figure 6), agreement of rankings between bit widths and, with --alone, with subnets that are
@@ -9,17 +9,16 @@ trains first, in the same run directory; else with the highest bit width. Writes
 the run directory, and report.html with them. The same command continues what was stopped.
 """
 
-from absl import flags
-
 from tfqnas.cli import command
 from tfqnas.runs.analyses.analysis_config import AnalysisConfig
 
-RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
-command.define_flags(AnalysisConfig)
+FLAGS = command.Flags()
+RUN_DIR = FLAGS.string("run_dir", None, "directory of a run that tfqnas train made", required=True)
+command.define_flags(AnalysisConfig, FLAGS)
 
 
 def main() -> None:
-    config = command.from_flags(AnalysisConfig)
+    config = command.from_flags(AnalysisConfig, FLAGS)
     command.import_tensorflow()
     from tfqnas.runs.analyses import analysing
     from tfqnas.runs.family import Family

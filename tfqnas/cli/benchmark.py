@@ -1,9 +1,9 @@
 """Measures the latency of .tflite files on Android phones, or on this computer, and writes a table.
 
-    python tools/android_benchmark.py --models='out/*.tflite' --accelerators=cpu,gpu --threads=1,4 \\
+    tfqnas benchmark --models='out/*.tflite' --accelerators=cpu,gpu --threads=1,4 \\
         --apk=android_aarch64_benchmark_model.apk --output=measurements.csv
-    python tools/android_benchmark.py --models='out/*.tflite' --binary=android_aarch64_benchmark_model
-    python tools/android_benchmark.py --models='out/*.tflite' --host
+    tfqnas benchmark --models='out/*.tflite' --binary=android_aarch64_benchmark_model
+    tfqnas benchmark --models='out/*.tflite' --host
 
 The same command continues a table that is half done, and repeats what failed. docs/android.md begins with the phone.
 Ends with exit code 1 if a measurement failed, or is invalid because another accelerator did the work.
@@ -13,29 +13,28 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from absl import flags
-
 from tflite_export import android, host_benchmark, measurements
 from tfqnas import report
 from tfqnas.cli import command
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 from tfqnas.progress import Progress
 
-MODELS = flags.DEFINE_list("models", None, ".tflite files; * and ? match names", required=True)
-ACCELERATORS = flags.DEFINE_list("accelerators", ["cpu"], f"some of {', '.join(android.ACCELERATORS)}")
-THREADS = flags.DEFINE_list("threads", ["1"], "numbers of CPU threads")
-OUTPUT = flags.DEFINE_string("output", "latency.csv", "the table; its rows are kept and not measured again")
-SERIALS = flags.DEFINE_list("serials", [], "devices, as `adb devices` lists them; one that is alone needs no name")
-VIA = flags.DEFINE_enum("via", None, ["app", "binary"], "what measures; by default the binary if --binary is given")
-APK = flags.DEFINE_string("apk", None, "the benchmark app's file, to install it first")
-BINARY = flags.DEFINE_string("binary", None, "the command-line benchmark, built for the device")
-HOST = flags.DEFINE_bool("host", False, "measure on this computer instead, with litert-benchmark")
-RUNS = flags.DEFINE_integer("runs", 50, "inferences that are timed, at least", lower_bound=1)
-TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for one measurement", lower_bound=0.01)
-PAUSE = flags.DEFINE_float("pause", 0, "seconds between two measurements, to let the device cool", lower_bound=0)
-POLL = flags.DEFINE_float("poll", 1, "seconds between two looks at the app's log", lower_bound=0.001)
-ADB = flags.DEFINE_string("adb", "adb", "the program adb")
-ALLOW = flags.DEFINE_bool("allow_failures", False, "exit code 0 even if measurements failed or are invalid")
+FLAGS = command.Flags()
+MODELS = FLAGS.list("models", None, ".tflite files; * and ? match names", required=True)
+ACCELERATORS = FLAGS.list("accelerators", ["cpu"], f"some of {', '.join(android.ACCELERATORS)}")
+THREADS = FLAGS.list("threads", ["1"], "numbers of CPU threads")
+OUTPUT = FLAGS.string("output", "latency.csv", "the table; its rows are kept and not measured again")
+SERIALS = FLAGS.list("serials", [], "devices, as adb devices lists them; one that is alone needs no name")
+VIA = FLAGS.enum("via", None, ["app", "binary"], "what measures; by default the binary if `binary` is given")
+APK = FLAGS.string("apk", None, "the benchmark app's file, to install it first")
+BINARY = FLAGS.string("binary", None, "the command-line benchmark, built for the device")
+HOST = FLAGS.bool("host", False, "measure on this computer instead, with litert-benchmark")
+RUNS = FLAGS.integer("runs", 50, "inferences that are timed, at least", lower_bound=1)
+TIMEOUT = FLAGS.float("timeout", 300, "seconds for one measurement", lower_bound=0.01)
+PAUSE = FLAGS.float("pause", 0, "seconds between two measurements, to let the device cool", lower_bound=0)
+POLL = FLAGS.float("poll", 1, "seconds between two looks at the app's log", lower_bound=0.001)
+ADB = FLAGS.string("adb", "adb", "the program adb")
+ALLOW = FLAGS.bool("allow_failures", False, "exit code 0 even if measurements failed or are invalid")
 
 COLUMNS = (
     ("model", "model"),
@@ -77,19 +76,23 @@ def check_flags() -> None:
     for name in ACCELERATORS.value:
         known = host_benchmark.ACCELERATORS if HOST.value else android.ACCELERATORS
         if name not in known:
-            raise UserError(f"--accelerators: expected some of {', '.join(known)}, received {name}")
-    if not ACCELERATORS.value or not THREADS.value:
-        raise UserError("--accelerators and --threads: expected at least one each")
+            raise SettingError("accelerators", f"some of {', '.join(known)}", name)
+    for flag in (ACCELERATORS, THREADS):
+        if not flag.value:
+            raise SettingError(flag.name, "at least one", "")
     for text in THREADS.value:
         if not text.isdecimal() or int(text) < 1:
-            raise UserError(f"--threads: expected whole numbers from 1 on, separated by commas, received {text}")
-    device = {"--serials": SERIALS.value, "--via": VIA.value, "--apk": APK.value, "--binary": BINARY.value}
-    if HOST.value and (given := [flag for flag, value in device.items() if value]):
-        raise UserError(f"--host measures on this computer and takes no {given[0]}")
+            raise SettingError("threads", "whole numbers from 1 on, separated by commas", text)
+    if HOST.value:
+        of_phones = (SERIALS, VIA, APK, BINARY, POLL, ADB)
+        command.refuse([flag.name for flag in of_phones], "with `host`", "phones")
+        return
     if BINARY.value and (VIA.value == "app" or APK.value):
-        raise UserError("--binary is another way to measure than the app (--via=app, --apk): expected one of them")
+        raise UserError("`binary` is another way to measure than the app (`via=app`, `apk`): expected one of them")
     if VIA.value == "binary" and not BINARY.value:
-        raise UserError("--via=binary: needs --binary, the file")
+        raise SettingError("binary", "the file with `via=binary`", "")
+    if BINARY.value:
+        command.refuse([POLL.name], "with `binary`", "the app")
 
 
 def find_devices() -> list[android.Device | host_benchmark.Host]:

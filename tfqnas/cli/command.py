@@ -1,41 +1,74 @@
-"""What all tools share: flags made from a settings record, help on them, and errors without a traceback."""
+"""What all commands share: flags made from settings, help on them, what is refused, and errors without a traceback."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import importlib
+import math
 import os
+import re
 import shlex
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
-from tfqnas.errors import UserError
+from tfqnas.cli.overview import COMMANDS, module_of, show
+from tfqnas.errors import SettingError, UserError, as_text, did_you_mean
+from tfqnas.settings import Settings, limits, without_effect
 
 if TYPE_CHECKING:
     from tfqnas.runs.run import Run
     from tfqnas.train.stages import Bits
 
-# What is defined here are flags of the tool that asks for them: it is their module, to absl.
-flags.disclaim_key_flags()
 Config = typing.TypeVar("Config")
-# What keeps the work that is done, so that the same command goes on; for whoever presses Ctrl-C.
-_KEPT: list[str] = []
-# Settings dataclasses whose fields are flags.
-_SETTINGS: list[type] = []
-# Those whose flags this command does not read, and the commands that do.
-_UNREAD: dict[Any, Sequence[str]] = {}
-# How the command was called: its program and its arguments.
-_CALLED: list[tuple[str, tuple[str, ...]]] = []
-_HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpshort", "h", "?")}
+_HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpshort", "helpfull", "h", "?")}
 
 
-def define_flags(config_class: Any, holder: flags.FlagValues = flags.FLAGS, read_by: Sequence[str] = ()) -> None:
+class Flags(flags.FlagValues):
+    """The flags of one command. Its methods define one each: the arguments are those of absl's `DEFINE_...`."""
+
+    def _define(self, define: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return define(*arguments, flag_values=self, **options)
+
+    string = functools.partialmethod(_define, flags.DEFINE_string)
+    bool = functools.partialmethod(_define, flags.DEFINE_bool)
+    integer = functools.partialmethod(_define, flags.DEFINE_integer)
+    list = functools.partialmethod(_define, flags.DEFINE_list)
+    enum = functools.partialmethod(_define, flags.DEFINE_enum)
+
+    def float(self, name: str, *arguments: Any, **options: Any) -> Any:
+        made = self._define(flags.DEFINE_float, name, *arguments, **options)
+        flags.register_validator(name, math.isfinite, "expected a finite number", flag_values=self)
+        return made
+
+
+@dataclasses.dataclass
+class _Call:
+    """How the command that runs was called.
+
+    Attributes:
+        typed: names of flags on the command line itself, not in a flagfile. kept: what keeps its work, or "".
+    """
+
+    program: str = ""
+    arguments: tuple[str, ...] = ()
+    flags: flags.FlagValues = dataclasses.field(default_factory=flags.FlagValues)
+    typed: frozenset[str] = frozenset()
+    kept: str = ""
+
+
+_call = _Call()
+
+
+# Flags and settings
+
+
+def define_flags(config_class: Any, holder: flags.FlagValues, read_by: Sequence[str] = ()) -> None:
     """Defines an absl flag for each field of a settings dataclass, in `holder`.
 
     Args:
@@ -44,21 +77,32 @@ def define_flags(config_class: Any, holder: flags.FlagValues = flags.FLAGS, read
     """
     define: dict[Any, Callable[..., Any]]
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
-    if holder is flags.FLAGS:
-        if read_by:
-            _UNREAD[config_class] = read_by
-        else:
-            _SETTINGS.append(config_class)
     for field in dataclasses.fields(config_class):
         default, text = typing.cast(Any, field.default), field.metadata["help"]
         if typing.get_origin(field.type) is tuple:
             flags.DEFINE_list(field.name, [str(v) for v in default], text, flag_values=holder)
         else:
             define[field.type](field.name, default, text, flag_values=holder)
+        # What this program wants to know of the flag besides.
+        flag = holder[field.name]
+        flag.heading, flag.limits, flag.read_by = _heading(config_class, field.name), limits(field), tuple(read_by)
 
 
-def from_flags(config_class: type[Config], holder: flags.FlagValues = flags.FLAGS) -> Config:
-    """The settings record that the flags in `holder` describe."""
+def _heading(config_class: type, name: str) -> str:
+    """The first sentence on the class that declares a field."""
+    definer = next(c for c in config_class.__mro__ if name in vars(c).get("__annotations__", {}))
+    return (definer.__doc__ or definer.__name__).strip().split(". ")[0].splitlines()[0].rstrip(".")
+
+
+def from_flags(config_class: type[Config], holder: flags.FlagValues, effects: bool = True) -> Config:
+    """The settings record that the flags in `holder` describe.
+
+    Args:
+        effects: whether flags are refused that have no effect with the others.
+
+    Raises:
+        UserError: for a value that a setting cannot have, and for a flag on the command line that has no effect.
+    """
     values = {}
     for field in dataclasses.fields(typing.cast(Any, config_class)):
         value = holder[field.name].value
@@ -67,22 +111,44 @@ def from_flags(config_class: type[Config], holder: flags.FlagValues = flags.FLAG
             try:
                 value = tuple(element(v) for v in value)
             except ValueError:
-                raise UserError(
-                    f"--{field.name}: expected {element.__name__}s separated by commas, received {','.join(value)}"
-                ) from None
+                numbers = "whole numbers" if element is int else "numbers"
+                raise SettingError(field.name, f"{numbers} separated by commas", value) from None
         values[field.name] = value
-    return config_class(**values)
+    config = config_class(**values)
+    if effects and holder is _call.flags and isinstance(config, Settings):
+        for name in _call.typed & values.keys():
+            if found := without_effect(config, name):
+                refuse([name], *found)
+    return config
 
 
-def bit_width(run: Run, flag: str, text: str) -> Bits:
+def refuse(names: Collection[str], why: str, where: str) -> None:
+    """Raises UserError for one of these flags on the command line, where it has no effect.
+
+    In a flagfile it may stand: that may be for more than one command.
+
+    Args:
+        names: of flags. why: such as "with `host`". where: what it belongs to, in words.
+    """
+    for name in names:
+        if name in _call.typed:
+            raise UserError(f"`{name}`: has no effect {why}, it belongs to {where}")
+
+
+def fields_of(config_class: Any) -> list[str]:
+    """Names of the flags that `define_flags` defines."""
+    return [field.name for field in dataclasses.fields(config_class)]
+
+
+def bit_width(run: Run, flag: str, text: str | None) -> Bits:
     """The supernet of a run that a flag names: a bit width, or "mixed".
 
     Raises:
-        UserError: the run has no such supernet.
+        SettingError: the run has no such supernet.
     """
-    value = int(text) if str(text).isdecimal() else text
+    value = int(text) if text and text.isdecimal() else text
     if value not in run.bit_widths:
-        raise UserError(f"--{flag}: expected one of this run's {list(run.bit_widths)}, received {text}")
+        raise SettingError(flag, f"one of this run's {as_text(run.bit_widths)}", text or "")
     return value
 
 
@@ -90,7 +156,7 @@ def import_tensorflow() -> None:
     """Imports TensorFlow without the lines on CUDA and oneDNN that it writes whatever its log level is.
 
     They come from C++ before logging is set up, so only the file descriptor can be silenced. A failing import
-    still raises its exception. Tools call this when the settings are known to be right: it takes seconds.
+    still raises its exception. Commands call this when the settings are known to be right: it takes seconds.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kept = os.dup(2)
@@ -104,30 +170,37 @@ def import_tensorflow() -> None:
         os.close(kept)
 
 
-def run(module: types.ModuleType, program: str, arguments: Sequence[str]) -> None:
+# Running
+
+
+def run(module: types.ModuleType, program: str | None = None, arguments: Sequence[str] | None = None) -> None:
     """Runs a command: errors that are meant for the user end with their message and exit code 1.
 
     Args:
-        module: of `tfqnas.cli`, with flags and `main()`; or `main(words)` and a constant `WORDS` that says which words
-            it takes besides flags.
-        program: how the command was called, such as "tfqnas train". arguments: flags and words.
+        module: with its flags, `FLAGS`, and `main()`; or `main(words)` and a constant `WORDS` that says which words it
+            takes besides flags.
+        program: how the command was called, such as "tfqnas train". arguments: flags and words. By default those of
+            the process.
     """
-    _CALLED.append((program, tuple(arguments)))
+    global _call
+    holder: flags.FlagValues = module.FLAGS
+    for name in holder:  # a process may run more than one command: tests do
+        holder[name].unparse()
+    program, *arguments = [program or sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)]
+    _call = _Call(program, tuple(arguments), holder, _typed(arguments, holder))
 
     def parse(argv: list[str]) -> list[str]:
-        before = argv[: argv.index("--")] if "--" in argv else argv
-        if _HELP & set(before[1:]):
-            with contextlib.suppress(BrokenPipeError):  # `--help | head`
-                print(help_text(module), flush=True)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if _HELP & set(_before_words(argv[1:])):
+            show(help_text(module))
             sys.exit(0)
         try:
-            words = flags.FLAGS(argv)[1:]
-            if not hasattr(module, "WORDS"):
-                _refuse_words(words)
-            _refuse_unread(before[1:])
+            words = _parsed(argv, holder)
+            _refuse_words(words, holder, getattr(module, "WORDS", ""))
+            for name in _call.typed:
+                if readers := getattr(holder[name], "read_by", ()):
+                    refuse([name], "here", " and ".join(readers))
         except (flags.Error, UserError) as error:
-            print(f"error: {error}\n{program} --help lists its flags", file=sys.stderr)
+            print(f"error: {in_flags(error, holder)}\n{program} --help lists its flags", file=sys.stderr)
             sys.exit(1)
         return words
 
@@ -136,7 +209,7 @@ def run(module: types.ModuleType, program: str, arguments: Sequence[str]) -> Non
             module.main(*([words] if hasattr(module, "WORDS") else []))
         except (UserError, OSError) as error:
             sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {in_flags(error, holder)}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             print(f"\nstopped; {_what_is_kept()}", file=sys.stderr)
@@ -145,62 +218,87 @@ def run(module: types.ModuleType, program: str, arguments: Sequence[str]) -> Non
     app.run(guarded, argv=[program, *arguments], flags_parser=parse)
 
 
-def _refuse_words(words: Sequence[str]) -> None:
-    """Raises UserError for words: most are flags that lack their hyphens."""
-    if not words:
-        return
-    name = words[0].lstrip("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212")  # hyphens and dashes of web pages
-    meant = f": a flag begins with two hyphens, --{name}" if name.partition("=")[0] in flags.FLAGS else ""
-    raise UserError(f"expected flags only, received {words[0]}{meant}")
+def in_flags(message: object, holder: flags.FlagValues) -> str:
+    """A message of the library for the command line: settings in backquotes become its flags."""
+    text = re.sub(r"`(\w+)(=[^`]*)?`", lambda m: f"--{m[1]}{m[2] or ''}" if m[1] in holder else m[0], str(message))
+    return f"--{text}" if isinstance(message, SettingError) and message.field in holder else text
 
 
-def _refuse_unread(arguments: Sequence[str]) -> None:
-    """Raises UserError for a flag on the command line, not in a flagfile, that only other commands read."""
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        name = name if name in flags.FLAGS else name.removeprefix("no")
-        for config_class, readers in _UNREAD.items():
-            if argument.startswith("-") and name in {field.name for field in dataclasses.fields(config_class)}:
-                raise UserError(f"--{name}: has no effect here, {' and '.join(readers)} read it")
+def _before_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments before "--"."""
+    arguments = list(arguments)
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _typed(arguments: Sequence[str], holder: flags.FlagValues) -> frozenset[str]:
+    names = (a.lstrip("-").partition("=")[0] for a in _before_words(arguments) if a.startswith("-"))
+    found = (name if name in holder else name.removeprefix("no") for name in names)
+    return frozenset(name for name in found if name in holder)
+
+
+def _parsed(argv: Sequence[str], holder: flags.FlagValues) -> list[str]:
+    """Gives the flags their values; returns the words beside them."""
+    every = flags.FlagValues()
+    every.append_flag_values(holder)
+    for name in set(flags.FLAGS) - set(holder):  # absl's own
+        if (flag := flags.FLAGS[name]).name == name:  # not its short name
+            every[name] = flag
+    try:
+        words = every(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname
+        known = ((other, module_of(other).FLAGS) for other in COMMANDS)
+        others = [f"tfqnas {other}" for other, own in known if name in own and not getattr(own[name], "read_by", ())]
+        near = did_you_mean(name, holder).replace(" mean ", " mean --")
+        hint = f", it belongs to {', '.join(others)}" if others else near
+        raise UserError(f"--{name}: this command has no such flag{hint}") from None
+    for each in (holder, flags.FLAGS):
+        each.mark_as_parsed()
+    return words
+
+
+def _refuse_words(words: Sequence[str], holder: flags.FlagValues, expected: str) -> None:
+    """Raises UserError for a word where none is expected, and for a flag that lacks its hyphens."""
+    for word in words:
+        name, equals, _ = word.lstrip("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212").partition("=")  # as on web pages
+        is_flag = name in holder and (equals or not word.startswith(name))
+        if is_flag or not expected:
+            meant = f": a flag begins with two hyphens, --{name}" if name in holder else ""
+            raise UserError(f"expected {f'{expected} and flags' if expected else 'flags only'}, received {word}{meant}")
 
 
 def keeps(what: str | os.PathLike[str]) -> None:
-    """Remembers what keeps the tool's work from now on, a file or a directory: Ctrl-C says so."""
-    _KEPT.append(os.fspath(what))
+    """Remembers what keeps the command's work from now on, a file or a directory: Ctrl-C says so."""
+    _call.kept = os.fspath(what)
 
 
 def _what_is_kept() -> str:
-    program, arguments = _CALLED[-1]
-    program = program if program.startswith("tfqnas ") else f"python {shlex.quote(program)}"
-    command = " ".join([program, shlex.join(arguments)]).rstrip()
-    if not _KEPT:
+    program = _call.program if _call.program.startswith("tfqnas ") else f"python {shlex.quote(_call.program)}"
+    command = " ".join([program, shlex.join(_call.arguments)]).rstrip()
+    if not _call.kept:
         return f"nothing of this command is kept, it begins anew:\n    {command}"
-    return f"what is done is kept in {_KEPT[-1]}, the same command goes on from there:\n    {command}"
+    return f"what is done is kept in {_call.kept}, the same command goes on from there:\n    {command}"
+
+
+# Help
 
 
 def help_text(module: types.ModuleType) -> str:
     """What a command does and its flags: its own, then group by group those of settings."""
-    own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(module.__name__)}
-    for config_class in _UNREAD:
-        for field in dataclasses.fields(config_class):
-            own.pop(field.name, None)
-    groups: dict[str, list[flags.Flag]] = {}
-    for config_class in _SETTINGS:
-        for field in dataclasses.fields(config_class):
-            annotated = (c for c in reversed(config_class.__mro__) if field.name in vars(c).get("__annotations__", {}))
-            definer = next(annotated)
-            heading = (definer.__doc__ or definer.__name__).strip().split(". ")[0].splitlines()[0].rstrip(".")
-            groups.setdefault(heading, []).append(flags.FLAGS[field.name])
-            own.pop(field.name, None)
-    parts = [(module.__doc__ or "").strip()]
-    for heading, members in {"Flags of this command": list(own.values()), **groups}.items():
-        if members:
-            parts.append(f"{heading}:\n" + "\n".join(map(_flag_text, members)))
-    parts.append("--flagfile=FILE reads flags from a file, one a line; --helpfull lists those of absl as well.")
-    return "\n\n".join(parts)
+    holder = module.FLAGS
+    groups: dict[str, list[str]] = {"Flags of this command": []}
+    for flag in (holder[name] for name in holder):
+        if not getattr(flag, "read_by", ()):
+            heading = getattr(flag, "heading", "Flags of this command")
+            groups.setdefault(heading, []).append(_flag_text(flag, holder))
+    texts = [f"{heading}:\n" + "\n".join(lines) for heading, lines in groups.items() if lines]
+    ends = "--flagfile=FILE reads flags from a file, one a line."
+    return "\n\n".join([(module.__doc__ or "").strip(), *texts, ends])
 
 
-def _flag_text(flag: flags.Flag) -> str:
+def _flag_text(flag: flags.Flag, holder: flags.FlagValues) -> str:
     switch = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-    default = "" if flag.default in (None, "", []) else f" (default: {flag.default_as_str.strip(chr(39))})"
-    return flags.text_wrap(f"{switch}: {flag.help}{default}", 100, "      ", "  ")
+    default = "" if flag.default in (None, "", []) else f"default: {flag.default_as_str.strip(chr(39))}"
+    notes = "; ".join(filter(None, [getattr(flag, "limits", ""), default]))
+    text = in_flags(flag.help, holder) + (f" ({notes})" if notes else "")
+    return flags.text_wrap(f"{switch}: {text}", 100, "      ", "  ")

@@ -1,15 +1,14 @@
 """The fronts of several runs on the same data in one picture and one table, such as mixed precision and one bit width.
 
-python tools/compare_fronts.py --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
+tfqnas compare --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
 """
-
-from absl import flags
 
 from tfqnas.cli import command
 
-RUN_DIRS = flags.DEFINE_list("run_dirs", None, "run directories with searches, of the same data", required=True)
-COST = flags.DEFINE_string("cost", "effective_mflops", "cost to draw against: one that the searches know")
-OUTPUT = flags.DEFINE_string("output", "fronts.png", "PNG file to write")
+FLAGS = command.Flags()
+RUN_DIRS = FLAGS.list("run_dirs", None, "run directories with searches, of the same data", required=True)
+COST = FLAGS.string("cost", "effective_mflops", "cost to draw against: one that the searches know")
+OUTPUT = FLAGS.string("output", "fronts.png", "PNG file to write")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Makes an integer .tflite file of a model, and shows that it computes what was evaluated.
 
-    python tools/export_tflite.py --model=runs/digits/models/b2_largest.keras --dataset=digits --output=m.tflite
-    python tools/export_tflite.py --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \\
+    tfqnas export --model=runs/digits/models/b2_largest.keras --dataset=digits --output=m.tflite
+    tfqnas export --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \\
         --output=m.tflite
 
-    python tools/export_tflite.py --model=runs/edsr_x2.keras --dataset=photos --input_size=64,64 --output=m.tflite
+    tfqnas export --model=runs/edsr_x2.keras --dataset=photos --input_size=64,64 --output=m.tflite
 
 Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
 file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points, or
@@ -21,11 +21,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import flags
 
 from tfqnas.cli import command
-from tfqnas.data.data_config import DataConfig
-from tfqnas.errors import UserError
+from tfqnas.data.data_config import PHOTOS, DataConfig
+from tfqnas.errors import SettingError, UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas.runs import exporting, exporting_photos
@@ -38,28 +37,29 @@ if TYPE_CHECKING:
     from tfqnas.data.dataset import DataSet
     from tfqnas.data.images import EvaluationImages
 
-MODEL = flags.DEFINE_string("model", None, "a .keras file; its data set is named by the flags of data")
-command.define_flags(DataConfig)  # for --model; a run has its own
-RUN_DIR = flags.DEFINE_string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
-BITS = flags.DEFINE_string("bits", None, "bit width of the supernet in --run_dir, or mixed")
-ARCH = flags.DEFINE_string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
-OUTPUT = flags.DEFINE_string("output", None, "the .tflite file to write", required=True)
-CALIBRATION = flags.DEFINE_enum(
+FLAGS = command.Flags()
+MODEL = FLAGS.string("model", None, "a .keras file; its data set is named by the flags of data")
+command.define_flags(DataConfig, FLAGS)  # of `model`; a run has its own
+RUN_DIR = FLAGS.string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
+BITS = FLAGS.string("bits", None, "bit width of the supernet in `run_dir`, or mixed")
+ARCH = FLAGS.string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
+OUTPUT = FLAGS.string("output", None, "the .tflite file to write", required=True)
+CALIBRATION = FLAGS.enum(
     "calibration", "percentile", ["min_max", "percentile", "mse", "kl"], "how the ranges of 8-bit tensors are found"
 )
-STORAGE = flags.DEFINE_enum(
+STORAGE = FLAGS.enum(
     "storage", "int8", ["int8", "packed"], "of weights: a byte each, or INT4 and INT2: a smaller file, slower kernels"
 )
-CALIBRATION_IMAGES = flags.DEFINE_integer("calibration_images", 512, "training images for that", lower_bound=1)
-INPUT_TYPE = flags.DEFINE_enum("input_type", "int8", ["int8", "uint8"], "of the file: pixel - 128, or pixel")
-OUTPUT_TYPE = flags.DEFINE_enum("output_type", "int8", ["int8", "float32"], "of the file's logits")
-VERIFY = flags.DEFINE_bool("verify", True, "run the file on the test images and compare")
-VERIFY_IMAGES = flags.DEFINE_integer("verify_images", None, "how many; by default all", lower_bound=1)
-DROP = flags.DEFINE_float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
-PSNR_DROP = flags.DEFINE_float("max_psnr_drop", 0.05, "of super-resolution: largest loss of PSNR on Y, in dB")
-INPUT_SIZE = flags.DEFINE_list("input_size", "64,64", "of super-resolution: height and width of the file's input")
-EXPLAIN = flags.DEFINE_bool("explain", False, "print layer by layer where the integers depart from the Keras model")
-THREADS = flags.DEFINE_integer("threads", 1, "of LiteRT", lower_bound=1)
+CALIBRATION_IMAGES = FLAGS.integer("calibration_images", 512, "training images for that", lower_bound=1)
+INPUT_TYPE = FLAGS.enum("input_type", "int8", ["int8", "uint8"], "of the file: pixel - 128, or pixel")
+OUTPUT_TYPE = FLAGS.enum("output_type", "int8", ["int8", "float32"], "of the file's logits")
+VERIFY = FLAGS.bool("verify", True, "run the file on the test images and compare")
+VERIFY_IMAGES = FLAGS.integer("verify_images", None, "how many; by default all", lower_bound=1)
+DROP = FLAGS.float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
+PSNR_DROP = FLAGS.float("max_psnr_drop", 0.05, "of super-resolution: largest loss of PSNR on Y, in dB")
+INPUT_SIZE = FLAGS.list("input_size", "64,64", "of super-resolution: height and width of the file's input")
+EXPLAIN = FLAGS.bool("explain", False, "print layer by layer where the integers depart from the Keras model")
+THREADS = FLAGS.integer("threads", 1, "of LiteRT", lower_bound=1)
 # Test images, chosen at random: LiteRT's plain kernels take a hundred times as long as XNNPACK.
 KERNEL_IMAGES = 64
 EXPLAINED_IMAGES = 256
@@ -87,12 +87,19 @@ class Source:
 
 def main() -> None:
     if (MODEL.value is None) == (RUN_DIR.value is None):
-        raise UserError("expected one of --model and --run_dir")
-    if RUN_DIR.value and BITS.value is None:
-        raise UserError("--run_dir: needs --bits, the bit width of the supernet")
-    if MODEL.value and flags.FLAGS.dataset == "photos":
-        export_super_resolution()
-        return
+        raise UserError("expected one of `model` and `run_dir`")
+    data = None
+    if MODEL.value:
+        command.refuse([BITS.name, ARCH.name], "with `model`", "`run_dir`")
+        data = command.from_flags(DataConfig, FLAGS)
+        if data.dataset == PHOTOS:
+            export_super_resolution(data)
+            return
+    else:
+        command.refuse(command.fields_of(DataConfig), "with a run, which has its own data", "`model`")
+        if BITS.value is None:
+            raise SettingError("bits", "the bit width of the supernet in `run_dir`, or mixed", "")
+    refuse_without_effect()
     command.import_tensorflow()
     from tflite_export import ties
     from tflite_export.folding import NonUniformError
@@ -101,7 +108,7 @@ def main() -> None:
     from tflite_export.model_card import model_card
     from tflite_export.writer import write
 
-    source = source_of_model() if MODEL.value else source_of_run()
+    source = source_of_model(data) if data else source_of_run()
     calibration = np.concatenate(list(source.images("train", CALIBRATION_IMAGES.value).batches(256)))
 
     def lowered(storage: str) -> IntGraph:
@@ -131,17 +138,27 @@ def main() -> None:
     print(f"written: {OUTPUT.value}, and its model card {page}")
 
 
-def export_super_resolution() -> None:
-    for flag in (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS):
-        if flag.present:
-            raise UserError(f"--{flag.name}: belongs to classification, --dataset=photos is super-resolution")
+def refuse_without_effect() -> None:
+    """Raises UserError for a flag that is given and that this export of a classifier does not read."""
+    command.refuse([PSNR_DROP.name, INPUT_SIZE.name], "on a classifier", "super-resolution, `dataset=photos`")
+    if not VERIFY.value:
+        command.refuse([DROP.name], "with `verify=false`", "`verify`")
+        if not EXPLAIN.value:
+            command.refuse([VERIFY_IMAGES.name], "with `verify=false`", "`verify` and `explain`")
+            if STORAGE.value != "packed":
+                command.refuse([THREADS.name], "with `verify=false`", "`verify`")
+
+
+def export_super_resolution(data: DataConfig) -> None:
+    of_classifiers = (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS)
+    command.refuse([flag.name for flag in of_classifiers], "on super-resolution, `dataset=photos`", "classifiers")
     if len(INPUT_SIZE.value) != 2 or not all(text.isdecimal() and int(text) for text in INPUT_SIZE.value):
-        raise UserError(f"--input_size: expected height,width in pixels, received {','.join(INPUT_SIZE.value)}")
+        raise SettingError("input_size", "height,width in pixels", INPUT_SIZE.value)
     command.import_tensorflow()
     height, width = map(int, INPUT_SIZE.value)
     exporting_photos.export(
         MODEL.value,
-        flags.FLAGS.data_dir,
+        data.data_dir,
         (height, width),
         OUTPUT.value,
         CALIBRATION.value,
@@ -165,7 +182,7 @@ def say_what_packing_costs(graph: IntGraph, blob: bytes, of_bytes: bytes) -> Non
 
 
 def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None:
-    """Prints what --explain and --verify ask for. Returns the `Verification`, or None."""
+    """Prints what `explain` and `verify` ask for. Returns the `Verification`, or None."""
     from tflite_export import explain
     from tflite_export.int_graph import pixels_of
     from tflite_export.verify import agreements, verify
@@ -206,16 +223,15 @@ def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None
     return result
 
 
-def source_of_model() -> Source:
+def source_of_model(config: DataConfig) -> Source:
     from tfqnas.data.dataset import load
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
     record = model_files.model_record(MODEL.value, model)
-    config = command.from_flags(DataConfig)
     dataset = load(config, held_out=1)
     model_files.check_fit(model, dataset, config.dataset)
-    crop = config.evaluation_crop if flags.FLAGS["evaluation_crop"].present else record["evaluation_crop"]
+    crop = config.evaluation_crop if FLAGS["evaluation_crop"].present else record["evaluation_crop"]
     return Source(model, dataset, crop, record, config.dataset)
 
 

@@ -1,8 +1,8 @@
 """Measures a latency table: what each subnet of a space takes on a device, from its pieces, checked on whole networks.
 
-    python tools/latency_table.py --space=tiny --classes=10 --channels=1 --device=host --output=latency_tiny.json
-    python tools/latency_table.py --run_dir=runs/digits --device=android --apk=app.apk --output=latency_phone.json
-    python tools/latency_table.py --run_dir=runs/digits --device=vela --target=ethos-u55-128 --output=latency_npu.json
+    tfqnas latency-table --space=tiny --classes=10 --channels=1 --device=host --output=latency_tiny.json
+    tfqnas latency-table --run_dir=runs/digits --device=android --apk=app.apk --output=latency_phone.json
+    tfqnas latency-table --run_dir=runs/digits --device=vela --target=ethos-u55-128 --output=latency_npu.json
 
 The numbers are kept beside the table, in FILE.jsonl: the same command goes on where it was stopped. docs/android.md
 begins with the phone. Uses need the same device, and networks of the same bits, classes and channels.
@@ -13,53 +13,52 @@ import datetime
 import pathlib
 from collections.abc import Sequence
 
-from absl import flags
-
 from tflite_export import android, meters, npu
 from tfqnas import report, spaces
 from tfqnas.arch import Arch
 from tfqnas.cli import command
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas.runs import latency_pieces
 from tfqnas.search.latency import LatencyTable, pieces_of
 from tfqnas.spaces import SearchSpace
 
-SPACE = flags.DEFINE_string("space", None, "search space: a name or a JSON file")
-CLASSES = flags.DEFINE_integer("classes", None, "of the networks, with --space", lower_bound=1)
-CHANNELS = flags.DEFINE_integer("channels", None, "of the images, with --space", lower_bound=1)
-RUN_DIR = flags.DEFINE_string("run_dir", None, "instead of --space: a run directory, whose space and data are taken")
-BITS = flags.DEFINE_integer(
+FLAGS = command.Flags()
+SPACE = FLAGS.string("space", None, "search space: a name or a JSON file")
+CLASSES = FLAGS.integer("classes", None, "of the networks, with `space`", lower_bound=1)
+CHANNELS = FLAGS.integer("channels", None, "of the images, with `space`", lower_bound=1)
+RUN_DIR = FLAGS.string("run_dir", None, "instead of `space`: a run directory, whose space and data are taken")
+BITS = FLAGS.integer(
     "bits",
     None,
     "bit width of the networks, by default 4 or the run's highest below 8; 2 to 7 run the same operations",
     lower_bound=2,
     upper_bound=8,
 )
-DEVICE = flags.DEFINE_enum("device", "host", ["host", "android", "vela"], "this computer, a phone, Arm's NPU compiler")
-OUTPUT = flags.DEFINE_string("output", None, "the table to write, JSON", required=True)
-FIT = flags.DEFINE_integer("fit_models", 8, "whole networks that the correction is fitted on", lower_bound=2)
-VALIDATION = flags.DEFINE_integer("validation_models", 8, "other whole networks, that show the error", lower_bound=2)
-ROUNDS = flags.DEFINE_integer(
+DEVICE = FLAGS.enum("device", "host", ["host", "android", "vela"], "this computer, a phone, Arm's NPU compiler")
+OUTPUT = FLAGS.string("output", None, "the table to write, JSON", required=True)
+FIT = FLAGS.integer("fit_models", 8, "whole networks that the correction is fitted on", lower_bound=2)
+VALIDATION = FLAGS.integer("validation_models", 8, "other whole networks, that show the error", lower_bound=2)
+ROUNDS = FLAGS.integer(
     "rounds",
     None,
     f"how often everything is measured, the median counts; by default {meters.HostMeter.rounds} on the host, else 1",
     lower_bound=1,
 )
-SEED = flags.DEFINE_integer("seed", 0, "of the order of measurements and of the random networks", lower_bound=0)
-THREADS = flags.DEFINE_integer("threads", 1, "host, android: CPU threads", lower_bound=1)
-SECONDS = flags.DEFINE_float("seconds", 0.05, "host: how long each file is run in a round", lower_bound=0.0001)
-ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", list(android.ACCELERATORS), "android: what executes the files")
-SERIAL = flags.DEFINE_string("serial", None, "android: the device, as `adb devices` lists it; one alone needs no name")
-APK = flags.DEFINE_string("apk", None, "android: the benchmark app's file, to install it first")
-BINARY = flags.DEFINE_string("binary", None, "android: the command-line benchmark, to be used instead of the app")
-RUNS = flags.DEFINE_integer("runs", 50, "android: inferences that are timed, at least", lower_bound=1)
-TIMEOUT = flags.DEFINE_float("timeout", 300, "android, vela: seconds for one measurement", lower_bound=0.01)
-PAUSE = flags.DEFINE_float("pause", 0, "android: seconds between two measurements, to let it cool", lower_bound=0)
-ADB = flags.DEFINE_string("adb", "adb", "android: the program adb")
-TARGET = flags.DEFINE_enum("target", "ethos-u55-128", list(npu.TARGETS), "vela: the NPU")
-UNIT = flags.DEFINE_enum("unit", "cycles", ["cycles", "ms"], "vela: cycles, or milliseconds at the NPU's clock")
+SEED = FLAGS.integer("seed", 0, "of the order of measurements and of the random networks", lower_bound=0)
+THREADS = FLAGS.integer("threads", 1, "host, android: CPU threads", lower_bound=1)
+SECONDS = FLAGS.float("seconds", 0.05, "host: how long each file is run in a round", lower_bound=0.0001)
+ACCELERATOR = FLAGS.enum("accelerator", "cpu", list(android.ACCELERATORS), "android: what executes the files")
+SERIAL = FLAGS.string("serial", None, "android: the device, as adb devices lists it; one alone needs no name")
+APK = FLAGS.string("apk", None, "android: the benchmark app's file, to install it first")
+BINARY = FLAGS.string("binary", None, "android: the command-line benchmark, to be used instead of the app")
+RUNS = FLAGS.integer("runs", 50, "android: inferences that are timed, at least", lower_bound=1)
+TIMEOUT = FLAGS.float("timeout", 300, "android, vela: seconds for one measurement", lower_bound=0.01)
+PAUSE = FLAGS.float("pause", 0, "android: seconds between two measurements, to let it cool", lower_bound=0)
+ADB = FLAGS.string("adb", "adb", "android: the program adb")
+TARGET = FLAGS.enum("target", "ethos-u55-128", list(npu.TARGETS), "vela: the NPU")
+UNIT = FLAGS.enum("unit", "cycles", ["cycles", "ms"], "vela: cycles, or milliseconds at the NPU's clock")
 
 _FORMS = {"ms": ".4g", "cycles": ",.0f"}
 _FLAGS_OF = {
@@ -104,17 +103,17 @@ def main() -> None:
 
 def check_flags() -> None:
     if (SPACE.value is None) == (RUN_DIR.value is None):
-        raise UserError("expected one of --space and --run_dir")
-    given = {"--classes": CLASSES.value, "--channels": CHANNELS.value}
-    for flag, value in given.items():
-        if (value is None) == (SPACE.value is not None):
-            raise UserError(f"{flag}: belongs to --space" + ("" if RUN_DIR.value else f", received {value}"))
+        raise UserError("expected one of `space` and `run_dir`")
+    for flag in (CLASSES, CHANNELS):
+        if SPACE.value and flag.value is None:
+            raise SettingError(flag.name, "a number with `space`", "")
+    if RUN_DIR.value:
+        command.refuse([CLASSES.name, CHANNELS.name], "with `run_dir`, which has them", "`space`")
     if pathlib.Path(OUTPUT.value).suffix == ".jsonl":
-        raise UserError(f"--output: the measured numbers take the suffix .jsonl, received {OUTPUT.value}")
+        raise SettingError("output", "another suffix than .jsonl, which the measured numbers take", OUTPUT.value)
     for devices, names in _FLAGS_OF.items():
-        for name in names:
-            if flags.FLAGS[name].present and DEVICE.value not in devices:
-                raise UserError(f"--{name}: belongs to --device={' or '.join(devices)}, received {DEVICE.value}")
+        if DEVICE.value not in devices:
+            command.refuse(names, f"with `device={DEVICE.value}`", f"`device={' or '.join(devices)}`")
 
 
 def make_meter() -> Meter:
@@ -135,7 +134,7 @@ def networks() -> tuple[SearchSpace, int, int, int]:
         try:
             return spaces.get(SPACE.value).without_bits(), BITS.value or 4, CLASSES.value, CHANNELS.value
         except ValueError as error:
-            raise UserError(f"--space: {error}") from None
+            raise UserError(f"`space`: {error}") from None
     command.import_tensorflow()
     from tfqnas.runs.run import Run
 

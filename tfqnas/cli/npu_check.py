@@ -1,6 +1,6 @@
 """Compiles .tflite files for an NPU: which operators are left to the CPU, cycles, time, encoded weights.
 
-    python tools/npu_check.py m.tflite [more.tflite ...] --target=ethos-u85-256
+    tfqnas npu-check m.tflite [more.tflite ...] --target=ethos-u85-256
 
 Ends with exit code 1 if more operators than --max_cpu_operators are left to the CPU of any file.
 """
@@ -9,27 +9,27 @@ import contextlib
 import dataclasses
 import sys
 
-from absl import flags
-
 from tflite_export import npu
 from tfqnas import report
+from tfqnas.cli import command
 from tfqnas.errors import UserError
 from tfqnas.progress import Progress
 
-TARGET = flags.DEFINE_list(
+FLAGS = command.Flags()
+TARGET = FLAGS.list(
     "target",
     ["ethos-u85-256"],
     f"some of {', '.join(npu.TARGETS)}; qualcomm, mediatek, or with a processor, qualcomm:SM8750",
 )
-ALLOWED = flags.DEFINE_integer("max_cpu_operators", 0, "operators that may be left to the CPU", lower_bound=0)
-TIMEOUT = flags.DEFINE_float("timeout", 300, "seconds for each compilation", lower_bound=1)
+ALLOWED = FLAGS.integer("max_cpu_operators", 0, "operators that may be left to the CPU", lower_bound=0)
+TIMEOUT = FLAGS.float("timeout", 300, "seconds for each compilation", lower_bound=1)
 # The words that this command takes besides flags.
 WORDS = "MODEL.tflite [...]"
 
 
 def main(words: list[str]) -> None:
     if not words:
-        raise UserError("expected files: tools/npu_check.py MODEL.tflite [...]")
+        raise UserError("expected files: tfqnas npu-check MODEL.tflite [...]")
     asked = list(dict.fromkeys((path, target) for path in words for target in TARGET.value))
     progress, found = Progress([(f"{path}, {target}", 1) for path, target in asked], stream=sys.stderr), []
     for path, target in asked:
@@ -43,5 +43,5 @@ def main(words: list[str]) -> None:
     if over:
         raise UserError(
             f"{over[0].model}: {over[0].cpu_operators} operators are left to the CPU on {over[0].target}, "
-            f"--max_cpu_operators allows {ALLOWED.value}" + (f"; {over[0].advice}" if over[0].advice else "")
+            f"`max_cpu_operators` allows {ALLOWED.value}" + (f"; {over[0].advice}" if over[0].advice else "")
         )

@@ -1,24 +1,23 @@
 """Classifies image files with a saved model.
 
-python tools/predict.py --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
+tfqnas predict --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
 """
 
 import sys
 
-from absl import flags
-
 from tfqnas.cli import command
 from tfqnas.errors import UserError
 
-MODEL = flags.DEFINE_string("model", None, "a .keras file", required=True)
-TOP = flags.DEFINE_integer("top", 3, "classes to print for each image", lower_bound=1)
+FLAGS = command.Flags()
+MODEL = FLAGS.string("model", None, "a .keras file", required=True)
+TOP = FLAGS.integer("top", 3, "classes to print for each image", lower_bound=1)
 # The words that this command takes besides flags.
 WORDS = "FILE [FILE ...]"
 
 
 def main(words: list[str]) -> None:
     if not words:
-        raise UserError("expected image files: tools/predict.py --model=MODEL.keras FILE [FILE ...]")
+        raise UserError("expected image files: tfqnas predict --model=MODEL.keras FILE [FILE ...]")
     command.import_tensorflow()
     from tfqnas.data.image_files import read_image
     from tfqnas.runs import model_files

@@ -1,9 +1,9 @@
 """Quantizes a trained float model, and finds for each layer the strategy that suits it best (DQSS).
 
-    python tools/quantize.py --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4 --output=runs/mobilenet_4
-    python tools/quantize.py --mode=qat --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=2 \\
+    tfqnas quantize --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4 --output=runs/mobilenet_4
+    tfqnas quantize --mode=qat --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=2 \\
         --output=runs/mobilenet_2
-    python tools/quantize.py --model=zoo:efficientnet_lite0 --dataset=photos --bits=6 --output=runs/lite0_6
+    tfqnas quantize --model=zoo:efficientnet_lite0 --dataset=photos --bits=6 --output=runs/lite0_6
 
 --mode=ptq (post-training) needs images and no labels, and takes minutes. --mode=qat trains the weights too. With one
 name for --weights and one for --inputs nothing is searched. A qat that was stopped continues from its last checkpoint
@@ -21,8 +21,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
 from tfqnas.cli import command
 from tfqnas.data.data_config import DataConfig
 from tfqnas.dqss.quantize_settings import (
@@ -32,7 +30,6 @@ from tfqnas.dqss.quantize_settings import (
     TrainingSettings,
     part_of,
 )
-from tfqnas.errors import UserError
 from tfqnas.progress import Part, Progress
 from tfqnas.settings import plain
 
@@ -43,20 +40,20 @@ if TYPE_CHECKING:
     from tfqnas.dqss.result import DqssResult
     from tfqnas.dqss.tasks import DqssTask
 
-MODE = flags.DEFINE_enum("mode", "ptq", ["ptq", "qat"], "post-training, or quantization-aware training")
-MODEL = flags.DEFINE_string("model", None, "a .keras file, or zoo:NAME, such as zoo:efficientnet_lite0", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "directory for the results", required=True)
-IMAGES = flags.DEFINE_integer("images", 512, "training images for the calibration of ptq", lower_bound=1)
-command.define_flags(DataConfig)
-command.define_flags(QuantizeSettings)
+FLAGS = command.Flags()
+MODE = FLAGS.enum("mode", "ptq", ["ptq", "qat"], "post-training, or quantization-aware training")
+MODEL = FLAGS.string("model", None, "a .keras file, or zoo:NAME, such as zoo:efficientnet_lite0", required=True)
+OUTPUT = FLAGS.string("output", None, "directory for the results", required=True)
+IMAGES = FLAGS.integer("images", 512, "training images for the calibration of ptq", lower_bound=1)
+command.define_flags(DataConfig, FLAGS)
+command.define_flags(QuantizeSettings, FLAGS)
 
 
 def main() -> None:
-    data = command.from_flags(DataConfig)
+    data = command.from_flags(DataConfig, FLAGS)
     kinds: dict[str, type[SearchSettings]] = {"ptq": PostTrainingSettings, "qat": TrainingSettings}
     refuse_of_other_mode(kinds)
-    config = part_of(command.from_flags(QuantizeSettings), kinds[MODE.value])
-    config.check()
+    config = part_of(command.from_flags(QuantizeSettings, FLAGS), kinds[MODE.value])
     command.import_tensorflow()
     from tfqnas.dqss import task_choice
     from tfqnas.dqss.candidates import mixture_for
@@ -93,23 +90,17 @@ def fixed(config: DataConfig | SearchSettings) -> dict[str, Any]:
 
 def refuse_of_other_mode(kinds: Mapping[str, type[SearchSettings]]) -> None:
     """Raises UserError for a flag that is given and that only the other mode has."""
-    names = {mode: {field.name for field in dataclasses.fields(kind)} for mode, kind in kinds.items()}
+    names = {mode: command.fields_of(kind) for mode, kind in kinds.items()}
+    names["ptq"].append(IMAGES.name)
     for mode in set(kinds) - {MODE.value}:
-        for name in sorted(names[mode] - names[MODE.value]):
-            if flags.FLAGS[name].present:
-                raise UserError(f"--{name}: belongs to --mode={mode}, received --mode={MODE.value}")
-    if MODE.value == "qat" and flags.FLAGS["images"].present:
-        raise UserError("--images: belongs to --mode=ptq, received --mode=qat")
+        own = set(names[mode]) - set(names[MODE.value])
+        command.refuse(sorted(own), f"with `mode={MODE.value}`", f"`mode={mode}`")
 
 
 def refuse_of_classifiers() -> None:
     """Raises UserError for a flag that is given and that super-resolution does not read."""
-    for name in ("flip", "shift", "norm_images"):
-        if flags.FLAGS[name].present:
-            raise UserError(
-                f"--{name}: of classifiers; patches of photos are always turned and mirrored, and "
-                "BatchNorm keeps its statistics: leave it out"
-            )
+    command.refuse(["flip", "shift"], "on photos, whose patches are always turned and mirrored", "classifiers")
+    command.refuse(["norm_images"], "on super-resolution, where BatchNorm keeps its statistics", "classifiers")
 
 
 def loaded(name: str) -> keras.Model:
@@ -218,8 +209,7 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
             print(f"  {choice['layer']}, {choice['role']}: {choice['strategy']}; {best_uniform(choice)}")
     else:
         print(
-            f"next: tools/export_tflite.py --model={directory.path}/model.keras --dataset={data.dataset} "
-            "--output=MODEL.tflite"
+            f"next: tfqnas export --model={directory.path}/model.keras --dataset={data.dataset} --output=MODEL.tflite"
         )
 
 

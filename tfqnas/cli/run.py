@@ -1,6 +1,6 @@
 """From images to a family of models: trains, inherits, searches and extracts in one run directory.
 
-    python tools/run.py --flagfile=configs/digits_oqa.cfg
+    tfqnas run --flagfile=configs/digits_oqa.cfg
 
 The same command continues a run that was stopped.
 """
@@ -9,12 +9,13 @@ from tfqnas.cli import command
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
 
-command.define_flags(RunConfig)
-command.define_flags(SearchConfig)
+FLAGS = command.Flags()
+command.define_flags(RunConfig, FLAGS)
+command.define_flags(SearchConfig, FLAGS)
 
 
 def main() -> None:
-    config, search_config = command.from_flags(RunConfig), command.from_flags(SearchConfig)
+    config, search_config = command.from_flags(RunConfig, FLAGS), command.from_flags(SearchConfig, FLAGS)
     command.import_tensorflow()
     from tfqnas.runs.family import Family
     from tfqnas.runs.run import Run

@@ -1,6 +1,6 @@
 """Searches trained supernets for their Pareto fronts and extracts subnets of them.
 
-    python tools/search.py --run_dir=runs/digits [--bits=2]
+    tfqnas search --run_dir=runs/digits [--bits=2]
 
 Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run directory. The same
 command goes on where it was stopped.
@@ -16,29 +16,29 @@ directory or a copy: config.json, space.json, checkpoints/supernet_b2. All subne
 is for one machine.
 
     export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=5000
-    KERASTUNER_TUNER_ID=chief python tools/search.py --run_dir=runs/digits --bits=2
-    KERASTUNER_TUNER_ID=worker1 python tools/search.py --run_dir=runs/digits --bits=2
+    KERASTUNER_TUNER_ID=chief tfqnas search --run_dir=runs/digits --bits=2
+    KERASTUNER_TUNER_ID=worker1 tfqnas search --run_dir=runs/digits --bits=2
 """
 
-from absl import flags
-
 from tfqnas.cli import command
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError
 from tfqnas.integrations.keras_tuner.remote import role
 from tfqnas.search.search_config import SearchConfig
 
-RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of a run that tools/train.py made", required=True)
-BITS = flags.DEFINE_list("bits", [], "bit widths to search, or mixed; by default all of the run")
-command.define_flags(SearchConfig)
+FLAGS = command.Flags()
+RUN_DIR = FLAGS.string("run_dir", None, "directory of a run that tfqnas train made", required=True)
+BITS = FLAGS.list("bits", [], "bit widths to search, or mixed; by default all of the run")
+command.define_flags(SearchConfig, FLAGS)
 
 
 def main() -> None:
-    search_config, part = command.from_flags(SearchConfig), role()
-    search_config.check()
+    search_config, part = command.from_flags(SearchConfig, FLAGS), role()
     if part and len(BITS.value) != 1:
-        raise UserError(f"--bits: expected one bit width for a search across machines, received {BITS.value}")
+        raise SettingError("bits", "one bit width for a search across machines", BITS.value)
     if part and search_config.workers > 1:
-        raise UserError(f"--workers: expected 1 across machines, received {search_config.workers}: start more workers")
+        raise SettingError("workers", "1 across machines", search_config.workers, ": start more workers")
+    if part:
+        command.refuse(["early_stopping"], "across machines", "a search on one machine")
     command.import_tensorflow()
     from tfqnas.runs.family import Family
     from tfqnas.runs.run import Run

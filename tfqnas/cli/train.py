@@ -1,10 +1,10 @@
 """Trains one supernet for each bit width, from the highest down, in a run directory.
 
-    python tools/train.py --flagfile=configs/digits_oqa.cfg --run_dir=runs/digits
+    tfqnas train --flagfile=configs/digits_oqa.cfg --run_dir=runs/digits
 
 The same command continues a run that was stopped. A single subnet is trained further with
 
-    python tools/train.py --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \\
+    tfqnas train --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \\
         --finetune_bits=2 --finetune_epochs=5 --finetune_learning_rate=0.01 --integer_aware
 
 and exported, with soft labels of the supernet's largest network; with --integer_aware the training computes what the
@@ -16,13 +16,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 from tfqnas.cli import command
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, as_text
 from tfqnas.runs import exporting
 from tfqnas.search.search_config import SearchConfig
-from tfqnas.settings import as_flag
 from tfqnas.train.run_config import RunConfig
 
 if TYPE_CHECKING:
@@ -30,13 +27,14 @@ if TYPE_CHECKING:
 
     from tfqnas.runs.run import Run
 
-command.define_flags(RunConfig)
-command.define_flags(SearchConfig, read_by=("tfqnas search", "tfqnas run"))  # one flagfile describes a whole run
-FINETUNE_ARCH = flags.DEFINE_string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
-FINETUNE_BITS = flags.DEFINE_string("finetune_bits", None, "bit width of the supernet it is cut from, or mixed")
-FINETUNE_EPOCHS = flags.DEFINE_float("finetune_epochs", 25.0, "epochs of the finetuning")
-FINETUNE_RATE = flags.DEFINE_float("finetune_learning_rate", 0.0016, "peak learning rate of the finetuning")
-INTEGER_AWARE = flags.DEFINE_bool(
+FLAGS = command.Flags()
+command.define_flags(RunConfig, FLAGS)
+command.define_flags(SearchConfig, FLAGS, read_by=("tfqnas search", "tfqnas run"))  # one flagfile describes a whole run
+FINETUNE_ARCH = FLAGS.string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
+FINETUNE_BITS = FLAGS.string("finetune_bits", None, "bit width of the supernet it is cut from, or mixed")
+FINETUNE_EPOCHS = FLAGS.float("finetune_epochs", 25.0, "epochs of the finetuning", lower_bound=0)
+FINETUNE_RATE = FLAGS.float("finetune_learning_rate", 0.0016, "peak learning rate of the finetuning", lower_bound=0)
+INTEGER_AWARE = FLAGS.bool(
     "integer_aware", False, "finetune with the 8-bit tensors of the exported model and with BatchNorm as it is folded"
 )
 
@@ -46,10 +44,10 @@ _FREE = ("evaluation_epochs", "checkpoint_steps", "cache_gb", "distribution")
 
 
 def main() -> None:
-    config = command.from_flags(RunConfig)
-    for flag in (FINETUNE_BITS, FINETUNE_EPOCHS, FINETUNE_RATE, INTEGER_AWARE):
-        if flag.present and not FINETUNE_ARCH.value:
-            raise UserError(f"--{flag.name}: belongs to --finetune_arch, which is not given")
+    config = command.from_flags(RunConfig, FLAGS, effects=not FINETUNE_ARCH.value)
+    if not FINETUNE_ARCH.value:
+        of_finetuning = (FINETUNE_BITS, FINETUNE_EPOCHS, FINETUNE_RATE, INTEGER_AWARE)
+        command.refuse([flag.name for flag in of_finetuning], "without `finetune_arch`", "`finetune_arch`")
     command.import_tensorflow()
     from tfqnas.runs.run import Run
     from tfqnas.runs.training import make_strategy, train
@@ -62,11 +60,11 @@ def main() -> None:
     run = Run.create(config)
     command.keeps(run.directory)
     train(run, run.costs.progress(), strategy)
-    print(f"{run.directory}: {len(run.stages)} stages trained; next: tools/search.py --run_dir={run.directory}")
+    print(f"{run.directory}: {len(run.stages)} stages trained; next: tfqnas search --run_dir={run.directory}")
 
 
 def run_to_finetune(config: RunConfig) -> Run:
-    """The `Run` of `--run_dir`; settings that are given besides must be its own, or free.
+    """The `Run` of `run_dir`; settings that are given besides must be its own, or free.
 
     Raises:
         UserError: naming one that would have no effect.
@@ -75,13 +73,13 @@ def run_to_finetune(config: RunConfig) -> Run:
 
     run = Run.existing(config.run_dir)
     for field in dataclasses.fields(RunConfig):
-        ours, theirs = (as_flag(getattr(c, field.name)) for c in (config, run.config))
-        if field.name not in ("run_dir", *_FREE) and flags.FLAGS[field.name].present and ours != theirs:
+        ours, theirs = (as_text(getattr(c, field.name)) for c in (config, run.config))
+        if field.name not in ("run_dir", *_FREE) and FLAGS[field.name].present and ours != theirs:
             raise UserError(
-                f"--{field.name}={ours}: a finetuning has the settings of its run, there "
-                f"--{field.name}={theirs}: leave it out, or give another --run_dir"
+                f"`{field.name}={ours}`: a finetuning has the settings of its run, there `{field.name}={theirs}`: "
+                "leave it out, or give another `run_dir`"
             )
-    free = {name: getattr(config, name) for name in _FREE if flags.FLAGS[name].present}
+    free = {name: getattr(config, name) for name in _FREE if FLAGS[name].present}
     return Run(dataclasses.replace(run.config, **free)) if free else run
 
 
@@ -93,7 +91,7 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
 
     run = run_to_finetune(config)
     bits = command.bit_width(run, "finetune_bits", FINETUNE_BITS.value)
-    arch = model_files.read_arch(run.space, FINETUNE_ARCH.value)
+    arch = model_files.read_arch(run.space, FINETUNE_ARCH.value, FINETUNE_ARCH.name)
     stage = finetuning(
         bits,
         arch,

@@ -1,8 +1,8 @@
 """Trains a float network to quantize: a small classifier, or super-resolution on photos.
 
-    python tools/train_float.py --net=mobilenet_small --dataset=fashion_mnist --flip --output=runs/mobilenet.keras
+    tfqnas train-float --net=mobilenet_small --dataset=fashion_mnist --flip --output=runs/mobilenet.keras
     python scripts/data_from_packages.py photos
-    python tools/train_float.py --net=edsr --dataset=photos --scale=2 --output=runs/edsr_x2.keras
+    tfqnas train-float --net=edsr --dataset=photos --scale=2 --output=runs/edsr_x2.keras
 
 It shows progress and time left, continues from its last checkpoint when the same command is given after a kill, and
 ends with the figures of the test images: accuracy, or PSNR and SSIM on Y beside those of bicubic interpolation.
@@ -11,11 +11,12 @@ ends with the figures of the test images: accuracy, or PSNR and SSIM on Y beside
 from tfqnas.cli import command
 from tfqnas.zoo.float_config import FloatConfig
 
-command.define_flags(FloatConfig)
+FLAGS = command.Flags()
+command.define_flags(FloatConfig, FLAGS)
 
 
 def main() -> None:
-    config = command.from_flags(FloatConfig)
+    config = command.from_flags(FloatConfig, FLAGS)
     command.import_tensorflow()
     from tfqnas.zoo.training import train_float
 

@@ -1,15 +1,14 @@
 """Loads a labelled image data set in three splits: training, held out for the search, and test."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfqnas.data.data_config import DataConfig
+from tfqnas.data.data_config import DIGITS, FOLDER, DataConfig
 from tfqnas.data.splits import Arrays, Split
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +63,9 @@ def load(config: DataConfig, held_out: int, seed: int = 0, say: Callable[[str], 
     """
     name = config.dataset
     parts: tuple[Sequence[str], Sequence[int], Split, Split]
-    if name == "digits":
+    if config.source == DIGITS:
         parts = _digits()
-    elif os.path.isdir(name) or name.startswith((".", "~", os.sep)):
+    elif config.source == FOLDER:
         from tfqnas.data import folder
 
         parts = folder.load(pathlib.Path(name).expanduser(), config, say)
@@ -77,13 +76,12 @@ def load(config: DataConfig, held_out: int, seed: int = 0, say: Callable[[str], 
     class_names, image_size, train, test = parts
     if len(class_names) < 2:
         raise UserError(
-            f"--dataset={name}: expected at least two classes, received {len(class_names)}: "
+            f"`dataset={name}`: expected at least two classes, received {len(class_names)}: "
             f"{', '.join(class_names) or 'none'}"
         )
     if not 0 < held_out < len(train):
-        raise UserError(
-            f"--held_out: expected between 1 and {len(train) - 1} of the {len(train)} training images of "
-            f"{name}, received {held_out}"
+        raise SettingError(
+            "held_out", f"between 1 and {len(train) - 1} of the {len(train)} training images of {name}", held_out
         )
     order = np.random.default_rng((seed, 1)).permutation(len(train))
     out, kept = order[:held_out], order[held_out:]

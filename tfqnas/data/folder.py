@@ -47,7 +47,7 @@ def load(
         UserError: the folder cannot be read, a class has no images, or more than `config.max_bad_images` images cannot
             be read.
     """
-    where = f"--dataset={path}"
+    where = f"`dataset={path}`"
     roots = _roots(path, where)
     classes = _folders(roots["train"], where)
     if not classes:
@@ -178,7 +178,7 @@ def _checked(
         more = f"\n  and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         text = f"{where}: {len(bad)} of {len(files)} images cannot be read"
         if len(bad) > max_bad:
-            raise UserError(f"{text}, expected at most --max_bad_images={max_bad}:\n{listed}{more}")
+            raise UserError(f"{text}, expected at most `max_bad_images={max_bad}`:\n{listed}{more}")
         say(f"{text} and are skipped:\n{listed}{more}")
     return {f: None if isinstance(result, str) else tuple(result) for f, result in zip(files, results, strict=True)}
 

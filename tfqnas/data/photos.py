@@ -59,7 +59,7 @@ def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     if known is None:
         raise UserError(
             f"photos are not prepared in {where}: run python scripts/data_from_packages.py photos (on Debian or "
-            "Ubuntu), or give the --data_dir that has them"
+            "Ubuntu), or give the `data_dir` that has them"
         )
     splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
     names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]

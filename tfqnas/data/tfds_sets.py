@@ -12,7 +12,7 @@ import numpy as np
 from tfqnas.data.data_config import DataConfig
 from tfqnas.data.records import TFRecords
 from tfqnas.data.splits import Arrays, Encoded, Split
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 IN_MEMORY = 2e9
 
 
-def builder(name: str, data_dir: str, what: str = "--dataset") -> tfds.core.DatasetBuilder:
-    """The TFDS builder of a data set; `what` is the flag or argument that gave the name, for messages.
+def builder(name: str, data_dir: str, what: str = "dataset") -> tfds.core.DatasetBuilder:
+    """The TFDS builder of a data set; `what` is the setting that gave the name, for messages.
 
     Raises:
         UserError: TFDS does not know the name. The message suggests similar names.
@@ -36,11 +36,11 @@ def builder(name: str, data_dir: str, what: str = "--dataset") -> tfds.core.Data
     except (ValueError, AssertionError) as error:  # also for an unknown name
         known = tfds.list_builders(with_community_datasets=False)
         if name.split("/")[0].split(":")[0] in known:
-            raise UserError(f"{what} {name}: {error}") from None
+            raise UserError(f"`{what}={name}`: {error}") from None
         near = difflib.get_close_matches(name, known, n=3)
         hint = f" (near: {', '.join(near)})" if near else ""
-        also = "digits, a folder, or " if what == "--dataset" else ""
-        raise UserError(f"{what}: expected {also}the name of a TFDS data set{hint}, received {name!r}") from None
+        also = "digits, a folder, or " if what == "dataset" else ""
+        raise SettingError(what, f"{also}the name of a TFDS data set{hint}", name) from None
 
 
 def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], Split, Split]:
@@ -60,18 +60,18 @@ def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], S
     image, label = image_and_label(made.info.features, name)
     size = made.info.features[image].shape
     if size[-1] not in (1, 3):
-        raise UserError(f"--dataset={name}: expected images with 1 or 3 channels, received {size[-1]}")
+        raise UserError(f"`dataset={name}`: expected images with 1 or 3 channels, received {size[-1]}")
     test = config.test_split or _test_split(made, name)
     splits = [
-        _split(made, split, image, label, name, flag)
-        for split, flag in ((config.train_split, "train_split"), (test, "test_split"))
+        _split(made, split, image, label, name, field)
+        for split, field in ((config.train_split, "train_split"), (test, "test_split"))
     ]
     if None in size and isinstance(splits[0], Encoded):
         size = _median_size(splits[0])
     return made.info.features[label].names, size[:2], *splits
 
 
-def image_and_label(features: Mapping[str, Any], name: str, what: str = "--dataset") -> tuple[str, str]:
+def image_and_label(features: Mapping[str, Any], name: str, what: str = "dataset") -> tuple[str, str]:
     """The names of the image and the class label in a data set's examples; `what` is as in `builder`.
 
     Raises:
@@ -91,7 +91,7 @@ def image_and_label(features: Mapping[str, Any], name: str, what: str = "--datas
                 found[:] = [wanted]
     if len(images) != 1 or len(labels) != 1:
         raise UserError(
-            f"{what} {name}: expected one image and one class label in each example, received "
+            f"`{what}={name}`: expected one image and one class label in each example, received "
             f"{', '.join(f'{key} ({type(feature).__name__})' for key, feature in features.items())}"
         )
     return images[0], labels[0]
@@ -103,12 +103,12 @@ def _test_split(made: tfds.core.DatasetBuilder, name: str) -> str:
         if wanted in splits or not splits:  # TFDS' mock has no split names
             return wanted
     raise UserError(
-        f"--dataset={name}: has no test split, only {', '.join(splits)}: give --test_split='train[80%:]' "
-        "--train_split='train[:80%]'"
+        f"`dataset={name}`: has no test split, only {', '.join(splits)}: give `test_split='train[80%:]'` and "
+        "`train_split='train[:80%]'`"
     )
 
 
-def _split(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, name: str, flag: str) -> Split:
+def _split(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, name: str, field: str) -> Split:
     import tensorflow_datasets as tfds
 
     try:
@@ -120,16 +120,16 @@ def _split(made: tfds.core.DatasetBuilder, split: str, image: str, label: str, n
             result = _encoded(made, split, image, label, shape[-1])
     except AssertionError:
         raise UserError(
-            f"--dataset={name}: is not prepared in {made.data_dir}: run tools/prepare_data.py {name}, or give the "
-            "--data_dir that has it"
+            f"`dataset={name}`: is not prepared in {made.data_dir}: run tfqnas prepare-data {name}, or give the "
+            "`data_dir` that has it"
         ) from None
     except (ValueError, KeyError) as error:
         have = ", ".join(made.info.splits)
-        raise UserError(f"--{flag}={split}: expected a split of {name}, which has {have} ({error})") from None
+        raise UserError(f"`{field}={split}`: expected a split of {name}, which has {have} ({error})") from None
     labels = result.labels if isinstance(result, Arrays) else np.array([result.read(0)[1]])
     if len(labels) and labels.min() < 0:
         raise UserError(
-            f"--{flag}={split}: expected a split with labels, those of {name} {split} are hidden "
+            f"`{field}={split}`: expected a split with labels, those of {name} {split} are hidden "
             f"({tfds.__name__} gives {labels.min()}); it has {', '.join(made.info.splits)}"
         )
     return result

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tfqnas.dqss.quantize_settings import SearchSettings, TrainingSettings
-from tfqnas.errors import UserError, did_you_mean
+from tfqnas.errors import SettingError, UserError, did_you_mean
 from tfqnas.graph.reading import CONVOLUTIONS, MOVES, ONE_SCALE, sites_of
 from tfqnas.quantizers import ROLES, Mixture, Quantizer, deployable, get, names, supports
 from tfqnas.quantizers.registry import methods
@@ -49,12 +49,11 @@ def prototype(label: str, bits: int, role: str) -> Quantizer:
     """
     if label not in names():
         known = names(role)
-        hint = did_you_mean(label, known)
-        raise UserError(f"--{role}: expected some of {', '.join(known)}, received {label}{hint}")
+        raise SettingError(role, f"some of {', '.join(known)}", label, did_you_mean(label, known))
     try:
         return get(label, bits, role)
     except ValueError as error:
-        raise UserError(f"--{role}={label}: {error}") from None
+        raise UserError(f"`{role}={label}`: {error}") from None
 
 
 def names_for(config: SearchSettings, role: str) -> tuple[str, ...]:
@@ -63,12 +62,12 @@ def names_for(config: SearchSettings, role: str) -> tuple[str, ...]:
     usual = defaults(role, in_training=isinstance(config, TrainingSettings))
     found = tuple(given) or tuple(label for label in usual if _usable(label, config, role))
     if doubled := sorted({name for name in found if found.count(name) > 1}):
-        raise UserError(f"--{role}: expected each strategy once, received {', '.join(doubled)} several times")
+        raise SettingError(role, "each strategy once", doubled, " several times")
     refused = [name for name in found if supports(name, config.bits, role) and not _usable(name, config, role)]
     if refused:
         raise UserError(
-            f"--{role}: {', '.join(refused)}: no integer model computes that at {config.bits} bits; leave it out, or "
-            "--deployable"
+            f"`{role}`: {', '.join(refused)}: no integer model computes that at {config.bits} bits; leave it out, or "
+            "`deployable`"
         )
     return found
 
@@ -149,6 +148,6 @@ def refuse_unsigned(config: SearchSettings, signed: Sequence[str]) -> None:
     if asked and signed:
         names = ", ".join(signed[:5]) + (f" and {len(signed) - 5} more" if len(signed) > 5 else "")
         raise UserError(
-            f"--inputs: {', '.join(asked)} clips at zero, but the inputs of {names} lie below it: take others, such as "
+            f"`inputs`: {', '.join(asked)} clips at zero, but the inputs of {names} lie below it: take others, such as "
             "lsq"
         )

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfqnas.dqss.result import DqssResult
-from tfqnas.errors import UserError
+from tfqnas.errors import UserError, as_text
 from tfqnas.files import read_json, write_atomically, write_json
-from tfqnas.settings import as_flag
 from tfqnas.train.checkpoint import Checkpoints
 
 RECORD = "quantize.json"
@@ -19,7 +18,7 @@ class Directory:
     """`quantize.json`, `checkpoints/`, `model.keras`, `strategies.json`, `.csv`, `.svg`, `.png`.
 
     Args:
-        path: of the directory. settings: JSON data, `{flag: value}`, that must be the same when it is opened again.
+        path: of the directory. settings: JSON data, `{name: value}`, that must be the same when it is opened again.
         model: its name. fingerprint: of its weights.
 
     Raises:
@@ -35,8 +34,8 @@ class Directory:
             write_json(record, ours)
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(
-                f"--output={path}: expected a new directory, or one that tools/quantize.py made; it belongs to "
-                "something else"
+                f"`output={path}`: expected a new directory, or one that tfqnas quantize made; it belongs to something "
+                "else"
             )
         else:
             write_json(record, ours)
@@ -75,12 +74,12 @@ class Directory:
 def _refuse_another(path: pathlib.Path, kept: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     if kept.get("fingerprint") != ours["fingerprint"]:  # a path may be written in several ways
         raise UserError(
-            f"--model: {path} is of another model ({kept.get('model')}, {kept.get('fingerprint')}), received "
-            f"{ours['model']} ({ours['fingerprint']}): give that one, or another --output"
+            f"`model`: {path} is of another model ({kept.get('model')}, {kept.get('fingerprint')}), received "
+            f"{ours['model']} ({ours['fingerprint']}): give that one, or another `output`"
         )
     for name, value in ours["settings"].items():
         if (before := kept["settings"].get(name)) != value:
             raise UserError(
-                f"--{name}={as_flag(value)} differs from {path}, which has --{name}={as_flag(before)}: give the same, "
-                "or another --output"
+                f"`{name}={as_text(value)}` differs from {path}, which has `{name}={as_text(before)}`: give the same, "
+                "or another `output`"
             )

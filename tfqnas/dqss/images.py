@@ -30,7 +30,7 @@ def checked(images: np.ndarray, model: keras.Model, batch_size: int, batches: in
         words = f"a batch of {batch_size}" if batches == 1 else f"{batches} batches of {batch_size}"
         raise UserError(
             f"calibration images: expected at least {words}, received {len(images)}: take more images, or a smaller "
-            "--batch_size"
+            "`batch_size`"
         )
     if np.issubdtype(images.dtype, np.integer):
         raise UserError(f"calibration images: expected normalised ones, (x - 128) / 128, received {images.dtype}")

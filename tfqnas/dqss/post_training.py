@@ -55,9 +55,9 @@ def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
     shape = model.output_shape
     rgb = len(shape) == 4 and shape[-1] == 3
     if config.loss == "luma" and not rgb:
-        raise UserError(f"--loss=luma: expected a model that makes RGB images, {model.name} makes {shape[1:]}")
+        raise UserError(f"`loss=luma`: expected a model that makes RGB images, {model.name} makes {shape[1:]}")
     if (config.loss == "kl" and shape[-1] == 1) or (config.loss == "cosine" and shape[1:] == (1,)):
-        raise UserError(f"--loss={config.loss}: expected several outputs to compare, {model.name} makes {shape[1:]}")
+        raise UserError(f"`loss={config.loss}`: expected several outputs to compare, {model.name} makes {shape[1:]}")
     return config.loss or ("kl" if len(shape) == 2 and shape[-1] > 1 else "luma" if rgb else "mse")
 
 
@@ -152,7 +152,6 @@ def search_post_training(
         UserError: for images that the model does not take, a layer that has no integer form, candidates that do not
             exist.
     """
-    config.check()
     images = checked(images, model, config.batch_size, 2)
     return _PostTraining(model, images, config, on_step or (lambda *_: None)).run()
 
@@ -375,7 +374,7 @@ class _PostTraining:
 
 def _check_finite(loss: tf.Tensor, part: str, step: int) -> None:
     if not np.isfinite(loss):
-        raise TrainingDivergedError(f"{part}, step {step}: the loss is {float(loss)}; a smaller --range_rate may help")
+        raise TrainingDivergedError(f"{part}, step {step}: the loss is {float(loss)}; a smaller `range_rate` may help")
 
 
 def _loss(candidate: _Candidate) -> float:

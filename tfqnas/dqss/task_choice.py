@@ -11,7 +11,7 @@ from tfqnas.data.data_config import DataConfig
 from tfqnas.data.dataset import load as load_data
 from tfqnas.dqss.post_training import gives_probabilities
 from tfqnas.dqss.tasks import Classification, DqssTask, SuperResolution, Unlabelled
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 
 # Crops of photographs for classifiers: of the training photos, and of the test photos.
 CROPS = 2048, 512
@@ -35,16 +35,14 @@ def task_of(
     """
     if len(model.output_shape) == 4:
         if config.dataset != photos.NAME:
-            raise UserError(
-                f"--dataset: expected photos for {model.name}, which makes images, received {config.dataset}"
-            )
+            raise SettingError("dataset", f"photos for {model.name}, which makes images", config.dataset)
         found = photos.load(config.data_dir or None)
         return SuperResolution(found.train, found.test, enlarges(model), score)
     size, channels = _size(model)
     probabilities = gives_probabilities(model)
     if config.dataset == photos.NAME:
         if channels != 3:
-            raise UserError(f"--dataset=photos: expected a model of 3 channels, {model.name} takes {channels}")
+            raise UserError(f"`dataset=photos`: expected a model of 3 channels, {model.name} takes {channels}")
         found = photos.load(config.data_dir or None)
         train, test = (
             photos.crops(split, size, count, seed)
@@ -55,7 +53,7 @@ def task_of(
     for what, number in (("channels", channels), ("num_classes", model.output_shape[-1])):
         if getattr(dataset, what) != number:
             words = what.removeprefix("num_")
-            raise UserError(f"--model: expects {words} {number}, {config.dataset} has {getattr(dataset, what)}")
+            raise UserError(f"`model`: expects {words} {number}, {config.dataset} has {getattr(dataset, what)}")
     if (own := tuple(dataset.image_size)) != (size, size):
         say(f"images of {own[0]} x {own[1]} pixels are resized to {size} x {size}, which {model.name} takes")
     return Classification(dataset, size, config.evaluation_crop, probabilities)
@@ -69,5 +67,5 @@ def enlarges(model: keras.Model) -> int:
 
 def _size(model: keras.Model) -> tuple[int, int]:
     if len(model.input_shape) != 4 or None in model.input_shape[1:] or model.input_shape[1] != model.input_shape[2]:
-        raise UserError(f"--model: expected square images of one size, {model.name} takes {model.input_shape[1:]}")
+        raise UserError(f"`model`: expected square images of one size, {model.name} takes {model.input_shape[1:]}")
     return model.input_shape[1], model.input_shape[-1]

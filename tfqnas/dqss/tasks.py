@@ -114,7 +114,7 @@ class Unlabelled(Classification):
 
     def loss(self, y: tf.Tensor, labels: tf.Tensor) -> NoReturn:
         """None: there are no labels; training needs `distill=1`."""
-        raise UserError("--distill: without labels a model is trained by the float model alone: expected 1")
+        raise UserError("`distill`: without labels a model is trained by the float model alone: expected 1")
 
     def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
         return {} if reference is None else agreement(given, reference, self.probabilities)

@@ -78,7 +78,6 @@ def search_training(
         UserError: for a checkpoint of another model or of other settings.
         TrainingDivergedError: for a loss that is not finite.
     """
-    config.check()
     return _Training(model, task, config, on_step or (lambda *_: None), checkpoints, say).run()
 
 
@@ -131,7 +130,7 @@ class _Training:
                 if len(held_out[0]) < FEWEST:
                     raise UserError(
                         f"training images: a tenth of them chooses the strategies, expected {FEWEST} at least, "
-                        f"received {len(held_out[0])}: take more images, or one strategy by --weights and --inputs"
+                        f"received {len(held_out[0])}: take more images, or one strategy by `weights` and `inputs`"
                     )
                 if part != "search":
                     model, saved = self._opened(self._warmed_up(task, images, saved), images), None
@@ -271,7 +270,7 @@ class _Training:
         rates = config.learning_rate * decay, entropy, coefficient_rate, config.training_range_rate * decay, noise
         loss = float(step(x, y, number, *rates))
         if not np.isfinite(loss):
-            raise TrainingDivergedError(f"step {number}: the loss is {loss}; a smaller --learning_rate may help")
+            raise TrainingDivergedError(f"step {number}: the loss is {loss}; a smaller `learning_rate` may help")
         self.found["recent"] = [*self.found["recent"][-49:], loss]
         return loss
 
@@ -318,15 +317,15 @@ class _Training:
             return None
         where, (_, meta) = self.checkpoints.directory, loaded
         if meta["fingerprint"] != self.mark:
-            raise UserError(f"{where}: its checkpoints are of another model: give that one, or another --output")
+            raise UserError(f"{where}: its checkpoints are of another model: give that one, or another `output`")
         if difference := first_difference(self.config, meta["config"]):
             name, ours, theirs = difference
             raise UserError(
-                f"--{name}={ours}: the checkpoints in {where} were made with --{name}={theirs}: give the same, or "
-                "another --output"
+                f"`{name}={ours}`: the checkpoints in {where} were made with `{name}={theirs}`: give the same, or "
+                "another `output`"
             )
         if meta["candidates"] != self._candidates():
-            raise UserError(f"{where}: its checkpoints are of other candidates: give another --output")
+            raise UserError(f"{where}: its checkpoints are of other candidates: give another `output`")
         return loaded
 
     def _restore(self, step: Step, values: Mapping[str, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfqnas import report
-from tfqnas.errors import UserError, did_you_mean
+from tfqnas.errors import SettingError, UserError, did_you_mean
 from tfqnas.report.style import bits_label, cost_label
 from tfqnas.runs.run import Run
 from tfqnas.runs.searching import results_in
@@ -40,22 +40,22 @@ class Comparison:
                 ours, theirs = getattr(run.config, setting), getattr(runs[0].config, setting)
                 if ours != theirs:
                     raise UserError(
-                        f"{run.directory}: expected the images of {runs[0].directory}, --{setting}={theirs}, "
-                        f"received --{setting}={ours}"
+                        f"{run.directory}: expected the images of {runs[0].directory}, `{setting}={theirs}`, received "
+                        f"`{setting}={ours}`"
                     )
         for run in runs:
             known = len(self.results)
             for bits in run.bit_widths:
                 found = [r for r in results_in(run.directory / "search" / label(bits)) if not r.estimated]
                 if found and cost not in found[0].costs:
-                    hint = did_you_mean(cost, found[0].costs)
-                    raise UserError(f"--cost: expected one of {', '.join(found[0].costs)}, received {cost}{hint}")
+                    costs = found[0].costs
+                    raise SettingError("cost", f"one of {', '.join(costs)}", cost, did_you_mean(cost, costs))
                 if found:
                     own: int | str | None = bits
                     name = own if own not in self.results else f"{bits_label(bits)}, {run.directory.name}"
                     self.results[name] = found
             if len(self.results) == known:
-                raise UserError(f"{run.directory}: no search yet, run tools/search.py --run_dir={run.directory}")
+                raise UserError(f"{run.directory}: no search yet, run tfqnas search --run_dir={run.directory}")
         self.dataset, self.images = runs[0].config.dataset, runs[0].config.held_out
 
     def front(self, name: int | str | None) -> tuple[Result, ...]:

@@ -11,12 +11,12 @@ import tensorflow as tf
 from tfqnas import spaces
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.dataset import load as load_data
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 from tfqnas.files import append_jsonl, write_atomically
 from tfqnas.settings import plain
 from tfqnas.train import checkpoint
 from tfqnas.train.loop import total_steps
-from tfqnas.train.run_config import RunConfig
+from tfqnas.train.run_config import RunConfig, space_of
 from tfqnas.train.stages import MIXED, Bits, TrainingStage, schedule
 
 # The smallest resolution of a space may be at most this many times the size of the data's images.
@@ -41,9 +41,9 @@ class RunDirectory:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.directory = pathlib.Path(config.run_dir)
-        # The file of --space may have changed since the run began.
+        # The file of `space` may have changed since the run began.
         kept = self.directory / "space.json"
-        self.space = _space(str(kept) if config.run_dir and kept.exists() else config.space)
+        self.space = space_of(str(kept) if config.run_dir and kept.exists() else config.space)
         self.stages = schedule(config, self.space.mixed)
         self.writes = _is_chief()
 
@@ -55,17 +55,17 @@ class RunDirectory:
             UserError: it holds a run with other settings. The message names the first setting that differs.
         """
         if not config.run_dir:
-            raise UserError("--run_dir: expected a directory for the checkpoints and results of this run")
+            raise SettingError("run_dir", "a directory for the checkpoints and results of this run", "")
         path = pathlib.Path(config.run_dir) / "config.json"
         if path.exists():
             kept = _read_config(path)
             config.refuse_if_different(plain(kept), str(path))
             config = _with_float_supernet(config, kept, path.parent / "checkpoints" / "supernet_float")
         run = cls(config)
-        if run.space != _space(config.space):
+        if run.space != space_of(config.space):
             raise UserError(
-                f"--space={config.space} differs from {run.directory}/space.json, with which the run in "
-                f"{run.directory} began: give the same space, or another --run_dir"
+                f"`space={config.space}` differs from {run.directory}/space.json, with which the run in "
+                f"{run.directory} began: give the same space, or another `run_dir`"
             )
         run.check()
         if run.writes:
@@ -79,7 +79,7 @@ class RunDirectory:
         """Opens an existing run directory, which may have been moved; raises `UserError` if it is not one."""
         path = pathlib.Path(run_dir) / "config.json"
         if not path.exists():
-            raise UserError(f"--run_dir: expected a directory that tools/train.py made, {path} is not there")
+            raise UserError(f"`run_dir`: expected a directory that tfqnas train made, {path} is not there")
         return cls(dataclasses.replace(_read_config(path), run_dir=str(run_dir)))
 
     def with_float_supernet(self, epochs: float, learning_rate: float) -> Self:
@@ -95,16 +95,13 @@ class RunDirectory:
         """Raises UserError for settings that do not suit the data."""
         images, name = len(self.dataset.train), self.config.dataset
         if self.config.batch_size > images:
-            raise UserError(
-                f"--batch_size: expected at most the {images} training images of "
-                f"{name}, received {self.config.batch_size}"
-            )
+            raise SettingError("batch_size", f"at most the {images} training images of {name}", self.config.batch_size)
         lowest, shorter = min(self.space.resolutions), min(self.dataset.image_size)
         highest = LARGEST_ENLARGEMENT * shorter
         if lowest > highest:
             known = ", such as tiny (24 to 32)" if min(spaces.get("tiny").resolutions) <= highest else ""
             raise UserError(
-                f"--space={self.space.name}: expects images of {lowest} to {max(self.space.resolutions)} pixels, those "
+                f"`space={self.space.name}`: expects images of {lowest} to {max(self.space.resolutions)} pixels, those "
                 f"of {name} have {' x '.join(map(str, self.dataset.image_size))}: enlarging them more than "
                 f"{LARGEST_ENLARGEMENT} times costs much and shows nothing new; take a space with a resolution of at "
                 f"most {highest}{known}"
@@ -141,14 +138,6 @@ class RunDirectory:
             append_jsonl(self.directory / "log.jsonl", {"time": round(time.time(), 3), **record})
 
 
-def _space(name: str) -> spaces.SearchSpace:
-    """`spaces.get` with a `UserError` in place of a ValueError."""
-    try:
-        return spaces.get(name)
-    except ValueError as error:
-        raise UserError(f"--space: {error}") from None
-
-
 def _read_config(path: pathlib.Path) -> RunConfig:
     try:
         return RunConfig.from_json(path.read_text())
@@ -174,8 +163,8 @@ def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.
         ours, theirs = getattr(config, name), getattr(kept, name)
         if ours != theirs and checkpoint.Checkpoints(directory).files():
             raise UserError(
-                f"{directory} was made with --{name}={theirs}, this command has --{name}={ours}: give the "
-                "same value, or remove that directory to train the float supernet anew"
+                f"{directory} was made with `{name}={theirs}`, this command has `{name}={ours}`: give the same value, "
+                "or remove that directory to train the float supernet anew"
             )
     return config
 

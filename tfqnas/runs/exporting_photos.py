@@ -1,4 +1,4 @@
-"""Exports a super-resolution model, for tools/export_tflite.py --dataset=photos."""
+"""Exports a super-resolution model, whose data are photos."""
 
 import functools
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas.runs import exporting
@@ -54,7 +54,7 @@ def export(
     model = model_files.load_model(path)
     if (scale := scale_of(model)) == 1:
         raise UserError(
-            f"--model={path}: expected a super-resolution network for --dataset=photos, which enlarges by DepthToSpace"
+            f"`model={path}`: expected a super-resolution network for `dataset=photos`, which enlarges by DepthToSpace"
         )
     if sites_of(model)[-1].stored is None:
         model = zoo.with_pixel_output(model)
@@ -101,10 +101,8 @@ def pairs(
     smaller = [restoration.downscaled(photo, scale) for photo in photos]
     if any(low.shape[0] < size[0] or low.shape[1] < size[1] for low in smaller):
         height, width = (min(low.shape[axis] for low in smaller) for axis in (0, 1))
-        raise UserError(
-            f"--input_size: expected at most {height},{width}, the smallest of the photos at 1/{scale} of "
-            f"their size, received {size[0]},{size[1]}"
-        )
+        expected = f"at most {height},{width}, the smallest of the photos at 1/{scale} of their size"
+        raise SettingError("input_size", expected, size)
     rng = np.random.default_rng((seed, 4))
     lows, highs = [], []
     for number in range(count):

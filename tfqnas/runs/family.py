@@ -89,7 +89,7 @@ class Family:
         front = front_in(self.directory(bits))
         if front is None:
             raise UserError(
-                f"{self.directory(bits)}: no front, run tools/search.py --run_dir={self.run.directory} --bits={bits}"
+                f"{self.directory(bits)}: no front, run tfqnas search --run_dir={self.run.directory} --bits={bits}"
             )
         return front
 

@@ -1,4 +1,4 @@
-"""The measurements of `tools/latency_table.py`: their files and order, and the table that they give."""
+"""The measurements of `tfqnas latency-table`: their files and order, and the table that they give."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Targets:
         """
         if space.size < fit + validation:
             raise UserError(
-                f"--fit_models and --validation_models: expected at most the {space.size} subnets of space "
+                f"`fit_models` and `validation_models`: expected at most the {space.size} subnets of space "
                 f"{space.name}, received {fit} and {validation}"
             )
         archs, rng = dict.fromkeys((space.smallest(), space.largest())), np.random.default_rng(seed)
@@ -217,7 +217,7 @@ class Log:
         if records[0] != about:
             raise UserError(
                 f"{path} holds measurements of something else: {_difference(records[0], about)}; give the "
-                "same, choose another --output, or remove the file"
+                "same, choose another `output`, or remove the file"
             )
         self._values = {(record["name"], record["round"]): record["value"] for record in records[1:]}
 

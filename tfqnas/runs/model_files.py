@@ -16,8 +16,11 @@ from tfqnas.search import ParetoFront
 from tfqnas.spaces import SearchSpace
 
 
-def read_arch(space: SearchSpace, text: str) -> Arch:
-    """The architecture of a flag: largest, smallest, JSON, FILE.json, or FILE.json#ROW for a Pareto front.
+def read_arch(space: SearchSpace, text: str, field: str = "arch") -> Arch:
+    """The architecture of a setting: largest, smallest, JSON, FILE.json, or FILE.json#ROW for a Pareto front.
+
+    Args:
+        field: name of the setting, for messages.
 
     Raises:
         UserError: the text is none of these, or the architecture is not of the space.
@@ -33,13 +36,13 @@ def read_arch(space: SearchSpace, text: str) -> Arch:
             if "rows" in value:
                 rows = ParetoFront.from_json(value).rows
                 if not row.isdecimal() or int(row) >= len(rows):
-                    raise UserError(f"--arch: {path} has rows 0 to {len(rows) - 1}, write {path}#ROW")
+                    raise UserError(f"`{field}`: {path} has rows 0 to {len(rows) - 1}, write {path}#ROW")
                 arch = rows[int(row)].arch
             else:
                 arch = Arch.from_json(value.get("arch", value))
         space.validate(arch)
     except (ValueError, OSError) as error:
-        raise UserError(f"--arch={text}: {error}") from None
+        raise UserError(f"`{field}={text}`: {error}") from None
     return arch
 
 
@@ -56,12 +59,12 @@ def load_model(path: str | pathlib.Path) -> keras.Model:
 def check_fit(model: keras.Model, dataset: DataSet, name: str) -> None:
     """Raises `UserError` if a model takes other images or has another number of classes than the data set `name`."""
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
-        raise UserError(f"--model: expected images of one size, {model.name} takes {model.input_shape[1:]}")
+        raise UserError(f"`model`: expected images of one size, {model.name} takes {model.input_shape[1:]}")
     expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
     for what, number in expected.items():
         if getattr(dataset, what) != number:
             raise UserError(
-                f"--model: expects {what.removeprefix('num_')} {number}, {name} has {getattr(dataset, what)}"
+                f"`model`: expects {what.removeprefix('num_')} {number}, {name} has {getattr(dataset, what)}"
             )
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfqnas.arch import Arch
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError, as_text
 from tfqnas.graph.rewriting import quantize
 from tfqnas.quantizers import LSQ, BatchQuant, ByBits, BySize, Quantizer
 from tfqnas.runs.directory import RunDirectory, stage_record
@@ -89,7 +89,7 @@ class Networks:
             at = "has no checkpoint" if loaded is None else f"stands at step {loaded[1]['step']}"
             raise UserError(
                 f"{self._run.directory}: stage {stage.name} {at}, expected step {self._run.steps(stage)}: "
-                "run tools/train.py with this run's flags to its end"
+                "run tfqnas train with this run's settings to its end"
             )
         supernet = self.new_supernet(stage.bits, stage.with_float)
         subnet = stage.arch if stage.integer_aware else None
@@ -107,9 +107,9 @@ class Networks:
     def supernet(self, bits: Bits) -> Supernet:
         """The trained supernet of a bit width, or the float supernet for None."""
         if bits is None and not self._run.config.float_supernet_epochs:
-            raise UserError(f"{self._run.directory} has no float supernet: --float_supernet_epochs trains one")
+            raise UserError(f"{self._run.directory} has no float supernet: `float_supernet_epochs` trains one")
         if bits not in (None, *self._run.bit_widths):
-            raise UserError(f"--bits: expected one of this run's {list(self._run.bit_widths)}, received {bits}")
+            raise SettingError("bits", f"one of this run's {as_text(self._run.bit_widths)}", bits)
         stage = self._run.stage(supernet_stage(bits))
         return cast(Supernet, self.left_by(stage))
 

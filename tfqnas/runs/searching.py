@@ -83,7 +83,6 @@ class FrontSearch:
         self._find = find or find_here
         self.space = self._space()
         self._given_up: set[Arch] = set()  # architectures with an estimated score
-        config.check()
         try:
             self.table = self._table()
             self.objectives = self._objectives()
@@ -173,13 +172,13 @@ class FrontSearch:
             return space
         if not space.mixed:
             raise UserError(
-                f"--search_{next(iter(asked))}: expected a run whose space has bit widths to choose, such "
-                f"as tiny_qfa, this one has {space.name}"
+                f"`search_{next(iter(asked))}`: expected a run whose space has bit widths to choose, such as tiny_qfa, "
+                f"this one has {space.name}"
             )
         try:
             return space.restricted(**asked)
         except ValueError as error:
-            raise UserError(f"--search_{', --search_'.join(asked)}: {error}") from None
+            raise UserError(f"{', '.join(f'`search_{name}`' for name in asked)}: {error}") from None
 
     def _table(self) -> LatencyTable | None:
         config, data = self.config, self.run.dataset
@@ -215,7 +214,7 @@ class FrontSearch:
         for cost, flag in [*((cost, "objectives") for cost in names), *((cost, flag) for flag, cost in limits.items())]:
             if cost not in costs:
                 raise UserError(
-                    f"--{flag}: {cost} needs another --latency_table: {config.latency_table} is in "
+                    f"`{flag}`: {cost} needs another `latency_table`: {config.latency_table} is in "
                     f"{self.table and self.table.unit}"
                 )
         return Objectives(
@@ -223,9 +222,9 @@ class FrontSearch:
         )
 
     def _error(self, error: ValueError) -> UserError:
-        """A `UserError` in which limits have the names of their flags."""
-        flags = {cost: flag for flag, cost in LIMITS.items()}
-        text = re.sub(r"\bmax (\w+):", lambda found: f"--{flags.get(found[1], found[1])}:", str(error))
+        """A `UserError` in which limits have the names of their settings."""
+        names = {cost: limit for limit, cost in LIMITS.items()}
+        text = re.sub(r"\bmax (\w+):", lambda found: f"`{names.get(found[1], found[1])}`:", str(error))
         name = f"{self.bits}-bit" if isinstance(self.bits, int) else self.bits or "float"
         return UserError(f"search of the {name} supernet: {text}")
 

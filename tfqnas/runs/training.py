@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.arch import Arch
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 from tfqnas.progress import Part, Progress
 from tfqnas.runs.costs import INITIAL_IMAGES
 from tfqnas.runs.directory import stage_record
@@ -27,10 +27,10 @@ from tfqnas.train.subnet_net import SubnetNet
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of `--distribution`. Make it before any other use of TensorFlow."""
+    """The `tf.distribute` strategy of the setting `distribution`. Make it before any other use of TensorFlow."""
     if name == "multiworker":
         if "TF_CONFIG" not in os.environ:
-            raise UserError("--distribution=multiworker: expected the environment variable TF_CONFIG")
+            raise UserError("`distribution=multiworker`: expected the environment variable TF_CONFIG")
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -58,10 +58,8 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     if run.config.batch_size % strategy.num_replicas_in_sync:
-        raise UserError(
-            f"--batch_size: expected a multiple of the {strategy.num_replicas_in_sync} replicas, "
-            f"received {run.config.batch_size}"
-        )
+        expected = f"a multiple of the {strategy.num_replicas_in_sync} replicas"
+        raise SettingError("batch_size", expected, run.config.batch_size)
     trainer = None
     for stage in stages or run.stages:
         if run.networks.finished(stage):
@@ -290,7 +288,7 @@ def _check_quantizers(supernet: Supernet | SubnetNet) -> None:
 def _load_float_weights(supernet: Supernet, path: str) -> None:
     """Loads the user's float weights from a checkpoint of a run or a file of Keras' `save_weights`."""
     if not pathlib.Path(path).exists():
-        raise UserError(f"--float_weights: {path} is not there")
+        raise UserError(f"`float_weights`: {path} is not there")
     if path.endswith(".npz"):
         values, _ = checkpoint.read(path)
         checkpoint.assign(supernet.variables, values, path)
@@ -298,4 +296,4 @@ def _load_float_weights(supernet: Supernet, path: str) -> None:
     try:
         supernet.load_weights(path)
     except (ValueError, OSError) as error:
-        raise UserError(f"--float_weights: {path} does not fit this network: {error}") from None
+        raise UserError(f"`float_weights`: {path} does not fit this network: {error}") from None

@@ -107,7 +107,7 @@ class Pool:
         how = f"by signal {-code} ({signal.Signals(-code).name})" if code and code < 0 else f"with exit code {code}"
         if self._ends >= _ENDS:
             raise UserError(
-                f"--workers={self._processes}: {self._ends} scoring processes ended one after the other, the last "
+                f"`workers={self._processes}`: {self._ends} scoring processes ended one after the other, the last "
                 f"{how}; if memory is short, take fewer"
             )
         self._say(f"a scoring process ended {how}; another one continues with its {len(worker.piece)} subnets")

@@ -3,7 +3,7 @@
 A network is cut into a beginning (first convolution), blocks, and an end (head and classifier). Channels between blocks
 are not searched, so at a given resolution the time of a block depends only on its own kernel size and expand ratio, and
 the time of a network is the sum. A linear correction, fitted on whole networks, accounts for what the sum misses, such
-as caches and the overhead of calls. `tools/latency_table.py` measures tables.
+as caches and the overhead of calls. `tfqnas latency-table` measures tables.
 """
 
 import dataclasses
@@ -235,18 +235,18 @@ class LatencyTable:
             UserError: the file does not exist, is not a complete table, or holds for other networks.
         """
         if not pathlib.Path(path).exists():
-            raise UserError(f"latency table {path}: no such file; tools/latency_table.py makes one")
+            raise UserError(f"latency table {path}: no such file; tfqnas latency-table makes one")
         try:
             table = cls.from_json(read_json(path), f"latency table {path}")
         except ValueError as error:
-            raise UserError(f"{error}; tools/latency_table.py makes such files") from None
+            raise UserError(f"{error}; tfqnas latency-table makes such files") from None
         if space is not None and table.space != space:
             raise UserError(f"latency table {path}: expected one of space {space.name}, {_difference(space, table)}")
         for name, ours in (("classes", classes), ("channels", channels)):
             if ours is not None and getattr(table, name) != ours:
                 raise UserError(
                     f"latency table {path}: expected one of networks of {ours} {name}, it is of "
-                    f"{getattr(table, name)}; tools/latency_table.py --run_dir takes them from the run"
+                    f"{getattr(table, name)}; tfqnas latency-table --run_dir takes them from the run"
                 )
         if isinstance(bits, int) and (bits < 8) != (table.bits < 8):
             same = "of less than 8 bits, which all run the same operations" if bits < 8 else f"of {bits} bits"

@@ -7,7 +7,7 @@ import hashlib
 from typing import Literal
 
 from tfqnas.arch import Arch
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError
 from tfqnas.train.run_config import RunConfig
 
 # Stands for the bit width of a supernet with several bit widths (QFA).
@@ -121,9 +121,11 @@ def _mixed_schedule(config: RunConfig) -> tuple[TrainingStage, ...]:
     Only in the first phase tensors may also stay in floating point.
     """
     if not (config.float_epochs or config.float_weights):
-        raise UserError(
-            "--float_epochs: expected a positive number, or --float_weights: with a space of several bit widths the "
-            f"largest network in floating point is the teacher; received {config.float_epochs}"
+        raise SettingError(
+            "float_epochs",
+            "a positive number, or `float_weights`, with a space of several bit widths, whose teacher is the largest "
+            "network in floating point",
+            config.float_epochs,
         )
     soft = {"none": None, "in_place": "in_place"}.get(config.distillation, "float")
     stages = [TrainingStage("float", None, config.float_epochs, config.float_learning_rate, "largest")]

@@ -1,12 +1,12 @@
-"""The settings of a float training. `tools/train_float.py` has a flag for each field."""
+"""The settings of a float training. `tfqnas train-float` has a flag for each field."""
 
 import dataclasses
 from typing import Any
 
 from tfqnas import zoo
-from tfqnas.data.data_config import DataConfig
-from tfqnas.errors import UserError, did_you_mean
-from tfqnas.settings import setting
+from tfqnas.data.data_config import PHOTOS, DataConfig
+from tfqnas.errors import SettingError
+from tfqnas.settings import setting, share
 
 # What a setting of 0 stands for: in classification, and on photos.
 _DEFAULTS = {
@@ -16,7 +16,8 @@ _DEFAULTS = {
     "epochs": (5.0, 0.0),
     "batch_statistics": (1.0, 0.4),
 }
-PHOTOS = "photos"
+# Tasks, in words.
+CLASSIFICATION, SUPER_RESOLUTION = "classification", "super-resolution"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,55 +28,76 @@ class FloatConfig(DataConfig):
         "digits",
         "digits, a TFDS name (fashion_mnist, ...), a folder with one sub-folder a class; photos for super-resolution",
     )
-    net: str = setting("mobilenet_small", f"network: {', '.join(zoo.NAMES)}")
+    net: str = setting("mobilenet_small", f"network: {', '.join(zoo.NAMES)}", choices=zoo.NAMES)
     output: str = setting("", "the .keras file to write; its figures go into a .json file beside it", fixed=False)
-    scale: int = setting(2, "super-resolution: how many times larger images become, 2 or 4")
-    filters: int = setting(0, "filters of the network (of its first stage); 0: its own default")
-    blocks: int = setting(0, "residual blocks (in each stage); 0: the network's own default")
-    size: int = setting(0, "classification: height and width that images are scaled to; 0: those of the data set")
-    patch: int = setting(32, "super-resolution: height and width of low-resolution patches in pixels")
-    steps: int = setting(0, "updates; 0: of photos 5000, else as many as --epochs says")
-    epochs: float = setting(0.0, "classification: passes over the training images; 0: 5")
-    batch_size: int = setting(0, "images a step; 0: 128, of photos 16")
-    learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 of SGD, on photos 0.001 of Adam")
-    warmup: float = setting(0.05, "share of the steps in which the learning rate rises, before the cosine")
-    weight_decay: float = setting(1e-4, "classification: L2 decay of kernels")
-    batch_statistics: float = setting(
+    scale: int = setting(
+        2, "super-resolution: how many times larger images become, 2 or 4", only={"task": (SUPER_RESOLUTION,)}
+    )
+    filters: int = setting(0, "filters of the network (of its first stage); 0: its own default", at_least=0)
+    blocks: int = setting(0, "residual blocks (in each stage); 0: the network's own default", at_least=0)
+    size: int = setting(
+        0,
+        "classification: height and width that images are scaled to; 0: those of the data set",
+        at_least=0,
+        only={"task": (CLASSIFICATION,)},
+    )
+    patch: int = setting(
+        32,
+        "super-resolution: height and width of low-resolution patches in pixels",
+        at_least=1,
+        only={"task": (SUPER_RESOLUTION,)},
+    )
+    steps: int = setting(0, "updates; 0: of photos 5000, else as many as `epochs` says", at_least=0)
+    epochs: float = setting(
+        0.0, "classification: passes over the training images; 0: 5", at_least=0, only={"task": (CLASSIFICATION,)}
+    )
+    batch_size: int = setting(0, "images a step; 0: 128, of photos 16", at_least=0)
+    learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 of SGD, on photos 0.001 of Adam", at_least=0)
+    warmup: float = setting(
+        0.05, "share of the steps in which the learning rate rises, before the cosine", at_least=0, below=1
+    )
+    weight_decay: float = setting(
+        1e-4, "classification: L2 decay of kernels", at_least=0, only={"task": (CLASSIFICATION,)}
+    )
+    batch_statistics: float = share(
         0.0,
         "share of the steps in which BatchNorm normalises by the batch, before it keeps to its moving statistics, "
         "whose lack of noise super-resolution needs; 0: 1, on photos 0.4",
     )
-    label_smoothing: float = setting(0.1, "classification: share of a label's probability spread over all classes")
-    flip: bool = setting(False, "classification: mirror half of the images")
-    shift: float = setting(0.0, "classification: largest shift of an image, as a share of it")
-    seed: int = setting(0, "of weights, batches and augmentation")
-    checkpoint_steps: int = setting(250, "steps between checkpoints", fixed=False)
+    label_smoothing: float = setting(
+        0.1,
+        "classification: share of a label's probability spread over all classes",
+        at_least=0,
+        below=1,
+        only={"task": (CLASSIFICATION,)},
+    )
+    flip: bool = setting(False, "classification: mirror half of the images", only={"task": (CLASSIFICATION,)})
+    shift: float = setting(
+        0.0,
+        "classification: largest shift of an image, as a share of it",
+        at_least=0,
+        below=1,
+        only={"task": (CLASSIFICATION,)},
+    )
+    seed: int = setting(0, "of weights, batches and augmentation", at_least=0)
+    checkpoint_steps: int = setting(250, "steps between checkpoints", fixed=False, at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.net not in zoo.NAMES:
-            hint = did_you_mean(self.net, zoo.NAMES)
-            raise UserError(f"--net: expected one of {', '.join(zoo.NAMES)}, received {self.net!r}{hint}")
         if (self.dataset == PHOTOS) != self.on_photos:
-            expected = PHOTOS if self.on_photos else "a data set with labels, such as fashion_mnist"
-            raise UserError(f"--dataset: expected {expected} for {self.net}, received {self.dataset}")
+            expected = PHOTOS if self.on_photos else "a data set with labels, such as fashion_mnist,"
+            raise SettingError("dataset", f"{expected} for {self.net}", self.dataset)
         if self.scale not in (2, 4):
-            raise UserError(f"--scale: expected 2 or 4, received {self.scale}")
+            raise SettingError("scale", "2 or 4", self.scale)
         if self.steps and self.epochs:
-            raise UserError(f"--steps, --epochs: expected one of them, received {self.steps} and {self.epochs}")
+            raise SettingError("epochs", f"0 with `steps={self.steps}`", self.epochs)
         if self.epochs and self.on_photos:
-            raise UserError(f"--epochs: expected --steps for photos, received {self.epochs}")
-        for name in ("filters", "blocks", "size", "steps", "epochs", "batch_size", "learning_rate", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--{name}: expected at least 0, received {getattr(self, name)}")
-        for name in ("patch", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}: expected at least 1, received {getattr(self, name)}")
-        if not 0 <= self.batch_statistics <= 1:
-            raise UserError(f"--batch_statistics: expected a share from 0 to 1, received {self.batch_statistics}")
-        for name in ("warmup", "label_smoothing", "shift"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"--{name}: expected a share from 0 to below 1, received {getattr(self, name)}")
+            raise SettingError("epochs", "`steps` for photos", self.epochs)
+
+    @property
+    def task(self) -> str:
+        """What the network is for, in words."""
+        return SUPER_RESOLUTION if self.on_photos else CLASSIFICATION
 
     @property
     def on_photos(self) -> bool:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.errors import TrainingDivergedError, UserError
+from tfqnas.errors import SettingError, TrainingDivergedError, UserError
 from tfqnas.files import read_json, write_atomically, write_json
 from tfqnas.progress import Part, Progress
 from tfqnas.settings import first_difference, plain
@@ -42,7 +42,7 @@ def train_float(
         TrainingDivergedError: a loss is not finite.
     """
     if pathlib.Path(config.output).suffix != ".keras":
-        raise UserError(f"--output: expected a .keras file, received {config.output or 'nothing'}")
+        raise SettingError("output", "a .keras file", config.output)
     record = pathlib.Path(config.output).with_suffix(".json")
     if record.exists() and pathlib.Path(config.output).exists():
         figures = _finished(config, record)
@@ -112,7 +112,7 @@ class Training:
             if not np.isfinite(loss):
                 raise TrainingDivergedError(
                     f"{self.config.net}, step {step} of {total}, learning rate {rate:.3g}: the loss is {loss}; try a "
-                    f"lower --learning_rate and another --output"
+                    "lower `learning_rate` and another `output`"
                 )
             shown = loss if shown is None else 0.98 * shown + 0.02 * loss
             part.update((step + 1) / total, f"step {step + 1} of {total}, loss {shown:.4f}")
@@ -133,7 +133,7 @@ class Training:
         _refuse_if_different(self.config, meta["config"], where)
         for name, variable in self._variables.items():
             if name not in values or values[name].shape != tuple(variable.shape):
-                raise UserError(f"{where} does not fit this network: {name}; remove it or give another --output")
+                raise UserError(f"{where} does not fit this network: {name}; remove it or give another `output`")
             variable.assign(values[name])
         return meta["step"]
 
@@ -148,8 +148,8 @@ def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: s
     if difference := first_difference(config, known):
         name, ours, theirs = difference
         raise UserError(
-            f"{where} was made with --{name}={theirs}, this command has --{name}={ours}: give the same "
-            "settings or another --output"
+            f"{where} was made with `{name}={theirs}`, this command has `{name}={ours}`: give the same settings or "
+            "another `output`"
         )
 
 

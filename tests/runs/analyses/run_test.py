@@ -144,7 +144,7 @@ def test_a_float_supernet_comes_to_a_finished_run_and_stays(analysed, copied):
     assert all(run.networks.finished(stage) for stage in run.stages)
     assert run.networks.supernet(None).bits is None and run.networks.supernet(3).bits == 3
     other = dataclasses.replace(settings, float_supernet_epochs=1.0)
-    with pytest.raises(UserError, match=r"supernet_float was made with --float_supernet_epochs=0\.018.*, this command"):
+    with pytest.raises(UserError, match=r"supernet_float was made with `float_supernet_epochs=0\.018.*`, this command"):
         Run.create(other)
     shutil.rmtree(copied / "checkpoints" / "supernet_float")
     assert Run.create(other).config.float_supernet_epochs == 1.0
@@ -169,12 +169,12 @@ def test_what_cannot_be_made_is_left_out_or_refused_by_name(copied):
     shutil.rmtree(copied / "search")
     shutil.rmtree(copied / "analysis" / "alone")
     run = Run.existing(copied)
-    with pytest.raises(UserError, match="--only=transfer: fewer than two fronts: run tools/search.py"):
+    with pytest.raises(UserError, match="`only=transfer`: fewer than two fronts: run tfqnas search"):
         analyse(run, dataclasses.replace(CONFIG, only=("transfer", "drop")))
     made = analyse(run, dataclasses.replace(CONFIG, alone=0))
     assert [section.heading for section in made] == [
         "Shallow and fat, or deep and slim",
         "Do the bit widths rank alike?",
     ]
-    with pytest.raises(UserError, match="--only=alone: --alone says how many"):
+    with pytest.raises(UserError, match="`only=alone`: `alone` says how many"):
         analyse(run, dataclasses.replace(CONFIG, only=("alone",), alone=0))

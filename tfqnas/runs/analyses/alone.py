@@ -8,7 +8,7 @@ from typing import Any
 
 from tfqnas import report
 from tfqnas.arch import Arch
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically
 from tfqnas.progress import Progress
 from tfqnas.report import comparisons
@@ -25,7 +25,7 @@ NAME = "alone"
 
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
-    return None if config.alone else "--alone says how many subnets are trained alone; it is 0"
+    return None if config.alone else "`alone` says how many subnets are trained alone; it is 0"
 
 
 def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
@@ -97,7 +97,9 @@ def trainings(supernets: Supernets, config: AnalysisConfig) -> list[Training]:
     """The `Training`s for the given settings."""
     bits, epochs = _bits(supernets, config), config.alone_epochs or supernets.run.config.largest_epochs
     if not epochs:
-        raise UserError("--alone_epochs: expected a positive number, as this run trains its largest network not alone")
+        raise SettingError(
+            "alone_epochs", "a positive number, as this run trains its largest network not alone", epochs
+        )
     return [Training(supernets, arch, bits, epochs) for arch in _chosen(supernets, config)]
 
 

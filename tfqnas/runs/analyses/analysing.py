@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from tfqnas import report
 from tfqnas.arch import Arch
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError, as_text
 from tfqnas.files import read_json, write_json
 from tfqnas.progress import Part, Progress
 from tfqnas.runs.analyses import alone, depth, drop, ranking
@@ -59,9 +59,11 @@ def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
         The `report.Section`s of the analyses that were made.
 
     Raises:
-        UserError: an analysis named by `--only` cannot be made, or none can.
+        UserError: an analysis named by `only` cannot be made, or none can.
     """
-    config.check(run.bit_widths)
+    if config.alone_bits not in (0, *run.bit_widths):
+        expected = f"one of this run's {as_text(run.bit_widths)}, or 0 for the highest"
+        raise SettingError("alone_bits", expected, config.alone_bits)
     if config.float_supernet_epochs:
         run = run.with_float_supernet(config.float_supernet_epochs, config.float_supernet_learning_rate)
     supernets = Supernets(run)
@@ -123,7 +125,7 @@ def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
     for name in NAMES:
         obstacle = ANALYSES[name].obstacle(supernets, config)
         if obstacle and name in config.only:
-            raise UserError(f"--only={name}: {obstacle}")
+            raise UserError(f"`only={name}`: {obstacle}")
         if not obstacle and name in (config.only or NAMES):
             chosen.append(name)
     if not chosen:

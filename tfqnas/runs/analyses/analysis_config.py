@@ -1,44 +1,52 @@
 """Settings of the analyses."""
 
 import dataclasses
-from collections.abc import Sequence
 
-from tfqnas.errors import UserError
-from tfqnas.settings import setting
+from tfqnas.settings import Settings, setting
 
 NAMES = ("transfer", "drop", "depth", "ranking", "alone")
 
 
 @dataclasses.dataclass(frozen=True)
-class AnalysisConfig:
+class AnalysisConfig(Settings):
     """Which questions are asked, and of how many subnets."""
 
     only: tuple[str, ...] = setting(
         (),
         "transfer: fronts at lower bit widths; drop: shallow-fat against deep-slim subnets; depth: along the "
         "fronts; ranking: agreement of bit widths; alone: of supernet and separate training; by default all possible",
+        choices=NAMES,
     )
-    subnets: int = setting(60, "random subnets, spread over cost, for ranking, and as many in pairs for drop")
-    alone: int = setting(0, "how many of them are trained alone, from scratch; 0: none, it takes long")
-    alone_epochs: float = setting(0.0, "epochs of each of these trainings; 0: those of the run's largest network")
-    alone_bits: int = setting(0, "their bit width; 0: the run's highest")
+    subnets: int = setting(
+        60,
+        "random subnets, spread over cost, for ranking, and as many in pairs for drop",
+        at_least=4,
+        only={"only": ("drop", "ranking", "alone")},
+    )
+    alone: int = setting(
+        0,
+        "how many of them are trained alone, from scratch; 0: none, it takes long",
+        at_least=3,
+        or_zero=True,
+        only={"only": ("alone",)},
+    )
+    alone_epochs: float = setting(
+        0.0, "epochs of each of these trainings; 0: those of the run's largest network", at_least=0, only={"alone": ()}
+    )
+    alone_bits: int = setting(
+        0, "their bit width; 0: the run's highest", at_least=2, at_most=16, or_zero=True, only={"alone": ()}
+    )
     float_supernet_epochs: float = setting(
-        0.0, "train a float supernet first, to compare with, unless the run has one; 0: the highest bit width stands in"
+        0.0,
+        "train a float supernet first, to compare with, unless the run has one; 0: the highest bit width stands in",
+        at_least=0,
     )
-    float_supernet_learning_rate: float = setting(0.05, "its peak learning rate")
-    analysis_seed: int = setting(0, "of the random subnets, and of the resampling behind intervals")
-
-    def check(self, bits: Sequence[int | str | None]) -> None:
-        """Raises UserError where a setting makes no sense; `bits`: the run's bit widths."""
-
-        def expect(ok: object, name: str, expected: str) -> None:
-            if not ok:
-                raise UserError(f"--{name}: expected {expected}, received {getattr(self, name)}")
-
-        expect(set(self.only) <= set(NAMES), "only", f"some of {', '.join(NAMES)}")
-        expect(self.subnets >= 4, "subnets", "a number from 4 on")
-        expect(self.alone == 0 or self.alone >= 3, "alone", "0, or at least 3 subnets to be ranked")
-        expect(self.alone_epochs >= 0, "alone_epochs", "a positive number, or 0 for the run's own")
-        expect(self.float_supernet_epochs >= 0, "float_supernet_epochs", "a positive number, or 0")
-        expect(self.alone_bits in (0, *bits), "alone_bits", f"one of this run's {list(bits)}, or 0 for the highest")
-        expect(self.analysis_seed >= 0, "analysis_seed", "a number from 0 on")
+    float_supernet_learning_rate: float = setting(
+        0.05, "its peak learning rate", at_least=0, only={"float_supernet_epochs": ()}
+    )
+    analysis_seed: int = setting(
+        0,
+        "of the random subnets, and of the resampling behind intervals",
+        at_least=0,
+        only={"only": ("drop", "ranking", "alone")},
+    )

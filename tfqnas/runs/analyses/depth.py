@@ -19,7 +19,7 @@ NAME = "depth"
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     if any(supernets.front(bits) for bits in supernets.run.bit_widths):
         return None
-    return f"no front: run tools/search.py --run_dir={supernets.run.directory}"
+    return f"no front: run tfqnas search --run_dir={supernets.run.directory}"
 
 
 def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:

@@ -116,7 +116,7 @@ def _pairs(supernets: Supernets, config: AnalysisConfig) -> tuple[tuple[Arch, Ar
     found = pairs(space, config.subnets // 2, config.analysis_seed, data.num_classes, data.channels)
     if len(found) < 2:
         raise UserError(
-            f"--only=drop: space {space.name}: expected pairs of a shallow-fat and a deep-slim subnet whose MACs "
+            f"`only=drop`: space {space.name}: expected pairs of a shallow-fat and a deep-slim subnet whose MACs "
             f"differ by at most 2%, found {len(found)}"
         )
     return found

@@ -53,7 +53,7 @@ def _spread(space: SearchSpace, num_classes: int, channels: int, subnets: int, s
     try:
         return tuple(searcher.ask(subnets))
     except ValueError as error:
-        raise UserError(f"--subnets={subnets}: {error}") from None
+        raise UserError(f"`subnets={subnets}`: {error}") from None
 
 
 def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:

@@ -62,8 +62,8 @@ class Supernets:
         if self.source is None:
             return ""
         return (
-            f"This run has no float supernet, so its {self.source}-bit supernet takes that place; tools/analyze.py "
-            "--float_supernet_epochs trains one."
+            f"This run has no float supernet, so its {self.source}-bit supernet takes that place; "
+            "tfqnas analyze --float_supernet_epochs trains one."
         )
 
     def above(self, bits: Bits) -> tuple[Bits, ...]:

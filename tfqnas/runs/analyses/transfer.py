@@ -28,7 +28,7 @@ def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
     searched = [bits for bits in supernets.run.bit_widths if supernets.front(bits)]
     if len(searched) > 1 or (searched and supernets.float_search):
         return None
-    return f"fewer than two fronts: run tools/search.py --run_dir={supernets.run.directory} for all bit widths"
+    return f"fewer than two fronts: run tfqnas search --run_dir={supernets.run.directory} for all bit widths"
 
 
 def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tuple[str, list[Arch]]]:
