@@ -78,15 +78,6 @@ def with_labels(blob: bytes, labels: Sequence[object] | None) -> bytes:
     return file.getvalue()
 
 
-def labels_of(blob: bytes) -> list[str] | None:
-    """The labels that are appended to a `.tflite` file; None if there are none."""
-    try:
-        text = zipfile.ZipFile(io.BytesIO(blob)).read(LABELS).decode()
-    except (zipfile.BadZipFile, KeyError):
-        return None
-    return text.removesuffix("\n").split("\n")
-
-
 def _input(graph: IntGraph) -> dict[int, Any]:
     """The input tensor's table. Mean and standard deviation give the floats that the input's scale quantizes."""
     tensor = graph.tensors[graph.input]

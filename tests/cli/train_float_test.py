@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice(tmp_path):
         ({"scale": 3}, "scale: expected 2 or 4, received 3"),
         ({"batch_size": -1}, "batch_size: expected a whole number from 0 on"),
         ({"checkpoint_steps": 0}, "checkpoint_steps: expected a whole number from 1 on"),
-        ({"warmup": 1.0}, "warmup: expected a number from 0 to below 1, received 1.0"),
+        ({"label_smoothing": 1.0}, "label_smoothing: expected a number from 0 to below 1, received 1.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message, tmp_path):

@@ -13,7 +13,7 @@ from flatbuffers.number_types import Float32Flags, Uint8Flags
 
 from tflite_export import reference
 from tflite_export.int_graph import IntGraph, IntOp, IntTensor, with_interface
-from tflite_export.metadata import labels_of, standard_metadata, with_labels
+from tflite_export.metadata import LABELS, standard_metadata, with_labels
 from tflite_export.runtime import Runtime, metadata_of
 from tflite_export.writer import write
 from tfqnas.errors import UserError
@@ -34,6 +34,15 @@ def graph_of(channels=3, names=None, shape=None, normalization=(128.0, 128.0), *
     ops = (IntOp("reshape", ("x",), ("flat",)), IntOp("fully_connected", ("flat", "w", "b"), ("y",)))
     record = record if names is None else {**record, "class_names": names}
     return IntGraph({t.name: t for t in (x, w, b, flat, y)}, ops, "x", "y", normalization, record)
+
+
+def labels_of(blob):
+    """The labels that are appended to a `.tflite` file; None if there are none."""
+    try:
+        text = zipfile.ZipFile(io.BytesIO(blob)).read(LABELS).decode()
+    except (zipfile.BadZipFile, KeyError):
+        return None
+    return text.removesuffix("\n").split("\n")
 
 
 class Table:

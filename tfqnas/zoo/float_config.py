@@ -53,9 +53,6 @@ class FloatConfig(DataConfig):
     )
     batch_size: int = setting(0, "images a step; 0: 128, of photos 16", at_least=0)
     learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 of SGD, on photos 0.001 of Adam", at_least=0)
-    warmup: float = setting(
-        0.05, "share of the steps in which the learning rate rises, before the cosine", at_least=0, below=1
-    )
     weight_decay: float = setting(
         1e-4, "classification: L2 decay of kernels", at_least=0, only={"task": (CLASSIFICATION,)}
     )

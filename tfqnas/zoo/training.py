@@ -19,6 +19,9 @@ from tfqnas.train.loop import cosine
 from tfqnas.zoo import tasks
 from tfqnas.zoo.float_config import FloatConfig
 
+# Share of the steps in which the learning rate rises, before the cosine.
+_WARMUP = 0.05
+
 
 def train_float(
     config: FloatConfig, say: Callable[[str], None] = print, progress: Progress | None = None
@@ -106,7 +109,7 @@ class Training:
         frozen = round(self.config.value("batch_statistics") * total)  # from this step on
         batches = self.task.batches(start, total)
         for step in range(start, total):
-            rate = cosine(self.config.value("learning_rate"), step, total, round(self.config.warmup * total))
+            rate = cosine(self.config.value("learning_rate"), step, total, round(_WARMUP * total))
             self.optimizer.learning_rate.assign(rate)
             loss = float(self._step(*next(batches), step < frozen))
             if not np.isfinite(loss):

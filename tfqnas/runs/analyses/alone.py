@@ -120,7 +120,7 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
         "bits": bits,
         "epochs": config.alone_epochs or supernets.run.config.largest_epochs,
         "subnets": records,
-        "agreement": dataclasses.asdict(agreement(first, second, seed=config.analysis_seed)),
+        "agreement": dataclasses.asdict(agreement(first, second)),
     }
 
 

@@ -44,9 +44,3 @@ class AnalysisConfig(Settings):
     float_supernet_learning_rate: float = setting(
         0.05, "its peak learning rate", at_least=0, only={"float_supernet_epochs": ()}
     )
-    analysis_seed: int = setting(
-        0,
-        "of the random subnets, and of the resampling behind intervals",
-        at_least=0,
-        only={"only": ("drop", "ranking", "alone")},
-    )

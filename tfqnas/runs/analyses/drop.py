@@ -113,7 +113,7 @@ _TEXT = (
 
 def _pairs(supernets: Supernets, config: AnalysisConfig) -> tuple[tuple[Arch, Arch], ...]:
     space, data = supernets.run.space, supernets.run.dataset
-    found = pairs(space, config.subnets // 2, config.analysis_seed, data.num_classes, data.channels)
+    found = pairs(space, config.subnets // 2, num_classes=data.num_classes, in_channels=data.channels)
     if len(found) < 2:
         raise UserError(
             f"`only=drop`: space {space.name}: expected pairs of a shallow-fat and a deep-slim subnet whose MACs "

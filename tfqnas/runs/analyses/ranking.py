@@ -41,14 +41,14 @@ def wants(supernets: Supernets, config: AnalysisConfig, bits: Bits) -> list[tupl
 def common_set(run: Run, config: AnalysisConfig) -> list[Arch]:
     """`config.subnets` different random architectures, equally many in each bin of MACs. Bins alternate in the list."""
     data = run.dataset
-    return list(_spread(run.space, data.num_classes, data.channels, config.subnets, config.analysis_seed))
+    return list(_spread(run.space, data.num_classes, data.channels, config.subnets))
 
 
 @functools.lru_cache(maxsize=4)
-def _spread(space: SearchSpace, num_classes: int, channels: int, subnets: int, seed: int) -> tuple[Arch, ...]:
+def _spread(space: SearchSpace, num_classes: int, channels: int, subnets: int) -> tuple[Arch, ...]:
     bins = min(_BINS, subnets // 2)
     searcher = RandomBins(
-        space, lambda arch: count(space, arch, None, num_classes, channels).macs, bins, -(-subnets // bins), seed
+        space, lambda arch: count(space, arch, None, num_classes, channels).macs, bins, -(-subnets // bins), seed=0
     )
     try:
         return tuple(searcher.ask(subnets))
@@ -61,7 +61,7 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
     archs = common_set(supernets.run, config)
     mmacs = [supernets.run.costs.of(arch, None)["mmacs"] for arch in archs]
     outcomes = {bits: np.array([supernets.outcomes(bits, arch) for arch in archs]) for bits in supernets.bits}
-    scores, like, seed = {b: own.mean(axis=1) for b, own in outcomes.items()}, alike(mmacs), config.analysis_seed
+    scores, like = {b: own.mean(axis=1) for b, own in outcomes.items()}, alike(mmacs)
     return {
         "archs": [json.loads(arch.to_json()) for arch in archs],
         "mmacs": mmacs,
@@ -71,8 +71,8 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
             {
                 "bits": bits,
                 "accuracies": scores[bits].tolist(),
-                "halves": of_halves(own, seed=seed),
-                "halves_alike": of_halves(own, like, seed),
+                "halves": of_halves(own),
+                "halves_alike": of_halves(own, like),
             }
             for bits, own in outcomes.items()
         ],
@@ -80,8 +80,8 @@ def result(supernets: Supernets, config: AnalysisConfig) -> dict[str, Any]:
             {
                 "first": first,
                 "second": second,
-                "all": dataclasses.asdict(agreement(scores[first], scores[second], seed=seed)),
-                "alike": dataclasses.asdict(agreement(scores[first], scores[second], like, seed=seed)),
+                "all": dataclasses.asdict(agreement(scores[first], scores[second])),
+                "alike": dataclasses.asdict(agreement(scores[first], scores[second], like)),
             }
             for first, second in supernets.pairs()
         ],
