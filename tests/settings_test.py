@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfqnas.errors import SettingError
-from tfqnas.settings import Settings, limits, setting, share, without_effect
+from tfqnas.settings import Settings, limits, setting, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,4 +105,4 @@ def test_limits_are_said_in_words():
     ],
 )
 def test_a_setting_says_where_it_has_no_effect(values, name, found):
-    assert without_effect(Baking(**values), name) == found
+    assert Baking(**values).without_effect(name) == found

@@ -11,7 +11,7 @@ import math
 import numbers
 import operator
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tfqnas.errors import SettingError, as_text, did_you_mean
@@ -32,7 +32,7 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     or_zero: bool = False,
-    choices: Sequence[str] = (),
+    choices: Collection[str] = (),
     only: Mapping[str, Sequence[str]] | None = None,
 ) -> Any:
     """A field of `Settings`. What is said of a value holds for each one of a tuple.
@@ -43,7 +43,7 @@ def setting(
         fixed: whether it belongs to the result, so that what is begun cannot go on with another value.
         at_least, above, at_most, below: the range of a number. A number is finite in any case.
         or_zero: whether 0 is allowed as well.
-        choices: the texts that are allowed.
+        choices: the texts that are allowed; a registry may grow later.
         only: where it has an effect: names of other fields or of properties, and the values that these have there.
             Without values: any but 0, "none" and nothing.
     """
@@ -52,7 +52,7 @@ def setting(
         "fixed": fixed,
         "range": {"at_least": at_least, "above": above, "at_most": at_most, "below": below},
         "or_zero": or_zero,
-        "choices": tuple(choices),
+        "choices": choices,
         "only": dict(only or {}),
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -77,28 +77,27 @@ class Settings:
                 object.__setattr__(self, field.name, value := tuple(value))
             _check(field, value)
 
+    def without_effect(self, name: str) -> tuple[str, str] | None:
+        """None, or `(why, where it has one)` of a field that has no effect with the others, settings in backquotes."""
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        for other, values in fields[name].metadata["only"].items():
+            value = getattr(self, other)
+            if not values and value in (0, "", "none", ()):
+                return f"without `{other}`", f"`{other}`"
+            # Several values are names of which an empty tuple means all.
+            has_one = not value or set(value) & set(values) if isinstance(value, tuple) else value in values
+            if values and not has_one:
+                prefix = f"{other}=" * (other in fields)
+                here, *there = (f"`{prefix}{text}`" if prefix else text for text in (as_text(value), *values))
+                return f"with {here}", " or ".join(there)
+        return None
+
 
 def limits(field: dataclasses.Field[Any]) -> str:
     """Which values a field may have, such as "from 2 to 16" or "one of kl, mse"; "" where any is allowed."""
     if choices := field.metadata["choices"]:
         return f"{'some' if _is_tuple(field) else 'one'} of {', '.join(choices)}"
     return "0 or " * field.metadata["or_zero"] + _range(field)
-
-
-def without_effect(settings: Settings, name: str) -> tuple[str, str] | None:
-    """`(why, where it has one)` of a field that has no effect with the other settings, or None."""
-    fields = {field.name: field for field in dataclasses.fields(settings)}
-    for other, values in fields[name].metadata["only"].items():
-        value = getattr(settings, other)
-        if not values and value in (0, "", "none", ()):
-            return f"without `{other}`", f"`{other}`"
-        # Several values are names of which an empty tuple means all.
-        has_one = not value or set(value) & set(values) if isinstance(value, tuple) else value in values
-        if values and not has_one:
-            prefix = f"{other}=" * (other in fields)
-            here, *there = (f"`{prefix}{text}`" if prefix else text for text in (as_text(value), *values))
-            return f"with {here}", " or ".join(there)
-    return None
 
 
 def plain(settings: Any) -> dict[str, Any]:

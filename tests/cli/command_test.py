@@ -94,7 +94,7 @@ def test_there_is_a_file_for_each_command():
         (
             "search",
             ["--search_population=5"],
-            "with --search=coarse_to_fine, it belongs to --search=nsga2 or --search=ageing",
+            "with --search=coarse_to_fine, it belongs to --search=ageing or --search=nsga2",
         ),
         (
             "search",

@@ -171,7 +171,7 @@ def test_mistakes_are_answered_with_what_was_expected(family, tmp_path):
 @pytest.mark.tensorflow
 def test_names_that_are_nearly_right_are_answered_with_the_right_one(tmp_path):
     refused(
-        "--search: expected one of coarse_to_fine, nsga2, ageing, random, received nsga3, did you mean nsga2?",
+        "--search: expected one of ageing, coarse_to_fine, random, nsga2, received nsga3, did you mean nsga2?",
         "search",
         f"--run_dir={tmp_path}",
         "--search=nsga3",

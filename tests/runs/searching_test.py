@@ -137,7 +137,7 @@ def test_limits_hold_and_an_impossible_one_says_what_is_possible(run, reference,
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"search": "grid"}, "search: expected one of coarse_to_fine, nsga2, ageing, random, received grid"),
+        ({"search": "grid"}, "search: expected one of ageing, coarse_to_fine, random, nsga2, received grid"),
         ({"objectives": ("accuracy",)}, "objectives: expected accuracy and at least one cost"),
         (
             {"objectives": ("accuracy", "joules")},

@@ -19,7 +19,7 @@ from absl import app, flags
 
 from tfqnas.cli.overview import COMMANDS, module_of, show
 from tfqnas.errors import SettingError, UserError, as_text, did_you_mean
-from tfqnas.settings import Settings, limits, without_effect
+from tfqnas.settings import Settings, limits
 
 if TYPE_CHECKING:
     from tfqnas.runs.run import Run
@@ -117,7 +117,7 @@ def from_flags(config_class: type[Config], holder: flags.FlagValues, effects: bo
     config = config_class(**values)
     if effects and holder is _call.flags and isinstance(config, Settings):
         for name in _call.typed & values.keys():
-            if found := without_effect(config, name):
+            if found := config.without_effect(name):
                 refuse([name], *found)
     return config
 

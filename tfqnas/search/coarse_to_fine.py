@@ -68,6 +68,11 @@ class CoarseToFine(Searcher):
         # searcher also ends on its own.
         return searcher, coarse + rounds * per_skeleton * max(4, math.isqrt(coarse))
 
+    @classmethod
+    def reads(cls, name: str) -> tuple[str, ...]:
+        bins = ("search_bins", "search_edges", "search_per_bin")
+        return (*bins, "search_rounds", "search_per_skeleton") if name == "coarse_to_fine" else bins
+
     def __init__(
         self,
         objectives: Objectives,

@@ -43,6 +43,10 @@ class Evolution(Searcher):
         size = settings.search_population or min(100, max(10, budget // 5))
         return cls(objectives, population=size, mutation=None, seed=settings.search_seed), budget
 
+    @classmethod
+    def reads(cls, name: str) -> tuple[str, ...]:
+        return ("search_budget", "search_population")
+
     def __init__(
         self, objectives: Objectives, population: int, mutation: float | None, seed: int | np.random.Generator
     ) -> None:

@@ -3,11 +3,10 @@
 import dataclasses
 
 from tfqnas.errors import SettingError, did_you_mean
+from tfqnas.search.searcher import SEARCHERS
 from tfqnas.settings import Settings, setting
 
 _EQUAL, _OWN = "bins of equal width", "edges of its own"
-_BINS, _EVOLUTION = ("coarse_to_fine", "random"), ("nsga2", "ageing")
-SEARCHES = ("coarse_to_fine", "nsga2", "ageing", "random")
 # Settings that are limits, and the costs that they limit.
 LIMITS = {
     "max_effective_mflops": "effective_mflops",
@@ -36,7 +35,7 @@ class SearchConfig(Settings):
         "coarse_to_fine",
         "coarse_to_fine: random subnets in bins of MACs, then other kernel sizes for the best (OQA, "
         "3.3); nsga2: evolution of the front; ageing: evolution of the most accurate within the limits; random",
-        choices=SEARCHES,
+        choices=SEARCHERS,
     )
     objectives: tuple[str, ...] = setting(
         ("accuracy", "effective_mflops"),
@@ -71,35 +70,20 @@ class SearchConfig(Settings):
         0,
         "coarse_to_fine, random: bins of equal width in MACs; 0: 6, or the paper's edges",
         at_least=0,
-        only={"search": _BINS, "bins": (_EQUAL,)},
+        only={"bins": (_EQUAL,)},
     )
-    search_edges: tuple[float, ...] = setting(
-        (), "instead: edges of the bins in millions of MACs", above=0, only={"search": _BINS}
-    )
+    search_edges: tuple[float, ...] = setting((), "instead: edges of the bins in millions of MACs", above=0)
     search_per_bin: int = setting(
-        0, "random subnets in each bin; 0: 20, or the paper's 2,000 in its spaces", at_least=0, only={"search": _BINS}
+        0, "random subnets in each bin; 0: 20, or the paper's 2,000 in its spaces", at_least=0
     )
     search_rounds: int = setting(
-        2,
-        "coarse_to_fine: rounds of other kernel sizes for the front's skeletons",
-        at_least=0,
-        only={"search": ("coarse_to_fine",)},
+        2, "coarse_to_fine: rounds of other kernel sizes for the front's skeletons", at_least=0
     )
-    search_per_skeleton: int = setting(
-        8,
-        "coarse_to_fine: other kernel sizes for each skeleton in a round",
-        at_least=1,
-        only={"search": ("coarse_to_fine",)},
-    )
+    search_per_skeleton: int = setting(8, "coarse_to_fine: other kernel sizes for each skeleton in a round", at_least=1)
     search_population: int = setting(
-        0,
-        "nsga2, ageing: size of the population; 0: 100, or a fifth of the budget",
-        at_least=0,
-        only={"search": _EVOLUTION},
+        0, "nsga2, ageing: size of the population; 0: 100, or a fifth of the budget", at_least=0
     )
-    search_budget: int = setting(
-        1000, "nsga2, ageing: how many subnets are scored", at_least=1, only={"search": _EVOLUTION}
-    )
+    search_budget: int = setting(1000, "nsga2, ageing: how many subnets are scored", at_least=1)
     search_screen: int = setting(
         1,
         "propose so many subnets for each that is scored, and let an accuracy predictor choose; 1: no predictor",
@@ -133,7 +117,7 @@ class SearchConfig(Settings):
         super().__post_init__()
         if "accuracy" not in self.objectives:
             raise SettingError("objectives", "accuracy and some costs", self.objectives)
-        if len(self.objectives) == 1 and self.search != "ageing":
+        if len(self.objectives) == 1 and SEARCHERS[self.search].needs_cost:
             raise SettingError("objectives", "accuracy and at least one cost", self.objectives)
         for name in self.objectives:
             if name != "accuracy" and cost_of(name) not in LIMITS.values():
@@ -151,6 +135,13 @@ class SearchConfig(Settings):
                 "the table of a device for `objectives=latency` and npu_cycles, `max_latency_ms` and `max_npu_cycles`"
             )
             raise SettingError("latency_table", expected, "", "; tfqnas latency-table makes one")
+
+    def without_effect(self, name: str) -> tuple[str, str] | None:
+        """As in `Settings`. Each searcher says which settings it reads."""
+        readers = [search for search, kind in SEARCHERS.items() if name in kind.reads(search)]
+        if readers and self.search not in readers:
+            return f"with `search={self.search}`", " or ".join(f"`search={search}`" for search in readers)
+        return super().without_effect(name)
 
     @property
     def bins(self) -> str:

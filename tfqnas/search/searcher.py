@@ -44,6 +44,14 @@ class Searcher:
         make: Any = cls
         return make(objectives, seed=settings.search_seed), settings.search_budget
 
+    @classmethod
+    def reads(cls, name: str) -> tuple[str, ...]:
+        """Names of the settings that `of_settings` reads for this registered name, besides `search_seed`.
+
+        On the command line those of other searchers are refused.
+        """
+        return ("search_budget",)
+
     def ask(self, n: int) -> list[Arch]:
         """A list of at most `n` `Arch`s to be scored; an empty list ends the search."""
         raise NotImplementedError
