@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.errors import NoIntegersError
-from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep, collapsed
 from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
 from tfqnas.quantizers.traits import Traits
@@ -86,13 +86,7 @@ class APoT(OfRole):
         self.initial = initial
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        self.alpha = self.add_weight(
-            name="alpha",
-            shape=(),
-            initializer=keras.initializers.Constant(float("nan")),
-            constraint=MinimumStep(),
-            aggregation="mean",
-        )
+        self.add_parameters({"alpha": {"constraint": MinimumStep()}})
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:
@@ -116,8 +110,7 @@ class APoT(OfRole):
     def problem(self) -> str | None:
         if not self.is_set:
             return super().problem
-        alpha = float(self.alpha.numpy())
-        return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
+        return collapsed("range", self.alpha)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial": self.initial}

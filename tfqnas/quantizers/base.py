@@ -133,8 +133,8 @@ _NOTHING = Options()
 class Quantizer(keras.layers.Layer):
     """A thin, serialisable wrapper around the mathematics of one quantization method.
 
-    A subclass implements `set_from` and `fake_quantize` (and `build`, where it has parameters), and says in `traits`
-    what it can do. As an argument of a layer or of a supernet a quantizer is a prototype: every layer makes its own by
+    A subclass implements `set_from`, `fake_quantize` and, where it has any, `parameters`, and says in `traits` what it
+    can do. As an argument of a layer or of a supernet a quantizer is a prototype: every layer makes its own by
     `clone`, since no quantizer object may belong to two layers. One that `ByBits` shall choose by bit width also
     implements `parameters` and `compute`.
 
@@ -178,16 +178,19 @@ class Quantizer(keras.layers.Layer):
 
     @classmethod
     def parameters(cls) -> dict[str, dict[str, Any]]:
-        """Names of what is learned, each with the keyword arguments of its `add_weight`."""
+        """Names of what is learned, each with keyword arguments of its `add_weight`; NaN until it is set."""
         return {}
 
-    def add_parameters(self, shape: tuple[int, ...] = ()) -> None:
+    def add_parameters(self, parameters: Mapping[str, dict[str, Any]], shape: tuple[int, ...] = ()) -> None:
         """Makes a variable of this shape for each of `parameters`, as an attribute of its name."""
-        for name, settings in type(self).parameters().items():
+        for name, settings in parameters.items():
             # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
-            setattr(self, name, self.add_weight(name=name, shape=shape, aggregation="mean", **settings))
+            aggregation = "mean" if settings.get("trainable", True) else "none"
+            own = {"initializer": keras.initializers.Constant(float("nan")), "aggregation": aggregation, **settings}
+            setattr(self, name, self.add_weight(name=name, shape=shape, **own))
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+        self.add_parameters(type(self).parameters())
         self.built = True
 
     @property

@@ -108,12 +108,8 @@ class BatchQuant(Quantizer):
         return {name: {"initializer": "zeros"} for name in ("theta", "offset")}
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        self.add_parameters()
-        self.low, self.high = (
-            self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(float("nan")), trainable=False)
-            for name in ("low", "high")
-        )
-        self.built = True
+        super().build()
+        self.add_parameters({name: {"trainable": False} for name in ("low", "high")})
 
     @staticmethod
     def pooled(statistics: np.ndarray) -> np.ndarray:

@@ -70,8 +70,7 @@ class ByBits(Quantizer):
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         shape = (len(self._quantized), *([len(self.sizes)] if self.sizes else []))
-        for name, settings in type(self.prototype).parameters().items():
-            setattr(self, name, self.add_weight(name=name, shape=shape, aggregation="mean", **settings))
+        self.add_parameters(type(self.prototype).parameters(), shape)
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:

@@ -44,8 +44,7 @@ class BySize(Quantizer):
         return type(self)(self.prototype.with_bits(bits), self.sizes, name=self.name)
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        for name, settings in type(self.prototype).parameters().items():
-            setattr(self, name, self.add_weight(name=name, shape=self._shape, aggregation="mean", **settings))
+        self.add_parameters(type(self.prototype).parameters(), self._shape)
         self.built = True
 
     @property

@@ -56,11 +56,9 @@ class Calibrated(Quantizer):
         return self.method
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        low, high = self.fixed or (float("nan"), float("nan"))
-        self.low, self.high = (
-            self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
-            for name, value in (("low", low), ("high", high))
-        )
+        ends = self.fixed or (float("nan"), float("nan"))
+        for name, end in zip(("low", "high"), ends, strict=True):
+            self.add_parameters({name: {"initializer": keras.initializers.Constant(end), "trainable": False}})
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:

@@ -68,8 +68,8 @@ class DoReFa(OfRole):
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         if self.role == "inputs":
-            start = keras.initializers.Constant(float("nan") if self.rescaled else 1.0)
-            self.high = self.add_weight(name="high", shape=(), initializer=start, trainable=False)
+            known = {} if self.rescaled else {"initializer": "ones"}
+            self.add_parameters({"high": {"trainable": False, **known}})
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:

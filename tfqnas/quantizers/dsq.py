@@ -88,12 +88,7 @@ class DSQ(OfRole):
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         if self.role == "inputs":
-            self.low, self.high = (
-                self.add_weight(
-                    name=name, shape=(), initializer=keras.initializers.Constant(float("nan")), trainable=False
-                )
-                for name in ("low", "high")
-            )
+            self.add_parameters({name: {"trainable": False} for name in ("low", "high")})
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:

@@ -75,6 +75,12 @@ def initial_step(v: tf.Tensor, qp: tf.Tensor | float) -> tf.Tensor:
     return tf.maximum(2.0 * tf.reduce_mean(tf.abs(v)) / qp**0.5, MIN_STEP)
 
 
+def collapsed(what: str, variable: keras.Variable) -> str | None:
+    """None, or that `what`, a step or an end of a range, is as small as can be."""
+    value = float(variable.numpy())
+    return f"the {what} has collapsed to {value:g}" if value <= MIN_STEP * (1 + 1e-6) else None
+
+
 def _positive(step: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.abs(step), MIN_STEP)
 
@@ -117,11 +123,7 @@ class LSQ(Quantizer):
 
     @classmethod
     def parameters(cls) -> dict[str, dict[str, Any]]:
-        return {"step": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
-
-    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        self.add_parameters()
-        self.built = True
+        return {"step": {"constraint": MinimumStep()}}
 
     def _positive_step(self) -> tf.Tensor:
         return _positive(tf.convert_to_tensor(self.step))
@@ -166,7 +168,6 @@ class LSQ(Quantizer):
 
     @property
     def problem(self) -> str | None:
-        step = float(self.step.numpy())
-        if step != step:
+        if not self.is_set:
             return "the step size is not set: call tfqnas.initialize(model, images) after loading weights"
-        return f"the step size has collapsed to {step:g}" if step <= MIN_STEP * (1 + 1e-6) else None
+        return collapsed("step size", self.step)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Quantizer
-from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep, collapsed
 from tfqnas.quantizers.ranges import finite_range
 from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
@@ -44,14 +44,8 @@ class LSQPlus(OfRole):
         self.snapped = snapped
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        unset = keras.initializers.Constant(float("nan"))
-        # As in `add_parameters`: constraints need an aggregation under tf.distribute.
-        self.step = self.add_weight(
-            name="step", shape=(), initializer=unset, constraint=MinimumStep(), aggregation="mean"
-        )
         self.beta = None
-        if self.role == "inputs":
-            self.beta = self.add_weight(name="beta", shape=(), initializer=unset, aggregation="mean")
+        self.add_parameters({"step": {"constraint": MinimumStep()}, **({"beta": {}} if self.role == "inputs" else {})})
         self.built = True
 
     def set_from(self, x: tf.Tensor) -> None:
@@ -114,8 +108,7 @@ class LSQPlus(OfRole):
     def problem(self) -> str | None:
         if not self.is_set:
             return "step size and offset are not set: call tfqnas.initialize(model, images) after loading weights"
-        step = float(self.step.numpy())
-        return f"the step size has collapsed to {step:g}" if step <= MIN_STEP * (1 + 1e-6) else None
+        return collapsed("step size", self.step)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "snapped": self.snapped}

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.quantizers.base import Codes, Quantizer
-from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep, collapsed
 from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.traits import NONE, Traits
 from tfqnas.quantizers.uniform import UniformGrid, rounded
@@ -43,11 +43,7 @@ class PACT(Quantizer):
 
     @classmethod
     def parameters(cls) -> dict[str, dict[str, Any]]:
-        return {"alpha": {"initializer": keras.initializers.Constant(float("nan")), "constraint": MinimumStep()}}
-
-    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
-        self.add_parameters()
-        self.built = True
+        return {"alpha": {"constraint": MinimumStep()}}
 
     def set_from(self, x: tf.Tensor) -> None:
         largest = float(np.max(x))
@@ -73,8 +69,7 @@ class PACT(Quantizer):
     def problem(self) -> str | None:
         if not self.is_set:
             return super().problem
-        alpha = float(self.alpha.numpy())
-        return f"the range has collapsed to {alpha:g}" if alpha <= MIN_STEP * (1 + 1e-6) else None
+        return collapsed("range", self.alpha)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial": self.initial}
