@@ -205,7 +205,10 @@ def test_help_has_ranges_and_choices_from_the_declarations():
     text = " ".join(command.help_text(overview.module_of("run")).split())
     assert "--batch_size: images a step, over all replicas (from 1 on; default: 64)" in text
     assert "(one of inherit, direct; default: inherit)" in text
-    assert "within `" not in text and "see --max_file_kb (from 0 on; default: 0.0)" in text
+    assert "see --max_file_kb (from 0 on; default: 0.0)" in text
+    own = " ".join(command.help_text(overview.module_of("export")).split())
+    assert "--storage: of weights: a byte each" in own and "(one of int8, packed; default: int8)" in own
+    assert "training images for that (from 1 on; default: 512)" in own
 
 
 def test_help_is_printed_for_every_way_to_ask(capsys):

@@ -299,6 +299,17 @@ def help_text(module: types.ModuleType) -> str:
 def _flag_text(flag: flags.Flag, holder: flags.FlagValues) -> str:
     switch = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = "" if flag.default in (None, "", []) else f"default: {flag.default_as_str.strip(chr(39))}"
-    notes = "; ".join(filter(None, [getattr(flag, "limits", ""), default]))
-    text = in_flags(flag.help, holder) + (f" ({notes})" if notes else "")
+    notes = "; ".join(filter(None, [_limits(flag), default]))
+    text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's words for the choices
+    text = in_flags(text, holder) + (f" ({notes})" if notes else "")
     return flags.text_wrap(f"{switch}: {text}", 100, "      ", "  ")
+
+
+def _limits(flag: flags.Flag) -> str:
+    """Which values a flag may have, in words."""
+    if hasattr(flag, "limits"):
+        return flag.limits
+    if choices := getattr(flag.parser, "enum_values", ()):
+        return f"one of {', '.join(choices)}"
+    low, high = (getattr(flag.parser, name, None) for name in ("lower_bound", "upper_bound"))
+    return "" if low is None else f"from {low:g} " + ("on" if high is None else f"to {high:g}")
