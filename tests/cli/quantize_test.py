@@ -12,8 +12,8 @@ from tests.cli.calls import refused, tool
 from tfqnas.dqss.result import quantized_tensors
 from tfqnas.runs.model_files import load_model
 
-FAST = ["--steps=4", "--tune_steps=2", "--refine_images=16"]
-NAMES = ["--weights=lsq,apot", "--inputs=lsq,mse"]
+FAST = ["--steps=4", "--tune_steps=2"]
+NAMES = ["--weights=lsq,apot", "--inputs=lsq,mse", "--refine_images=16"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,9 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
     code, again, err = tool("quantize", *flags(model_file, output, *NAMES))
     assert code == 0 and "search" not in err and again == out
     refused("--bits=3 differs from", "quantize", *flags(model_file, output, *NAMES, "--bits=3"))
-    refused("--test_share=0.5 differs from", "quantize", *flags(model_file, output, *NAMES, "--test_share=0.5"))
+    refused(
+        "--evaluation_crop=0.5 differs from", "quantize", *flags(model_file, output, *NAMES, "--evaluation_crop=0.5")
+    )
     refused(
         "--search_share: has no effect with --mode=ptq, it belongs to --mode=qat",
         "quantize",
@@ -77,7 +79,7 @@ def test_a_ptq_writes_model_tables_and_figures_and_says_what_comes_next(model_fi
 @pytest.mark.slow
 def test_without_tuning_the_search_alone_is_shown(model_file, tmp_path):
     more = ["--tune_steps=0", "--guard=0", "--norefine"]
-    code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", *NAMES, *more))
+    code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", *NAMES[:2], *more))
     assert code == 0, err
     assert "[1/1] search  done" in err and "chosen: by the largest coefficients; the loss on" in out
 
