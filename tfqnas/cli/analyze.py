@@ -1,6 +1,6 @@
 """The paper's analyses on your own supernets: what search, shapes and rankings do at each bit width.
 
-    tfqnas analyze --run_dir=runs/fashion [--only=ranking,drop] [--subnets=60] [--alone=12]
+    tfqnas analyze --run_dir=runs/fashion [--only=ranking,alone] [--subnets=60] [--alone=12]
 
 Fronts at lower bit widths (OQA, figures 2b and 5), what quantization costs shallow-fat and deep-slim subnets (figure
 4), depth along the fronts (figure 6), agreement of rankings between bit widths and, with --alone, with subnets that are
