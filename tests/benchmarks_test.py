@@ -1,24 +1,17 @@
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
+from tests import processes
 from tfqnas.files import append_jsonl
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def benchmark(*arguments, name="training", directory="benchmarks"):
-    return subprocess.run(
-        [sys.executable, str(ROOT / directory / f"{name}.py"), *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+    return processes.run([ROOT / directory / f"{name}.py", *arguments])
 
 
 def values(output):

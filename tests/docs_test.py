@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
 
@@ -122,7 +123,7 @@ def test_every_command_of_other_programs_has_their_options():
 
 @pytest.mark.parametrize("code", list(snippets()))
 def test_python_in_the_documentation_runs(code, tmp_path):
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment())
+    done = processes.run(["-c", code], cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
 
 

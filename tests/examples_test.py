@@ -6,16 +6,18 @@ import os
 import pathlib
 import signal
 import socket
-import subprocess
 import sys
+import time
 
 import pytest
 
+from tests import processes
 from tfqnas.errors import TrainingDivergedError
 from tfqnas.integrations.keras_tuner.remote import VARIABLES
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
+TOOL = ROOT / "examples/tune_schedule.py"
+sys.path.insert(0, str(TOOL.parent))
 tune_schedule = importlib.import_module("tune_schedule")
 # keras-tuner asks for the current thread's name in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
@@ -138,33 +140,29 @@ def test_half_of_keras_tuners_variables_are_refused(flags, monkeypatch):
 # -- as processes -----------------------------------------------------------------------------------------------------
 
 
-def start(flags, **variables):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "examples/tune_schedule.py"), *flags],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
-    )
+def start(flags, output, **variables):
+    return processes.Process([TOOL, *flags], output, env={**os.environ, **variables})
 
 
 @pytest.mark.slow
 def test_schedules_are_trained_and_a_kill_costs_only_what_was_not_saved(flags, tmp_path):
-    process = start([*flags, "--trials=2"])
-    for line in process.stdout:
-        if "supernet_b4" in line and process.poll() is None:  # the first stage of the first trial is done
-            process.send_signal(signal.SIGKILL)
-            break
-    process.communicate()
+    with open(tmp_path / "first.txt", "w") as file:
+        process = start([*flags, "--trials=2"], file)
+    # The first stage of the first trial is done.
+    while "supernet_b4" not in (output := (tmp_path / "first.txt").read_text()):
+        assert process.poll() is None, output
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     assert not list((tmp_path / "tune/runs").glob("*/score.json"))
-    output, _ = (process := start([*flags, "--trials=2"])).communicate(timeout=500)
-    assert process.returncode == 0, output
+    done = processes.run([TOOL, *flags, "--trials=2"])
+    assert done.returncode == 0, done.stderr
     runs = list((tmp_path / "tune/runs").iterdir())
     assert len(runs) == 2  # the first one went on
     assert all(0 < json.loads((run / "score.json").read_text())["held_out_accuracy"] < 1 for run in runs)
     starts = [json.loads(line) for run in runs for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum(record.get("event") == "finished" for record in starts) == 4  # two stages each, none of them twice
-    assert len(list((tmp_path / "tune/events").iterdir())) == 2 and "the best is in" in output
+    assert len(list((tmp_path / "tune/events").iterdir())) == 2 and "the best is in" in done.stdout
 
 
 @pytest.mark.slow
@@ -174,8 +172,12 @@ def test_a_chief_and_two_workers_share_the_trials(flags, tmp_path):
         port = free.getsockname()[1]
     address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
     names = ("chief", "worker0", "worker1")
-    processes = {name: start([*flags, "--trials=3"], KERASTUNER_TUNER_ID=name, **address) for name in names}
-    outputs = {name: process.communicate(timeout=590)[0] for name, process in processes.items()}
-    assert all(process.returncode == 0 for process in processes.values()), outputs
+    started = []
+    for name in names:
+        with open(tmp_path / f"{name}.txt", "w") as file:
+            started.append(start([*flags, "--trials=3"], file, KERASTUNER_TUNER_ID=name, **address))
+    codes = [process.wait(timeout=590) for process in started]
+    outputs = {name: (tmp_path / f"{name}.txt").read_text() for name in names}
+    assert codes == [0, 0, 0], outputs
     assert len(list((tmp_path / "tune/runs").glob("*/score.json"))) == 3
     assert "the best is in" in outputs["chief"] and all(0 < score < 1 for score in scores(tmp_path / "tune"))

@@ -2,12 +2,11 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests import processes
 from tfqnas import spaces
 from tfqnas.errors import UserError
 from tfqnas.runs import latency_pieces
@@ -37,13 +36,7 @@ run("latency-table")
 
 
 def tool(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", TOOL, "--seconds=0.0001", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = processes.run(["-c", TOOL, "--seconds=0.0001", *arguments], cwd=ROOT)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
+from tests import processes
 from tfqnas.errors import UnsupportedModelError, UserError
 from tfqnas.integrations import tfmot as integration
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
@@ -183,7 +184,7 @@ def test_a_saved_model_is_served_without_this_package(trained, data, tmp_path):
         "np.save(sys.argv[3], y)\n"
     )
     paths = [str(tmp_path / name) for name in ("saved", "x.npy", "y.npy")]
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    done = processes.run(["-c", code, *paths])
     assert done.returncode == 0, done.stderr[-2000:]
     np.testing.assert_allclose(np.load(paths[2]), trained[1], atol=1e-5)
 

@@ -2,13 +2,12 @@
 
 import os
 import pathlib
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
+from tests import processes
 from tfqnas.files import read_jsonl
 from tfqnas.spaces import SearchSpace, Stage
 
@@ -24,8 +23,7 @@ STEPS = 60
 def command(directory, checkpoint_steps):
     epochs = STEPS * 8 / 1300
     return [
-        sys.executable,
-        str(ROOT / "tools" / "train.py"),
+        ROOT / "tools" / "train.py",
         f"--run_dir={directory}",
         f"--space={directory.parent / 'nano.json'}",
         "--bits=4,3",
@@ -42,13 +40,8 @@ def command(directory, checkpoint_steps):
 
 
 def start(directory, checkpoint_steps, output):
-    return subprocess.Popen(
-        command(directory, checkpoint_steps),
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return processes.Process(command(directory, checkpoint_steps), output, cwd=ROOT, env=variables)
 
 
 def checkpoints(directory, stage):

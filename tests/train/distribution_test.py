@@ -8,12 +8,13 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
 
+from tests import processes
 from tfqnas.spaces import SearchSpace, Stage
 from tfqnas.train.run_config import RunConfig
 
@@ -42,26 +43,30 @@ def settings(**changes):
 
 
 def ran(arguments, environment=()):
-    return subprocess.Popen(
-        [sys.executable, __file__, *arguments],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **dict(environment)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=pathlib.Path(__file__).parents[2],
-    )
+    """`(process, the file of its output)`."""
+    output = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `finish`
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **dict(environment)}
+    return processes.Process(
+        [__file__, *arguments], output, cwd=pathlib.Path(__file__).parents[2], env=variables
+    ), output
 
 
-def finish(processes):
+def finish(started):
     """The outputs of the processes, which must all end well; none is left behind."""
+    texts = []
     try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
+        for process, _ in started:
+            process.wait(timeout=600)
     finally:
-        for process in processes:
+        for process, output in started:
             process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-6000:]
-    return outputs
+            process.wait()
+            output.seek(0)
+            texts.append(output.read())
+            output.close()
+    for (process, _), text in zip(started, texts, strict=True):
+        assert process.returncode == 0, text[-6000:]
+    return texts
 
 
 @pytest.mark.parametrize("kind", ["uniform", "mixed"])
@@ -83,11 +88,11 @@ def test_two_workers_train_to_equal_weights_and_the_first_alone_writes(tmp_path)
     (tmp_path / "nano.json").write_text(SPACE.to_json())
     ports = free_ports(2)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    processes = []
+    workers = []
     for i in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
-        processes.append(ran(["worker", str(tmp_path)], {"TF_CONFIG": config}))
-    finish(processes)
+        workers.append(ran(["worker", str(tmp_path)], {"TF_CONFIG": config}))
+    finish(workers)
     first, second = (dict(np.load(tmp_path / f"weights{i}.npz")) for i in range(2))
     assert first.keys() == second.keys()
     for name, value in first.items():

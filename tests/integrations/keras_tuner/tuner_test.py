@@ -17,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tuner_process
 from tuner_process import BUDGET, OBJECTIVES, SPACE, accuracy
 
+from tests.processes import Process
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.integrations.keras_tuner import remote
@@ -545,11 +546,9 @@ class Processes:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "no_grpc_proxy": "127.0.0.1",
         }
-        command = [sys.executable, tuner_process.__file__, json.dumps({"kind": kind, **settings})]
+        command = [tuner_process.__file__, json.dumps({"kind": kind, **settings})]
         with open(self.directory / f"{tuner_id}-{len(self._started)}.txt", "w") as output:
-            process = subprocess.Popen(
-                command, env=environment, cwd=self.directory, stdout=output, stderr=subprocess.STDOUT
-            )
+            process = Process(command, output, cwd=self.directory, env=environment)
         self._started.append(process)
         return process
 
