@@ -457,11 +457,24 @@ def small_run(directory):
 
     step = 64 / 1300  # epochs of a step
     return RunConfig(
-        run_dir=str(directory), space=str(PINS / "nano.json"), bits=(4, 3), batch_size=64, held_out=100,
-        recalibration_images=64, float_epochs=2 * step, float_learning_rate=0.05, largest_epochs=0.0,
-        supernet_epochs=(2 * step, 4 * step), supernet_learning_rate=(0.05,), warmup_epochs=0.0, random_subnets=1,
-        dropout=0.2, shift=0.1, rotation=5.0, checkpoint_steps=2,
-    )  # fmt: skip
+        run_dir=str(directory),
+        space=str(PINS / "nano.json"),
+        bits=(4, 3),
+        batch_size=64,
+        held_out=100,
+        recalibration_images=64,
+        float_epochs=2 * step,
+        float_learning_rate=0.05,
+        largest_epochs=0.0,
+        supernet_epochs=(2 * step, 4 * step),
+        supernet_learning_rate=(0.05,),
+        warmup_epochs=0.0,
+        random_subnets=1,
+        dropout=0.2,
+        shift=0.1,
+        rotation=5.0,
+        checkpoint_steps=2,
+    )
 
 
 def trained(config, stage=None, share=1.0):
@@ -519,13 +532,32 @@ def test_a_training_that_is_killed_and_goes_on_ends_with_the_same_weights(tmp_pa
 
 # The classes that saved models name.
 SERIALIZED = [
-    "tfqnas>APoT", "tfqnas>BatchQuant", "tfqnas>ByBits", "tfqnas>BySize", "tfqnas>Calibrated",
+    "tfqnas>APoT",
+    "tfqnas>BatchQuant",
+    "tfqnas>ByBits",
+    "tfqnas>BySize",
+    "tfqnas>Calibrated",
     "tfqnas>CalibratedWeights",
-    "tfqnas>DSQ", "tfqnas>DepthToSpace", "tfqnas>DoReFa", "tfqnas>ElasticBatchNorm", "tfqnas>ElasticConv2D",
-    "tfqnas>ElasticDepthwiseConv2D", "tfqnas>ElasticMBConv", "tfqnas>ElasticSqueezeExcite", "tfqnas>LSQ",
-    "tfqnas>LSQPerChannel", "tfqnas>LSQPlus", "tfqnas>MinMax", "tfqnas>MinimumStep", "tfqnas>Mixed", "tfqnas>PACT",
-    "tfqnas>QuantConv2D", "tfqnas>QuantDense", "tfqnas>QuantDepthwiseConv2D", "tfqnas>Quantize",
-]  # fmt: skip
+    "tfqnas>DSQ",
+    "tfqnas>DepthToSpace",
+    "tfqnas>DoReFa",
+    "tfqnas>ElasticBatchNorm",
+    "tfqnas>ElasticConv2D",
+    "tfqnas>ElasticDepthwiseConv2D",
+    "tfqnas>ElasticMBConv",
+    "tfqnas>ElasticSqueezeExcite",
+    "tfqnas>LSQ",
+    "tfqnas>LSQPerChannel",
+    "tfqnas>LSQPlus",
+    "tfqnas>MinMax",
+    "tfqnas>MinimumStep",
+    "tfqnas>Mixed",
+    "tfqnas>PACT",
+    "tfqnas>QuantConv2D",
+    "tfqnas>QuantDense",
+    "tfqnas>QuantDepthwiseConv2D",
+    "tfqnas>Quantize",
+]
 OF_TF_KERAS = ["tfqnas>LSQConfig", "tfqnas>LSQQuantizer"]
 
 
@@ -603,13 +635,30 @@ def test_tools_have_the_same_flags_with_the_same_defaults():
 
 # The settings in `config.json`, a file of a run that users have; the other ones in it are the defaults.
 CONFIG = {
-    "run_dir": "runs/flowers", "dataset": "flowers", "data_dir": "/data", "train_split": "train[:80%]",
-    "test_split": "test", "space": "mbv3", "bits": (4, 3, 2), "seed": 7, "supernet_epochs": (20.0, 10.0, 5.5),
-    "supernet_learning_rate": (0.02, 0.01, 0.005), "mixed_epochs": (12.0, 8.0), "distillation": "teacher",
-    "random_subnets": 3, "crop_area": 0.35, "flip": True, "brightness": 0.1, "kernel_transform": True,
-    "shared_steps": False, "narrow_range": True, "evaluation_crop": 0.875, "weight_decay": 1e-5, "cache_gb": 2.5,
+    "run_dir": "runs/flowers",
+    "dataset": "flowers",
+    "data_dir": "/data",
+    "train_split": "train[:80%]",
+    "test_split": "test",
+    "space": "mbv3",
+    "bits": (4, 3, 2),
+    "seed": 7,
+    "supernet_epochs": (20.0, 10.0, 5.5),
+    "supernet_learning_rate": (0.02, 0.01, 0.005),
+    "mixed_epochs": (12.0, 8.0),
+    "distillation": "teacher",
+    "random_subnets": 3,
+    "crop_area": 0.35,
+    "flip": True,
+    "brightness": 0.1,
+    "kernel_transform": True,
+    "shared_steps": False,
+    "narrow_range": True,
+    "evaluation_crop": 0.875,
+    "weight_decay": 1e-5,
+    "cache_gb": 2.5,
     "distribution": "mirrored",
-}  # fmt: skip
+}
 
 
 def test_the_settings_of_an_old_run_are_read_as_they_were_written():
