@@ -93,7 +93,7 @@ def test_weights_of_deployable_models_fit_int8_with_either_sign(trained):
         ({"inputs": ("mse_per_channel",)}, "inputs", "mse_per_channel: expected role weights, received 'inputs'"),
         ({"weights": ("pact",)}, "weights", "`weights=pact`: pact: expected role inputs, received 'weights'"),
         ({"weights": ("apot",), "bits": 8}, "weights", "`weights=apot`: .*from 3 to 7, received 8"),
-        ({"weights": ("apot",), "deployable": True}, "weights", "apot: no integer model computes that at 4 bits"),
+        ({"weights": ("apot",), "deployable": True}, "weights", "no integer model computes apot at 4 bits"),
         ({"weights": ("lsq", "lsq")}, "weights", "expected each strategy once, received lsq several times"),
     ],
 )

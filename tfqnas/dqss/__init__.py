@@ -1,4 +1,4 @@
-"""Differentiable quantization strategy search (DQSS): mixtures of quantizers become the best of them.
+"""Differentiable quantization strategy search (DQSS): each tensor learns which of several quantizers suits it best.
 
 result = tfqnas.dqss.search_post_training(model, images, tfqnas.dqss.PostTrainingSettings(bits=4))
 result.model.save("quantized.keras")

@@ -1,4 +1,4 @@
-"""The candidates of each layer: from names to a mixture, or to one quantizer where there is nothing to choose."""
+"""Makes the quantizers of each layer from the names of strategies: a mixture of candidates, or a single quantizer."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from tfqnas.quantizers.registry import methods
 
 
 def defaults(role: str, in_training: bool = False) -> tuple[str, ...]:
-    """The names of the candidates that a role has by default (docs/results/dqss.md says why).
+    """The names of a role's default candidates; docs/results/dqss.md has the reasons.
 
     Args:
-        in_training: those of a search in training. Ranges that a calibration has fixed lead before it and lag after it,
-            so they are left out.
+        in_training: whether the search is in training. Its defaults leave out ranges that calibration fixes: they are
+            ahead before training and fall back after it.
     """
     found = [method for method in methods(role) if method.place is not None]
     return tuple(method.name for method in found if method.in_training or not in_training)
 
 
 def singles() -> dict[str, tuple[str, str]]:
-    """`{name: (weights, inputs)}` of the ways to quantize a whole network by one strategy."""
+    """`{name: (weights, inputs)}`, the strategies that can quantize a whole network."""
     found: dict[str, dict[str, str]] = {}
     for method in methods():
         own = found.setdefault(method.name, {})
@@ -36,16 +36,16 @@ def singles() -> dict[str, tuple[str, str]]:
 
 
 def clipping(labels: Iterable[str]) -> list[str]:
-    """Those of the names that are no candidates for inputs which lie below zero, since they clip there."""
+    """The given names of strategies that clip at zero, so that they are no candidates for negative inputs."""
     clip = {method.name for method in methods("inputs") if method.quantizer.traits.clips_at_zero}
     return [label for label in labels if label in clip]
 
 
 def prototype(label: str, bits: int, role: str) -> Quantizer:
-    """The quantizer of a strategy's name.
+    """The quantizer of the strategy with this name.
 
     Raises:
-        UserError: for a name that no strategy has, with the nearest one, or that is not for this role or bit width.
+        UserError: for an unknown name, with the nearest known one, and for a strategy without this role or bit width.
     """
     if label not in names():
         known = names(role)
@@ -57,7 +57,7 @@ def prototype(label: str, bits: int, role: str) -> Quantizer:
 
 
 def names_for(config: SearchSettings, role: str) -> tuple[str, ...]:
-    """The names of a role's candidates; by default those that exist at the bit width."""
+    """The names of a role's candidates: those of the settings, else the defaults that exist at the bit width."""
     given = getattr(config, role)
     usual = defaults(role, in_training=isinstance(config, TrainingSettings))
     found = tuple(given) or tuple(label for label in usual if _usable(label, config, role))
@@ -66,7 +66,7 @@ def names_for(config: SearchSettings, role: str) -> tuple[str, ...]:
     refused = [name for name in found if supports(name, config.bits, role) and not _usable(name, config, role)]
     if refused:
         raise UserError(
-            f"`{role}`: {', '.join(refused)}: no integer model computes that at {config.bits} bits; leave it out, or "
+            f"`{role}`: no integer model computes {', '.join(refused)} at {config.bits} bits; leave it out, or "
             "`deployable`"
         )
     return found
@@ -77,7 +77,7 @@ def _usable(label: str, config: SearchSettings, role: str) -> bool:
 
 
 def best_uniform(choice: Mapping[str, Any]) -> str:
-    """In words, the deployable candidate with the largest coefficient.
+    """The text for the deployable candidate with the largest coefficient.
 
     Args:
         choice: a record of "choices" in strategies.json.
@@ -90,23 +90,23 @@ def best_uniform(choice: Mapping[str, Any]) -> str:
 
 
 def mixture_for(config: SearchSettings, role: str, without: Collection[str] = ()) -> Quantizer:
-    """The prototype of a role: `Mixture` of the candidates, or the one.
+    """The prototype of a role: a `Mixture` of the candidates, or the only candidate.
 
     Args:
-        without: names of candidates that are left out.
+        without: names of candidates to leave out.
 
     Raises:
-        UserError: see `prototype`; also for a name that is there twice, and with `deployable` for a strategy that no
-            integer model computes.
+        UserError: see `prototype`; also for a repeated name, and with `deployable` for a strategy that no integer model
+            computes.
     """
     found = [prototype(label, config.bits, role) for label in names_for(config, role) if label not in without]
     return found[0] if len(found) == 1 else Mixture(found, config.temperature_start)
 
 
 def within_int8(prototype: Quantizer) -> Quantizer:
-    """A prototype of weights whose codes fit int8 with either sign: at 8 bits without the lowest one.
+    """A prototype of weights whose codes fit int8 with either sign, so an 8-bit one does without the lowest code.
 
-    The sign of a BatchNorm's factor goes into the codes when it is folded into the weights.
+    Folding a BatchNorm into the weights can change the sign of the codes.
     """
     if isinstance(prototype, Mixture):
         candidates = [within_int8(candidate) for candidate in prototype.candidates]
@@ -117,10 +117,10 @@ def within_int8(prototype: Quantizer) -> Quantizer:
 
 
 def signed_inputs(model: keras.Model) -> list[str]:
-    """The layers whose inputs may lie below zero, by what computes those: a list of names.
+    """The names of the layers whose inputs may be negative, as told by the layers that compute these inputs.
 
-    Without the first layers, whose inputs nothing quantizes. An activation that falls a little below zero (h-swish)
-    counts as well.
+    First layers are left out, since their inputs are not quantized. An activation that falls only a little below zero
+    (h-swish) counts as negative.
 
     Args:
         model: Keras model, without operations on tensors.
@@ -143,11 +143,11 @@ def signed_inputs(model: keras.Model) -> list[str]:
 
 
 def refuse_unsigned(config: SearchSettings, signed: Sequence[str]) -> None:
-    """Raises UserError where settings ask by name for a strategy that clips at zero, for these layers' inputs."""
+    """Raises UserError if the settings name a strategy that clips at zero while these layers have negative inputs."""
     asked = clipping(config.inputs)
     if asked and signed:
         names = ", ".join(signed[:5]) + (f" and {len(signed) - 5} more" if len(signed) > 5 else "")
         raise UserError(
-            f"`inputs`: {', '.join(asked)} clips at zero, but the inputs of {names} lie below it: take others, such as "
+            f"`inputs`: {', '.join(asked)} clips at zero, but the inputs of {names} lie below it; take others, such as "
             "lsq"
         )

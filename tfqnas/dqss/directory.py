@@ -1,4 +1,4 @@
-"""The directory of a quantized model: what it was made of, its checkpoints and results."""
+"""The directory of a quantized model, with its origin, its checkpoints and its results."""
 
 import csv
 import io
@@ -15,21 +15,23 @@ RECORD = "quantize.json"
 
 
 class Directory:
-    """`quantize.json`, `checkpoints/`, `model.keras`, `strategies.json`, `.csv`, `.svg`, `.png`.
+    """A directory with `quantize.json`, `checkpoints/`, `model.keras` and `strategies.json`, `.csv`, `.svg`, `.png`.
 
     Args:
-        path: of the directory. settings: JSON data, `{name: value}`, that must be the same when it is opened again.
-        model: its name. fingerprint: of its weights.
+        path: path of the directory.
+        settings: JSON data, `{name: value}`, that must be the same when the directory is opened again.
+        model: name of the model.
+        fingerprint: fingerprint of its weights.
 
     Raises:
-        UserError: where the directory has something else, or what other settings or another model made.
+        UserError: if the directory has other contents, or results of other settings or of another model.
     """
 
     def __init__(self, path: str | pathlib.Path, settings: Mapping[str, Any], model: str, fingerprint: str) -> None:
         self.path = pathlib.Path(path)
         record, ours = self.path / RECORD, {"settings": settings, "model": model, "fingerprint": fingerprint}
         if record.exists():
-            if self.finished or self.checkpoints.files():  # nothing is lost otherwise
+            if self.finished or self.checkpoints.files():  # otherwise there is nothing to lose
                 _refuse_another(record, read_json(record), ours)
             write_json(record, ours)
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -46,19 +48,20 @@ class Directory:
 
     @property
     def finished(self) -> bool:
-        """Whether all has been written."""
+        """Whether the model and the record have been written."""
         return all((self.path / name).exists() for name in ("model.keras", "strategies.json"))
 
     @property
     def results(self) -> dict[str, Any]:
-        """What `write` was given."""
+        """The record that `write` wrote, with its metrics."""
         return read_json(self.path / "strategies.json")
 
     def write(self, result: DqssResult, metrics: Mapping[str, Any]) -> None:
-        """Writes the model and the record, that last.
+        """Writes the model, the table, and the record as the last file.
 
         Args:
-            result: `tfqnas.dqss.result.Result`. metrics: JSON data.
+            result: `tfqnas.dqss.result.DqssResult`.
+            metrics: JSON data.
         """
         temporary = self.path / ".model.keras"
         result.model.save(temporary)

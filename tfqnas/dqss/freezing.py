@@ -1,4 +1,4 @@
-"""A model with mixtures of quantizers becomes the plain model of the best ones."""
+"""Makes a plain model of a model with mixtures of quantizers, with the best candidate of each mixture."""
 
 from collections.abc import Callable
 
@@ -12,9 +12,9 @@ def freeze(model: keras.Model, best: Callable[[Mixture], int] | None = None) -> 
     """A copy of a Keras model with one quantizer in the place of each mixture, with the same weights and parameters.
 
     Args:
-        model: functional or Sequential `keras.Model`, such as `tfqnas.quantize` makes it with `Mixture` quantizers.
-        best: None: of each mixture the candidate with the largest coefficient; or a function of a `Mixture` that
-            returns the place of one.
+        model: functional or Sequential `keras.Model` with `Mixture` quantizers, such as `tfqnas.quantize` makes.
+        best: function of a `Mixture` that returns the index of the chosen candidate. None chooses the candidate with
+            the largest coefficient.
     """
     chosen = {}
 
@@ -37,6 +37,6 @@ def freeze(model: keras.Model, best: Callable[[Mixture], int] | None = None) -> 
 
 
 def mixtures_of(layer: keras.layers.Layer) -> dict[str, Mixture]:
-    """`{argument: Mixture}` of a layer."""
+    """`{argument: Mixture}`, the mixtures of a layer by the layer's argument."""
     found = {name: getattr(layer, name, None) for name in ("weight_quantizer", "input_quantizer", "quantizer")}
     return {name: quantizer for name, quantizer in found.items() if isinstance(quantizer, Mixture)}

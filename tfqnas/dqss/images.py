@@ -1,4 +1,4 @@
-"""Calibration images: whether they are what a model takes."""
+"""Checks that calibration images fit a model."""
 
 import keras
 import numpy as np
@@ -7,14 +7,14 @@ from tfqnas.errors import UserError
 
 
 def checked(images: np.ndarray, model: keras.Model, batch_size: int, batches: int = 1) -> np.ndarray:
-    """float32 (n, height, width, channels) of calibration images.
+    """Calibration images as float32 (n, height, width, channels), after checks.
 
     Args:
-        batch_size, batches: how many images there must be: batches of that size.
+        batch_size, batches: there must be at least this many batches of this size.
 
     Raises:
-        UserError: for images of another size or with other channels than the model takes, fewer than these batches, or
-            with values that no normalised image has.
+        UserError: for images with another size or other channels than the model takes, for too few images, and for
+            values outside those of normalised images.
     """
     images = np.asarray(images)
     expected = tuple(model.input_shape[1:])
@@ -36,7 +36,7 @@ def checked(images: np.ndarray, model: keras.Model, batch_size: int, batches: in
         raise UserError(f"calibration images: expected normalised ones, (x - 128) / 128, received {images.dtype}")
     images = images.astype(np.float32)
     if not np.isfinite(images).all():
-        raise UserError("calibration images: expected finite values, some are not")
+        raise UserError("calibration images: expected finite values, but some are not finite")
     low, high = float(images.min()), float(images.max())
     if low < -1.001 or high > 1.001:
         raise UserError(

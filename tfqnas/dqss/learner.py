@@ -1,4 +1,4 @@
-"""One traced step of a search, and the loss of what it has reached."""
+"""Learns coefficients and quantizers in traced steps, against the outputs of the float model."""
 
 import functools
 import math
@@ -14,12 +14,12 @@ from tfqnas.dqss.variables import candidates_in, coefficients_of, mixtures, rang
 from tfqnas.graph.keras_internals import is_called_once
 from tfqnas.quantizers import quantizers_of
 
-# Logits that make a softmax one-hot at any temperature that a search has.
+# A logit that makes a softmax one-hot at any temperature of a search.
 ONE_HOT = 1e4
 
 
 def batches_of(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Endless int32 (size,): which images are in each step's batch, a new order for each epoch."""
+    """Endless int arrays (size,), the indices of the images of each step's batch, in a new order for each epoch."""
     rng = np.random.default_rng((seed, 3))
     while True:
         order = rng.permutation(count)
@@ -28,17 +28,20 @@ def batches_of(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def cosine_decay(share: float) -> float:
-    """1 at the start, 0 at the end, for the share of the steps that is done."""
+    """Cosine decay from 1 to 0 as the share of completed steps grows from 0 to 1."""
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
 
 
 class Targets:
-    """What the float model gives for the calibration images, or gives anew where that is too much to keep.
+    """The float model's outputs for the calibration images, kept or, for the loss "features", computed in each step.
 
     Args:
-        teacher: Keras model. student: Keras model with layers of the same names.
-        loss: a name of `losses.of_name`. images: float32 (n, height, width, channels). kept: of
-            another `Targets` of the same teacher, its outputs.
+        teacher: Keras model.
+        student: Keras model with layers of the same names.
+        loss: a name of `losses.of_name`.
+        images: float32 (n, height, width, channels).
+        batch_size: images at once when the outputs are computed.
+        kept: the outputs from another `Targets` of the same teacher, or None.
     """
 
     def __init__(
@@ -58,16 +61,16 @@ class Targets:
         self.kept = None if names else outputs(teacher, images, batch_size) if kept is None else kept
 
     def of(self, numbers: np.ndarray) -> list[tf.Tensor]:
-        """Float32 tensors of the images of these numbers: the outputs, or nothing where the step computes them."""
+        """`[outputs]`, float32, of the images with these indices, or `[]` if the step computes them."""
         return [] if self.kept is None else [tf.constant(self.kept[numbers])]
 
     def again(self, x: tf.Tensor, targets: list[tf.Tensor]) -> list[tf.Tensor]:
-        """The targets within a step, for the images `x`."""
+        """The targets of the images `x` within a traced step, computed if they are not kept."""
         return targets if self.teacher is None else [tf.stop_gradient(t) for t in _list(self.teacher(x))]
 
 
 def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[str]:
-    """Names of layers whose outputs are compared: sums of branches, else activations, evenly chosen."""
+    """Up to `most` evenly spaced layers whose outputs are compared: sums, else activations, else convolutions."""
     shared = {layer.name for layer in student.layers}
     known = [layer for layer in teacher.layers[:-1] if layer.name in shared and is_called_once(layer)]
     for kinds in (("Add",), ("ReLU", "Activation"), ("Conv2D", "Dense")):
@@ -81,14 +84,14 @@ def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[
 
 
 def with_taps(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """The model with the outputs of these layers before its own, a list; without names itself."""
+    """The model with a list of outputs, those of these layers before its own; without names the model itself."""
     if not names:
         return model
     return keras.Model(model.inputs, [*(model.get_layer(name).output for name in names), model.outputs[0]])
 
 
 def outputs(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """float32 array: the outputs of a Keras model for images, layer by layer and without a trace."""
+    """float32 outputs of a Keras model for images, computed eagerly in batches."""
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     return np.concatenate([np.asarray(model(part, training=False)) for part in parts])
 
@@ -98,11 +101,14 @@ def _list(y: Any) -> list[tf.Tensor]:
 
 
 class Learner:
-    """Learns coefficients and parameters of quantizers of a model; weights and BatchNorm stay.
+    """Learns coefficients and parameters of a model's quantizers, while weights and BatchNorm stay as they are.
 
     Args:
-        model: Keras model with initialised quantizers. targets: `Targets` with that model as its student.
-        loss: name. probabilities: whether the outputs are those of a softmax. seed: of the noise of coefficients.
+        model: Keras model with initialised quantizers.
+        targets: `Targets` with that model as its student.
+        loss: a name of `losses.of_name`.
+        probabilities: whether the outputs are those of a softmax.
+        seed: seed of the noise on coefficients.
     """
 
     def __init__(self, model: keras.Model, targets: Targets, loss: str, probabilities: bool, seed: int = 0) -> None:
@@ -113,7 +119,7 @@ class Learner:
         self._distance = losses.of_name(loss, probabilities)
         self._seed = tf.constant([seed, 5], tf.int64)
         self._steps = tf.Variable(0, dtype=tf.int64)
-        # By partial TensorFlow counts the traces of each of these apart, and does not warn of those of many models.
+        # With `partial`, TensorFlow counts the traces of each model by itself, and does not warn of retracing.
         self._step = tf.function(functools.partial(self._traced_step), autograph=False)
         self._loss = tf.function(functools.partial(self._traced_loss), autograph=False)
 
@@ -123,7 +129,7 @@ class Learner:
 
     @property
     def learns(self) -> bool:
-        """Whether there is anything to learn: quantizers that are calibrated once have no parameters."""
+        """Whether there is anything to learn. Quantizers that are only calibrated have no parameters."""
         return bool(self.coefficients.variables or self.ranges.variables)
 
     def step(
@@ -134,21 +140,24 @@ class Learner:
         range_rate: float = 0.0,
         noise: float = 0.0,
     ) -> tf.Tensor:
-        """Learns from the images of these numbers; returns the loss without its entropy term.
+        """Learns from the images with these indices, and returns the loss without its entropy term.
 
         Args:
-            noise: the factor of Gumbel noise on the coefficients.
+            numbers: int (n,), indices of images.
+            entropy: weight of the entropy term, as a share of the loss.
+            coefficient_rate, range_rate: learning rates of coefficients and of quantizers' parameters.
+            noise: factor of the Gumbel noise on the coefficients.
         """
         x = tf.constant(self.targets.images[numbers])
         rates = [tf.constant(v, tf.float32) for v in (entropy, coefficient_rate, range_rate, noise)]
         return self._step(x, self.targets.of(numbers), *rates)
 
     def largest(self) -> list[int]:
-        """For each mixture the place of its largest coefficient."""
+        """For each mixture the index of its largest coefficient."""
         return [mixed.best for mixed in self.mixtures]
 
     def loss(self, numbers: np.ndarray, batch_size: int, bound: float = np.inf) -> float:
-        """The mean loss over the images of these numbers, a float; infinite as soon as it is sure to exceed a bound."""
+        """The mean loss over the images with these indices, or infinity once it is certain to exceed the bound."""
         total = 0.0
         for i in range(0, len(numbers), batch_size):
             some = numbers[i : i + batch_size]
@@ -158,28 +167,28 @@ class Learner:
         return total / len(numbers)
 
     def open(self, places: Sequence[int], lead: float) -> None:
-        """Lets one candidate of each mixture, at `places`, begin with a logit of `lead`, the others with 0."""
+        """Sets the logits of each mixture to `lead` for the candidate at its index in `places`, and to 0 for others."""
         for mixed, place in zip(self.mixtures, places, strict=True):
             mixed.alpha.assign(lead * np.eye(len(mixed.candidates), dtype=np.float32)[place])
         self.coefficients.read()
 
     def choose(self, places: Sequence[int]) -> None:
-        """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""
+        """Makes the coefficients one-hot, with the index of one candidate for each mixture in `places`."""
         self.open(places, ONE_HOT)
 
     def state(self) -> list[np.ndarray]:
-        """The parameters of all quantizers, learned and calibrated ones: a list of arrays."""
+        """The learned and calibrated parameters of all quantizers, as a list of arrays."""
         return [v.numpy() for v in self._parameters]
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
-        """Goes on from a `state`, with nothing known of earlier gradients."""
+        """Takes the values of a `state`, and resets the moments of Adam."""
         for variable, value in zip(self._parameters, state, strict=True):
             variable.assign(value)
         self.ranges.read()
         self.ranges.restart(self.ranges.values)
 
     def distributions(self) -> list[list[float]]:
-        """The coefficients of all mixtures, a list of float lists; without the noise of a step."""
+        """A list of the coefficients of each mixture."""
         return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
 
     def _distances(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:

@@ -1,39 +1,39 @@
-"""How far the outputs of a quantized model are from those of the float one: float32 scalars."""
+"""Distances of the outputs of a quantized model from those of the float model, as float32 scalars."""
 
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 _TINY = 1e-12
-# Y of R, G, B (ITU-R BT.601), as shares; and the weight of all three channels beside it, so that no colour gets lost.
+# Shares of R, G and B in the luma Y (ITU-R BT.601), and the weight of the three channels, which preserves colours.
 _LUMA, _COLOURS = (0.299, 0.587, 0.114), 0.1
 
 
 def log_probabilities(y: tf.Tensor, probabilities: bool = False) -> tf.Tensor:
-    """float32 (n, classes): of logits, or of the probabilities that a softmax gave."""
+    """Log probabilities, float32 (n, classes), of logits or, with `probabilities`, of the outputs of a softmax."""
     return tf.math.log(tf.maximum(y, _TINY)) if probabilities else tf.nn.log_softmax(y)
 
 
 def kl(y: tf.Tensor, target: tf.Tensor, probabilities: bool = False) -> tf.Tensor:
-    """`mean_n sum_c p (log p - log q)`: Kullback-Leibler divergence of `q`, the softmax of `y`, from `p`, the target's.
+    """`mean_n sum_c p (log p - log q)`, the Kullback-Leibler divergence of `q = softmax(y)` from `p = softmax(target)`.
 
     Args:
-        y, target: float32 (n, classes), logits, or with `probabilities` what a softmax made of them.
+        y, target: float32 (n, classes), logits or, with `probabilities`, outputs of a softmax.
     """
     p, q = log_probabilities(target, probabilities), log_probabilities(y, probabilities)
     return tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
 
 
 def mse(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """`mean (y - target)^2 / mean (target - mean target)^2`: squared error as a share of the target's variance."""
+    """`mean (y - target)^2 / mean (target - mean target)^2`, the squared error as a share of the target's variance."""
     _, variance = tf.nn.moments(target, list(range(len(target.shape))))
     return tf.reduce_mean(tf.math.squared_difference(y, target)) / tf.maximum(variance, _TINY)
 
 
 def luma(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """`mse` of the luma Y, by which super-resolution is judged, plus a tenth of that of the channels.
+    """`mse` of the luma Y, the usual measure of super-resolution, plus a tenth of the `mse` of the RGB channels.
 
-    Errors of the three channels that differ average out in Y, so the channels' alone prefers other quantizers.
+    Errors that differ between channels average out in Y, so the `mse` of the channels alone prefers other quantizers.
 
     Args:
         y, target: float32 (n, height, width, 3), images in RGB.
@@ -43,28 +43,33 @@ def luma(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def cosine(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """`1 - mean_n cos(y_n, target_n)`, each example as one vector."""
+    """`1 - mean_n cos(y_n, target_n)`, with each example as one vector."""
     y, target = (tf.reshape(t, [tf.shape(t)[0], -1]) for t in (y, target))
     return 1.0 - tf.reduce_mean(tf.reduce_sum(tf.nn.l2_normalize(y, -1) * tf.nn.l2_normalize(target, -1), axis=-1))
 
 
 def features(ys: Sequence[tf.Tensor], targets: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The mean of `mse` over pairs of tensors: those in between, and the output."""
+    """The mean of `mse` over pairs of tensors, which are intermediate tensors and the output."""
     return tf.add_n([mse(y, target) for y, target in zip(ys, targets, strict=True)]) / len(ys)
 
 
 def entropy(coefficients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Mean over mixtures of `-sum_i a_i log a_i / log k`, 1 for equal coefficients, 0 for one-hot ones.
+    """Mean over mixtures of `-sum_i a_i log a_i / log k`, which is 1 for equal coefficients and 0 for one-hot ones.
 
     Args:
-        coefficients: list of float32 (k,), k at least 2.
+        coefficients: list of float32 (k,), with k at least 2.
     """
     shares = [-tf.reduce_sum(a * tf.math.log(a + _TINY)) / tf.math.log(float(a.shape[0])) for a in coefficients]
     return tf.add_n(shares) / len(shares)
 
 
 def of_name(name: str, probabilities: bool = False) -> Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], tf.Tensor]:
-    """`f(ys, targets)` of lists of tensors whose last ones are the outputs."""
+    """The loss with this name, a function `f(ys, targets)` of lists of tensors that end with the outputs.
+
+    Args:
+        name: "kl", "mse", "luma", "cosine" or "features".
+        probabilities: whether the outputs are those of a softmax.
+    """
     if name == "features":
         return features
     if name == "kl":

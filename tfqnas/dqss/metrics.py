@@ -1,18 +1,18 @@
-"""How good a model's outputs are, and how far they are from another model's. All of numpy arrays."""
+"""Compares the outputs of two models, as numpy arrays."""
 
 import numpy as np
 from scipy.special import log_softmax
 
 
 def agreement(outputs: np.ndarray, reference: np.ndarray, probabilities: bool = False) -> dict[str, float]:
-    """How far the outputs of a classifier agree with those of the float model.
+    """Agreement of a classifier's outputs with those of the float model.
 
     Args:
-        outputs, reference: float32 (n, classes), logits, or with `probabilities` those.
+        outputs, reference: float32 (n, classes), logits or, with `probabilities`, probabilities.
 
     Returns:
-        `{"agreement", "kl", "cosine"}`: share of images with the same prediction; mean divergence of the softmax from
-        the reference's, in nats; mean cosine of the two output vectors.
+        `{"agreement", "kl", "cosine"}`: the share of images with the same prediction, the mean divergence of the
+        softmax from the reference's in nats, and the mean cosine of the two output vectors.
     """
     p, q = (
         np.log(np.maximum(y, 1e-12)) if probabilities else log_softmax(np.float64(y), axis=-1)

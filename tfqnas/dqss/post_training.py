@@ -1,4 +1,4 @@
-"""Post-training search: the strategy of each tensor from unlabelled images alone (DQSS)."""
+"""Post-training search (DQSS), which finds the strategy of each tensor from unlabelled images."""
 
 import dataclasses
 import itertools
@@ -33,10 +33,10 @@ from tfqnas.layers import Quantize
 from tfqnas.quantizers import ROLES, Calibrated, Mixture, Quantizer, get
 from tfqnas.supernet import initialize
 
-# Images for the initialisation of the quantizers, and how often the coefficients are recorded.
+# Number of images that initialise the quantizers, and number of records of the coefficients in a search.
 INITIAL_IMAGES = 256
 RECORDS = 50
-# How often a tuning looks whether the loss on the images for choices has become smaller.
+# Number of times that a tuning evaluates the loss on the images for choices.
 LOOKS = 6
 
 
@@ -47,10 +47,10 @@ def gives_probabilities(model: keras.Model) -> bool:
 
 
 def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
-    """The loss that a search takes for a model: as set, else by its output.
+    """The name of a search's loss, from the settings or else from the shape of the model's output.
 
     Raises:
-        UserError: for the luma of what is no RGB image, and for kl or cosine of single numbers, which are constants.
+        UserError: for luma if the output is no RGB image, and for kl or cosine of single numbers, which are constant.
     """
     shape = model.output_shape
     rgb = len(shape) == 4 and shape[-1] == 3
@@ -62,7 +62,14 @@ def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
 
 
 def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) -> keras.Model:
-    """The model with the candidates of `config` in every layer, initialised; at the ends those that exist, or LSQ.
+    """The model with initialised candidates in every layer.
+
+    The first and last layers have candidates at `end_bits`, or LSQ where the strategy does not exist at that bit width.
+
+    Args:
+        model: float Keras model.
+        config: settings with the candidates.
+        images: float32 (n, height, width, channels); the first `INITIAL_IMAGES` initialise the quantizers.
 
     Raises:
         UserError: see `refuse_unsigned`.
@@ -80,10 +87,10 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
             own = [_at_ends(one, config, role) for one, role in zip(own, ROLES, strict=True)]
         weights = within_int8(own[0]) if config.deployable else own[0]
         waiting = [name for name in waiting if name not in names]
-        # Layers that have quantizers are left alone.
+        # Layers that already have quantizers do not change.
         mixed = quantize(mixed, weights, own[1], skip=waiting, end_bits=None)
     if config.integer_aware:
-        if len(model.output_shape) == 4:  # an image, `(x - 128) / 128`: its grid is known
+        if len(model.output_shape) == 4:  # an image, so its grid `(x - 128) / 128` is known
             pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
             mixed = keras.Model(mixed.inputs[0], pixels(mixed.outputs[0]), name=mixed.name)
         mixed = quantize(mixed, integer_aware=True)
@@ -92,13 +99,13 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
 
 
 def _quantizable(model: keras.Model) -> list[str]:
-    """The names of the layers that get quantizers."""
+    """The names of the layers that receive quantizers."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
     return [site.layer.name for site in sites_of(model) if type(site.layer) in kinds]
 
 
 def _at_ends(prototype: Quantizer, config: SearchSettings, role: str) -> Quantizer:
-    """A prototype with the bit width of the ends; LSQ where the method does not exist at that, or not as integers."""
+    """A prototype at `end_bits`, or LSQ if the method does not exist at that bit width or not as an integer model."""
     bits = config.end_bits or config.bits
     try:
         found = prototype.with_bits(bits)
@@ -124,40 +131,44 @@ def search_post_training(
 ) -> DqssResult:
     """Finds the strategies of a trained model's layers, without labels.
 
-    With `guard` the usual and the most promising single strategies are tuned first, each from its own initialisation
-    and with as many steps as by itself, so that each is what a search among it alone would give. The best of them is
-    where the search begins: its candidates have the largest coefficients and the parameters that it has learned. It is
-    also tuned by itself in as many steps as the way through the search has (`learned_steps`). Then the mixture of each
-    tensor's candidates learns its coefficients and the candidates' own parameters against the outputs of the float
-    model; weights and BatchNorm stay. The coefficients' temperature falls and an entropy term grows, so that they end
-    near one-hot. What has the largest coefficients is tuned. With `refine` that is the start of a descent: other
-    strategies are tried layer by layer, and what comes out is tuned. What has the smallest loss is frozen and handed
-    over, and `DqssResult.kept` says if it is a single strategy. With one candidate for weights and one for inputs
-    nothing is searched, and its parameters are tuned in as many steps.
+    The steps of a search are:
 
-    A part of the images, `choice_share`, is never learned on: of a tuning its best moment, and which of all these is
-    handed over, are chosen by the loss on that part alone.
+    1. With `guard`, the usual and the most promising single strategies are tuned in models of their own, each exactly
+       as a search with this strategy alone would tune it. The search begins with the best of them: its candidates have
+       the largest coefficients and the parameters that it has learned. It is also tuned again for `learned_steps`, the
+       number of steps on the way through the whole search.
+    2. The mixtures learn their coefficients and the candidates' parameters against the outputs of the float model.
+       Weights and BatchNorm do not change. The temperature falls and an entropy term grows, so that the coefficients
+       become nearly one-hot.
+    3. The candidates with the largest coefficients are tuned.
+    4. With `refine`, other strategies are tried layer by layer from there, and the result is tuned.
+
+    The result with the smallest loss is frozen and returned; `DqssResult.kept` tells if it is a single strategy. With
+    one candidate for weights and one for inputs, nothing is searched, and its parameters are tuned in as many steps.
+
+    A part of the images, `choice_share`, is never used for learning. The loss on this part alone chooses the best
+    moment of each tuning and the result.
 
     Args:
-        model: float functional or Sequential `keras.Model`. images: float32 (n, height, width, channels), normalised,
-            two batches at least.
+        model: float functional or Sequential `keras.Model`.
+        images: float32 (n, height, width, channels), normalised, at least two batches.
         config: `PostTrainingSettings`.
-        on_step: called with (part, share of it done, text), first when a part begins: parts are "guard", "longer",
-            "search", "tune", "refine" and "final".
-
-    Returns:
-        `DqssResult`.
+        on_step: called with (part, completed share of the part, text), first when a part begins. The parts are "guard",
+            "longer", "search", "tune", "refine" and "final".
 
     Raises:
-        UserError: for images that the model does not take, a layer that has no integer form, candidates that do not
-            exist.
+        UserError: for images that do not fit the model, a layer without an integer form, or unknown candidates.
     """
     images = checked(images, model, config.batch_size, 2)
     return _PostTraining(model, images, config, on_step or (lambda *_: None)).run()
 
 
 def parts_of(count: int, batch_size: int, choice_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`(numbers to learn on, numbers to choose with)` of `count` images, int arrays; a batch of each at least."""
+    """Divides `count` images into those to learn on and those to choose with, at least a batch of each.
+
+    Returns:
+        `(learned, choice)`, int arrays of indices.
+    """
     order = np.random.default_rng((seed, 4)).permutation(count)
     choice = min(max(round(choice_share * count), batch_size), count - batch_size)
     return order[choice:], order[:choice]
@@ -165,12 +176,15 @@ def parts_of(count: int, batch_size: int, choice_share: float, seed: int) -> tup
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """One choice of all tensors' strategies, tuned: its loss, and where it is.
+    """A tuned choice of all tensors' strategies, and its loss.
 
     Args:
-        places: in the mixtures. state: of all quantizers, as `Learner.state`. learner: of the model that this is in.
-        single: None, or in words which single strategy it is; the model is then one of its own, without mixtures.
-        refined: whether other strategies than those with the largest coefficients were tried layer by layer.
+        places: index of the chosen candidate of each mixture.
+        state: `Learner.state` of all quantizers.
+        loss: loss on the images for choices.
+        learner: `Learner` of the model.
+        single: the text for the single strategy, whose model has no mixtures, or None.
+        refined: whether the strategies come from the descent layer by layer.
     """
 
     places: list[int]
@@ -222,7 +236,7 @@ class _PostTraining:
         )
 
     def _found(self, searched: Sequence[Searched]) -> tuple[_Candidate, list[list[float]]]:
-        """The best of single strategies, coefficients and descent, and the coefficients of the search."""
+        """The best result of single strategies, coefficients and descent, with the coefficients of the search."""
         config, learner = self.config, self.learner
         rivals: list[_Candidate] = []
         if config.guard:
@@ -245,12 +259,12 @@ class _PostTraining:
         return min(rivals, key=_loss), coefficients
 
     def _best_single(self, searched: Sequence[Searched]) -> tuple[_Candidate, tuple[str, str]]:
-        """Tunes the usual single strategies and those with the smallest loss as initialised: the best, and its pair."""
+        """Tunes the usual single strategies and those with the smallest initial loss; `(best, its pair)`."""
         config = self.config
         self.on_step("guard", 0.0, "comparing single strategies")
         found = ranked_pairs(searched, self._loss_at, config, signed_inputs(self.teacher))
         ranked = [pair for _, pair, _ in found]
-        # What learns its steps may be poor before it has, so the usual ones are tuned in any case.
+        # A strategy that learns its steps may be poor before, so the usual ones are always tuned.
         usual = [pair for pair in singles().values() if pair in ranked]
         tried = dict.fromkeys([*itertools.islice(ranked, config.guard), *usual])
 
@@ -260,25 +274,25 @@ class _PostTraining:
             self.losses[f"single: {one.single}"] = one.loss
             return one, pair
 
-        # One by one: a model that is not the best can go.
+        # One by one, so that only the best model stays in memory.
         return min((tuned(number, pair) for number, pair in enumerate(tried)), key=lambda one: one[0].loss)
 
     @property
     def _once(self) -> int:
-        """Steps of a single strategy by itself."""
+        """Number of steps of a search with a single strategy."""
         return self.config.steps + self.config.tune_steps
 
     def _single(
         self, pair: tuple[str, str], steps: int, part: str, within: tuple[float, float] = (0.0, 1.0)
     ) -> _Candidate:
-        """One strategy for all weights and one for all inputs, in a model of its own, tuned: a `_Candidate`."""
+        """A tuned model of its own with one strategy for all weights and one for all inputs."""
         alone = dataclasses.replace(self.config, weights=(pair[0],), inputs=(pair[1],))
         learner = self._learner(quantized(self.teacher, alone, self.images[self.learned]))
         tuned = self._tuned(learner, [], learner.state(), steps, part, within)
         return dataclasses.replace(tuned, single=in_words(pair))
 
     def _refined(self, best: _Candidate) -> _Candidate:
-        """Other strategies layer by layer, by the loss on images that are learned on, and tuned."""
+        """Tries other strategies layer by layer by the loss on images to learn on, and tunes the result."""
         learner, config = self.learner, self.config
         self.on_step("refine", 0.0, "")
         some = self.learned[: max(config.refine_images, config.batch_size)]
@@ -305,15 +319,15 @@ class _PostTraining:
         return Learner(model, targets, self.loss, self.probabilities, self.config.seed)
 
     def _loss_at(self, places: Sequence[int]) -> float:
-        """Of the candidates at these places, on the images for choices."""
+        """The loss with the candidates at these indices, on the images for choices."""
         self.learner.choose(places)
         return self.learner.loss(self.choice, self.config.batch_size)
 
     def _search(self, opened: bool) -> None:
-        """Steps of coefficients and parameters, at a temperature that falls; records the coefficients.
+        """Learns coefficients and parameters at a falling temperature, and records the coefficients.
 
         Args:
-            opened: whether one candidate of each mixture is ahead by `opening`.
+            opened: whether one candidate of each mixture begins ahead by `opening`.
         """
         config, learner = self.config, self.learner
         rate = config.rate_of_coefficients(config.steps) if opened else config.coefficient_rate
@@ -343,10 +357,10 @@ class _PostTraining:
         part: str,
         within: tuple[float, float] = (0.0, 1.0),
     ) -> _Candidate:
-        """Tunes the parameters of these places' candidates, from a state on: a `_Candidate`, the best moment.
+        """Tunes the parameters of the candidates at these indices from a state; the result is their best moment.
 
         Args:
-            within: from which share of the progress of `part` to which.
+            within: shares of the progress of `part` at the start and at the end.
         """
         config = self.config
         self.on_step(part, within[0], "")
@@ -367,7 +381,7 @@ class _PostTraining:
         return _Candidate(list(places), best[1], best[0], learner)
 
     def _batches(self, steps: int) -> Iterator[tuple[int, float, np.ndarray]]:
-        """`(step, share done, numbers of images)` of as many steps."""
+        """`(step, completed share, indices of images)` for each of these steps."""
         order = batches_of(len(self.learned), self.config.batch_size, self.config.seed)
         return ((n, n / steps, self.learned[numbers]) for n, numbers in enumerate(itertools.islice(order, steps)))
 

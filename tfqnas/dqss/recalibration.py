@@ -1,4 +1,4 @@
-"""BatchNorm statistics of a quantized model, estimated anew: what quantization moved is normalised away."""
+"""Estimates the BatchNorm statistics of a quantized model again, which removes shifts that quantization causes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,20 +10,22 @@ from tfqnas.graph.rewriting import rebuilt
 
 
 def recalibrated(model: keras.Model, images: np.ndarray, batch_size: int) -> keras.Model:
-    """A copy of a model whose BatchNorm statistics are those of images, each layer's with those before it renewed.
+    """A copy of a model with BatchNorm statistics estimated from images.
 
-    Of each layer the means over the batches of their means and variances, in one pass over the images: a layer's inputs
-    are computed with the batch statistics of those before it.
+    The statistics are the means over the batches of the batch means and variances, from one pass over the images. The
+    inputs of a layer are computed with the batch statistics of the layers before it.
 
     Args:
-        model: functional Keras model. images: float32 (n, height, width, channels). batch_size: images at once.
+        model: functional Keras model.
+        images: float32 (n, height, width, channels).
+        batch_size: images of a batch.
     """
     copy = rebuilt(model)
     norms = [layer for layer in copy.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
         return copy
     momenta = [layer.momentum for layer in norms]
-    # In training mode a layer normalises by its batch, and momentum 1/k makes the moving mean that of k batches.
+    # In training mode a layer normalises by its batch; momentum `k / (k + 1)` after k batches gives their plain mean.
     size = min(batch_size, len(images))
     with without_dropout(copy):
         for count in range(len(images) // size):
@@ -38,7 +40,7 @@ def recalibrated(model: keras.Model, images: np.ndarray, batch_size: int) -> ker
 
 @contextlib.contextmanager
 def without_dropout(model: keras.Model) -> Iterator[None]:
-    """Within it, what a model computes with `training=True` has batch statistics, and drops nothing."""
+    """A context in which a model called with `training=True` uses batch statistics but no dropout."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     rates = [layer.rate for layer in layers]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""From coefficients to one candidate a tensor, by the loss: single strategies, and a descent layer by layer."""
+"""Chooses one candidate for each tensor by the loss, among single strategies and by a descent layer by layer."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,12 +15,13 @@ def ranked_pairs(
     config: SearchSettings,
     signed: Sequence[str] = (),
 ) -> list[tuple[float, tuple[str, str], list[int]]]:
-    """The single strategies, one name for all weights and one for all inputs, those with the smallest loss first.
+    """The single strategies, with one name for all weights and one for all inputs, by increasing loss.
 
     Args:
-        searched: `[(layer, role, names)]`. loss_at: the loss of a list of places, one for each of them.
-        config: `SearchSettings`: what a role without mixtures has. signed: see `signed_inputs`: with such layers
-            strategies that clip at zero are none for the whole network.
+        searched: `[(layer, role, names)]` of the mixtures.
+        loss_at: function that returns the loss of a list of indices, one for each mixture.
+        config: `SearchSettings` with the strategy of a role without mixtures.
+        signed: layers from `signed_inputs`. If there are any, strategies that clip at zero are left out.
 
     Returns:
         `[(loss, (weights, inputs), places)]`.
@@ -38,17 +39,17 @@ def ranked_pairs(
 
 
 def _common(searched: Sequence[Searched], role: str) -> Sequence[str]:
-    """The names that every mixture of a role has, of the longest list where ends have fewer."""
+    """The names of a role's candidates, from the longest list since the ends may have fewer."""
     return max((names for _, own, names in searched if own == role), key=len, default=())
 
 
 def in_words(pair: Sequence[str]) -> str:
-    """A single strategy's names for weights and for inputs, as a text."""
+    """The text for a single strategy, given its names for weights and for inputs."""
     return "weights by {}, inputs by {}".format(*pair)
 
 
 def _place(names: Sequence[str], wanted: str) -> int:
-    """Where a name is in a list; the first place in a list of those at the ends, which have fewer."""
+    """The index of a name in a list, or 0 if the list is of the ends and does not have it."""
     return names.index(wanted) if wanted in names else 0
 
 
@@ -60,12 +61,15 @@ def refined(
     on_step: Callable[[float], object],
     tried: int = 2,
 ) -> tuple[list[int], float]:
-    """Coordinate descent: of each tensor in turn the likeliest other candidates, kept where the loss falls.
+    """Coordinate descent, which tries for each tensor in turn its likeliest other candidates while the loss falls.
 
     Args:
-        places: where it starts, a place a mixture, with this loss. order: for each mixture its places, those with the
-            largest coefficients first. loss_at: the loss of a list of places, given a
-            bound above which it need not be exact. tried: others that are tried.
+        places: index of a candidate for each mixture, at the start.
+        loss: loss at the start.
+        order: for each mixture the indices of its candidates by decreasing coefficient.
+        loss_at: function that returns the loss of a list of indices, given a bound above which it need not be exact.
+        on_step: called with the completed share after each mixture.
+        tried: number of other candidates to try for each mixture.
 
     Returns:
         `(places, loss)`.

@@ -1,4 +1,4 @@
-"""What a search for strategies hands over."""
+"""The result of a search for strategies."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import keras
 
 from tfqnas.quantizers import Mixture, Quantizer, name_of, quantizers_of
 
-# (layer, role, names of its candidates) of a mixture.
+# The layer, the role and the names of the candidates of a mixture.
 Searched = tuple[str, str, list[str]]
-# Arguments of layers that hold quantizers, and what those quantize.
+# Arguments of layers that hold quantizers, with the role of the quantizer.
 _ROLES = {"weight_quantizer": "weights", "input_quantizer": "inputs", "quantizer": "inputs"}
-# How `quantize(..., integer_aware=True)`, and a search for images, name 8-bit tensors that no layer reads as its input.
+# Endings of the names that `quantize(..., integer_aware=True)` and a search give layers which round stored tensors.
 _STORED = ("_stored", "pixels")
 
 
@@ -21,8 +21,11 @@ class Choice:
     """The strategy of one tensor.
 
     Args:
-        layer, role, bits: which tensor. strategy: its name. candidates: `{name: coefficient}` at the end of the search.
-        deployable: whether an integer model computes it exactly.
+        layer, role: name of the layer, and "weights" or "inputs".
+        bits: bit width of the tensor.
+        strategy: name of the chosen strategy.
+        candidates: `{name: coefficient}` at the end of the search.
+        deployable: whether an integer model computes the strategy exactly.
     """
 
     layer: str
@@ -38,13 +41,13 @@ class Choice:
 
     @property
     def best_other(self) -> str | None:
-        """The one of the others with the largest coefficient, which refinement may leave behind, or None."""
+        """The other candidate with the largest coefficient, which may be larger than the chosen one's, or None."""
         others = {name: a for name, a in self.candidates.items() if name != self.strategy}
         return max(others, key=lambda name: others[name]) if others else None
 
     @property
     def row(self) -> dict[str, Any]:
-        """As a record of a table."""
+        """The row of a table, `{column: value}`."""
         return {
             "layer": self.layer,
             "role": self.role,
@@ -60,12 +63,14 @@ class DqssResult:
     """A searched model.
 
     Args:
-        model: Keras model with one quantizer a tensor. choices: `Choice`s in the order of its layers.
-        history: records `{"step", "loss", "coefficients": [[...], ...]}` of the search, a list for each searched tensor
-            in the order of `searched`. searched: `(layer, role, names)` of those.
-        losses: `{what: loss}` on the calibration images. kept: None, or in words which single strategy was better than
-            what the search found, and is what `model` has.
-        way: what chose the strategies: "coefficients" (the largest), "refinement" (tried layer by layer) or "single".
+        model: Keras model with one quantizer for each tensor.
+        choices: `Choice`s in the order of its layers.
+        history: records `{"step", "loss", "coefficients": [[...], ...]}` of the search, with a list of coefficients for
+            each tensor in the order of `searched`.
+        searched: `(layer, role, names)` of each searched tensor.
+        losses: `{name: loss}` on the calibration images.
+        kept: the text for the single strategy of `model` if it was better than the result of the search, else None.
+        way: how the strategies were chosen, by "coefficients" (the largest), "refinement" (layer by layer) or "single".
     """
 
     model: keras.Model
@@ -77,7 +82,7 @@ class DqssResult:
     way: str = "coefficients"
 
     def record(self) -> dict[str, Any]:
-        """As JSON data, without the model."""
+        """The result as JSON data, without the model."""
         choices = [{**c.row, "candidates": c.candidates, "deployable": c.deployable} for c in self.choices]
         return {
             "choices": choices,
@@ -90,7 +95,7 @@ class DqssResult:
 
 
 def quantized_tensors(model: keras.Model) -> list[tuple[str, str, Quantizer]]:
-    """`[(layer name, role, quantizer)]` in the order of the layers; without what an integer model rounds besides."""
+    """`[(layer name, role, quantizer)]` in the order of the layers, without those of `integer_aware`."""
     return [
         (layer.name, role, quantizer)
         for layer in model.layers
@@ -102,7 +107,7 @@ def quantized_tensors(model: keras.Model) -> list[tuple[str, str, Quantizer]]:
 
 
 def searched_of(model: keras.Model) -> list[Searched]:
-    """`[(layer, role, names of candidates)]` of the mixtures of a model, in the order of `variables.mixtures`."""
+    """`[(layer, role, names of candidates)]` of a model's mixtures, in the order of `variables.mixtures`."""
     by_id = {id(q): (layer, role) for layer, role, q in quantized_tensors(model)}
     return [(*by_id[id(q)], q.strategies) for q in quantizers_of(model) if isinstance(q, Mixture)]
 
@@ -113,7 +118,8 @@ def choices_of(
     """`Choice`s of a model without mixtures.
 
     Args:
-        searched, coefficients: of the mixtures that it was frozen from; the other tensors had nothing to choose.
+        frozen: Keras model.
+        searched, coefficients: the mixtures that it was frozen from. The other tensors had a single candidate.
     """
     known = {
         (layer, role): dict(zip(names, map(float, values), strict=True))

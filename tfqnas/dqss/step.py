@@ -1,4 +1,4 @@
-"""One traced step of quantization-aware training: weights, coefficients and ranges in one pass."""
+"""A traced step of quantization-aware training, which updates weights, coefficients and ranges together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,10 +20,14 @@ MOMENTUM = 0.9
 
 
 class Step:
-    """One traced step of training: weights by SGD, coefficients and ranges by Adam.
+    """A traced step of training, with SGD for weights and Adam for coefficients and ranges.
 
     Args:
-        model: Keras model with initialised quantizers. teacher: float Keras model, or None. task, config: as above.
+        model: Keras model with initialised quantizers.
+        teacher: float Keras model, or None.
+        task: task with the loss.
+        config: `TrainingSettings`.
+        probabilities: whether the outputs are those of a softmax.
     """
 
     def __init__(
@@ -68,9 +72,9 @@ class Step:
         return self._function(x, y, tf.constant(number, tf.int64), *scalars)
 
     def loss(self, batches: Sequence[tuple[tf.Tensor, tf.Tensor]], bound: float = np.inf) -> float:
-        """The mean loss over `(x, y)` batches of one size, normalised as in training: moving statistics lag behind.
+        """The mean loss over `(x, y)` batches of one size, or infinity once it is certain to exceed `bound`.
 
-        Infinite as soon as it is sure to exceed `bound`.
+        BatchNorm normalises as in training, since moving statistics lag behind the weights.
         """
         kept, total = [v.numpy() for v in self._moving], 0.0
         for x, y in batches:
@@ -83,18 +87,18 @@ class Step:
         return total / len(batches)
 
     def choose(self, places: Sequence[int]) -> None:
-        """Makes the coefficients one-hot: `places` has the place of one candidate for each mixture."""
+        """Makes the coefficients one-hot, with the index of one candidate for each mixture in `places`."""
         for mixed, place in zip(self.mixtures, places, strict=True):
             mixed.alpha.assign(ONE_HOT * np.eye(len(mixed.candidates), dtype=np.float32)[place])
         self.coefficients.read()
 
     @property
     def signs(self) -> list[bool | None]:
-        """Whether each quantizer is signed, candidates of mixtures included: what is no variable, for checkpoints."""
+        """Whether each quantizer, including candidates, is signed. Checkpoints keep this, since it is no variable."""
         return [one.signed for one in self._candidates()]
 
     def decide(self, signs: Sequence[bool | None]) -> None:
-        """Takes the `signs` of a checkpoint."""
+        """Sets the `signs` from a checkpoint."""
         for one, signed in zip(self._candidates(), signs, strict=True):
             if signed is not None and one.signed != signed:
                 one.decide(signed)
@@ -111,9 +115,9 @@ class Step:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds: `{name: variable}`."""
+        """`{name: variable}` of everything in a checkpoint."""
         weights = {id(v) for v in self.model.weights}
-        # Seeds of dropout have paths that count the models of a process.
+        # The paths of dropout's seeds depend on how many models the process has made.
         others = [v for v in self.model.variables if id(v) not in weights]
         named = {v.path: v for v in self.model.weights} | {f"seeds/{number}": v for number, v in enumerate(others)}
         named |= {f"optimizer/{number}": v for number, v in enumerate(self.optimizer.variables)}
@@ -122,7 +126,7 @@ class Step:
         return named
 
     def _distance(self, x: tf.Tensor, y: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-        """Labels' loss and the teacher's, weighted."""
+        """The weighted sum of the loss against labels and the loss against the teacher."""
         share, total = self.config.distill, 0.0
         if share < 1:
             total += (1.0 - share) * self.task.loss(given, y)

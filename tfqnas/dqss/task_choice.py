@@ -1,4 +1,4 @@
-"""From what a user names, a model and a data set, to the task."""
+"""Chooses the task for a model and a data set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from tfqnas.dqss.post_training import gives_probabilities
 from tfqnas.dqss.tasks import Classification, DqssTask, SuperResolution, Unlabelled
 from tfqnas.errors import SettingError, UserError
 
-# Crops of photographs for classifiers: of the training photos, and of the test photos.
+# Number of crops for classifiers, from the training photos and from the test photos.
 CROPS = 2048, 512
 
 
@@ -26,12 +26,14 @@ def task_of(
     """The task of a model with a data set.
 
     Args:
-        model: Keras model: of images to vectors, or to larger images. config: `DataConfig`. "photos" are for
-            super-resolution, and without labels for classifiers of 3 channels.
-        score: of super-resolution, see `tasks.SuperResolution`. say: called with lines for the user.
+        model: Keras model that makes vectors or larger images from images.
+        config: `DataConfig`. The data set "photos" is for super-resolution, and without labels for classifiers with 3
+            channels.
+        score: function for super-resolution, see `tasks.SuperResolution`.
+        say: called with lines for the user.
 
     Raises:
-        UserError: where the model takes other images or knows other classes than the data set has.
+        UserError: if the data set has other images or other classes than the model.
     """
     if len(model.output_shape) == 4:
         if config.dataset != photos.NAME:
@@ -60,7 +62,7 @@ def task_of(
 
 
 def enlarges(model: keras.Model) -> int:
-    """How many times larger the images are that a model makes."""
+    """The factor by which a model enlarges images."""
     low = np.zeros((1, *(n or 8 for n in model.input_shape[1:3]), model.input_shape[-1]), np.float32)
     return int(model(low).shape[1] // low.shape[1])
 

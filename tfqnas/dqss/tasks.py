@@ -1,4 +1,4 @@
-"""What a model is for: its calibration images, its training batches, its loss, and how it is evaluated."""
+"""The task of a model gives calibration images, training batches, the loss and the evaluation."""
 
 import copy
 import itertools
@@ -20,7 +20,7 @@ from tfqnas.dqss.losses import log_probabilities
 from tfqnas.dqss.metrics import agreement
 from tfqnas.errors import UserError
 
-# Pairs of images and what is wanted of them.
+# Pairs of images and their labels or target images.
 Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -28,12 +28,15 @@ class Classification:
     """Images with labels.
 
     Args:
-        dataset: `tfqnas.data.dataset.DataSet`. resolution: height and width that the model takes. crop: of test images.
-        probabilities: whether the model's outputs are those of a softmax. limit: test images at most.
+        dataset: `tfqnas.data.dataset.DataSet`.
+        resolution: height and width of the model's input.
+        crop: fraction of a test image's shorter side that the centre crop keeps.
+        probabilities: whether the model's outputs are those of a softmax.
+        limit: largest number of test images, or None.
     """
 
     metric = "accuracy"
-    batch_size = 256  # of `outputs`
+    batch_size = 256  # for `outputs`
     # Whether BatchNorm normalises by the batch in training, or by its moving statistics.
     batch_statistics = True
 
@@ -52,12 +55,12 @@ class Classification:
         self.test = test
 
     def calibration(self, count: int, seed: int = 0) -> np.ndarray:
-        """float32 (count, resolution, resolution, channels): training images, without augmentation."""
+        """Training images without augmentation, float32 (count, resolution, resolution, channels)."""
         chosen = np.random.default_rng((seed, 6)).permutation(len(self.train))[:count]
         return np.asarray(_pixels(self.train.take(chosen), self.resolution, self.crop))
 
     def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
-        """`(task, x, y)`: the task without some of its training images, and those, a tenth of them at most."""
+        """`(task, x, y)`: the task without some of its training images, and these, at most a tenth of them."""
         order = np.random.default_rng((seed, 9)).permutation(len(self.train))
         count = min(count, len(order) // 10)
         chosen, rest = self.train.take(order[:count]), copy.copy(self)
@@ -68,7 +71,7 @@ class Classification:
     def batches(
         self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
     ) -> Batches:
-        """`tf.data.Dataset` of float32 images and int32 labels of the steps `start` to `stop`."""
+        """`tf.data.Dataset` of float32 images and int32 labels for the steps from `start` to `stop`."""
         augmentation = Augmentation(flip=flip, shift=shift)
         return training_batches(self.train, self.resolution, batch_size, seed, start, stop, augmentation)
 
@@ -78,15 +81,15 @@ class Classification:
         return -tf.reduce_mean(tf.gather(logs, labels, batch_dims=1))
 
     def outputs(self, model: keras.Model) -> np.ndarray:
-        """float32 (n, classes) of the test images."""
+        """The outputs for the test images, float32 (n, classes)."""
         return outputs(model, np.asarray(_pixels(self.test, self.resolution, self.crop)), self.batch_size)
 
     def evaluate(self, model: keras.Model, reference: np.ndarray | None = None) -> dict[str, float]:
-        """`{metric: value}` on the test images: accuracy, and agreement with the float model's outputs, if given."""
+        """`{metric: value}` on the test images: accuracy and, with `reference`, agreement with the float model."""
         return self.scores(self.outputs(model), reference)
 
     def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
-        """The same of outputs."""
+        """The same as `evaluate`, from the outputs of a model."""
         found = {"accuracy": float(np.mean(given.argmax(1) == self.test.labels))}
         return found if reference is None else {**found, **agreement(given, reference, self.probabilities)}
 
@@ -100,10 +103,11 @@ def _pixels(split: Split, resolution: int, crop: float) -> np.ndarray:
 
 
 class Unlabelled(Classification):
-    """Pixels without labels: what a model computes of them is compared with the float model.
+    """Images without labels, for which a model is compared with the float model.
 
     Args:
-        calibration, test: uint8 (n, size, size, channels). probabilities: see `Classification`.
+        calibration, test: uint8 (n, size, size, channels).
+        probabilities: see `Classification`.
     """
 
     metric, batch_size = "agreement", 64
@@ -113,8 +117,8 @@ class Unlabelled(Classification):
         self.resolution, self.crop, self.probabilities = calibration.shape[1], 1.0, probabilities
 
     def loss(self, y: tf.Tensor, labels: tf.Tensor) -> NoReturn:
-        """None: there are no labels; training needs `distill=1`."""
-        raise UserError("`distill`: without labels a model is trained by the float model alone: expected 1")
+        """Always raises UserError: without labels, training needs `distill=1`."""
+        raise UserError("`distill`: expected 1, since without labels only the float model can train a model")
 
     def scores(self, given: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
         return {} if reference is None else agreement(given, reference, self.probabilities)
@@ -124,13 +128,16 @@ class SuperResolution:
     """Photos and their smaller copies.
 
     Args:
-        train, test: lists of uint8 (h, w, 3). scale: of the model. score: function of a model and photos that returns a
-            dict with "psnr" and "ssim", on Y, such as `tfqnas.zoo.upscaling.score`. size: of low
-            patches; 48 as in EDSR (Lim et al., 2017, section 4.1): of smaller ones convolutions see mostly the border.
+        train, test: lists of uint8 (h, w, 3).
+        scale: factor by which the model enlarges.
+        score: function of a model and photos that returns a dict with "psnr" and "ssim" on Y, such as
+            `tfqnas.zoo.upscaling.score`. None for training without evaluation.
+        size: height and width of low patches, 48 as in EDSR (Lim et al., 2017, section 4.1). In smaller patches
+            convolutions see mostly the border.
     """
 
     metric, probabilities = "psnr", False
-    # Statistics of a batch are noise in its images. With them SRResNet is below bicubic (docs/results/dqss_photos.md).
+    # Batch statistics add noise to images. With them SRResNet is worse than bicubic (docs/results/dqss_photos.md).
     batch_statistics = False
 
     def __init__(
@@ -144,11 +151,11 @@ class SuperResolution:
         self.train, self.test, self.scale, self.score, self.size = train, test, scale, score, size
 
     def calibration(self, count: int, seed: int = 0) -> np.ndarray:
-        """float32 (count, size, size, 3): low patches."""
+        """Low patches, float32 (count, size, size, 3)."""
         return next(restoration.patches(self.train, self.scale, self.size, count, seed + 1))[0]
 
     def held_out(self, count: int, seed: int = 0) -> tuple[Self, np.ndarray, np.ndarray]:
-        """`(task, low, high)`: the task without some of its training photos, and patches of those."""
+        """`(task, low, high)`: the task without some of its training photos, and patches of these."""
         order = np.random.default_rng((seed, 9)).permutation(len(self.train))
         parts = np.split(order, [max(1, len(order) // 8)])
         photos, others = ([self.train[number] for number in part] for part in parts)
@@ -159,22 +166,22 @@ class SuperResolution:
     def batches(
         self, batch_size: int, start: int, stop: int, seed: int = 0, flip: bool = False, shift: float = 0.0
     ) -> Batches:
-        """Iterator of low and high patches, turned and mirrored always."""
+        """Iterator of low and high patches, which are always turned and mirrored at random."""
         endless = restoration.patches(self.train, self.scale, self.size, batch_size, seed, start)
         return itertools.islice(((tf.constant(x), tf.constant(y)) for x, y in endless), stop - start)
 
     def loss(self, y: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-        """Mean absolute error, as EDSR's, a scalar."""
+        """Mean absolute error as in EDSR, a scalar."""
         return tf.reduce_mean(tf.abs(y - high))
 
     def outputs(self, model: keras.Model) -> dict[str, Any]:
-        """What `scores` needs of a model: its figures."""
+        """The result of `score` for the test photos, which `scores` takes."""
         if self.score is None:
-            raise ValueError("score: a task without it trains, and evaluates nothing")
+            raise ValueError("score: expected a function, since a task without one cannot evaluate")
         return self.score(model, self.test)
 
     def evaluate(self, model: keras.Model, reference: dict[str, Any] | None = None) -> dict[str, float]:
-        """PSNR in dB and SSIM, means over the test photos."""
+        """PSNR in dB and SSIM as means over the test photos."""
         return self.scores(self.outputs(model), reference)
 
     def scores(self, given: dict[str, Any], reference: dict[str, Any] | None = None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Quantization-aware search: the strategy of each tensor, learned together with the weights (DQSS)."""
+"""Quantization-aware search (DQSS), which learns the strategy of each tensor together with the weights."""
 
 import dataclasses
 import hashlib
@@ -29,15 +29,15 @@ from tfqnas.quantizers import ROLES
 from tfqnas.settings import first_difference, plain
 from tfqnas.train.checkpoint import Checkpoints
 
-# Training images, at most, that warm-up and search do not train on: candidates are chosen by two fifths, the others
-# judge.
+# Largest and smallest number of training images that are held out from warm-up and search. Two fifths of them choose
+# candidates, and the others judge the choice.
 HELD_OUT, FEWEST = 1280, 5
-# Strategies that all tensors have at first, the first that is a candidate: those that usually win in training.
+# All tensors begin with the first of these that is a candidate. They usually win in training.
 USUAL = ("lsq_plus", "lsq")
 
-# Of a checkpoint: arrays by name, and JSON data.
+# The arrays by name and the JSON data of a checkpoint.
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]
-# Batches of images and of what is wanted of them.
+# Batches of images with their labels or target images.
 Batched = Sequence[tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -51,45 +51,50 @@ def search_training(
 ) -> DqssResult:
     """Finds the strategies of a model's layers while its weights are trained.
 
-    Warm-up: for `warm_up_share` of the steps all tensors have one strategy, see `usual`, so that weights are trained
-    when strategies are compared. Search: for `search_share` of the steps coefficients, quantizers and weights learn in
-    one pass; that strategy begins with the largest coefficients, the temperature falls and an entropy term grows.
-    Choice: the largest coefficients or that one strategy, with `refine_in_training` after trying others layer by layer;
-    training images that nothing was trained on until then decide whether it is better than the one strategy. What was
-    chosen goes on with the steps that remain. In the end BatchNorm statistics, if training normalises by the batch, are
-    estimated anew. With one candidate for each role it is quantization-aware training by one strategy, with the same
-    steps and rates.
+    The parts of the training are:
+
+    1. Warm-up. For `warm_up_share` of the steps all tensors have one strategy (see `usual`), so that strategies are
+       later compared on trained weights.
+    2. Search. For `search_share` of the steps coefficients, quantizers and weights are learned together. The strategy
+       of the warm-up begins with the largest coefficients, the temperature falls and an entropy term grows.
+    3. Choice. The largest coefficients compete with the strategy of the warm-up; with `refine_in_training` other
+       strategies are also tried layer by layer. Held-out training images decide if the choice is better than the
+       strategy of the warm-up.
+    4. Training of the chosen quantizers for the remaining steps. Then BatchNorm statistics are estimated again, if
+       training normalises by the batch.
+
+    With one candidate for each role, this is quantization-aware training by one strategy with the same steps and rates.
 
     Args:
-        model: float functional or Sequential `keras.Model`; it is the start and, with `distill`, the teacher.
-        task: of tasks.py: gives batches and the loss.
+        model: float functional or Sequential `keras.Model`, which is the start and, with `distill`, the teacher.
+        task: a task of tasks.py, which gives batches and the loss.
         config: `TrainingSettings`.
-        on_step: called with (part, share of it done, text), first when a part begins or goes on: parts are "warm-up",
-            "search", "choose" and "train".
-        checkpoints: None, or `tfqnas.train.checkpoint.Checkpoints`: where it goes on if it was stopped.
+        on_step: called with (part, completed share of the part, text), first when a part begins or resumes. The parts
+            are "warm-up", "search", "choose" and "train".
+        checkpoints: `tfqnas.train.checkpoint.Checkpoints` to write, and to resume from; None for none.
         say: called with lines on damaged checkpoints.
 
     Returns:
-        `DqssResult`; its `losses` are the means of the last steps of warm-up, search and training, and those by which
-        the choice was made ("single": the one strategy, "chosen": what it became); `kept` says if it is the one
-        strategy.
+        `DqssResult`. Its `losses` are the means over the last steps of warm-up, search and training, and the losses of
+        the choice ("single" for the strategy of the warm-up, "chosen" for the choice). `kept` tells if the strategy of
+        the warm-up won.
 
     Raises:
-        UserError: for a checkpoint of another model or of other settings.
+        UserError: for a checkpoint of another model or of other settings, and for too few training images.
         TrainingDivergedError: for a loss that is not finite.
     """
     return _Training(model, task, config, on_step or (lambda *_: None), checkpoints, say).run()
 
 
 def usual(config: TrainingSettings) -> tuple[str, str]:
-    """The strategies of weights and of inputs that a search in training begins with."""
+    """`(weights, inputs)`, the strategies that a search in training begins with."""
     names = [names_for(config, role) for role in ROLES]
     weights, inputs = (next((name for name in USUAL if name in own), own[0]) for own in names)
     return weights, inputs
 
 
 def fingerprint(model: keras.Model) -> str:
-    """A short text that another model, or other weights, would not have."""
+    """A short text that identifies a model and its weights."""
     digest = hashlib.sha256(json.dumps([[v.name, list(v.shape)] for v in model.weights]).encode())
     for variable in model.weights:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
@@ -111,7 +116,7 @@ class _Training:
         self.probabilities = gives_probabilities(self.teacher)
         self.mark = fingerprint(self.teacher)
         self.searched: list[Searched] = []
-        # What checkpoints keep besides variables, JSON data.
+        # The JSON data of checkpoints.
         self.found: dict[str, Any] = {"history": [], "coefficients": [], "places": [], "losses": {}, "recent": []}
 
     def run(self) -> DqssResult:
@@ -129,8 +134,9 @@ class _Training:
                 task, *held_out = self.task.held_out(HELD_OUT, config.seed)
                 if len(held_out[0]) < FEWEST:
                     raise UserError(
-                        f"training images: a tenth of them chooses the strategies, expected {FEWEST} at least, "
-                        f"received {len(held_out[0])}: take more images, or one strategy by `weights` and `inputs`"
+                        "training images: expected a tenth of them, which chooses the strategies, to be at least "
+                        f"{FEWEST}, received {len(held_out[0])}; take more images, or give one strategy in `weights` "
+                        "and one in `inputs`"
                     )
                 if part != "search":
                     model, saved = self._opened(self._warmed_up(task, images, saved), images), None
@@ -151,7 +157,7 @@ class _Training:
     # The three parts
 
     def _warmed_up(self, task: DqssTask, images: np.ndarray, saved: Saved | None) -> keras.Model:
-        """The model with one strategy everywhere, trained for a while."""
+        """The model after warm-up with one strategy for all tensors."""
         weights, inputs = usual(self.config)
         alone = dataclasses.replace(self.config, weights=(weights,), inputs=(inputs,))
         model = quantized(self.teacher, alone, images)
@@ -164,7 +170,7 @@ class _Training:
         return model
 
     def _opened(self, warm: keras.Model, images: np.ndarray) -> keras.Model:
-        """Mixtures with the weights of the warm-up, its strategy with the largest coefficients."""
+        """The model with mixtures and the weights of the warm-up, whose strategy has the largest coefficients."""
         float_model = quantize(self.teacher)
         with_weights_of(float_model, warm)
         model = quantized(float_model, self.config, images)
@@ -174,7 +180,7 @@ class _Training:
         return model
 
     def _search(self, model: keras.Model, task: DqssTask, held_out: Sequence[np.ndarray], saved: Saved | None) -> None:
-        """Coefficients and weights, then the choice: `found["places"]`."""
+        """Learns coefficients and weights, then sets `found["places"]`."""
         config = self.config
         step = self._step(model, saved)
         start, stop = self._end_of_warm_up, self._end_of_search
@@ -202,10 +208,10 @@ class _Training:
             self._done("train", step, number + 1, (number + 1 - first) / (last - first), number + 1 == last)
         self._end_part("train")
 
-    # What they are made of
+    # Their steps
 
     def _choose(self, step: Step, held_out: Sequence[np.ndarray]) -> None:
-        """The largest coefficients, or the strategy of the warm-up if that is better."""
+        """Chooses the largest coefficients, or the strategy of the warm-up if its loss is not larger."""
         part = 2 * len(held_out[0]) // 5
         images, judges = (
             self._batched([array[own] for array in held_out]) for own in (slice(None, part), slice(part, None))
@@ -228,7 +234,7 @@ class _Training:
         self.found["places"] = [int(place) for place in places]
 
     def _batched(self, arrays: Sequence[np.ndarray]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """`(x, y)` batches of one size, at most two of training's: batch statistics are those of training."""
+        """`(x, y)` batches of one size, at most twice the batch size of training, so that statistics are alike."""
         size = min(len(arrays[0]), 2 * self.config.batch_size)
         x, y = arrays
         return [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size])) for i in range(0, len(x) - size + 1, size)]
@@ -239,7 +245,7 @@ class _Training:
 
     @property
     def _end_of_search(self) -> int:
-        """Steps before the part "train"."""
+        """Number of steps before the part "train"."""
         both = self.config.warm_up_share + self.config.search_share
         return round(self.config.train_steps * both) if self.searched else 0
 
@@ -275,12 +281,12 @@ class _Training:
         return loss
 
     def _begin(self, part: str, done: int, steps: int) -> None:
-        """Says that a part with steps begins, or goes on after those that are done."""
+        """Reports that a part begins, or resumes after completed steps; says nothing for a part without steps."""
         if steps:
             self.on_step(part, done / steps, "")
 
     def _end_part(self, name: str) -> None:
-        """Its loss is the mean of its last steps, if it has any."""
+        """Records the loss of a part, the mean of its last steps."""
         if self.found["recent"]:
             self.found["losses"][name] = self._mean()
         self.found["recent"] = []
@@ -290,7 +296,7 @@ class _Training:
         return float(np.mean(recent)) if recent else float("nan")
 
     def _done(self, part: str, step: Step, spent: int, share: float, last: bool) -> None:
-        """A checkpoint, if it is time, and progress."""
+        """Writes a checkpoint if it is due, and reports progress."""
         if self.checkpoints and (spent % self.config.checkpoint_steps == 0 or last):
             self._save(self.checkpoints, step, part, spent)
         self.on_step(part, share, f"loss {self._mean():.4g}")
@@ -317,15 +323,15 @@ class _Training:
             return None
         where, (_, meta) = self.checkpoints.directory, loaded
         if meta["fingerprint"] != self.mark:
-            raise UserError(f"{where}: its checkpoints are of another model: give that one, or another `output`")
+            raise UserError(f"{where}: its checkpoints are of another model; give that one, or another `output`")
         if difference := first_difference(self.config, meta["config"]):
             name, ours, theirs = difference
             raise UserError(
-                f"`{name}={ours}`: the checkpoints in {where} were made with `{name}={theirs}`: give the same, or "
+                f"`{name}={ours}`: the checkpoints in {where} were made with `{name}={theirs}`; give the same, or "
                 "another `output`"
             )
         if meta["candidates"] != self._candidates():
-            raise UserError(f"{where}: its checkpoints are of other candidates: give another `output`")
+            raise UserError(f"{where}: its checkpoints are of other candidates; give another `output`")
         return loaded
 
     def _restore(self, step: Step, values: Mapping[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""What a search learns, as two flat vectors: coefficients of mixtures, and parameters of quantizers."""
+"""The variables that a search learns, as two flat vectors: coefficients of mixtures and parameters of quantizers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,13 +11,13 @@ from tfqnas.quantizers.base import quantizers_of
 
 
 class Vector:
-    """Many small variables as one vector with Adam (Kingma and Ba, 2015): a handful of operations for all of them.
+    """Many small variables as one vector with Adam (Kingma and Ba, 2015), so that a step needs few operations.
 
-    Its `values` are kept apart from the variables, so that noise can be added to what a forward pass reads.
+    The `values` are kept apart from the variables, so that a forward pass can read values with noise.
 
     Args:
-        variables: Keras variables. scales: for each of them float32, a number or an array of its shape, by which the
-            learning rate is multiplied.
+        variables: Keras variables.
+        scales: float32 factors of the learning rate, a number or an array of its shape for each variable.
     """
 
     def __init__(self, variables: Iterable[keras.Variable], scales: Iterable[float | np.ndarray]) -> None:
@@ -25,7 +25,7 @@ class Vector:
         self.sizes = [int(tf.size(v.value)) for v in self.variables]
         pairs = zip(scales, self.variables, strict=True)
         factors = [np.broadcast_to(np.float32(scale), v.shape).ravel() for scale, v in pairs]
-        # In checkpoints: of the values at the start.
+        # Part of checkpoints, since they come from the values at the start.
         self.scales = tf.Variable(np.concatenate([*factors, np.zeros(0, np.float32)]))
         self.values, self.first, self.second = (tf.Variable(tf.zeros(sum(self.sizes))) for _ in range(3))
         self.count = tf.Variable(0.0)
@@ -33,17 +33,17 @@ class Vector:
 
     @property
     def state(self) -> dict[str, tf.Variable]:
-        """`{name: tf.Variable}`, for checkpoints."""
+        """`{name: tf.Variable}` for checkpoints."""
         names = ("values", "first", "second", "count", "scales")
         return {name: getattr(self, name) for name in names}
 
     def read(self) -> None:
-        """Takes the values of the variables."""
+        """Reads the values of the variables."""
         if self.variables:
             self.values.assign(self.flat([v.value for v in self.variables]))
 
     def restart(self, values: tf.Tensor) -> None:
-        """Values, float32 (n,), to go on from, with nothing known of earlier gradients."""
+        """Sets the values, float32 (n,), and resets the moments of Adam."""
         self.values.assign(values)
         self.write(self.values)
         for variable in (self.first, self.second, self.count):
@@ -53,7 +53,7 @@ class Vector:
         return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
 
     def write(self, values: tf.Tensor) -> None:
-        """Gives the variables these values, float32 (n,)."""
+        """Assigns values, float32 (n,), to the variables."""
         if not self.variables:
             return
         for variable, part in zip(self.variables, tf.split(values, self.sizes), strict=True):
@@ -63,7 +63,7 @@ class Vector:
     def step(
         self, gradients: Sequence[tf.Tensor | None], rate: tf.Tensor | float, b1: float = 0.9, b2: float = 0.99
     ) -> None:
-        """One step of Adam, `rate` times each variable's scale long at most; NaN gradients count as zero."""
+        """One step of Adam with the rate times the scale of each variable; gradients that are not finite count as 0."""
         if not self.variables:
             return
         pairs = zip(gradients, self.variables, strict=True)
@@ -75,7 +75,7 @@ class Vector:
         first, second = self.first / (1 - b1**self.count), self.second / (1 - b2**self.count)
         self.values.assign_sub(rate * self.scales * first / (tf.sqrt(second) + 1e-12))
         self.write(self.values)
-        self.values.assign(self.flat([v.value for v in self.variables]))  # where constraints moved them
+        self.values.assign(self.flat([v.value for v in self.variables]))  # constraints may have moved them
 
 
 def mixtures(model: keras.Model) -> list[Mixture]:
@@ -84,7 +84,7 @@ def mixtures(model: keras.Model) -> list[Mixture]:
 
 
 def candidates_in(quantizer: Quantizer) -> Sequence[Quantizer]:
-    """Those of a mixture, or the one quantizer."""
+    """The candidates of a mixture, or a list of the quantizer itself."""
     return quantizer.candidates if isinstance(quantizer, Mixture) else [quantizer]
 
 
@@ -95,7 +95,7 @@ def coefficients_of(model: keras.Model) -> Vector:
 
 
 def ranges_of(model: keras.Model) -> Vector:
-    """`Vector` of what the quantizers themselves learn, each moving relative to its size at the start."""
+    """`Vector` of the parameters that quantizers learn, with a rate relative to their size at the start."""
     variables: list[keras.Variable] = []
     scales: list[float | np.ndarray] = []
     for quantizer in quantizers_of(model):
@@ -103,7 +103,7 @@ def ranges_of(model: keras.Model) -> Vector:
             step = getattr(one, "step", None)
             for variable in one.trainable_variables:
                 variables.append(variable)
-                # An offset moves by steps, whatever its size; the steps of channels each by their own.
+                # The scale of an offset is the step size, not its own size. Each channel's step has its own scale.
                 sizes = np.abs((step if step is not None else variable).numpy())
                 own = sizes if sizes.ndim and sizes.shape == tuple(variable.shape) else sizes.mean()
                 scales.append(np.where(own > 0, own, 1.0))

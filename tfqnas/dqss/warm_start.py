@@ -1,4 +1,4 @@
-"""A model with mixtures of quantizers takes over what a model with one strategy has learned."""
+"""Copies learned quantizers and weights of a model with one strategy to a model with mixtures."""
 
 import keras
 import numpy as np
@@ -9,13 +9,14 @@ from tfqnas.quantizers import Mixture, name_of
 
 
 def adopt(mixed: keras.Model, single: keras.Model) -> list[int]:
-    """Copies the parameters of a model's quantizers to those candidates of another that are of the same strategy.
+    """Copies the parameters of a model's quantizers to the candidates with the same strategy in another model.
 
     Args:
-        mixed: model with mixtures. single: model of the same layers with one quantizer a tensor.
+        mixed: model with mixtures, which is changed.
+        single: model with the same layers and one quantizer for each tensor.
 
     Returns:
-        For each mixture, in the order of `variables.mixtures`, the place of that candidate, 0 where it is none.
+        For each mixture, in the order of `variables.mixtures`, the index of that candidate, or 0 if there is none.
     """
     theirs = {(layer, role): quantizer for layer, role, quantizer in quantized_tensors(single)}
     places = []
@@ -33,7 +34,7 @@ def adopt(mixed: keras.Model, single: keras.Model) -> list[int]:
 
 
 def with_weights_of(model: keras.Model, trained: keras.Model) -> None:
-    """Gives a model the weights, and BatchNorm's statistics, of another one with the same layers."""
+    """Assigns to a model the weights and BatchNorm statistics of a trained model with the same layers."""
     values = {v.path: v for v in trained.weights}
     for variable in model.weights:
         variable.assign(np.asarray(values[variable.path].numpy()))
