@@ -1,4 +1,4 @@
-"""Quantizers: one file a method, which `docs/your_quantizer.md` shows how to write. All files here are imported."""
+"""Quantizers, with one file for each method. docs/your_quantizer.md shows how to write one; all files are imported."""
 
 import importlib
 import pkgutil
@@ -22,7 +22,7 @@ from tfqnas.quantizers.registry import deployable, get, name_of, names, register
 from tfqnas.quantizers.traits import NONE, ROLES, Traits
 
 for _file in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_file.name}")  # each registers its method
+    importlib.import_module(f"{__name__}.{_file.name}")  # each file registers its method
 
 __all__ = [
     "DSQ",

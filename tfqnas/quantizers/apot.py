@@ -1,4 +1,4 @@
-"""APoT, additive powers of two (Li et al., 2020): levels that are sums of powers of two, and no multiples of a step."""
+"""APoT, additive powers of two (Li et al., 2020), whose levels are sums of powers of two."""
 
 import functools
 import itertools
@@ -15,7 +15,8 @@ from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
 from tfqnas.quantizers.traits import Traits
 
-# The powers of two whose sums, one or zero of each list, are the levels of unsigned codes (the authors' release).
+# Exponents, by number of bits. A level of unsigned codes is a sum of at most one power from each list (the authors'
+# release).
 _POWERS = {
     2: ((1, 2, 3),),
     3: ((1, 2, 4), (3,)),
@@ -27,7 +28,7 @@ _POWERS = {
 
 @functools.cache
 def levels(bits: int, signed: bool) -> np.ndarray:
-    """float64, ascending: the levels for an end of 1. Signed ones have a bit for the sign, and no second zero."""
+    """The ascending levels for an end of 1, float64. Signed codes have a bit for the sign, and zero only once."""
     lists = [(0.0, *(2.0**-power for power in powers)) for powers in _POWERS[bits - int(signed)]]
     sums = np.unique([sum(terms) for terms in itertools.product(*lists)])
     sums = sums / sums[-1]
@@ -35,13 +36,15 @@ def levels(bits: int, signed: bool) -> np.ndarray:
 
 
 def projected(x: tf.Tensor, alpha: tf.Tensor, bits: int, signed: bool) -> tf.Tensor:
-    """The nearest of the levels between `-alpha` or 0 and `alpha`; in the middle of two the upper one.
+    """The nearest level between `-alpha` (signed) or 0 and `alpha`; ties go to the upper level.
 
-    Gradients: to `x` 1 inside, else 0; to `alpha` `(y - x) / alpha` inside, 1 above and -1 below where that is the end
-    (APoT, equation 8).
+    The gradient to `x` is 1 inside the range, else 0. The gradient to `alpha` is `(y - x) / alpha` inside, 1 above, and
+    below it is -1 for signed codes (APoT, equation 8).
 
     Args:
-        x: float32 of any shape. alpha: float32 scalar, positive. bits, signed: see `levels`.
+        x: float32 of any shape.
+        alpha: float32 scalar, positive.
+        bits, signed: see `levels`.
     """
     ends = levels(bits, signed)
     middles = ((ends[1:] + ends[:-1]) / 2).tolist()
@@ -66,15 +69,17 @@ def projected(x: tf.Tensor, alpha: tf.Tensor, bits: int, signed: bool) -> tf.Ten
 @register("apot")
 @keras.saving.register_keras_serializable("tfqnas")
 class APoT(OfRole):
-    """The levels of `levels` times a learned end `alpha`; `projected` has the gradients.
+    """Quantizes to `levels` times a learned end `alpha`; `projected` states the gradients.
 
-    No integer kernel computes with these levels, so `to_integers` refuses. Initialisation: `alpha = 3 sd` of weights
-    (the release has 3, of weights divided by their deviation, which is left out here: BatchNorm undoes it, and beside
-    other quantizers it would rescale the kernel); for inputs `initial`, or lower, the largest value.
+    No integer kernel computes with these levels, so `to_integers` raises. The initial `alpha` of weights is three
+    standard deviations, and that of inputs is the smaller of `initial` and the largest value. The authors' release also
+    divides weights by their deviation. This is left out, since BatchNorm undoes it and since it would rescale the
+    kernel in a mixture with other quantizers.
 
     Args:
-        bits: of inputs 2 to 6, of weights 3 to 7. role: see `OfRole`.
-        initial: where `alpha` of inputs starts at most.
+        bits: 2 to 6 for inputs, 3 to 7 for weights.
+        role: see `OfRole`.
+        initial: largest initial `alpha` of inputs.
     """
 
     traits = Traits(weights=range(3, 8), inputs=range(2, 7), uniform=False, clips_at_zero=True)

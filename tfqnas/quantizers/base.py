@@ -1,4 +1,4 @@
-"""What every quantizer is: a float tensor in, its fake-quantized version out."""
+"""The base class of quantizers, which turn a float tensor into its fake-quantized version."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from tfqnas.quantizers.uniform import UniformGrid
 
 _INITIALIZING: contextvars.ContextVar[Pass | None] = contextvars.ContextVar("tfqnas_initializing", default=None)
 
-# The roles of quantizers by the arguments of layers.
+# The roles of quantizers by argument of a layer.
 _ROLE_OF_ARGUMENT = {"weight_quantizer": "weights", "input_quantizer": "inputs"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pass:
-    """One pass of initialisation: a quantizer that it calls several times sees that they belong together."""
+    """One pass of initialisation, by which a quantizer recognises that several calls belong together."""
 
     missing_only: bool
 
 
 def initializing(missing_only: bool = False) -> contextlib.AbstractContextManager[None]:
-    """While open, every quantizer that is called sets its parameters from the tensor it is given.
+    """A context in which each called quantizer sets its parameters from its tensor; used by `tfqnas.initialize`.
 
-    An explicit, eager pass and not a flag in a graph: a flag that starts with the wrong value is an
-    initialisation that silently never runs. Use it through `tfqnas.initialize`.
+    This is an explicit, eager pass rather than a flag in a graph, since with a wrong flag the initialisation would
+    silently never run.
 
     Args:
-        missing_only: leave quantizers alone that are set already.
+        missing_only: whether quantizers that are already set keep their parameters.
     """
     return passing(Pass(missing_only))
 
 
 @contextlib.contextmanager
 def passing(one: Pass | None) -> Iterator[None]:
-    """While open, `one` is the pass of initialisation, or there is none."""
+    """A context in which `one` is the pass of initialisation; None for none."""
     token = _INITIALIZING.set(one)
     try:
         yield
@@ -51,10 +51,10 @@ def passing(one: Pass | None) -> Iterator[None]:
 
 
 def integer_range(bits: int, signed: bool, narrow_range: bool = False) -> tuple[int, int]:
-    """Returns `(Qn, Qp)`: `[-2^(b-1), 2^(b-1)-1]` signed, `[0, 2^b-1]` unsigned (OQA, section 3.2).
+    """`(Qn, Qp)`, which is `[-2^(b-1), 2^(b-1)-1]` if signed, else `[0, 2^b-1]` (OQA, section 3.2).
 
-    `narrow_range` drops the lowest signed code, so that the range is symmetric: a BatchNorm with a
-    negative gamma, folded at export, then still fits into `bits` bits.
+    `narrow_range` drops the lowest signed code, so that the range is symmetric. Codes then still fit into `bits` bits
+    when export folds a BatchNorm with a negative gamma.
     """
     if not isinstance(bits, int) or not 2 <= bits <= 16:
         raise ValueError(f"bits: expected a whole number from 2 to 16, received {bits!r}")
@@ -68,7 +68,7 @@ def integer_range(bits: int, signed: bool, narrow_range: bool = False) -> tuple[
 
 
 class Codes(NamedTuple):
-    """An integer range: numbers, or, where a bit width is given at call time, tensors: int32 `bits`, float32 ends."""
+    """An integer range of numbers or, if the bit width is a tensor at call time, of int32 `bits` and float32 ends."""
 
     bits: tf.Tensor | int
     qn: tf.Tensor | int
@@ -78,14 +78,13 @@ class Codes(NamedTuple):
 
 
 class Again:
-    """A tensor that gradients need, computed anew for them instead of kept from the forward pass.
+    """A tensor that is computed again for gradients instead of kept from the forward pass.
 
-    Kept, the quantized inputs of convolutions would add half to the memory of training: the originals are
-    kept too. The gradients of a convolution and of the quantizer before it need it one after the other: the
-    first computes it, the second takes it over.
+    Keeping the quantized inputs of convolutions beside the originals would add half to the memory of training. The
+    gradient of a convolution needs the tensor first and computes it. The gradient of its quantizer then takes it over.
 
     Args:
-        compute: function of nothing that returns the tensor, of tensors of the forward pass.
+        compute: function without arguments that returns the tensor, from tensors of the forward pass.
     """
 
     def __init__(self, compute: Callable[[], tf.Tensor]) -> None:
@@ -93,11 +92,11 @@ class Again:
         self._value = None
 
     def __call__(self, upstream: tf.Tensor) -> tf.Tensor:
-        """The tensor, computed when the gradient `upstream` is there."""
+        """The tensor, computed after the gradient `upstream`."""
         value, self._value = self._value, None
         if value is not None and (tf.executing_eagerly() or value.graph is upstream.graph):
             return value
-        # Without the dependency graph optimisation would merge it with the forward pass, and keep that.
+        # Without this dependency, graph optimisation would merge it with the forward pass, and keep that result.
         with tf.control_dependencies([upstream]):
             self._value = self._compute()
         return self._value
@@ -105,13 +104,13 @@ class Again:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Options:
-    """What a layer tells its quantizer beside the tensor. A method takes those that it knows, None is not given.
+    """The options that a layer gives its quantizer beside the tensor. None means not given.
 
     Args:
-        again: what the quantizer's `again` returned for the same tensor.
+        again: the result of the quantizer's `again` for the same tensor.
         bits: the bit width, int32 scalar or int (`ByBits`).
         size: the kernel size, int32 scalar or int (`ByBits`).
-        statistics: the range of the batches, float32 (2, 1) (`BatchQuant`).
+        statistics: the range of batches, float32 (2, 1) (`BatchQuant`).
         snap: whether the zero point is rounded (`BatchQuant`, `LSQPlus`).
     """
 
@@ -123,7 +122,7 @@ class Options:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that are given, by name."""
+        """The given options by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -133,22 +132,21 @@ _NOTHING = Options()
 class Quantizer(keras.layers.Layer):
     """A thin, serialisable wrapper around the mathematics of one quantization method.
 
-    A subclass implements `set_from`, `fake_quantize` and, where it has any, `parameters`, and says in `traits` what it
-    can do. As an argument of a layer or of a supernet a quantizer is a prototype: every layer makes its own by
-    `clone`, since no quantizer object may belong to two layers. One that `ByBits` shall choose by bit width also
-    implements `parameters` and `compute`.
+    A subclass implements `set_from`, `fake_quantize` and, if it learns anything, `parameters`. Its `traits` declare
+    what it can do. A quantizer in an argument of a layer or supernet is a prototype: every layer makes its own by
+    `clone`, since no quantizer object may belong to two layers. A method for `ByBits` also implements `compute`.
 
     Args:
         bits: bit width, 2 to 16.
-        signed: whether the integer range reaches below zero; None: initialisation decides, from the tensor.
-        narrow_range: drop the lowest code of a signed range.
+        signed: whether the integer range has negative codes. None lets initialisation decide from the tensor.
+        narrow_range: whether a signed range drops its lowest code.
     """
 
     traits = Traits()
 
     def __init__(self, bits: int, signed: bool | None = True, narrow_range: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # While the sign is open, the signed range stands in; the parameters are not set, so the output is NaN.
+        # Until the sign is decided the signed range stands in. The output is NaN, since parameters are not set.
         self.qn, self.qp = integer_range(bits, True if signed is None else signed, narrow_range)
         self.bits = bits
         self.signed = signed
@@ -156,19 +154,19 @@ class Quantizer(keras.layers.Layer):
         self._last_pass: Pass | None = None
 
     def decide(self, signed: bool) -> None:
-        """Fixes whether the integer range reaches below zero."""
+        """Sets whether the integer range has negative codes."""
         self.narrow_range = self.narrow_range and signed
         self.qn, self.qp = integer_range(self.bits, signed, self.narrow_range)
         self.signed = signed
 
     @property
     def strategy(self) -> str | None:
-        """The name by which settings know the method where it follows from arguments, else None."""
+        """The name of the method in settings if it depends on arguments, else None."""
         return None
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles that this one can have."""
+        """The roles that this quantizer can have."""
         return self.traits.roles
 
     @property
@@ -178,11 +176,11 @@ class Quantizer(keras.layers.Layer):
 
     @classmethod
     def parameters(cls) -> dict[str, dict[str, Any]]:
-        """Names of what is learned, each with keyword arguments of its `add_weight`; NaN until it is set."""
+        """Names of learned parameters with keyword arguments for `add_weight`. They are NaN until they are set."""
         return {}
 
     def add_parameters(self, parameters: Mapping[str, dict[str, Any]], shape: tuple[int, ...] = ()) -> None:
-        """Makes a variable of this shape for each of `parameters`, as an attribute of its name."""
+        """Adds a variable of this shape for each of `parameters`, as an attribute with its name."""
         for name, settings in parameters.items():
             # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
             aggregation = "mean" if settings.get("trainable", True) else "none"
@@ -195,18 +193,18 @@ class Quantizer(keras.layers.Layer):
 
     @property
     def codes(self) -> Codes:
-        """The integer range, `Codes` of numbers."""
+        """The integer range as `Codes` of numbers."""
         return Codes(self.bits, self.qn, self.qp, self.qn < 0, self.narrow_range)
 
     def __call__(self, x: tf.Tensor, batched: bool = False, training: bool | None = None, **options: Any) -> tf.Tensor:
         """Fake-quantizes `x` (float32, any shape).
 
         Args:
-            batched: whether its first axis counts examples.
+            batched: whether the first axis of `x` is a batch.
             training: see `keras.layers.Layer`.
             options: fields of `Options`.
         """
-        # As one record: Keras refuses tensors and other objects among the keyword arguments of one call.
+        # One record, since Keras refuses tensors together with other objects in the keyword arguments of a call.
         context = {} if training is None else {"training": training}
         return super().__call__(x, batched=batched, options=Options(**options), **context)
 
@@ -216,7 +214,7 @@ class Quantizer(keras.layers.Layer):
             if not tf.executing_eagerly():
                 raise RuntimeError(f"{self.path}: quantizers are initialised eagerly, outside of tf.function")
             self._initialize(x, one)
-        if not self.decided and not tf.executing_eagerly():  # a trace would keep what is not decided
+        if not self.decided and not tf.executing_eagerly():  # a trace would keep the provisional sign
             raise RuntimeError(f"{self.path}: call tfqnas.initialize(model, images) before training or evaluation")
         return self.fake_quantize(x, batched, **options.given)
 
@@ -233,7 +231,7 @@ class Quantizer(keras.layers.Layer):
             self.set_from(x)
 
     def _better_sign(self, x: tf.Tensor) -> bool:
-        """Signed unless nothing lies below zero, or so little that finer steps are worth more (h-swish)."""
+        """Unsigned if no value is negative, or if finer steps outweigh clipped negative values (h-swish)."""
         if tf.reduce_min(x) >= 0:
             return False
 
@@ -247,57 +245,57 @@ class Quantizer(keras.layers.Layer):
 
     @property
     def decided(self) -> bool:
-        """Whether it is known if the codes reach below zero; else initialisation decides."""
+        """Whether the sign of the codes is known. If not, initialisation decides it."""
         return self.signed is not None
 
     @property
     def below_zero(self) -> bool:
-        """Whether some of its codes stand for values below zero, as far as that is known."""
+        """Whether some codes stand for negative values; True while this is unknown."""
         return self.signed is not False
 
     @property
     def is_set(self) -> bool:
-        """Whether it has been initialised, or loaded from what was."""
+        """Whether the parameters are set, by initialisation or from a file."""
         return self.decided and not any(np.isnan(v.numpy()).any() for v in self.variables)
 
     def set_from(self, x: tf.Tensor) -> None:
-        """Sets the parameters from the tensor `x` that is to be quantized."""
+        """Sets the parameters for the tensor `x`."""
         raise NotImplementedError
 
     def widen(self, x: tf.Tensor) -> None:
-        """Takes account of a second tensor that the same pass of initialisation brings."""
+        """Adapts the parameters to a further tensor in the same pass of initialisation."""
         self.set_from(x)
 
     def fake_quantize(self, x: tf.Tensor, batched: bool) -> tf.Tensor:
-        """Returns `x` on the grid of this quantizer, same shape and dtype."""
+        """Returns `x` on the grid of this quantizer, with the same shape and dtype."""
         raise NotImplementedError
 
     def grid(self, x: tf.Tensor, batched: bool) -> UniformGrid | None:
-        """None, or the `UniformGrid` whose `rounded` is `fake_quantize(x)`: mixtures compute those in one pass."""
+        """The `UniformGrid` whose `rounded` is `fake_quantize(x)`, with which mixtures need only one pass, or None."""
         return None
 
     @staticmethod
     def compute(x: tf.Tensor, parameters: Mapping[str, tf.Tensor], codes: Codes, batched: bool) -> tf.Tensor:
-        """`fake_quantize` as a function of the parameters, a dict of tensors by name, and of the `Codes`."""
+        """`fake_quantize` as a function of the parameters (tensors by name) and the `Codes`."""
         raise NotImplementedError
 
     def again(self, x: tf.Tensor) -> Again | None:
-        """None, or the `Again` that computes what a call with `x` returns; its `fake_quantize` then takes it.
+        """The `Again` that computes the result of a call with `x`, an option of `fake_quantize`, or None.
 
-        Variables are read here and not when it computes: gradients may read none under `tf.cond`.
+        Variables are read here rather than when it computes, since gradients cannot read variables under `tf.cond`.
         """
         return None
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
-        """Returns `(q, scale, zero_point)`: int32 codes with `fake_quantize(x) = (q - zero_point) * scale`.
+        """Returns `(q, scale, zero_point)` with int32 codes and `fake_quantize(x) = (q - zero_point) * scale`.
 
         Raises:
-            NoIntegersError: the values are no integers times one step; the exporter says so with the layer's name.
+            NoIntegersError: if the values are not integers times a step. The exporter adds the name of the layer.
         """
         raise NotImplementedError
 
     def halved(self) -> Quantizer:
-        """The quantizer of one bit less that inherits this one's parameters (bit inheritance): here the same range."""
+        """The quantizer with one bit less that inherits the parameters (bit inheritance), by default unchanged."""
         quantizer = self.with_bits(self.bits - 1)
         if self.built:
             quantizer.build()
@@ -306,39 +304,38 @@ class Quantizer(keras.layers.Layer):
         return quantizer
 
     def with_bits(self, bits: int) -> Quantizer:
-        """The prototype with another bit width and nothing else changed."""
+        """The same prototype with another bit width."""
         if not any(self.traits.supports(bits, role) for role in self.roles):
             self.traits.check(type(self).__name__, bits, self.roles[0])
         return type(self).from_config({**self.get_config(), "bits": bits})
 
     def for_sizes(self, sizes: Mapping[int, tuple[int, ...]]) -> Quantizer:
-        """The prototype for a tensor of an elastic layer.
+        """The prototype for a tensor of an elastic layer, by default this one since all sizes share the parameters.
 
         Args:
-            sizes: `{axis: sizes}` of the axes that may have several sizes. A quantizer whose parameters are
-                shared by all of them, as most are, is its own prototype.
+            sizes: `{axis: sizes}` of the axes that may have several sizes.
         """
         return self
 
     def for_kernel_sizes(self, sizes: tuple[int, ...]) -> Quantizer:
-        """The prototype for a depthwise layer with these kernel sizes: itself, where they share the parameters."""
+        """The prototype for a depthwise layer with these kernel sizes, by default this one."""
         return self
 
     def along(self, axis: int) -> Quantizer:
-        """The prototype for kernels whose output channels lie along `axis`: itself, where it has one scale."""
+        """The prototype for kernels with output channels along `axis`, which is this one if it has a single scale."""
         config = self.get_config()
         if config.get("axis") in (None, axis):
             return self
-        unknown = {"channels": None} if "channels" in config else {}  # another axis has another number of them
+        unknown = {"channels": None} if "channels" in config else {}  # another axis has another number of channels
         return type(self).from_config({**config, "axis": axis, **unknown})
 
     def values_for(self, shape: Sequence[int | None]) -> list[np.ndarray]:
-        """The values of `variables` that quantize a tensor of this shape, in their order."""
+        """The values that quantize a tensor of this shape, in the order of `variables`."""
         return [variable.numpy() for variable in self.variables]
 
     @property
     def problem(self) -> str | None:
-        """None, or what is wrong with the parameters in words (not initialised, collapsed)."""
+        """A text if the parameters are not initialised or have collapsed, else None."""
         if not self.is_set:
             return "the range is not set: call tfqnas.initialize(model, images) after loading weights"
         return None
@@ -363,11 +360,11 @@ def clone(quantizer: Quantizer | dict[str, Any] | None, name: str | None = None)
     """Returns a new, unbuilt quantizer with the same configuration; None stays None (no quantization).
 
     Raises:
-        ValueError: if `name` is a layer's argument for weights or inputs, and the quantizer is not for those.
+        ValueError: if `name` is a layer's argument for weights or inputs, and the quantizer does not have that role.
     """
     if quantizer is None:
         return None
-    if isinstance(quantizer, dict):  # as it stands in the configuration of a saved layer
+    if isinstance(quantizer, dict):  # from the configuration of a saved layer
         quantizer = keras.saving.deserialize_keras_object(quantizer)
     if not isinstance(quantizer, Quantizer):
         raise TypeError(f"expected a tfqnas Quantizer or None, received {type(quantizer).__name__}")

@@ -1,4 +1,4 @@
-"""BatchQuant: affine quantization over the range of the batch, with learned gain and offset (Bai et al., 2021)."""
+"""BatchQuant, affine quantization over the range of the batch with learned gain and offset (Bai et al., 2021)."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from tfqnas.quantizers.kernels import on_grid, passed
 from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.traits import Traits
 
-# A step below this is that of a tensor of zeros.
+# The step of a tensor of zeros.
 _MIN_STEP = 1e-6
 
 
 def batch_range(x: tf.Tensor) -> tf.Tensor:
-    """The range of a batch, float32 (2, 1): the means over the channels of their lowest and of their highest values.
+    """The range of a batch, float32 (2, 1), with the means over channels of their lowest and of their highest values.
 
-    Zero always lies in it. No gradient flows through it.
+    The range always has zero. No gradient flows through it.
 
     Args:
         x: float32 (batch, ..., channels).
@@ -40,15 +40,19 @@ def affine(
     top: tf.Tensor | float,
     gradient_scale: float = 1.0,
 ) -> tf.Tensor:
-    """`(round(clip(x / step + zero, 0, top)) - zero) * step`, with a zero point that need not be whole.
+    """`(round(clip(x / step + zero, 0, top)) - zero) * step`, with a zero point that may have a fraction.
 
-    Gradients are straight-through for the rounding alone: to `x` 1 inside of the range; to `step` `q - u` inside, with
-    `u = x / step + zero` and `q` its code, and `q - zero` outside; to `zero` 0 inside and `-step` outside.
+    Gradients are straight-through for the rounding. With `u = x / step + zero` and its code `q`, inside the range they
+    are 1 to `x`, `q - u` to `step` and 0 to `zero`. Outside they are 0 to `x`, `q - zero` to `step` and `-step` to
+    `zero`.
 
     Args:
-        x: float32 of any shape. step: float32 scalar, positive. zero: float32 scalar.
-        bits: 2 to 16, a Python int or an int32 scalar. top: `2^bits - 1`, a number or a float32 scalar.
-        gradient_scale: of the gradients to `step` and `zero`.
+        x: float32 of any shape.
+        step: float32 scalar, positive.
+        zero: float32 scalar.
+        bits: 2 to 16, a Python int or an int32 scalar.
+        top: `2^bits - 1`, a number or a float32 scalar.
+        gradient_scale: factor of the gradients to `step` and `zero`.
     """
 
     @tf.custom_gradient
@@ -72,19 +76,19 @@ def affine(
 class BatchQuant(Quantizer):
     """`q = round(clip(x * g / S + Z + o, Qn, Qp))`, `x_hat = (q - Z - o) * S / g`, with step and zero of the batch.
 
-    `m`, `M`: the means over the channels of their lowest and highest values (`batch_range`); `S = (M - m) / (Qp - Qn)`,
-    `Z = clip(Qn - round(m / S), Qn, Qp)`. Learned are `theta`, with the gain `g = log2(1 + 2^theta)`, and the offset
-    `o`. At initialisation `g = 1` and `o = 0`: affine quantization from `m` to `M`.
+    Here `S = (M - m) / (Qp - Qn)` and `Z = clip(Qn - round(m / S), Qn, Qp)`, where `m` and `M` are the means over
+    channels of their lowest and highest values (`batch_range`). The quantizer learns `theta`, which gives the gain
+    `g = log2(1 + 2^theta)`, and the offset `o`. They start with `g = 1` and `o = 0`.
 
-    Training takes the range of each batch. Evaluation takes one that was averaged over batches: in a supernet it is an
-    argument, estimated anew for every subnet together with BatchNorm's statistics; anywhere else the layer keeps a
-    moving average. Evaluation rounds `Z + o`, since no integer model has a fraction of a code (unless
-    `snapped=False`).
+    Training uses the range of each batch. Evaluation uses a range averaged over batches. A supernet gives it as an
+    argument, estimated for every subnet together with BatchNorm statistics; any other layer keeps a moving average.
+    Evaluation rounds `Z + o` unless `snapped=False`, since the zero point of an integer model is whole.
 
     Args:
-        bits: 2 to 16. signed: only names the codes, the range is affine either way.
-        momentum: of the moving averages.
-        snapped: round the zero point in evaluation.
+        bits: 2 to 16.
+        signed: whether codes are signed, which does not affect the range.
+        momentum: momentum of the moving averages.
+        snapped: whether evaluation rounds the zero point.
     """
 
     traits = Traits(observes=True)
@@ -113,7 +117,7 @@ class BatchQuant(Quantizer):
 
     @staticmethod
     def pooled(statistics: np.ndarray) -> np.ndarray:
-        """The range from those of batches: float32 (batches, 2, 1) to (2, 1), their mean."""
+        """The mean, float32 (2, 1), of the ranges of batches, float32 (batches, 2, 1)."""
         return np.mean(statistics, axis=0)
 
     statistics_size = 1
@@ -126,7 +130,7 @@ class BatchQuant(Quantizer):
         options: Options = Options(),  # noqa: B008  # it is frozen
         training: bool | None = None,
     ) -> tf.Tensor:
-        """In training the range is that of `x`, of which the moving averages take account."""
+        """Quantizes `x`. In training the range is that of `x`, and the moving averages are updated."""
         if training and options.statistics is None:
             statistics = batch_range(x)
             options = dataclasses.replace(options, statistics=statistics, snap=False)
@@ -161,7 +165,7 @@ class BatchQuant(Quantizer):
         return tf.stack([tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)])[:, tf.newaxis]
 
     @staticmethod
-    def compute(  # type: ignore[override]  # ByBits gives what a quantizer that observes takes besides
+    def compute(  # type: ignore[override]  # ByBits adds these arguments
         x: tf.Tensor,
         parameters: Mapping[str, tf.Tensor],
         codes: Codes,
@@ -169,12 +173,12 @@ class BatchQuant(Quantizer):
         statistics: tf.Tensor,
         snap: bool,
     ) -> tf.Tensor:
-        """`statistics`: float32 (2, 1), `m` and `M`. `snap`: whether the zero point is rounded."""
+        """See `Quantizer.compute`; `statistics` is `m` and `M`, float32 (2, 1), and `snap` rounds the zero point."""
         step, zero = _grid(parameters, codes, statistics, snap)
         return affine(x, step, zero, codes.bits, codes.qp - codes.qn)
 
     def with_statistics(self, values: Sequence[np.ndarray], statistics: np.ndarray) -> list[np.ndarray]:
-        """`values` of `variables` with another range, float32 (2, 1)."""
+        """The `values` of `variables` with another range, float32 (2, 1)."""
         named = dict(zip([v.name for v in self.variables], values, strict=True))
         named |= {"low": statistics[0, 0], "high": statistics[1, 0]}
         return [named[v.name] for v in self.variables]
@@ -196,7 +200,7 @@ class BatchQuant(Quantizer):
 def _grid(
     parameters: Mapping[str, tf.Tensor], codes: Codes, statistics: tf.Tensor, snap: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`(step, zero point counted from the lowest code)`, float32 scalars."""
+    """`(step, zero point relative to the lowest code)`, float32 scalars."""
     low, high = statistics[0, 0], statistics[1, 0]
     top = tf.cast(codes.qp - codes.qn, tf.float32)
     step = tf.maximum((high - low) / top, _MIN_STEP)

@@ -1,4 +1,4 @@
-"""A quantizer for each bit width, one of which is chosen at call time by a tensor."""
+"""A quantizer with parameters for each bit width, which a tensor chooses at call time."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,22 +11,22 @@ import tensorflow as tf
 from tfqnas.errors import NoIntegersError
 from tfqnas.quantizers.base import Codes, Quantizer, clone, integer_range
 
-# As a bit width: not quantized.
+# The bit width that stands for no quantization.
 FLOAT = 32
 
 
 @keras.saving.register_keras_serializable("tfqnas")
 class ByBits(Quantizer):
-    """The quantizers of several bit widths as one: parameters of each, and a call says which (QFA).
+    """The quantizers of several bit widths as one. Each bit width has parameters, and a call chooses one (QFA).
 
-    The parameters are stacked and the integer range is a tensor: one graph without a branch serves every bit width.
-    In a depthwise layer there are parameters for each kernel size as well. With 32 among the choices what is called
-    with 32 bits stays as it is.
+    The parameters are stacked and the integer range is a tensor, so that one graph without a branch serves every bit
+    width. In a depthwise layer each kernel size also has its parameters. A call with 32 bits, if that is a choice, does
+    not quantize.
 
     Args:
         prototype: `Quantizer` with `parameters` and `compute`, of any bit width.
         choices: bit widths, ascending.
-        sizes: kernel sizes that have parameters of their own, as `for_kernel_sizes` sets them; none: they share them.
+        sizes: kernel sizes with parameters of their own, set by `for_kernel_sizes`; empty if they share parameters.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ByBits(Quantizer):
         if prototype.signed is None:
             raise ValueError("prototype: expected signed=True or False, one sign serves all bit widths, received None")
         for name in ("bits", "signed", "narrow_range"):
-            kwargs.pop(name, None)  # follow from the others
+            kwargs.pop(name, None)  # known from the other arguments
         super().__init__(quantized[-1], prototype.signed, prototype.narrow_range, **kwargs)
         self.prototype, self.choices, self.sizes = prototype, choices, tuple(sizes)
         self.traits = dataclasses.replace(prototype.traits, whole=True, elementwise=False, combines=True)
@@ -95,9 +95,9 @@ class ByBits(Quantizer):
         """Quantizes with one of the bit widths.
 
         Args:
-            bits: int32 scalar or Python int; None: the highest below 32.
-            size: the kernel size, where there are parameters for each; None: the largest.
-            options: those of the prototype's `compute`.
+            bits: int32 scalar or Python int; None for the highest below 32.
+            size: the kernel size, if each has parameters; None for the largest.
+            options: further arguments of the prototype's `compute`.
         """
         if isinstance(bits, int) and bits not in self.choices:
             raise ValueError(f"{self.name}: bits: expected one of {self.choices}, received {bits}")
@@ -105,13 +105,13 @@ class ByBits(Quantizer):
 
         if self.traits.observes and "statistics" not in options:
             options |= {"statistics": self.observe(x), "snap": False}
-        parameters, codes = self._chosen(bits, size)  # variables are read here: gradients read none in a conditional
+        parameters, codes = self._chosen(bits, size)  # read here, since gradients in a conditional read no variables
 
         if FLOAT not in self.choices or (isinstance(bits, int) and bits != FLOAT):
             return self.prototype.compute(x, parameters, codes, batched, **options)
 
         def quantized() -> tf.Tensor:
-            # Copies inside of the branch: a conditional in a conditional has no gradient to what lies further out.
+            # Copies inside the branch, since a nested conditional has no gradient to tensors of the outer graph.
             outer = parameters, codes, options
             inner = tf.nest.map_structure(lambda v: tf.identity(v) if tf.is_tensor(v) else v, outer)
             return self.prototype.compute(tf.identity(x), inner[0], inner[1], batched, **inner[2])
@@ -119,7 +119,7 @@ class ByBits(Quantizer):
         return tf.cond(tf.equal(bits, FLOAT), lambda: tf.identity(x), quantized)
 
     def _chosen(self, bits: tf.Tensor | int, size: tf.Tensor | int | None) -> tuple[dict[str, tf.Tensor], Codes]:
-        """`(parameters, Codes)` of a bit width: sums with a mask, since a gather would have a sparse gradient."""
+        """`(parameters, Codes)` of a bit width, as masked sums since a gather would have a sparse gradient."""
         mask = tf.cast(tf.equal(self._quantized, bits), tf.float32)
         qn, qp = tf.unstack(tf.linalg.matvec(self._ranges, mask, transpose_a=True))
         weights = mask
@@ -127,16 +127,17 @@ class ByBits(Quantizer):
             of_size = tf.cast(tf.equal(self.sizes, max(self.sizes) if size is None else size), tf.float32)
             weights = mask[:, tf.newaxis] * of_size
         names = type(self.prototype).parameters()
-        # A bit width's parameters that are not set (NaN) must not spoil the others' sums: `where`, not a product.
+        # `where` rather than a product, since unset parameters (NaN) of other bit widths must not reach the sum.
         chosen = {n: tf.reduce_sum(tf.where(weights > 0, tf.convert_to_tensor(getattr(self, n)), 0.0)) for n in names}
         return chosen, Codes(tf.cast(bits, tf.int32), qn, qp, bool(self.signed), self.narrow_range)
 
     def static(self, bits: int, size: tf.Tensor | int | None = None, statistics: np.ndarray | None = None) -> Quantizer:
-        """The quantizer of one bit width by itself, with its parameters.
+        """A separate quantizer with the parameters of one bit width.
 
         Args:
-            bits: one of the choices below 32. size: see `fake_quantize`.
-            statistics: float32 (2, 1), of a quantizer that observes.
+            bits: one of the choices below 32.
+            size: see `fake_quantize`.
+            statistics: range of batches, float32 (2, 1), for a quantizer that observes.
         """
         one = self.prototype.with_bits(bits)
         one.build()

@@ -1,4 +1,4 @@
-"""A quantizer with parameters of its own for each size of an elastic tensor: what the shared step of OQAT replaces."""
+"""A quantizer with separate parameters for each size of an elastic tensor, instead of the shared step of OQAT."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ from tfqnas.quantizers.base import Quantizer, clone
 
 @keras.saving.register_keras_serializable("tfqnas")
 class BySize(Quantizer):
-    """Parameters for each kernel size and width of an elastic layer; the shape of the tensor says which count.
+    """Separate parameters for each kernel size and width of an elastic layer, chosen by the shape of the tensor.
 
-    All start with those of the largest size. It serves one comparison: OQAT shares one step among all sizes, and
-    `BySize(LSQ(...))` is that without the sharing.
+    All of them start with the parameters of the largest size. This serves a comparison: OQAT shares one step among all
+    sizes, and `BySize(LSQ(...))` does not.
 
     Args:
         prototype: `Quantizer` with `parameters` and `compute`.
-        sizes: pairs of an axis and its sizes, as `for_sizes` sets them; none: one set of parameters.
+        sizes: pairs of an axis and its sizes, set by `for_sizes`; empty for one set of parameters.
     """
 
     def __init__(self, prototype: Quantizer, sizes: Iterable[tuple[int, Sequence[int]]] = (), **kwargs: Any) -> None:
@@ -30,7 +30,7 @@ class BySize(Quantizer):
         if not prototype.decided:
             raise ValueError("prototype: expected signed=True or False, one sign serves all sizes, received None")
         for name in ("bits", "signed", "narrow_range"):
-            kwargs.pop(name, None)  # follow from the prototype
+            kwargs.pop(name, None)  # known from the prototype
         super().__init__(prototype.bits, prototype.signed, prototype.narrow_range, **kwargs)
         self.prototype = prototype
         self.sizes = tuple((axis, tuple(values)) for axis, values in sizes)
@@ -63,7 +63,7 @@ class BySize(Quantizer):
         return self.prototype.compute(x, self._chosen(tf.shape(x)), self.codes, batched, **options)
 
     def _chosen(self, shape: tf.Tensor | Sequence[int | None]) -> dict[str, tf.Tensor]:
-        """The parameters of a tensor of this shape, as sums with a mask: a gather would have a sparse gradient."""
+        """The parameters for a tensor of this shape, as masked sums since a gather would have a sparse gradient."""
         chosen = {name: tf.convert_to_tensor(getattr(self, name)) for name in type(self.prototype).parameters()}
         for axis, values in reversed(self.sizes):
             mask = tf.cast(tf.equal(values, shape[axis]), tf.float32)
@@ -71,7 +71,7 @@ class BySize(Quantizer):
         return chosen
 
     def static(self, shape: Sequence[int | None]) -> Quantizer:
-        """The quantizer of tensors of one shape by itself, with its parameters."""
+        """A separate quantizer with the parameters for tensors of one shape."""
         one = clone(self.prototype, self.name)
         one.build()
         for name, value in self._chosen(shape).items():
@@ -85,7 +85,7 @@ class BySize(Quantizer):
         return self.static(x.shape).to_integers(x)
 
     def _each(self) -> Iterator[tuple[tuple[int, ...], Quantizer]]:
-        """The places of all parameters, and one quantizer that has those of each place in turn."""
+        """`(index, quantizer)` for all sets of parameters, with one quantizer that takes each set in turn."""
         one = clone(self.prototype, self.name)
         one.build()
         for place in np.ndindex(self._shape):
@@ -94,7 +94,7 @@ class BySize(Quantizer):
             yield place, one
 
     def halved(self) -> Quantizer:
-        """Each with one bit less, as the prototype's method has it."""
+        """The quantizer with one bit less, where each set of parameters inherits as the prototype's does."""
         quantizer = self.with_bits(self.bits - 1)
         if self.built:
             quantizer.build()

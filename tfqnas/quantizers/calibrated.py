@@ -1,4 +1,4 @@
-"""Affine quantization with a range that images have set and training does not move."""
+"""Affine quantization with a range that is calibrated on images and does not change in training."""
 
 from typing import Any
 
@@ -20,14 +20,15 @@ from tfqnas.quantizers.uniform import UniformGrid
 class Calibrated(Quantizer):
     """`(clip(round(v / s) + z, 0, 2^bits - 1) - z) * s` over a range from calibration (Jacob et al., 2018, section 2).
 
-    The range always holds zero, which is a code of its own: `z = round(-low / s)`. The gradient is 1 inside of the
-    range and 0 outside. It stands for the 8-bit tensors that an integer model keeps between its operations, whose
-    ranges are not learned. If one pass of initialisation calls it several times, its range covers them all.
+    The range always has zero, with the code `z = round(-low / s)`. The gradient is 1 inside the range and 0 outside.
+    The quantizer stands for the 8-bit tensors between the operations of an integer model, whose ranges are not learned.
+    If one pass of initialisation calls it several times, its range covers all these tensors.
 
     Args:
-        bits: 2 to 8. method: "min_max", "percentile", "mse" or "kl", see `range_of`.
-        bounds: `(lowest, highest)` that the range may not leave, each a number or None.
-        fixed: `(low, high)`: a range that is known beforehand; nothing is calibrated then.
+        bits: 2 to 8.
+        method: "min_max", "percentile", "mse" or "kl", see `range_of`.
+        bounds: `(lowest, highest)`, limits of the range, each a number or None.
+        fixed: `(low, high)` of a range that is known, so that nothing is calibrated, or None.
     """
 
     traits = Traits(weights=NONE, inputs=range(2, 9))

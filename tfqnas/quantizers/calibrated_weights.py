@@ -1,4 +1,4 @@
-"""Symmetric quantization of weights over a range that initialisation has found, of all or of each channel."""
+"""Symmetric quantization of weights over a range from initialisation, for the whole tensor or for each channel."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,16 +26,17 @@ from tfqnas.quantizers.uniform import UniformGrid, rounded
 @register("kl_per_channel", method="kl", axis=-1)
 @keras.saving.register_keras_serializable("tfqnas")
 class CalibratedWeights(Quantizer):
-    """`clip(round(v / s), -Qp, Qp) * s` with `s = high / Qp`: the usual post-training quantization of weights.
+    """`clip(round(v / s), -Qp, Qp) * s` with `s = high / Qp`, the usual post-training quantization of weights.
 
-    The gradient is 1 inside of the range and 0 outside. `high` is found at initialisation and then stays, for the whole
-    tensor or for each channel: the larger of the two ends that `range_of` finds for values and their negatives.
+    The gradient is 1 inside the range and 0 outside. `high` is set at initialisation and does not change. It is the end
+    that `range_of` finds for the values together with their negatives, for the whole tensor or for each channel.
 
     Args:
-        bits: 2 to 16. signed, narrow_range: the range is symmetric, so both are True.
+        bits: 2 to 16.
+        signed, narrow_range: always True, since the range is symmetric.
         method: "min_max", "percentile", "mse" or "kl", see `range_of`.
-        axis: of the channels that have a scale each (of a kernel, those of the output), or None.
-        channels: how many, where there is an axis; None: initialisation sees.
+        axis: axis of the channels with a scale each (the output channels of a kernel), or None for one scale.
+        channels: number of channels along the axis; None until initialisation.
     """
 
     traits = Traits(inputs=NONE)
@@ -76,16 +77,16 @@ class CalibratedWeights(Quantizer):
             self.channels = len(own)
             self.ends.build_within(self, self.channels)
         highs = np.array([self._end(row) for row in own])
-        highs = np.where(highs > 0, highs, max(highs.max(), 1e-6))  # a channel of zeros is one at any scale
+        highs = np.where(highs > 0, highs, max(highs.max(), 1e-6))  # any scale suits a channel of zeros
         self.ends.values.assign(highs[0] if self.axis is None else highs)
 
     def _end(self, row: np.ndarray) -> float:
-        # Of values and their negatives both ends are alike, as the codes are.
+        # With the negatives of the values the range is symmetric, as the codes are.
         _, high = finite_range(np.concatenate([row, -row]), self.method, 2 * self.qp, self.path)
         return high
 
     def _highs(self, x: tf.Tensor) -> tf.Tensor:
-        """Of the shape of `x`, with 1 along all axes but the channels', or a scalar."""
+        """`high` with the rank of `x` and size 1 along all axes but that of the channels, or a scalar."""
         high = tf.convert_to_tensor(self.ends.values)
         if self.axis is None:
             return high
@@ -104,7 +105,7 @@ class CalibratedWeights(Quantizer):
         return _by_channel(x, self._highs(x), self.qp) if grid is None else rounded(x, grid)
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
-        """The scale is an array (channels,) where there is an axis."""
+        """See `Quantizer.to_integers`; with an axis the scale is an array (channels,)."""
         x = tf.convert_to_tensor(x)
         codes = tf.round(self.fake_quantize(x, batched=False) / (self._highs(x) / self.qp))
         return tf.cast(codes, tf.int32), tf.convert_to_tensor(self.ends.values) / self.qp, 0

@@ -1,4 +1,4 @@
-"""What quantizers with a scale for each channel of weights share."""
+"""Common parts of quantizers with a scale for each channel of weights."""
 
 from typing import Any
 
@@ -6,15 +6,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# What their names end with.
+# The ending of their names.
 PER_CHANNEL = "_per_channel"
 
 
 class OfChannels(keras.layers.Layer):
-    """One variable of the channels, float32 (channels,), whose size is known only when there are weights.
+    """A variable with a value for each channel, float32 (channels,), made when the number of channels is known.
 
     Args:
-        variable: its name. settings: further arguments of `add_weight`.
+        variable: name of the variable.
+        name: name of this layer.
+        settings: further arguments of `add_weight`.
     """
 
     def __init__(self, variable: str, name: str, **settings: Any) -> None:
@@ -27,16 +29,16 @@ class OfChannels(keras.layers.Layer):
         self.built = True
 
     def build_within(self, owner: keras.layers.Layer, channels: int) -> None:
-        """Builds it late, in initialisation: paths must tell the variables of a mixture's candidates apart."""
+        """Builds the variable during initialisation, with a path that is unique among a mixture's candidates."""
         with keras.name_scope(owner.name, caller=owner):
             self.build((channels,))
 
 
 def rows(x: np.ndarray, axis: int | None) -> np.ndarray:
-    """(channels, values of each), a single row without an axis."""
+    """The values of a tensor as (channels, values of each), or as a single row without an axis."""
     return x.reshape(1, -1) if axis is None else np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
 
 
 def along_axis(values: tf.Tensor, axis: int, rank: int) -> tf.Tensor:
-    """(channels,) with 1 along all other axes of a tensor of this rank."""
+    """Values (channels,) reshaped to this rank, with size 1 along all axes but `axis`."""
     return tf.reshape(values, [-1 if i == axis % rank else 1 for i in range(rank)])

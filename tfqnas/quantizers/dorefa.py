@@ -1,4 +1,4 @@
-"""DoReFa-Net (Zhou et al., 2016), on the scale of the tensor that it quantizes."""
+"""DoReFa-Net (Zhou et al., 2016), rescaled to the tensor that it quantizes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,12 @@ from tfqnas.quantizers.uniform import UniformGrid, rounded
 def squashed(w: tf.Tensor, bits: int, rescaled: bool = True) -> tf.Tensor:
     """`M * (2 * q(tanh(w) / (2 * m) + 1 / 2) - 1)`, `m = max(abs(tanh(w)))`, `q(x) = round((2^b-1) x) / (2^b-1)`.
 
-    The gradient is that without `q`, `M * (1 - tanh(w)^2) / m`, with the maxima as constants.
+    The gradient leaves out `q` and takes the maxima as constants, which gives `M * (1 - tanh(w)^2) / m`.
 
     Args:
-        w: float32 of any shape. bits: 2 to 16. rescaled: whether `M` is `max(abs(w))`, else 1, as published.
+        w: float32 of any shape.
+        bits: 2 to 16.
+        rescaled: whether `M` is `max(abs(w))`. Otherwise it is 1, as published.
     """
 
     @tf.custom_gradient
@@ -40,20 +42,22 @@ def squashed(w: tf.Tensor, bits: int, rescaled: bool = True) -> tf.Tensor:
 @register("dorefa", "inputs")
 @keras.saving.register_keras_serializable("tfqnas")
 class DoReFa(OfRole):
-    """Weights squashed by tanh and rounded to odd half steps (equation 9); inputs clipped to a fixed range (2.3).
+    """Squashes weights by tanh and rounds to odd half steps (equation 9); clips inputs to a fixed range (section 2.3).
 
-    Weights: `squashed`. It has no parameters, but the maximum makes it depend on the whole tensor. As published its
-    results lie within +-1 and inputs are clipped to [0, 1], which suits networks that were trained so: here they are
-    rescaled, weights to `max(abs(w))` and inputs to a calibrated range, so that it can stand beside other quantizers
-    and quantize trained networks.
+    Weights (`squashed`) have no parameters, but their maximum makes each depend on the whole tensor. In the paper
+    weights lie within +-1 and inputs are clipped to [0, 1], which suits networks that are trained in this way. Here
+    weights are rescaled to `max(abs(w))` and inputs to a calibrated range, so that the method can quantize trained
+    networks and be mixed with other quantizers.
 
-    Levels of weights are odd multiples of `M / (2^b - 1)`, without zero. As integers they take a bit more than `b`:
-    int8 holds them up to 7 bits.
+    Levels of weights are odd multiples of `M / (2^b - 1)`, without zero. Their integers need `b + 1` bits, so int8
+    holds levels of up to 7 bits.
 
     Args:
-        bits: 2 to 16. role: see `OfRole`.
-        rescaled: of weights: times `max(abs(w))`; of inputs: clipped to a calibrated range instead of [0, 1].
-        method: by which the range of inputs is found, see `range_of`.
+        bits: 2 to 16.
+        role: see `OfRole`.
+        rescaled: whether weights are multiplied by `max(abs(w))`, and inputs clipped to a calibrated range rather than
+            [0, 1].
+        method: method that calibrates the range of inputs, see `range_of`.
     """
 
     traits = Traits(extra_weight_bits=1, clips_at_zero=True)

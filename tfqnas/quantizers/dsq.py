@@ -12,7 +12,7 @@ from tfqnas.quantizers.ranges import finite_range
 from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
 
-# Of a normal distribution 99% of the values: where weights are clipped.
+# Weights are clipped at this many standard deviations, which keeps 99% of a normal distribution.
 _DEVIATIONS = 2.6
 
 
@@ -20,7 +20,8 @@ def soft_slope(u: tf.Tensor, sharpness: float) -> tf.Tensor:
     """The slope of `floor(u) + 1/2 + S/2 * tanh(k * (u - floor(u) - 1/2))`, `S = 1/(1-a)`, `k = ln(2/a - 1)`.
 
     Args:
-        u: float32, in steps. sharpness: `a`, in (0, 1): towards 0 a staircase, towards 1 the identity.
+        u: float32, in units of steps.
+        sharpness: `a` in (0, 1), which gives nearly a staircase towards 0 and the identity towards 1.
     """
     k = math.log(2 / sharpness - 1)
     tanh = tf.tanh(k * (u - tf.floor(u) - 0.5))
@@ -37,11 +38,13 @@ def soft(
     sharpness: float,
     narrow: bool = False,
 ) -> tf.Tensor:
-    """`x` rounded to multiples of `step` from `low` to `high`, whose gradient is that of the soft staircase.
+    """`x` rounded to multiples of `step` from `low` to `high`, with the gradient of the soft staircase.
 
     Args:
-        x: float32 of any shape. low, high, step: float32 scalars; `low` and `high` are whole numbers of steps.
-        bits, signed, narrow: of the codes. sharpness: see `soft_slope`.
+        x: float32 of any shape.
+        low, high, step: float32 scalars; `low` and `high` are multiples of `step`.
+        bits, signed, narrow: integer range of the codes.
+        sharpness: see `soft_slope`.
     """
 
     @tf.custom_gradient
@@ -62,14 +65,15 @@ def soft(
 class DSQ(OfRole):
     """Rounding with the gradient of `S/2 * tanh(k * (u - floor(u) - 1/2))` within each step (DSQ, equations 4 to 7).
 
-    The soft value is rounded again (equation 8), so results are those of plain rounding, and the method is in the
-    gradient: larger in the middle between two levels, smaller near them; 0 outside of the range. `a` is fixed, at what
-    released implementations have, and ranges are not learned: weights are clipped at `mu +- 2.6 sd` of the tensor of
-    each call, with `s = max(abs(mu - 2.6 sd), abs(mu + 2.6 sd)) / ((Qp - Qn) / 2)`; inputs at a calibrated range.
+    The soft value is rounded again (equation 8), so the forward pass is plain rounding and only the gradient differs.
+    It is large in the middle between two levels, small near them, and 0 outside the range. `a` is fixed to the value of
+    released implementations, and ranges are not learned. Weights are clipped at `mu +- 2.6 sd` of the tensor of each
+    call, with `s = max(abs(mu - 2.6 sd), abs(mu + 2.6 sd)) / ((Qp - Qn) / 2)`. Inputs have a calibrated range.
 
     Args:
         bits, role, narrow_range: see `OfRole`.
-        sharpness: `a`, in (0, 1). method: by which the range of inputs is found, see `range_of`.
+        sharpness: `a` in (0, 1).
+        method: method that calibrates the range of inputs, see `range_of`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.traits import Traits
 from tfqnas.quantizers.uniform import UniformGrid, gradient_times
 
-# A step below this is no step: all of a layer's values would be clipped to nothing.
+# The smallest step. A smaller one would clip all values of a layer to nearly nothing.
 MIN_STEP = 1e-6
 
 
@@ -27,14 +27,14 @@ def lsq(
     signed: bool = True,
     narrow: bool = False,
 ) -> tf.Tensor:
-    """`round(clip(v / s, qn, qp)) * s` with the gradients of LSQ, for a positive step `s`; ties to even.
+    """`round(clip(v / s, qn, qp)) * s` with the gradients of LSQ, for a positive step `s`; ties go to even.
 
-    Gradient to `v`: 1 inside the range, else 0 (straight-through). Gradient to `s`: `round(v/s) - v/s`
-    inside, `qn` or `qp` outside, summed over the elements and times `gradient_scale`.
+    The gradient to `v` is 1 inside the range, else 0 (straight-through). The gradient to `s` is `round(v/s) - v/s`
+    inside and `qn` or `qp` outside, summed over the elements and multiplied by `gradient_scale`.
 
-    One custom gradient around kernels of TensorFlow: one pass over the tensor forward and one backward, and nothing
-    stored but `v` and the output, or `v` alone with `again`. Written with stop_gradient the same costs 1.4 times the
-    step of an unquantized network.
+    A custom gradient around TensorFlow kernels passes over the tensor once forward and once backward. It stores only
+    `v` and the output, or only `v` with `again`. With stop_gradient, a training step would take 1.4 times as long as
+    that of an unquantized network.
 
     Args:
         v: float32 tensor of any shape.
@@ -42,9 +42,9 @@ def lsq(
         bits: 2 to 16, a Python int or an int32 scalar, with `qp - qn` either `2^bits - 1` or (narrow range)
             `2^bits - 2`.
         qn, qp: lowest and highest integer, Python ints or float32 scalars.
-        gradient_scale: float32 scalar; LSQ takes `1 / sqrt(N * qp)`.
-        again: None, or the `Again` that computes the result anew for the gradient.
-        signed, narrow: of the range; only where `bits` is a tensor, from which they cannot be told.
+        gradient_scale: float32 scalar, in LSQ `1 / sqrt(N * qp)`.
+        again: the `Again` that computes the result again for the gradient, or None.
+        signed, narrow: properties of the range, used only if `bits` is a tensor and does not tell them.
 
     Returns:
         float32 tensor of the shape of `v`.
@@ -59,8 +59,8 @@ def lsq(
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             dv, below, above = passed(upstream, v, low, high, bits, narrow)
-            # `dv` is the upstream gradient inside the range and 0 outside, where `below` and `above` hold
-            # its sums. The shorter sum(upstream * q) - sum(dv * v) cancels: errors to 5e-3 at 8 bits.
+            # `dv` is the upstream gradient inside the range and 0 outside, where `below` and `above` are its sums.
+            # The shorter sum(upstream * q) - sum(dv * v) suffers from cancellation, with errors to 5e-3 at 8 bits.
             rounded = q if again is None else again(upstream)
             inside = tf.reduce_sum(dv * (rounded - v)) / step
             return dv, (inside + below * qn + above * qp) * gradient_scale
@@ -71,12 +71,12 @@ def lsq(
 
 
 def initial_step(v: tf.Tensor, qp: tf.Tensor | float) -> tf.Tensor:
-    """`2 * mean(abs(v)) / sqrt(qp)` (LSQ, section 2.1), float32 scalar; not finite where `v` is not."""
+    """`2 * mean(abs(v)) / sqrt(qp)` (LSQ, section 2.1), float32 scalar; not finite if `v` is not."""
     return tf.maximum(2.0 * tf.reduce_mean(tf.abs(v)) / qp**0.5, MIN_STEP)
 
 
 def collapsed(what: str, variable: keras.Variable) -> str | None:
-    """None, or that `what`, a step or an end of a range, is as small as can be."""
+    """A text if `what`, a step or an end of a range, has fallen to the smallest step, else None."""
     value = float(variable.numpy())
     return f"the {what} has collapsed to {value:g}" if value <= MIN_STEP * (1 + 1e-6) else None
 
@@ -92,7 +92,7 @@ def _gradient_scale(x: tf.Tensor, batched: bool, qp: tf.Tensor | int) -> tf.Tens
 
 @keras.saving.register_keras_serializable("tfqnas")
 class MinimumStep(keras.constraints.Constraint):
-    """Keeps a learned step from reaching zero or changing its sign, whatever the size of an update."""
+    """Keeps a learned step from reaching zero or changing its sign after an update of any size."""
 
     def __call__(self, w: tf.Tensor | keras.Variable) -> tf.Tensor:
         return tf.maximum(w, MIN_STEP)
@@ -102,22 +102,24 @@ class MinimumStep(keras.constraints.Constraint):
 @register("lsq", "inputs", place=10, in_training=True, signed=None)
 @keras.saving.register_keras_serializable("tfqnas")
 class LSQ(Quantizer):
-    """Uniform quantization with a learned step size, one scalar a tensor.
+    """Uniform quantization with a learned step size, one scalar for each tensor.
 
-    In an elastic layer the step is shared by all kernel sizes, widths, depths and resolutions (the shared step size of
-    OQAT; `BySize` has several). It is NaN until `tfqnas.initialize` has set it, so that a forgotten initialisation
-    shows in the first gradient, and in `problem` before. The gradient of the step is scaled by `1 / sqrt(N * Qp)`, with
-    `N` the elements of the tensor, or of one example where the tensor is a batch.
+    In an elastic layer all kernel sizes, widths, depths and resolutions share the step (the shared step size of OQAT;
+    `BySize` has several). The step is NaN until `tfqnas.initialize` sets it, so that a forgotten initialisation shows
+    in `problem` and in the first gradient. The gradient of the step is scaled by `1 / sqrt(N * Qp)`, where `N` is the
+    number of elements of the tensor, or of one example if the tensor is a batch.
 
     Args:
-        bits: 2 to 16. signed: True for weights, False for activations. narrow_range: see `integer_range`.
+        bits: 2 to 16.
+        signed: True for weights, False for activations.
+        narrow_range: see `integer_range`.
     """
 
     traits = Traits(elementwise=True)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LSQ":
-        if not config.get("sizes"):  # files of earlier versions say in this way that a layer has one step
+        if not config.get("sizes"):  # files of earlier versions mark a single step in this way
             config = {name: value for name, value in config.items() if name not in ("shared", "sizes")}
         return super().from_config(config)
 
@@ -129,7 +131,7 @@ class LSQ(Quantizer):
         return _positive(tf.convert_to_tensor(self.step))
 
     def set_from(self, x: tf.Tensor) -> None:
-        """`initial_step` of the tensor."""
+        """Sets the step to `initial_step` of the tensor."""
         step = initial_step(x, self.qp)
         if not tf.math.is_finite(step):
             raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
@@ -156,11 +158,11 @@ class LSQ(Quantizer):
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
         scale = self._positive_step()
-        # From the forward pass, so that ties too become the codes that were trained.
+        # From the forward pass, so that ties also become the codes of training.
         return tf.cast(tf.round(self.fake_quantize(x, batched=False) / scale), tf.int32), scale, 0
 
     def halved(self) -> Quantizer:
-        """One bit less and the step doubled (OQA, section 3.4): no value moves by more than the old step."""
+        """One bit less and twice the step (OQA, section 3.4), so that no value moves by more than the old step."""
         half = super().halved()
         if half.built:
             half.step.assign(2.0 * self.step)

@@ -13,30 +13,32 @@ from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep
 from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.traits import NONE, Traits
 
-# Starts that are tried, as shares of the step that clips nothing; with the last no value lies at the very end, where it
-# depends on rounding which gradient it has.
+# Initial steps to try, as shares of the step that clips nothing. With the last one no value lies exactly at the end,
+# where rounding would decide its gradient.
 _SHARES = np.geomspace(0.1, 1.001, 40)
-# The share of the squared mean in the mean square of a normally distributed input behind a ReLU.
+# The share of the squared mean in the mean square of a normally distributed input after a ReLU.
 _OFFSET = 1 / np.pi
 
 
 def initial_steps(weights: np.ndarray, bits: int, qn: int, qp: int) -> np.ndarray:
-    """Where the steps of channels start, float64 (channels,).
+    """The initial steps of channels, float64 (channels,).
 
-    At 2 bits as weights of LSQ+ do: `max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (its equation 6). From 3 bits on
-    that with the smallest expected squared error of the output, `(1 - o) sum(e^2) + o sum(e)^2` with `e` the errors of
-    a channel's weights, for inputs that are independent, normal and behind a ReLU, `o = 1 / pi`: the sum counts since
-    such inputs have a mean, which the smallest error of the weights leaves out (docs/results/dqss.md compares).
+    At 2 bits they are `max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)`, as for weights in LSQ+ (equation 6). From 3 bits
+    they minimise the expected squared error of the output, `(1 - o) sum(e^2) + o sum(e)^2`, where `e` are the errors of
+    a channel's weights and `o = 1 / pi` for independent, normally distributed inputs after a ReLU. Unlike the error of
+    the weights alone, this takes the mean of such inputs into account (compared in docs/results/dqss.md).
 
     Args:
-        weights: float64 (channels, weights of each). bits: bit width. qn, qp: lowest and highest code.
+        weights: float64 (channels, weights of each).
+        bits: bit width.
+        qn, qp: lowest and highest code.
     """
     if bits == 2:
         mean, deviation = weights.mean(1), weights.std(1)
         steps = np.maximum(np.abs(mean - 3 * deviation), np.abs(mean + 3 * deviation)) / 2 ** (bits - 1)
     else:
         steps = np.abs(weights).max(1) / qp
-    # A channel of zeros is one at any step; it gets one of the others' size, to be able to learn.
+    # Any step suits a channel of zeros. It gets the largest step of the others, to be able to learn.
     steps = np.maximum(np.where(steps > MIN_STEP, steps, steps.max()), MIN_STEP)
     if bits > 2:
         steps = steps * _SHARES[np.argmin([_output_error(weights, share * steps, qn, qp) for share in _SHARES], axis=0)]
@@ -53,14 +55,17 @@ def _output_error(weights: np.ndarray, steps: np.ndarray, qn: int, qp: int) -> n
 class LSQPerChannel(Quantizer):
     """`round(clip(w / s_c, Qn, Qp)) * s_c` with a learned step `s_c` for each output channel `c`.
 
-    Gradients are those of LSQ within each channel: to `w` 1 inside of the range, else 0; to `s_c`, summed over the
-    channel, `round(w / s_c) - w / s_c` inside, `Qn` or `Qp` outside, times `1 / sqrt(N * Qp)` with `N` its elements.
-    Initialisation: see `initial_steps`. Integer models have scales by channel for weights, so they compute it exactly.
+    The gradients within a channel are those of LSQ. To `w` it is 1 inside the range, else 0. To `s_c` it is
+    `round(w / s_c) - w / s_c` inside and `Qn` or `Qp` outside, summed over the `N` elements of the channel and
+    multiplied by `1 / sqrt(N * Qp)`. Steps start with `initial_steps`. Integer models compute the method exactly, since
+    their weights have a scale for each channel.
 
     Args:
-        bits: 2 to 16. signed: weights are, so True. narrow_range: drop the lowest code.
-        axis: of the channels: of a kernel, those of the output.
-        channels: how many; None: initialisation sees.
+        bits: 2 to 16.
+        signed: always True, since weights are signed.
+        narrow_range: whether to drop the lowest code.
+        axis: axis of the output channels of a kernel.
+        channels: number of channels; None until initialisation.
     """
 
     traits = Traits(inputs=NONE, per_channel=True)
@@ -108,13 +113,13 @@ class LSQPerChannel(Quantizer):
         )
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
-        """The scale is an array (channels,)."""
+        """See `Quantizer.to_integers`; the scale is an array (channels,)."""
         x, steps = tf.convert_to_tensor(x), self._steps()
         codes = tf.round(self.fake_quantize(x, batched=False) / along_axis(steps, self.axis, len(x.shape)))
         return tf.cast(codes, tf.int32), steps, 0
 
     def halved(self) -> Quantizer:
-        """One bit less and the steps doubled, as those of LSQ (OQA, section 3.4)."""
+        """One bit less and twice the steps, as in LSQ (OQA, section 3.4)."""
         half = super().halved()
         if half.steps.built:
             half.steps.values.assign(2.0 * self.steps.values)

@@ -1,4 +1,4 @@
-"""LSQ+: LSQ with a learned offset for inputs and another initialisation (Bhalgat et al., 2020)."""
+"""LSQ+, which is LSQ with a learned offset for inputs and another initialisation (Bhalgat et al., 2020)."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from tfqnas.quantizers.registry import register
 from tfqnas.quantizers.roles import OfRole
 from tfqnas.quantizers.uniform import UniformGrid, gradient_times, rounded
 
-# Shares of an input's whole range among which its start is. At 2 bits the best for the squared error may be smaller;
-# learning from there comes out level (docs/results/dqss.md).
+# Initial ranges of inputs to try, as shares of the whole range. At 2 bits a smaller range may have a smaller squared
+# error, but learning from it gives no better accuracy (docs/results/dqss.md).
 STARTS = np.linspace(1.0, 0.3, 36)
 
 
@@ -23,18 +23,18 @@ STARTS = np.linspace(1.0, 0.3, 36)
 class LSQPlus(OfRole):
     """`round(clip((v - beta) / s, Qn, Qp)) * s + beta` with learned step `s` and offset `beta` (LSQ+, equations 3, 4).
 
-    Gradients: to `v` 1 inside of the range, else 0. To `s`: `round(u) - u` inside with `u = (v - beta) / s`, `Qn` or
-    `Qp` outside. To `beta`: 0 inside, 1 outside. Those to `s` and `beta` are multiplied by `1 / sqrt(N * Qp)`, as in
-    LSQ. Initialisation: inputs cover the range with the smallest squared error (section 3.2 of the paper: `s` and
-    `beta` minimise it). Weights: `s = max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (equation 6), and no offset.
+    With `u = (v - beta) / s`, the gradients inside the range are 1 to `v`, `round(u) - u` to `s` and 0 to `beta`.
+    Outside they are 0 to `v`, `Qn` or `Qp` to `s` and 1 to `beta`. Those to `s` and `beta` are multiplied by
+    `1 / sqrt(N * Qp)`, as in LSQ. The initial `s` and `beta` of inputs have the smallest squared error (section 3.2 of
+    the paper). Weights have no offset and start with `s = max(abs(mu - 3 sd), abs(mu + 3 sd)) / 2^(b-1)` (equation 6).
 
-    Integer models have whole zero points `-beta / s`, so it is rounded, within the codes, and straight-through for the
-    gradient. In training too, other than in the paper: left fractional there, it is off by up to half a step
-    in evaluation, which costs 2 to 5 points of accuracy at 2 bits (docs/results/dqss.md).
+    The zero point `-beta / s` is rounded to a code, since integer models need a whole one; the gradient is
+    straight-through. Unlike in the paper it is also rounded in training. Otherwise evaluation would shift it by up to
+    half a step, which costs 2 to 5 points of accuracy at 2 bits (docs/results/dqss.md).
 
     Args:
         bits, role, narrow_range: see `OfRole`.
-        snapped: round the zero point.
+        snapped: whether to round the zero point.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LSQPlus(OfRole):
         return tf.maximum(tf.abs(tf.convert_to_tensor(self.step)), MIN_STEP)
 
     def _zero(self) -> tf.Tensor:
-        """The code of zero, a whole number as float32."""
+        """The code of zero, a whole number in float32."""
         return tf.clip_by_value(tf.round(-tf.convert_to_tensor(self.beta) / self._step()), 0.0, float(self.qp))
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
@@ -96,7 +96,7 @@ class LSQPlus(OfRole):
         return self.beta is None or not self.is_set or bool(self._zero() > 0)
 
     def halved(self) -> Quantizer:
-        """One bit less, the step doubled and the zero point halved, downwards: no value moves by more than a step."""
+        """One bit less, twice the step and half the zero point, rounded down; no value moves by more than a step."""
         half = super().halved()
         if half.built:
             half.step.assign(2.0 * self.step)

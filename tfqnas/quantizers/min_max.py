@@ -11,14 +11,15 @@ from tfqnas.quantizers.channels import PER_CHANNEL
 
 @keras.saving.register_keras_serializable("tfqnas")
 class MinMax(Quantizer):
-    """`round(v / s) * s` with `s = max(abs(v)) / Qp`, of all values or along one axis (Jacob et al., 2018).
+    """`round(v / s) * s` with `s = max(abs(v)) / Qp` over all values or for each channel (Jacob et al., 2018).
 
-    For weights that nothing else quantizes, as an integer model stores them: 8 bits, a scale for each channel. It has
-    no parameters, nothing is ever clipped, and the gradient passes through unchanged.
+    It quantizes weights without another quantizer as an integer model stores them, with 8 bits and a scale for each
+    channel. It has no parameters, never clips, and does not change the gradient.
 
     Args:
-        bits: 2 to 16. signed, narrow_range: the range is symmetric, so both are True.
-        axis: of the channels that have a scale each, or None.
+        bits: 2 to 16.
+        signed, narrow_range: always True, since the range is symmetric.
+        axis: axis of the channels with a scale each, or None for one scale.
     """
 
     def __init__(
@@ -34,14 +35,14 @@ class MinMax(Quantizer):
         return "min_max" if self.axis is None else "min_max" + PER_CHANNEL
 
     def set_from(self, x: tf.Tensor) -> None:
-        pass  # the tensor of each call says it all
+        pass  # the scale comes from the tensor of each call
 
     def _scale(self, x: tf.Tensor) -> tf.Tensor:
-        """Of the shape of `x`, with 1 along all axes but the channels'."""
+        """The scale with the rank of `x` and size 1 along all axes but that of the channels."""
         rank = len(x.shape)
         others = [i for i in range(rank) if self.axis is None or i != self.axis % rank]
         largest = tf.reduce_max(tf.abs(x), axis=others, keepdims=True)
-        # A channel of zeros is one at any scale.
+        # Any scale suits a channel of zeros.
         largest = tf.where(largest > 0, largest, tf.maximum(tf.reduce_max(largest), 1e-6))
         return largest / self.qp
 
@@ -50,7 +51,7 @@ class MinMax(Quantizer):
         return x + tf.stop_gradient(tf.round(x / scale) * scale - x)
 
     def to_integers(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int]:
-        """The scale is an array (channels,) where there is an axis."""
+        """See `Quantizer.to_integers`; with an axis the scale is an array (channels,)."""
         scale = self._scale(x)
         codes = tf.cast(tf.round(x / scale), tf.int32)
         return codes, tf.reshape(scale, () if self.axis is None else (-1,)), 0

@@ -16,18 +16,18 @@ from tfqnas.quantizers.uniform import mixture
 
 @keras.saving.register_keras_serializable("tfqnas", name="Mixed")
 class Mixture(Quantizer):
-    """`sum_i a_i * Q_i(x)` with `a = softmax(alpha / temperature)`: candidates as a convex combination (DQSS).
+    """`sum_i a_i * Q_i(x)` with `a = softmax(alpha / temperature)`, a convex combination of candidates (DQSS).
 
-    With a mixture of weights and one of inputs a layer is one convolution of mixed weights with mixed inputs, which by
-    bilinearity is `sum_i a_i sum_j b_j (W_j * A_i)`. Learned are `alpha`, which starts at zeros, and what the
-    candidates learn. `frozen` is the best candidate by itself; `tfqnas.dqss.freeze` makes it so in a whole model.
+    A layer with a mixture of weights and one of inputs needs a single convolution, which by bilinearity is
+    `sum_i a_i sum_j b_j (W_j * A_i)`. The mixture learns `alpha`, which starts with zeros, and the parameters of the
+    candidates. `frozen` returns the best candidate alone, and `tfqnas.dqss.freeze` does this in a whole model.
 
-    Candidates with uniform levels share one pass forward and one backward, and keep nothing but `x` (`mixture`).
+    Candidates with uniform levels share one pass forward and one backward, and keep only `x` (`mixture`).
 
     Args:
-        candidates: prototype quantizers of one bit width, at least two, of methods for the same role.
-        temperature: where the variable `temperature` starts, above 0: a schedule that lowers it makes the mixture
-            approach its best candidate.
+        candidates: at least two prototype quantizers with the same bit width and a common role.
+        temperature: initial value of the variable `temperature`, above 0. The mixture approaches its best candidate as
+            a schedule lowers it.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Mixture(Quantizer):
         prototypes = [clone(candidate) for candidate in candidates]
         _check(prototypes, temperature)
         for name in ("bits", "signed", "narrow_range"):
-            kwargs.pop(name, None)  # follow from the candidates
+            kwargs.pop(name, None)  # known from the candidates
         super().__init__(prototypes[0].bits, **kwargs)
-        # In checkpoints the paths of variables have these names.
+        # These names are part of the paths of variables in checkpoints.
         names = [f"{i}_{name_of(q).lower().removesuffix(PER_CHANNEL)}" for i, q in enumerate(prototypes)]
         self.candidates = [clone(candidate, name) for candidate, name in zip(prototypes, names, strict=True)]
         self.start = float(temperature)
@@ -66,8 +66,8 @@ class Mixture(Quantizer):
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         for candidate in self.candidates:
             candidate.build()
-        # Named otherwise than what candidates learn: a frozen one stands at the path of its mixture. The aggregation is
-        # for tf.distribute, as in `add_parameters`.
+        # The name differs from those of the candidates' parameters, since a frozen candidate takes the path of its
+        # mixture. The aggregation is for tf.distribute, as in `add_parameters`.
         self.alpha = self.add_weight(
             name="mixture", shape=(len(self.candidates),), initializer="zeros", aggregation="mean"
         )
@@ -78,12 +78,12 @@ class Mixture(Quantizer):
 
     @property
     def coefficients(self) -> tf.Tensor:
-        """float32 (candidates,), positive, their sum 1."""
+        """float32 (candidates,), positive with the sum 1."""
         return tf.nn.softmax(tf.convert_to_tensor(self.alpha) / tf.convert_to_tensor(self.temperature))
 
     @property
     def best(self) -> int:
-        """The place of the candidate with the largest coefficient."""
+        """The index of the candidate with the largest coefficient."""
         return int(self.alpha.numpy().argmax())
 
     def _initialize(self, x: tf.Tensor, one: Pass) -> None:
@@ -107,10 +107,10 @@ class Mixture(Quantizer):
         return others[0] if len(others) == 1 else tf.add_n(others)
 
     def frozen(self, best: int | None = None) -> Quantizer:
-        """One candidate with its parameters, a static quantizer of its own.
+        """A separate quantizer with the parameters of one candidate.
 
         Args:
-            best: its place; None: the one with the largest coefficient.
+            best: index of the candidate; None for the one with the largest coefficient.
         """
         place = self.best if best is None else best
         if not 0 <= place < len(self.candidates):
@@ -123,10 +123,9 @@ class Mixture(Quantizer):
         return one
 
     def with_bits(self, bits: int) -> Quantizer:
-        """The prototype with another bit width, of those candidates that exist there.
+        """The prototype with another bit width and the candidates that exist at it.
 
-        What integer models compute they shall do so at the other bit width: candidates that would not are left out,
-        as long as others remain.
+        Candidates that integer models compute only at the old bit width are left out, as long as others remain.
         """
         kept = [c for c in self.candidates if any(c.traits.supports(bits, role) for role in self.roles)]
 
@@ -170,11 +169,11 @@ class Mixture(Quantizer):
             config.pop(name)
         candidates = [keras.saving.serialize_keras_object(candidate) for candidate in self.candidates]
         for candidate in candidates:
-            candidate.pop("build_config", None)  # a configuration says the same before and after they are built
+            candidate.pop("build_config", None)  # a configuration is the same before and after building
         return {**config, "candidates": candidates, "temperature": self.start}
 
 
-# In .keras files the paths of weights have this name too.
+# This name is also part of the paths of weights in .keras files.
 Mixture.__name__ = "Mixed"
 
 

@@ -18,15 +18,16 @@ from tfqnas.quantizers.uniform import UniformGrid, rounded
 @register("pact", place=40, in_training=True, partner="dorefa")
 @keras.saving.register_keras_serializable("tfqnas")
 class PACT(Quantizer):
-    """`round(y * (2^b - 1) / alpha) * alpha / (2^b - 1)` of `y = clip(x, 0, alpha)`, inputs only (equations 1, 2).
+    """`round(y * (2^b - 1) / alpha) * alpha / (2^b - 1)` with `y = clip(x, 0, alpha)`, for inputs (equations 1, 2).
 
-    Gradients: to `x` 1 where `0 <= x <= alpha`, else 0; to `alpha` 1 where `x > alpha`, else 0 (equation 3). It starts
-    at `initial`, or lower, at the largest value: only clipped values have a gradient to `alpha`, so above all of them
-    it would stay where it is. Its decay, which the paper adds to the loss, is left to the optimizer.
+    The gradient to `x` is 1 if `0 <= x <= alpha`, else 0. The gradient to `alpha` is 1 if `x > alpha`, else 0 (equation
+    3). `alpha` starts at the smaller of `initial` and the largest value: above all values it would have no gradient.
+    Its decay, which the paper adds to the loss, is left to the optimizer.
 
     Args:
-        bits: 2 to 16. signed: False, negative inputs are clipped.
-        initial: where `alpha` starts at most; the paper has 10, released implementations have 6 to 10.
+        bits: 2 to 16.
+        signed: always False, since negative inputs are clipped.
+        initial: largest initial `alpha`. The paper has 10, and released implementations have 6 to 10.
     """
 
     traits = Traits(weights=NONE, clips_at_zero=True)

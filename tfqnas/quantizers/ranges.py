@@ -1,4 +1,4 @@
-"""Ranges from values: what an affine quantizer of a tensor shall cover."""
+"""Finds the range of an affine quantizer from values of its tensor."""
 
 import math
 from typing import Any
@@ -8,20 +8,20 @@ from numpy.typing import ArrayLike
 
 METHODS = ("min_max", "percentile", "mse", "kl")
 _PERCENTILE = 99.99
-# Bins of the histogram of "kl", the ranges that it tries, and the share of a bin that stands for an empty one.
+# Number of bins and of tried ranges for "kl", and the count that replaces that of an empty bin.
 _BINS, _TRIED, _EMPTY = 2048, 96, 1e-4
-# Shares of the whole range that "mse" tries, and those around the best of them, relative to it. At 2 bits outliers lie
-# ten times and more outside of the best range.
+# Shares of the whole range that "mse" tries, and factors for finer trials around the best one. At 2 bits the whole
+# range may be more than ten times the best one.
 _COARSE, _FINE = np.geomspace(1.0, 0.02, 24), np.geomspace(0.86, 1.16, 13)
-# Values that are enough to say where a range shall end; its extremes are those of all values.
+# Number of values that suffice to choose a range; the extremes are those of all values.
 _ENOUGH = 1 << 18
 
 
 def sample_of(x: ArrayLike) -> np.ndarray:
-    """float32 (n,): the values of a tensor, of a large one every so many-th."""
+    """The values of a tensor, float32 (n,); large tensors are subsampled with a stride."""
     x = np.asarray(x, np.float32)
     stride = max(1, x.size // _ENOUGH)
-    while x.ndim and math.gcd(stride, x.shape[-1]) > 1:  # so that it meets every channel
+    while x.ndim and math.gcd(stride, x.shape[-1]) > 1:  # so that all channels are sampled
         stride += 1
     return x.ravel()[::stride]
 
@@ -30,7 +30,7 @@ def finite_range(x: ArrayLike, method: str, steps: int, where: str, **settings: 
     """`range_of` the values of a tensor.
 
     Raises:
-        ValueError: if some are not finite; `where` says whose they are.
+        ValueError: if some values are not finite; the message begins with `where`.
     """
     x = np.asarray(x, np.float32)
     if not np.isfinite(x).all():
@@ -41,15 +41,16 @@ def finite_range(x: ArrayLike, method: str, steps: int, where: str, **settings: 
 def range_of(
     sample: np.ndarray, low: float, high: float, method: str, steps: int = 255, shares: ArrayLike | None = None
 ) -> tuple[float, float]:
-    """`(low, high)`, the range around zero that `steps` steps shall cover.
+    """`(low, high)`, a range with zero for a quantizer with `steps` steps.
 
     Args:
         sample: float32 (n,), values of the tensors that share the range.
-        low, high: the extremes of all their values, at most and at least 0.
-        method: "min_max": all values; "percentile": without the outermost 0.01% at either end; "mse": with the
-            smallest squared error of rounding and clipping, among shares of the whole range; "kl": with the smallest
-            divergence of the rounded values' distribution from that of the clipped ones, among such shares.
-        shares: None, or float (n,): the only ones that "mse" tries.
+        low, high: the extremes of all values, with `low <= 0 <= high`.
+        method: "min_max" covers all values. "percentile" leaves out 0.01% at either end. "mse" tries shares of the
+            whole range and takes the smallest squared error of rounding and clipping. "kl" tries shares and takes the
+            smallest divergence of the distribution of rounded values from that of clipped values.
+        steps: number of steps in the range, one less than the number of codes.
+        shares: float (n,), the shares that "mse" tries, or None for its own.
     """
     if method == "min_max":
         return low, high
@@ -72,11 +73,11 @@ def range_of(
 
 
 def _least_divergence(sample: np.ndarray, low: float, high: float, steps: int) -> tuple[float, float]:
-    """The share of a range with the least Kullback-Leibler divergence (Migacz, 2017, slides 32 to 38).
+    """The share of a range with the smallest Kullback-Leibler divergence (Migacz, 2017, slides 32 to 38).
 
-    `P`: the histogram within the range, with what lies outside in its first and its last bin. `Q`: the histogram
-    without what lies outside, its bins joined to `steps + 1` levels, each level's sum spread evenly over those of its
-    bins that are not empty. So both clipping and rounding make `Q` differ from `P`.
+    `P` is the histogram within the range, whose first and last bin also count the values outside. `Q` leaves these
+    values out and joins bins to `steps + 1` levels, with the sum of a level spread evenly over its non-empty bins. So
+    both clipping and rounding make `Q` differ from `P`.
     """
     if high <= low:
         return low, high
@@ -96,6 +97,6 @@ def _least_divergence(sample: np.ndarray, low: float, high: float, steps: int) -
         p, q = clipped[filled] / clipped.sum(), np.maximum(rounded[filled], _EMPTY) / max(rounded.sum(), _EMPTY)
         return np.sum(p * np.log(p / q))
 
-    smallest = min(1.0, 2 * (steps + 1) / _BINS)  # two bins a level, below that nothing would be lost by rounding
+    smallest = min(1.0, 2 * (steps + 1) / _BINS)  # two bins for each level, since fewer hide rounding
     share = min(np.linspace(1.0, max(smallest, 0.05), _TRIED), key=divergence)
     return share * low, share * high

@@ -1,4 +1,4 @@
-"""Quantization methods by the names that settings and tools know them by. The file of a method registers it."""
+"""Quantization methods by their names in settings and tools. The file of a method registers it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Class = TypeVar("Class", bound=type[Quantizer])
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What a name stands for in one role; the arguments are those of `register`."""
+    """A registered method in one role, with the arguments of `register`."""
 
     name: str
     role: str
@@ -37,16 +37,17 @@ def register(
     partner: str | None = None,
     **arguments: Any,
 ) -> Callable[[Class], Class]:
-    """Decorator of a `Quantizer` class that gives it a name.
+    """Decorator that gives a `Quantizer` class a name.
 
     Args:
-        name: as settings and flags write it. roles: those that the name is for; by default all of the class.
-        place: where it stands in the order of the candidates that a search for strategies (`tfqnas.dqss`) has by
-            default; None: it is a candidate only where it is asked for.
-        in_training: whether it is a default candidate also where weights are trained.
-        partner: for a name of one role, the method of the other role that goes with it where a whole network has one
-            strategy; None: then it is no strategy for a whole network.
-        arguments: of the class, besides its bit width.
+        name: name of the method in settings and flags.
+        roles: roles with this name; by default all roles of the class.
+        place: position among the default candidates of a search for strategies (`tfqnas.dqss`). With None it is a
+            candidate only if it is named.
+        in_training: whether it is also a default candidate in a search that trains weights.
+        partner: for a name with one role, the method of the other role that completes it to a strategy of a whole
+            network. With None it cannot be one.
+        arguments: arguments of the class, besides its bit width.
     """
 
     def decorator(cls: Class) -> Class:
@@ -63,13 +64,13 @@ def register(
 
 
 def methods(role: str | None = None) -> list[Method]:
-    """The methods of a role, or all of them: default candidates first, in their order, then by name."""
+    """The methods of a role, or all methods, with default candidates first by position, and others by name."""
     found = [method for method in _METHODS.values() if role in (None, method.role)]
     return sorted(found, key=lambda m: (m.place is None, m.place, m.name, m.role))
 
 
 def names(role: str | None = None) -> tuple[str, ...]:
-    """The names of `methods`, each once."""
+    """The names of `methods` without duplicates."""
     return tuple(dict.fromkeys(method.name for method in methods(role)))
 
 
@@ -77,12 +78,14 @@ def get(name: str, bits: int, role: str, **settings: Any) -> Quantizer:
     """The prototype quantizer of a method.
 
     Args:
-        name: one of `names()`. bits: bit width. role: "weights" or "inputs".
+        name: one of `names()`.
+        bits: bit width.
+        role: "weights" or "inputs".
         settings: further arguments of the class.
 
     Raises:
-        ValueError: for a name that no method has, with the nearest one, and for a role or a bit width at which the
-            method does not exist.
+        ValueError: for an unknown name, with the nearest known one, and for a role or a bit width that the method does
+            not have.
     """
     method = _found(name, role)
     method.quantizer.traits.check(method.quantizer.__name__, bits, role)
@@ -100,7 +103,7 @@ def deployable(name: str, bits: int, role: str) -> bool:
 
 
 def name_of(quantizer: Quantizer) -> str:
-    """The name by which `get` knows a quantizer's method; of other classes the name of the class."""
+    """The name of a quantizer's method for `get`, or the name of its class if that is not registered."""
     return quantizer.strategy or _NAME_OF.get(type(quantizer), type(quantizer).__name__)
 
 

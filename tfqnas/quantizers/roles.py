@@ -1,4 +1,4 @@
-"""What quantizers share that quantize weights in one way and inputs in another."""
+"""The base class of quantizers that quantize weights in one way and inputs in another."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ from tfqnas.quantizers.base import Quantizer
 
 
 class OfRole(Quantizer):
-    """A quantizer with an argument `role`, from which the sign of the codes follows.
+    """A quantizer with an argument `role`, which decides the sign of the codes.
 
     Args:
-        bits: a bit width at which the method exists, see `traits`.
-        role: "weights": signed codes around zero; "inputs": unsigned ones.
-        narrow_range: of weights: drop the lowest code.
+        bits: a bit width in the method's `traits`.
+        role: "weights" for signed codes, "inputs" for unsigned codes.
+        narrow_range: whether weights drop the lowest code.
     """
 
     def __init__(self, bits: int, role: str, narrow_range: bool = False, **kwargs: Any) -> None:
         self.traits.check(type(self).__name__, bits, role)
-        kwargs.pop("signed", None)  # follows from the role
+        kwargs.pop("signed", None)  # known from the role
         super().__init__(bits, role == "weights", narrow_range, **kwargs)
         self.role = role
         self.traits = self.traits.only(role)

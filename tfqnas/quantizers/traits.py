@@ -1,29 +1,30 @@
-"""What a quantization method can do: one record that every quantizer has."""
+"""A record of what a quantization method can do, which every quantizer has."""
 
 import dataclasses
 
-# What a quantizer may be used for.
+# The uses of a quantizer.
 ROLES = ("weights", "inputs")
-# The bit widths of a role that a method is not for.
+# The bit widths of a role that a method does not have.
 NONE = range(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """Facts about a method that layers, searches and the exporter ask for.
+    """Properties of a method that layers, searches and the exporter need.
 
-    A class has them as `traits`. An object has its own where they follow from its arguments.
+    They are the attribute `traits` of a class, or of an object if they depend on its arguments.
 
     Args:
-        weights, inputs: the bit widths at which the method exists for this role; `NONE`: it is not for this role.
-        uniform: its levels are integers times one step, which is what integer models compute.
-        extra_weight_bits: how many bits more than its bit width the integers of weights take.
-        clips_at_zero: as a quantizer of inputs it loses all values below zero.
-        elementwise: a part of a quantized tensor is the quantized part, since all values share one set of parameters.
-        per_channel: it keeps a scale for each output channel of the one kernel that it was initialised with.
-        whole: an elastic layer quantizes its whole kernel before it cuts out a subnet's.
-        observes: its range follows from statistics of batches, which a supernet gets as arguments.
-        combines: it is made of other quantizers.
+        weights, inputs: bit widths at which the method exists for this role, or `NONE` if it does not have the role.
+        uniform: whether the levels are integers times a step, as integer models need.
+        extra_weight_bits: number of bits that the integers of weights need beyond the bit width.
+        clips_at_zero: whether a quantizer of inputs clips negative values.
+        elementwise: whether quantizing a part of a tensor gives that part of the quantized tensor, since all values
+            share one set of parameters.
+        per_channel: whether it has a scale for each output channel of the kernel that it was initialised with.
+        whole: whether an elastic layer quantizes its whole kernel before it cuts out that of a subnet.
+        observes: whether its range comes from statistics of batches, which a supernet receives as arguments.
+        combines: whether it consists of other quantizers.
     """
 
     weights: range = range(2, 17)
@@ -43,7 +44,7 @@ class Traits:
         return tuple(role for role in ROLES if getattr(self, role))
 
     def only(self, role: str) -> "Traits":
-        """The same with this role alone."""
+        """The same traits with this role alone."""
         weights, inputs = (getattr(self, own) if own == role else NONE for own in ROLES)
         return dataclasses.replace(self, weights=weights, inputs=inputs)
 
@@ -56,11 +57,11 @@ class Traits:
         return bits + self.extra_weight_bits * (role == "weights")
 
     def deployable(self, bits: int, role: str) -> bool:
-        """Whether an 8-bit integer model computes exactly what the method does with `bits` bits for a role."""
+        """Whether an 8-bit integer model computes the method exactly with `bits` bits for a role."""
         return self.uniform and self.supports(bits, role) and self.code_bits(bits, role) <= 8
 
     def check(self, name: str, bits: int, role: str) -> None:
-        """Raises ValueError where `supports` says no, in the `name` of the method."""
+        """Raises ValueError with the `name` of the method if it does not support this use."""
         if role not in self.roles:
             expected = " or ".join(f'"{known}"' for known in self.roles)
             raise ValueError(f"{name}: role: expected {expected}, received {role!r}")

@@ -1,4 +1,4 @@
-"""Uniform quantization by scalars alone: of one quantizer, and of a mixture of many in one pass each."""
+"""Uniform quantization by a few scalars, for one quantizer and, in a single pass, for a mixture of several."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from tfqnas.quantizers.kernels import on_grid, passed
 class UniformGrid(NamedTuple):
     """The levels `k * step - shift` from `low - shift` to `high - shift`, as float32 scalars.
 
-    What a quantizer computes of its parameters; gradients reach them through these scalars, straight-through for
-    rounding alone: with `q` the result and `u = x + shift`, to `x` 1 inside of the range; to `low` and `high` 1 below
-    and above; to `step` `(q - x) / step` inside; to `shift` -1 outside.
+    A quantizer computes them from its parameters, whose gradients pass through these scalars. Rounding is
+    straight-through. With the result `q`, the gradient to `x` is 1 inside the range, that to `low` 1 below it, that to
+    `high` 1 above it, that to `step` `(q - x) / step` inside, and that to `shift` -1 outside.
 
     Args:
-        bits: 2 to 16. signed, narrow: of the codes.
-        low, high: the ends; `low` 0 where the codes are unsigned, unless `whole`.
-        step: None where no gradient comes from rounding.
-        shift: None: zero is a level.
-        whole: unsigned codes with zero among them, `low` at most 0: rounded by `fake_quant`, halves upwards.
+        bits: 2 to 16.
+        signed, narrow: properties of the integer range.
+        low, high: the ends before the shift; `low` is 0 for unsigned codes, unless `whole`.
+        step: None if no gradient comes from rounding.
+        shift: None if zero is a level.
+        whole: whether unsigned codes have zero among them, with `low` at most 0. They are rounded by `fake_quant`, with
+            halves upwards.
         learned: whether the scalars need gradients.
     """
 
@@ -38,19 +40,19 @@ class UniformGrid(NamedTuple):
 
     @property
     def scalars(self) -> dict[str, tf.Tensor]:
-        """Those that have gradients, by name."""
+        """The scalars with gradients, by name."""
         named = {name: getattr(self, name) for name in ("low", "high", "step", "shift")} if self.learned else {}
         return {name: value for name, value in named.items() if value is not None}
 
 
 @tf.custom_gradient
 def gradient_times(value: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-    """`value`, whose gradient is multiplied by `factor`."""
+    """`value` with its gradient multiplied by `factor`."""
     return tf.identity(value), lambda upstream: (upstream * factor, None)
 
 
 def rounded(x: tf.Tensor, grid: UniformGrid) -> tf.Tensor:
-    """`x` on a `UniformGrid`, float32 of its shape, with the gradients that are described there."""
+    """`x` on a `UniformGrid`, float32 of the same shape, with the gradients of that class."""
 
     @tf.custom_gradient
     def forward(x: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
@@ -73,14 +75,16 @@ def rounded(x: tf.Tensor, grid: UniformGrid) -> tf.Tensor:
 def mixture(
     x: tf.Tensor, grids: Sequence[UniformGrid], coefficients: Sequence[tf.Tensor], constant: bool = False
 ) -> tf.Tensor:
-    """`sum_i a_i * rounded(x, grid_i)` as one function: nothing but `x` is kept for its gradients.
+    """`sum_i a_i * rounded(x, grid_i)` as one function that keeps only `x` for its gradients.
 
-    Gradients need every result again. Kept, they would take as many times the memory of training as there are grids.
+    Gradients compute every result again. Keeping the results would multiply the memory of training by their number.
 
     Args:
-        x: float32 of any shape. grids: list of `UniformGrid`. coefficients: list of float32 scalars.
-        constant: of the gradients to coefficients that sum to one by a softmax a part that all have in common,
-            `sum(upstream * x)`, has no effect, and is left out unless this is True.
+        x: float32 of any shape.
+        grids: list of `UniformGrid`.
+        coefficients: list of float32 scalars.
+        constant: whether gradients to coefficients include their common part, `sum(upstream * x)`. It has no effect if
+            the coefficients are a softmax of all candidates.
     """
     names = [tuple(grid.scalars) for grid in grids]
     scalars = [value for grid in grids for value in grid.scalars.values()]
@@ -91,7 +95,7 @@ def mixture(
         shifts = [a * grid.shift for a, grid in zip(coefficients, grids, strict=True) if grid.shift is not None]
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            # Without the dependency graph optimisation would merge these results with the forward pass, and keep them.
+            # Without this dependency, graph optimisation would merge these results with the forward pass and keep them.
             with tf.control_dependencies([upstream]):
                 kept = tf.identity(x)
             common = tf.reduce_sum(upstream * kept) if constant else 0.0
@@ -128,7 +132,7 @@ def _levels(moved: tf.Tensor, grid: UniformGrid) -> tf.Tensor:
 def _passed(
     upstream: tf.Tensor, moved: tf.Tensor, grid: UniformGrid
 ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
-    """`passed`, the sums only where they are needed."""
+    """The result of `passed`, with the sums only if they are needed."""
     if grid.learned:
         return passed(upstream, moved, grid.low, grid.high, grid.bits, grid.narrow)
     to_x, _, _ = tf.raw_ops.QuantizeAndDequantizeV4Grad(
@@ -140,7 +144,7 @@ def _passed(
 def _to_scalars(
     grid: UniformGrid, dx: tf.Tensor, error: tf.Tensor, below: tf.Tensor, above: tf.Tensor
 ) -> list[tf.Tensor]:
-    """The gradients to `grid.scalars`. `error`: the result less `x`."""
+    """The gradients to `grid.scalars`, given the `error`, which is the result minus `x`."""
     slopes = {"low": lambda: below, "high": lambda: above, "shift": lambda: -(below + above)}
     slopes["step"] = lambda: tf.reduce_sum(dx * error) / grid.step
     return [slopes[name]() for name in grid.scalars]
