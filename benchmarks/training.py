@@ -286,16 +286,20 @@ def measure_depthwise(s):
 
 
 def measure_count(s):
-    from tfqnas import cost
+    from tfqnas import cost, spaces
 
     rng = np.random.default_rng(0)
     archs = [s.space.sample(rng) for _ in range(s.counted)]
     codes = np.stack([s.space.encode(arch) for arch in archs])
-    one_by_one, arrays = in_turn(
-        [lambda: [cost.count(s.space, arch, 4) for arch in archs], lambda: cost.count_codes(s.space, codes, 4)], 3
-    )
-    yield Row("architectures counted a minute", 60 * s.counted / np.median(one_by_one), form=",.0f")
-    yield Row("  as arrays of codes", 60 * s.counted / np.median(arrays), form=",.0f")
+    mixed = spaces.get("mbv3_qfa")
+    mixed_codes = rng.integers(0, mixed.choice_counts, (s.counted, len(mixed.genes)))
+    ways = {
+        "architectures counted a minute": lambda: [cost.count(s.space, arch, 4) for arch in archs],
+        "  as arrays of codes": lambda: cost.count_codes(s.space, codes, 4),
+        "  as arrays, bit widths in the codes": lambda: cost.count_codes(mixed, mixed_codes),
+    }
+    for name, times in zip(ways, in_turn(list(ways.values()), 3), strict=True):
+        yield Row(name, 60 * s.counted / np.median(times), form=",.0f")
 
 
 def measure_input(run_dir):
