@@ -207,8 +207,8 @@ def test_help_has_ranges_and_choices_from_the_declarations():
     assert "(one of inherit, direct; default: inherit)" in text
     assert "see --max_file_kb (from 0 on; default: 0.0)" in text
     own = " ".join(command.help_text(overview.module_of("export")).split())
-    assert "--storage: of weights: a byte each" in own and "(one of int8, packed; default: int8)" in own
-    assert "training images for that (from 1 on; default: 512)" in own
+    assert "--storage: int8: a byte for each weight" in own and "(one of int8, packed; default: int8)" in own
+    assert "training images for the calibration (from 1 on; default: 512)" in own
 
 
 def test_help_is_printed_for_every_way_to_ask(capsys):

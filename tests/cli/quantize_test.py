@@ -88,10 +88,10 @@ def test_without_tuning_the_search_alone_is_shown(model_file, tmp_path):
 def test_a_strategy_without_integers_is_warned_of_and_its_stand_in_at_the_ends_is_named(model_file, tmp_path):
     code, out, err = tool("quantize", *flags(model_file, tmp_path / "out", "--weights=apot", "--inputs=apot"))
     assert code == 0, err
-    assert "weights of first, last: apot does not exist at 8 bits, lsq is there\n" in out
+    assert "weights of first, last: apot does not exist at 8 bits, so lsq takes its place\n" in out
     assert "warning: no integer model computes the strategies of 2 tensors" in out
     assert "--deployable leaves such strategies out" in out and "next:" not in out
-    assert "  middle, weights: apot; no candidate could be\n" in out
+    assert "  middle, weights: apot; no candidate could be exported\n" in out
     # The exporter names them all at once, and what could be instead.
     record = tmp_path / "out" / "strategies.json"
     found = json.loads(record.read_text())

@@ -1,6 +1,6 @@
-"""The command line: `tfqnas COMMAND`, one module a command. Only this package reads flags.
+"""The command line `tfqnas COMMAND`, with one module for each command. Only this package reads flags.
 
-A module has `FLAGS` and `main()`; its docstring is its help. `overview.py` knows the commands. `command.py` has what
-they share: flags made from settings, help on them, what is refused, and errors without a traceback. Messages name
-settings in backquotes; `command.py` alone writes them as flags.
+A module has `FLAGS` and `main()`, and its docstring is its help. `overview.py` lists the commands. `command.py` has the
+common parts: it makes flags from settings, prints help, refuses flags without effect, and shows errors without a
+traceback. Messages name settings in backquotes, and only `command.py` writes them as flags.
 """

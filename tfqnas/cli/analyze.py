@@ -1,12 +1,12 @@
-"""The paper's analyses on your own supernets: what search, shapes and rankings do at each bit width.
+"""Makes the paper's analyses of search, shapes and rankings at each bit width for your own supernets.
 
     tfqnas analyze --run_dir=runs/fashion [--only=ranking,alone] [--subnets=60] [--alone=12]
 
-Fronts at lower bit widths (OQA, figures 2b and 5), what quantization costs shallow-fat and deep-slim subnets (figure
-4), depth along the fronts (figure 6), agreement of rankings between bit widths and, with --alone, with subnets that are
-trained alone. Compared is with floating point where the run has a float supernet, which --float_supernet_epochs=5
-trains first, in the same run directory; else with the highest bit width. Writes analysis/*.json and analysis/*.png in
-the run directory, and report.html with them. The same command continues what was stopped.
+The analyses show fronts at lower bit widths (OQA, figures 2b and 5), the accuracy that quantization costs shallow-fat
+and deep-slim subnets (figure 4), depth along the fronts (figure 6), and the rank agreement between bit widths and, with
+--alone, with subnets that are trained alone. They compare with the run's float supernet, which
+--float_supernet_epochs=5 trains first in the same run directory, or else with the highest bit width. The command writes
+analysis/*.json, analysis/*.png and report.html in the run directory. The same command continues if it was stopped.
 """
 
 from tfqnas.cli import command

@@ -5,8 +5,8 @@
     tfqnas benchmark --models='out/*.tflite' --binary=android_aarch64_benchmark_model
     tfqnas benchmark --models='out/*.tflite' --host
 
-The same command continues a table that is half done, and repeats what failed. docs/android.md begins with the phone.
-Ends with exit code 1 if a measurement failed, or is invalid because another accelerator did the work.
+The same command continues an unfinished table and repeats failed measurements. docs/android.md explains how to set up
+the phone. The exit code is 1 if a measurement failed, or is invalid because another accelerator did the work.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ FLAGS = command.Flags()
 MODELS = FLAGS.list("models", None, ".tflite files; * and ? match names", required=True)
 ACCELERATORS = FLAGS.list("accelerators", ["cpu"], f"some of {', '.join(android.ACCELERATORS)}")
 THREADS = FLAGS.list("threads", ["1"], "numbers of CPU threads")
-OUTPUT = FLAGS.string("output", "latency.csv", "the table; its rows are kept and not measured again")
-SERIALS = FLAGS.list("serials", [], "devices, as adb devices lists them; one that is alone needs no name")
-VIA = FLAGS.enum("via", None, ["app", "binary"], "what measures; by default the binary if `binary` is given")
+OUTPUT = FLAGS.string("output", "latency.csv", "the table to write; existing rows are kept and not measured again")
+SERIALS = FLAGS.list("serials", [], "devices, as adb devices lists them; needed only if there are several")
+VIA = FLAGS.enum("via", None, ["app", "binary"], "measuring program; by default the binary if `binary` is given")
 APK = FLAGS.string("apk", None, "the benchmark app's file, to install it first")
 BINARY = FLAGS.string("binary", None, "the command-line benchmark, built for the device")
 HOST = FLAGS.bool("host", False, "measure on this computer instead, with litert-benchmark")
-RUNS = FLAGS.integer("runs", 50, "inferences that are timed, at least", lower_bound=1)
+RUNS = FLAGS.integer("runs", 50, "smallest number of timed inferences", lower_bound=1)
 TIMEOUT = FLAGS.float("timeout", 300, "seconds for one measurement", lower_bound=0.01)
 PAUSE = FLAGS.float("pause", 0, "seconds between two measurements, to let the device cool", lower_bound=0)
-POLL = FLAGS.float("poll", 1, "seconds between two looks at the app's log", lower_bound=0.001)
+POLL = FLAGS.float("poll", 1, "seconds between two checks of the app's log", lower_bound=0.001)
 ADB = FLAGS.string("adb", "adb", "the program adb")
 ALLOW = FLAGS.bool("allow_failures", False, "exit code 0 even if measurements failed or are invalid")
 
@@ -115,11 +115,11 @@ def measure(
     todo: Mapping[android.Device | host_benchmark.Host, Sequence[measurements.Job]],
     table: measurements.MeasurementTable,
 ) -> int:
-    """Works through the jobs of each device; returns how many rows were written."""
+    """Measures the jobs of each device, and returns the number of new rows."""
     made = 0
     progress = Progress([(device.serial, max(1, len(jobs))) for device, jobs in todo.items()])
     with contextlib.ExitStack() as stack:
-        for device, jobs in todo.items():  # all of them first: what is missing on one is said before the work begins
+        for device, jobs in todo.items():  # all first, so that a missing part is reported before the work begins
             if jobs:
                 stack.enter_context(device)
         for device, jobs in todo.items():

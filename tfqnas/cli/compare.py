@@ -1,4 +1,4 @@
-"""The fronts of several runs on the same data in one picture and one table, such as mixed precision and one bit width.
+"""Shows the fronts of several runs on the same data, such as mixed and single precision, in a picture and a table.
 
 tfqnas compare --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
 """
@@ -6,8 +6,8 @@ tfqnas compare --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
 from tfqnas.cli import command
 
 FLAGS = command.Flags()
-RUN_DIRS = FLAGS.list("run_dirs", None, "run directories with searches, of the same data", required=True)
-COST = FLAGS.string("cost", "effective_mflops", "cost to draw against: one that the searches know")
+RUN_DIRS = FLAGS.list("run_dirs", None, "run directories with searches on the same data", required=True)
+COST = FLAGS.string("cost", "effective_mflops", "cost on the horizontal axis, one that the searches know")
 OUTPUT = FLAGS.string("output", "fronts.png", "PNG file to write")
 
 

@@ -1,4 +1,4 @@
-"""Accuracy of a saved model, or of a subnet of a trained supernet, on a split of a data set.
+"""Prints the accuracy of a saved model, or of a subnet of a trained supernet, on a split of a data set.
 
 tfqnas evaluate --model=runs/digits/models/b2_largest.keras --dataset=digits
 tfqnas evaluate --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3

@@ -1,4 +1,4 @@
-"""Makes an integer .tflite file of a model, and shows that it computes what was evaluated.
+"""Exports a model to an integer .tflite file, and verifies that it computes the same as the model.
 
     tfqnas export --model=runs/digits/models/b2_largest.keras --dataset=digits --output=m.tflite
     tfqnas export --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3 \\
@@ -6,10 +6,10 @@
 
     tfqnas export --model=runs/edsr_x2.keras --dataset=photos --input_size=64,64 --output=m.tflite
 
-Runs the file in LiteRT on the test images, compares every integer with the reference, and prints the comparison. The
-file is written only if they are the same and the accuracy does not fall by more than --max_accuracy_drop points, or
-the PSNR of super-resolution by more than --max_psnr_drop dB. Beside it is a model card (.md), whose facts are in its
-metadata as well.
+The command runs the file in LiteRT on the test images, compares every integer with the reference, and prints the
+comparison. It writes the file only if the integers are the same and the accuracy does not fall by more than
+--max_accuracy_drop points, or the PSNR of super-resolution by more than --max_psnr_drop dB. It also writes a model card
+(.md), whose facts are in the metadata of the file too.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ if TYPE_CHECKING:
     from tfqnas.data.images import EvaluationImages
 
 FLAGS = command.Flags()
-MODEL = FLAGS.string("model", None, "a .keras file; its data set is named by the flags of data")
+MODEL = FLAGS.string("model", None, "a .keras file; the flags of data name its data set")
 command.define_flags(DataConfig, FLAGS)  # of `model`; a run has its own
 RUN_DIR = FLAGS.string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
 BITS = FLAGS.string("bits", None, "bit width of the supernet in `run_dir`, or mixed")
 ARCH = FLAGS.string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
 OUTPUT = FLAGS.string("output", None, "the .tflite file to write", required=True)
 CALIBRATION = FLAGS.enum(
-    "calibration", "percentile", ["min_max", "percentile", "mse", "kl"], "how the ranges of 8-bit tensors are found"
+    "calibration", "percentile", ["min_max", "percentile", "mse", "kl"], "method that sets the ranges of 8-bit tensors"
 )
 STORAGE = FLAGS.enum(
-    "storage", "int8", ["int8", "packed"], "of weights: a byte each, or INT4 and INT2: a smaller file, slower kernels"
+    "storage", "int8", ["int8", "packed"], "int8: a byte for each weight; packed: INT4 and INT2, smaller and slower"
 )
-CALIBRATION_IMAGES = FLAGS.integer("calibration_images", 512, "training images for that", lower_bound=1)
-INPUT_TYPE = FLAGS.enum("input_type", "int8", ["int8", "uint8"], "of the file: pixel - 128, or pixel")
-OUTPUT_TYPE = FLAGS.enum("output_type", "int8", ["int8", "float32"], "of the file's logits")
+CALIBRATION_IMAGES = FLAGS.integer("calibration_images", 512, "training images for the calibration", lower_bound=1)
+INPUT_TYPE = FLAGS.enum("input_type", "int8", ["int8", "uint8"], "input of the file, int8: pixel - 128, uint8: pixel")
+OUTPUT_TYPE = FLAGS.enum("output_type", "int8", ["int8", "float32"], "type of the file's logits")
 VERIFY = FLAGS.bool("verify", True, "run the file on the test images and compare")
-VERIFY_IMAGES = FLAGS.integer("verify_images", None, "how many; by default all", lower_bound=1)
-DROP = FLAGS.float("max_accuracy_drop", 0.5, "largest loss of top-1 that is accepted, in points")
-PSNR_DROP = FLAGS.float("max_psnr_drop", 0.05, "of super-resolution: largest loss of PSNR on Y, in dB")
-INPUT_SIZE = FLAGS.list("input_size", "64,64", "of super-resolution: height and width of the file's input")
-EXPLAIN = FLAGS.bool("explain", False, "print layer by layer where the integers depart from the Keras model")
-THREADS = FLAGS.integer("threads", 1, "of LiteRT", lower_bound=1)
-# Test images, chosen at random: LiteRT's plain kernels take a hundred times as long as XNNPACK.
+VERIFY_IMAGES = FLAGS.integer("verify_images", None, "number of test images to compare; by default all", lower_bound=1)
+DROP = FLAGS.float("max_accuracy_drop", 0.5, "largest accepted loss of top-1 accuracy, in points")
+PSNR_DROP = FLAGS.float("max_psnr_drop", 0.05, "super-resolution: largest accepted loss of PSNR on Y, in dB")
+INPUT_SIZE = FLAGS.list("input_size", "64,64", "super-resolution: height and width of the file's input")
+EXPLAIN = FLAGS.bool("explain", False, "print for each layer how the integers differ from the Keras model")
+THREADS = FLAGS.integer("threads", 1, "threads of LiteRT", lower_bound=1)
+# Number of random test images. LiteRT's plain kernels take a hundred times as long as XNNPACK.
 KERNEL_IMAGES = 64
 EXPLAINED_IMAGES = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What is exported: the Keras model, its data, what is known of it."""
+    """The Keras model to export, with its data and metadata."""
 
     model: keras.Model
     dataset: DataSet
@@ -76,7 +76,7 @@ class Source:
     data_name: str
 
     def images(self, split: str, limit: int | None = None) -> EvaluationImages:
-        """`EvaluationImages` of a split; with a limit that many of it, chosen at random, always the same."""
+        """`EvaluationImages` of a split; with a limit, always the same random choice of that many images."""
         from tfqnas.data.images import EvaluationImages
 
         chosen = self.dataset.split(split)
@@ -139,7 +139,7 @@ def main() -> None:
 
 
 def refuse_without_effect() -> None:
-    """Raises UserError for a flag that is given and that this export of a classifier does not read."""
+    """Raises UserError for a given flag that this export of a classifier does not read."""
     command.refuse([PSNR_DROP.name, INPUT_SIZE.name], "on a classifier", "super-resolution, `dataset=photos`")
     if not VERIFY.value:
         command.refuse([DROP.name], "with `verify=false`", "`verify`")
@@ -182,14 +182,14 @@ def say_what_packing_costs(graph: IntGraph, blob: bytes, of_bytes: bytes) -> Non
 
 
 def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None:
-    """Prints what `explain` and `verify` ask for. Returns the `Verification`, or None."""
+    """Prints the results of `explain` and `verify`, and returns the `Verification` or None."""
     from tflite_export import explain
     from tflite_export.int_graph import pixels_of
     from tflite_export.verify import agreements, verify
     from tfqnas import report
 
     images = source.images("test", VERIFY_IMAGES.value)
-    # Relative: a layer that is explained runs the Keras model again, an image verified the reference.
+    # Relative amounts: each explained layer runs the Keras model again, and each verified image the reference.
     work = {"explain": len(graph.ops) * EXPLAINED_IMAGES / 20} if EXPLAIN.value else {}
     work |= {"compare": len(images), "other kernels": KERNEL_IMAGES} if VERIFY.value else {}
     progress = Progress(list(work.items()), stream=sys.stderr)

@@ -1,11 +1,12 @@
-"""Measures a latency table: what each subnet of a space takes on a device, from its pieces, checked on whole networks.
+"""Measures a latency table, which predicts the latency of a space's subnets on a device from that of their pieces.
 
     tfqnas latency-table --space=tiny --classes=10 --channels=1 --device=host --output=latency_tiny.json
     tfqnas latency-table --run_dir=runs/digits --device=android --apk=app.apk --output=latency_phone.json
     tfqnas latency-table --run_dir=runs/digits --device=vela --target=ethos-u55-128 --output=latency_npu.json
 
-The numbers are kept beside the table, in FILE.jsonl: the same command goes on where it was stopped. docs/android.md
-begins with the phone. Uses need the same device, and networks of the same bits, classes and channels.
+Predictions are checked on whole networks. Measurements are kept beside the table in FILE.jsonl, so that the same
+command continues where it was stopped. docs/android.md explains how to set up the phone. The table is valid for this
+device, and for networks with the same bits, classes and channels.
 """
 
 import dataclasses
@@ -26,9 +27,9 @@ from tfqnas.spaces import SearchSpace
 
 FLAGS = command.Flags()
 SPACE = FLAGS.string("space", None, "search space: a name or a JSON file")
-CLASSES = FLAGS.integer("classes", None, "of the networks, with `space`", lower_bound=1)
-CHANNELS = FLAGS.integer("channels", None, "of the images, with `space`", lower_bound=1)
-RUN_DIR = FLAGS.string("run_dir", None, "instead of `space`: a run directory, whose space and data are taken")
+CLASSES = FLAGS.integer("classes", None, "number of classes of the networks, with `space`", lower_bound=1)
+CHANNELS = FLAGS.integer("channels", None, "number of channels of the images, with `space`", lower_bound=1)
+RUN_DIR = FLAGS.string("run_dir", None, "a run directory with a space and data, instead of `space`")
 BITS = FLAGS.integer(
     "bits",
     None,
@@ -36,26 +37,27 @@ BITS = FLAGS.integer(
     lower_bound=2,
     upper_bound=8,
 )
-DEVICE = FLAGS.enum("device", "host", ["host", "android", "vela"], "this computer, a phone, Arm's NPU compiler")
+DEVICE = FLAGS.enum("device", "host", ["host", "android", "vela"], "this computer, a phone, or Arm's NPU compiler")
 OUTPUT = FLAGS.string("output", None, "the table to write, JSON", required=True)
-FIT = FLAGS.integer("fit_models", 8, "whole networks that the correction is fitted on", lower_bound=2)
-VALIDATION = FLAGS.integer("validation_models", 8, "other whole networks, that show the error", lower_bound=2)
+FIT = FLAGS.integer("fit_models", 8, "whole networks to fit the correction", lower_bound=2)
+VALIDATION = FLAGS.integer("validation_models", 8, "other whole networks to measure the error", lower_bound=2)
 ROUNDS = FLAGS.integer(
     "rounds",
     None,
-    f"how often everything is measured, the median counts; by default {meters.HostMeter.rounds} on the host, else 1",
+    f"number of measurements of each file, whose median counts; by default {meters.HostMeter.rounds} on the host, "
+    "else 1",
     lower_bound=1,
 )
-SEED = FLAGS.integer("seed", 0, "of the order of measurements and of the random networks", lower_bound=0)
+SEED = FLAGS.integer("seed", 0, "seed of the order of measurements and of the random networks", lower_bound=0)
 THREADS = FLAGS.integer("threads", 1, "host, android: CPU threads", lower_bound=1)
-SECONDS = FLAGS.float("seconds", 0.05, "host: how long each file is run in a round", lower_bound=0.0001)
-ACCELERATOR = FLAGS.enum("accelerator", "cpu", list(android.ACCELERATORS), "android: what executes the files")
-SERIAL = FLAGS.string("serial", None, "android: the device, as adb devices lists it; one alone needs no name")
+SECONDS = FLAGS.float("seconds", 0.05, "host: seconds that each file runs in a round", lower_bound=0.0001)
+ACCELERATOR = FLAGS.enum("accelerator", "cpu", list(android.ACCELERATORS), "android: accelerator that runs the files")
+SERIAL = FLAGS.string("serial", None, "android: the device, as adb devices lists it; needed only if there are several")
 APK = FLAGS.string("apk", None, "android: the benchmark app's file, to install it first")
-BINARY = FLAGS.string("binary", None, "android: the command-line benchmark, to be used instead of the app")
-RUNS = FLAGS.integer("runs", 50, "android: inferences that are timed, at least", lower_bound=1)
+BINARY = FLAGS.string("binary", None, "android: the command-line benchmark, instead of the app")
+RUNS = FLAGS.integer("runs", 50, "android: smallest number of timed inferences", lower_bound=1)
 TIMEOUT = FLAGS.float("timeout", 300, "android, vela: seconds for one measurement", lower_bound=0.01)
-PAUSE = FLAGS.float("pause", 0, "android: seconds between two measurements, to let it cool", lower_bound=0)
+PAUSE = FLAGS.float("pause", 0, "android: seconds between two measurements, to let the device cool", lower_bound=0)
 ADB = FLAGS.string("adb", "adb", "android: the program adb")
 TARGET = FLAGS.enum("target", "ethos-u55-128", list(npu.TARGETS), "vela: the NPU")
 UNIT = FLAGS.enum("unit", "cycles", ["cycles", "ms"], "vela: cycles, or milliseconds at the NPU's clock")
@@ -69,7 +71,7 @@ _FLAGS_OF = {
     ("android", "vela"): ("timeout",),
 }
 _LIMITS = {"ms": "max_latency_ms", "cycles": "max_npu_cycles"}
-# To make a network on an idle computer, and more for each of its blocks.
+# Seconds to make a network on an idle computer, and additional seconds for each of its blocks.
 _NETWORK_SECONDS, _BLOCK_SECONDS = 1.0, 0.5
 
 Meter = meters.HostMeter | meters.AndroidMeter | meters.VelaMeter
@@ -150,7 +152,7 @@ def measure(
     meter: Meter,
     log: latency_pieces.Log,
 ) -> None:
-    """Makes the networks that are needed and works through `(name, round)`s; says before what will be done."""
+    """Announces the work, makes the networks, and measures each `(name, round)` of `todo`."""
     needed = files.networks(dict.fromkeys(name for name, _ in todo))
     progress = announced(todo, needed, targets, meter)
     if not todo:
@@ -172,7 +174,7 @@ def measure(
 def announced(
     todo: Sequence[tuple[str, int]], needed: Sequence[Arch], targets: latency_pieces.Targets, meter: Meter
 ) -> Progress:
-    """Says what will be measured and how long that takes; returns the `Progress` of it."""
+    """Prints the number of measurements and their duration, and returns the `Progress`."""
     blocks = sum(len(targets.space.blocks(arch)) for arch in needed)
     making, measuring = _NETWORK_SECONDS * len(needed) + _BLOCK_SECONDS * blocks, meter.takes * len(todo)
     rounds = len({number for _, number in todo})
@@ -189,7 +191,7 @@ def measured(meter: Meter, files: latency_pieces.Files, name: str) -> float:
     try:
         return meter.measure(files.blob(name))
     except UserError as error:
-        raise UserError(f"{name}: {error}; what is measured is kept: the same command goes on from here") from None
+        raise UserError(f"{name}: {error}; measurements are kept, and the same command continues from here") from None
 
 
 def _time(seconds: float) -> str:
@@ -200,7 +202,7 @@ def _time(seconds: float) -> str:
 
 
 def summary(table: LatencyTable) -> str:
-    """What is to be known of a table, as text."""
+    """The text on a table's error and its use."""
     v = table.validation
     rows = [
         {"arch": arch, "predicted": predicted, "measured": measured, "error": error}

@@ -1,4 +1,4 @@
-"""The program `tfqnas COMMAND`, and the way into each command."""
+"""The program `tfqnas COMMAND`, which runs a command."""
 
 import sys
 
@@ -25,9 +25,9 @@ def run(name: str, program: str | None = None, arguments: list[str] | None = Non
 
     Args:
         name: one of `COMMANDS`.
-        program: how the command was called, for messages; by default the path of the running script.
+        program: name of the program in messages; by default the path of the running script.
         arguments: flags and words, by default those of the process.
     """
-    from tfqnas.cli import command  # absl, which `tfqnas --help` can do without
+    from tfqnas.cli import command  # imports absl, which `tfqnas --help` does not need
 
     command.run(module_of(name), program, arguments)

@@ -1,8 +1,8 @@
-"""Compiles .tflite files for an NPU: which operators are left to the CPU, cycles, time, encoded weights.
+"""Compiles .tflite files for an NPU, and prints the operators left to the CPU, cycles, time and encoded weights.
 
     tfqnas npu-check m.tflite [more.tflite ...] --target=ethos-u85-256
 
-Ends with exit code 1 if more operators than --max_cpu_operators are left to the CPU of any file.
+The exit code is 1 if more than --max_cpu_operators operators of any file are left to the CPU.
 """
 
 import contextlib

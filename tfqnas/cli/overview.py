@@ -1,11 +1,11 @@
-"""Which commands there are."""
+"""The list of commands."""
 
 import importlib
 import os
 import sys
 import types
 
-# What `tfqnas --help` shows: the commands by what one wants to do. The module of `npu-check` is `npu_check`.
+# The commands by purpose, for `tfqnas --help`. The module of `npu-check` is `npu_check`.
 GROUPS = {
     "From images to integer models": {
         "run": "train, search, extract and export in one run directory",
@@ -39,15 +39,15 @@ def module_of(name: str) -> types.ModuleType:
 
 
 def show(text: str) -> None:
-    """Prints a text that the reader may cut short, as `tfqnas --help | head` does."""
+    """Prints a text without an error if the reader cuts it short, as `tfqnas --help | head` does."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports an error at its end
 
 
 def overview() -> str:
-    """What `tfqnas --help` prints: every command with a line of its own."""
+    """The text of `tfqnas --help`, with a line for every command."""
     lines = ["tfqnas: quantized neural architecture search for mobile devices, in Keras.", ""]
     for heading, commands in GROUPS.items():
         lines += [f"{heading}:", *(f"  {name:<14} {text}" for name, text in commands.items()), ""]

@@ -1,8 +1,8 @@
-"""Downloads and prepares a data set through TensorFlow Datasets (TFDS), or says what to do.
+"""Downloads and prepares a data set through TensorFlow Datasets (TFDS), or tells how to do it by hand.
 
 tfqnas prepare-data fashion_mnist
 tfqnas prepare-data cifar10 --data_dir=/data/tfds
-tfqnas prepare-data photos     # whether the photographs for super-resolution are there
+tfqnas prepare-data photos     # checks that the photographs for super-resolution are present
 """
 
 from tfqnas.cli import command

@@ -1,16 +1,16 @@
-"""Quantizes a trained float model, and finds for each layer the strategy that suits it best (DQSS).
+"""Quantizes a trained float model, with the strategy for each layer that suits it best (DQSS).
 
     tfqnas quantize --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4 --output=runs/mobilenet_4
     tfqnas quantize --mode=qat --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=2 \\
         --output=runs/mobilenet_2
     tfqnas quantize --model=zoo:efficientnet_lite0 --dataset=photos --bits=6 --output=runs/lite0_6
 
---mode=ptq (post-training) needs images and no labels, and takes minutes. --mode=qat trains the weights too. With one
-name for --weights and one for --inputs nothing is searched. A qat that was stopped continues from its last checkpoint
-when the same command is given again; a ptq begins anew.
+--mode=ptq (post-training) needs images without labels, and takes minutes. --mode=qat also trains the weights. With one
+name for --weights and one for --inputs nothing is searched. If the same command is given again after a stop, qat
+continues from its last checkpoint and ptq starts again.
 
-Writes model.keras, strategies.json, strategies.csv, strategies.svg and .png (which strategy each layer has, and how the
-coefficients moved) in --output.
+The command writes to --output the files model.keras, strategies.json and strategies.csv, and a picture of each layer's
+strategy and of the coefficients over time as strategies.svg and .png.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
     from tfqnas.dqss.training import fingerprint
 
     for role in ("weights", "inputs"):
-        mixture_for(config, role)  # says what is wrong with the names before anything is loaded
+        mixture_for(config, role)  # reports wrong names before anything is loaded
     model = loaded(MODEL.value)
     settings = {"mode": MODE.value, **fixed(data), **fixed(config)}
     if MODE.value == "ptq":
@@ -83,13 +83,13 @@ def main() -> None:
 
 
 def fixed(config: DataConfig | SearchSettings) -> dict[str, Any]:
-    """The settings that the results depend on."""
+    """The settings that the results depend on, as JSON data."""
     free = {field.name for field in dataclasses.fields(config) if not field.metadata["fixed"]}
     return {name: value for name, value in plain(config).items() if name not in free}
 
 
 def refuse_of_other_mode(kinds: Mapping[str, type[SearchSettings]]) -> None:
-    """Raises UserError for a flag that is given and that only the other mode has."""
+    """Raises UserError for a given flag that only the other mode has."""
     names = {mode: command.fields_of(kind) for mode, kind in kinds.items()}
     names["ptq"].append(IMAGES.name)
     for mode in set(kinds) - {MODE.value}:
@@ -98,7 +98,7 @@ def refuse_of_other_mode(kinds: Mapping[str, type[SearchSettings]]) -> None:
 
 
 def refuse_of_classifiers() -> None:
-    """Raises UserError for a flag that is given and that super-resolution does not read."""
+    """Raises UserError for a given flag that super-resolution does not read."""
     command.refuse(["flip", "shift"], "on photos, whose patches are always turned and mirrored", "classifiers")
     command.refuse(["norm_images"], "on super-resolution, where BatchNorm keeps its statistics", "classifiers")
 
@@ -114,7 +114,7 @@ def loaded(name: str) -> keras.Model:
 
 
 def searched(model: keras.Model, task: DqssTask, config: Any, directory: Directory) -> DqssResult:
-    """The `DqssResult`, with progress."""
+    """Searches with progress on the terminal, and returns the `DqssResult`."""
     from tfqnas.dqss.candidates import names_for
     from tfqnas.dqss.post_training import search_post_training
     from tfqnas.dqss.training import search_training
@@ -127,7 +127,7 @@ def searched(model: keras.Model, task: DqssTask, config: Any, directory: Directo
 
 
 class Shown(contextlib.ExitStack):
-    """What a search calls with each step: the parts of a `Progress`, each open until the next one begins."""
+    """A function for a search to call with each step, which shows the parts of a `Progress` one after the other."""
 
     def __init__(self, parts: Sequence[tuple[str, float]]) -> None:
         super().__init__()
@@ -135,22 +135,22 @@ class Shown(contextlib.ExitStack):
         self.part: Part | None = None
 
     def __call__(self, name: str, share: float, text: str) -> None:
-        if name not in self.names:  # without steps, it is no work
+        if name not in self.names:  # a part without steps
             return
         if self.part is None or self.part.name != name:
             if self.part is None:
                 for earlier in self.names[: self.names.index(name)]:
-                    self.progress.skip(earlier)  # done before the checkpoint that it goes on from
+                    self.progress.skip(earlier)  # completed before the checkpoint
             self.close()
             self.part = self.enter_context(self.progress.part(name, share))
         self.part.update(share, text)
 
 
 def work(config: Any, search: bool) -> list[tuple[str, float]]:
-    """Parts and their relative work: a step of a mixture takes about twice the time of a plain one."""
+    """Parts with their relative work. A step of a mixture takes about twice the time of a plain one."""
     if MODE.value == "qat":
         warm_up, first = (config.train_steps * share * search for share in (config.warm_up_share, config.search_share))
-        trials = 100 * config.refine_in_training * search  # of each tensor some other strategies on some hundred images
+        trials = 100 * config.refine_in_training * search  # some other strategies of each tensor on some hundred images
         parts = {
             "warm-up": warm_up,
             "search": 2 * first,
@@ -159,7 +159,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
         }
     else:
         tune = config.tune_steps
-        guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard)  # of models without mixtures
+        guard = (config.guard + 4) * (config.steps + tune) * bool(config.guard)  # models without mixtures
         longer = config.learned_steps * bool(config.guard)
         parts = (
             {
@@ -177,7 +177,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
 
 
 def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None:
-    """Prints the table, the figures and what to do next."""
+    """Prints the table and the results, and the next command; draws the figure."""
     from tfqnas import report
     from tfqnas.dqss.candidates import best_uniform
     from tfqnas.report.strategies import strategies_figure
@@ -202,8 +202,8 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
     if refused:
         print(
             f"warning: no integer model computes the strategies of {len(refused)} tensors, so an export would be "
-            "refused; --deployable leaves such strategies out from the start. Of those that could be exported, with "
-            "the largest coefficient:"
+            "refused; --deployable leaves such strategies out from the start. The strategy of each such tensor, and "
+            "its best candidate that could be exported:"
         )
         for choice in refused:
             print(f"  {choice['layer']}, {choice['role']}: {choice['strategy']}; {best_uniform(choice)}")
@@ -214,12 +214,12 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
 
 
 def how(results: Mapping[str, Any]) -> str:
-    """A line on what chose the strategies; coefficients are those at the end of the search in any case."""
+    """A line on how the strategies were chosen."""
     losses, training = results["losses"], MODE.value == "qat"
     single = "the strategy of the warm-up" if training else "the best single strategy"
     if results["kept"]:
         return (
-            f"chosen: {single}, {results['kept']}: nothing that the search found has a smaller loss on the images "
+            f"chosen: {single}, {results['kept']}; no result of the search has a smaller loss on the images "
             f"for choices ({losses['single' if training else 'final']:.4g})"
         )
     way = {
@@ -232,23 +232,23 @@ def how(results: Mapping[str, Any]) -> str:
 
 
 def left_out(results: Mapping[str, Any], config: SearchSettings) -> Iterator[str]:
-    """Lines that name the tensors which a strategy was no candidate for, since they lie below zero."""
+    """Lines on strategies that were no candidates for some inputs, since these have negative values."""
     from tfqnas.dqss.candidates import clipping, names_for
 
     for name in clipping(names_for(config, "inputs")):
         found = [layer for layer, role, names in results["searched"] if role == "inputs" and name not in names]
         if found:
-            yield f"{name} clips at zero, so it was no candidate for the inputs of {', '.join(found)}, which lie below"
+            yield f"{name} clips at zero, so it was no candidate for the negative inputs of {', '.join(found)}"
 
 
 def replaced(choices: Sequence[Mapping[str, Any]], config: SearchSettings) -> Iterator[str]:
-    """Lines that name the tensors at the ends whose one strategy does not exist at their bit width: LSQ is there."""
+    """Lines on tensors at the ends that have LSQ, since their only strategy does not exist at their bit width."""
     from tfqnas.dqss.candidates import names_for
 
     for role in ("weights", "inputs"):
         names = names_for(config, role)
         if found := [c["layer"] for c in choices if c["role"] == role and c["strategy"] not in names]:
             yield (
-                f"{role} of {', '.join(found)}: {', '.join(names)} does not exist at {config.end_bits} bits, lsq is "
-                "there"
+                f"{role} of {', '.join(found)}: {', '.join(names)} does not exist at {config.end_bits} bits, so lsq "
+                "takes its place"
             )

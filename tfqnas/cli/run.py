@@ -1,4 +1,4 @@
-"""From images to a family of models: trains, inherits, searches and extracts in one run directory.
+"""Trains supernets with bit inheritance, searches them and extracts a family of models, in one run directory.
 
     tfqnas run --flagfile=configs/digits_oqa.cfg
 

@@ -2,18 +2,18 @@
 
     tfqnas search --run_dir=runs/digits [--bits=2]
 
-Writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run directory. The same
-command goes on where it was stopped.
+The command writes search/b2/scored.jsonl and pareto.json, models/*.keras, pareto.png and report.html in the run
+directory. The same command continues where it was stopped.
 
-A command with other settings, such as another limit, is another search. The one before it is set aside with its
-models, as search/b2.1, b2.2 and so on; its own command brings it back. Full scores depend on the supernet alone: those
-of all earlier searches of it that are within the limits are in the new one from the start (reused.jsonl), told to its
-searcher, and cost nothing. So a second budget takes fewer new scores than the first, --search_budget=50, say.
+A command with other settings, such as another limit, starts another search. The earlier search is set aside with its
+models as search/b2.1, b2.2 and so on, and its own command brings it back. Full scores depend only on the supernet, so
+the new search begins with those of all earlier searches within its limits (reused.jsonl) at no cost. A second search
+therefore needs fewer new scores than the first, for example --search_budget=50.
 
-On several machines, as keras-tuner's chief and workers, for one bit width at a time. The chief gives subnets out, keeps
-the scores and does the rest; it may have a worker beside it. Workers need this package, the data set and the run
-directory or a copy: config.json, space.json, checkpoints/supernet_b2. All subnets are shown all images: early stopping
-is for one machine.
+A search of one bit width can run on several machines as keras-tuner's chief and workers. The chief distributes subnets,
+keeps the scores and does the rest; a worker may run on the same machine. Workers need this package, the data set and
+the run directory or a copy of its config.json, space.json and checkpoints/supernet_b2. All subnets are scored on all
+images, since early stopping works only on one machine.
 
     export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=5000
     KERASTUNER_TUNER_ID=chief tfqnas search --run_dir=runs/digits --bits=2

@@ -2,13 +2,13 @@
 
     tfqnas train --flagfile=configs/digits_oqa.cfg --run_dir=runs/digits
 
-The same command continues a run that was stopped. A single subnet is trained further with
+The same command continues a run that was stopped. The next command finetunes and exports a single subnet:
 
     tfqnas train --run_dir=runs/digits --finetune_arch=runs/digits/search/b2/pareto.json#3 \\
         --finetune_bits=2 --finetune_epochs=5 --finetune_learning_rate=0.01 --integer_aware
 
-and exported, with soft labels of the supernet's largest network; with --integer_aware the training computes what the
-exported file will compute. The model joins the table in report.html.
+Its soft labels come from the supernet's largest network. With --integer_aware the training computes the same as the
+exported file. The model is added to the table in report.html.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ FLAGS = command.Flags()
 command.define_flags(RunConfig, FLAGS)
 command.define_flags(SearchConfig, FLAGS, read_by=("tfqnas search", "tfqnas run"))  # one flagfile describes a whole run
 FINETUNE_ARCH = FLAGS.string("finetune_arch", None, "train this subnet further: FILE#ROW, FILE or JSON")
-FINETUNE_BITS = FLAGS.string("finetune_bits", None, "bit width of the supernet it is cut from, or mixed")
+FINETUNE_BITS = FLAGS.string("finetune_bits", None, "bit width of the subnet's supernet, or mixed")
 FINETUNE_EPOCHS = FLAGS.float("finetune_epochs", 25.0, "epochs of the finetuning", lower_bound=0)
 FINETUNE_RATE = FLAGS.float("finetune_learning_rate", 0.0016, "peak learning rate of the finetuning", lower_bound=0)
 INTEGER_AWARE = FLAGS.bool(
-    "integer_aware", False, "finetune with the 8-bit tensors of the exported model and with BatchNorm as it is folded"
+    "integer_aware", False, "finetune with the 8-bit tensors of the exported model and with folded BatchNorm"
 )
 
 
-# Settings of a run that may be others while one of its subnets is finetuned.
+# Settings of a run that may change while one of its subnets is finetuned.
 _FREE = ("evaluation_epochs", "checkpoint_steps", "cache_gb", "distribution")
 
 
@@ -64,10 +64,10 @@ def main() -> None:
 
 
 def run_to_finetune(config: RunConfig) -> Run:
-    """The `Run` of `run_dir`; settings that are given besides must be its own, or free.
+    """The `Run` of `run_dir`. Other given settings must be its own, or free to change.
 
     Raises:
-        UserError: naming one that would have no effect.
+        UserError: for a setting that would have no effect.
     """
     from tfqnas.runs.run import Run
 

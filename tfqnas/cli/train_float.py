@@ -1,11 +1,11 @@
-"""Trains a float network to quantize: a small classifier, or super-resolution on photos.
+"""Trains a float network to quantize, which is a small classifier or super-resolution on photos.
 
     tfqnas train-float --net=mobilenet_small --dataset=fashion_mnist --flip --output=runs/mobilenet.keras
     python scripts/data_from_packages.py photos
     tfqnas train-float --net=edsr --dataset=photos --scale=2 --output=runs/edsr_x2.keras
 
-It shows progress and time left, continues from its last checkpoint when the same command is given after a kill, and
-ends with the figures of the test images: accuracy, or PSNR and SSIM on Y beside those of bicubic interpolation.
+The command shows progress and the time left. If it is killed, the same command continues from the last checkpoint. In
+the end it prints the results on the test images: accuracy, or PSNR and SSIM on Y beside those of bicubic interpolation.
 """
 
 from tfqnas.cli import command

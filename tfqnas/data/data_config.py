@@ -1,20 +1,20 @@
-"""Which images: the settings that name a data set. A command has a flag for each field."""
+"""The settings of a data set. A command has a flag for each field."""
 
 import dataclasses
 import os
 
 from tfqnas.settings import Settings, setting
 
-# Where images come from, in words; the first two are names of data sets.
+# Sources of images. The first two are names of data sets.
 DIGITS, PHOTOS, FOLDER, TFDS = "digits", "photos", "a folder of images", "a data set of TFDS"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Settings):
-    """A data set, its splits, and how its test images are cut."""
+    """A data set, its splits, and the crop of its test images."""
 
     dataset: str = setting(
-        "digits", "digits, a TFDS name (fashion_mnist, cifar10, ...), or a folder with one sub-folder a class"
+        "digits", "digits, a TFDS name (fashion_mnist, cifar10, ...), or a folder with a sub-folder for each class"
     )
     data_dir: str = setting(
         "",
@@ -26,14 +26,14 @@ class DataConfig(Settings):
     test_split: str = setting("", "TFDS split to test on; by default test, else validation", only={"source": (TFDS,)})
     test_share: float = setting(
         0.2,
-        "of a folder without test sub-folder: share of each class kept for testing",
+        "share of each class kept for testing, in a folder without a test sub-folder",
         above=0,
         below=1,
         only={"source": (FOLDER,)},
     )
     max_bad_images: int = setting(
         0,
-        "of a folder: images that cannot be read and are skipped, after being listed",
+        "largest number of unreadable images in a folder that are listed and skipped",
         at_least=0,
         only={"source": (FOLDER,)},
     )
@@ -47,7 +47,7 @@ class DataConfig(Settings):
 
     @property
     def source(self) -> str:
-        """Where the images come from, in words."""
+        """The source of the images, one of the texts above."""
         if self.dataset in (DIGITS, PHOTOS):
             return self.dataset
         is_path = os.path.isdir(self.dataset) or self.dataset.startswith((".", "~", os.sep))

@@ -84,7 +84,7 @@ def best_uniform(choice: Mapping[str, Any]) -> str:
     """
     found = {name: a for name, a in choice["candidates"].items() if deployable(name, choice["bits"], choice["role"])}
     if not found:
-        return "no candidate could be"
+        return "no candidate could be exported"
     best = max(found, key=lambda name: found[name])
     return f"{best} (coefficient {found[best]:.2f})"
 

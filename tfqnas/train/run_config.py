@@ -1,4 +1,4 @@
-"""Everything that decides a run, as one frozen record. `tfqnas train` has a flag for each field."""
+"""All settings that decide a run, as one frozen record. `tfqnas train` has a flag for each field."""
 
 import dataclasses
 import functools
@@ -11,9 +11,9 @@ from tfqnas.data.data_config import DataConfig
 from tfqnas.errors import SettingError, UserError, as_text
 from tfqnas.settings import first_difference, plain, setting, share
 
-# Of epochs, or of gigabytes.
+# A number of epochs, or of gigabytes.
 _amount = functools.partial(setting, at_least=0, at_most=1e9)
-# What a space is searched for, in words.
+# Descriptions of a space.
 ONE, MANY = "a space without bit widths", "a space of several bit widths"
 
 
@@ -21,7 +21,7 @@ def space_of(name: str) -> spaces.SearchSpace:
     """The search space that a setting names.
 
     Raises:
-        UserError: for a name that no space has, or a file that holds none.
+        UserError: for an unknown name, or a file without a space.
     """
     try:
         return spaces.get(name)
@@ -36,7 +36,7 @@ class RunConfig(DataConfig):
     run_dir: str = setting("", "directory of the run: checkpoints, logs, search, models", fixed=False)
     space: str = setting("tiny", "search space: a name or a JSON file")
     bits: tuple[int, ...] = setting(
-        (4, 3, 2), "bit widths, falling, one supernet each", at_least=2, at_most=16, only={"precision": (ONE,)}
+        (4, 3, 2), "falling bit widths, with one supernet for each", at_least=2, at_most=16, only={"precision": (ONE,)}
     )
     schedule: str = setting(
         "inherit",
@@ -44,10 +44,10 @@ class RunConfig(DataConfig):
         choices=("inherit", "direct"),
         only={"precision": (ONE,)},
     )
-    seed: int = setting(0, "of everything random; the same seed gives the same run", at_least=0)
+    seed: int = setting(0, "seed of everything random; the same seed gives the same run", at_least=0)
     batch_size: int = setting(64, "images a step, over all replicas", at_least=1)
     held_out: int = setting(200, "training images held out for the search", at_least=1)
-    recalibration_images: int = setting(4096, "training images that BatchNorm statistics are estimated on", at_least=1)
+    recalibration_images: int = setting(4096, "training images that estimate BatchNorm statistics", at_least=1)
     float_weights: str = setting("", "weights of a float supernet to start from: a checkpoint or .weights.h5")
     float_epochs: float = _amount(0.0, "epochs of the largest network in floating point")
     float_learning_rate: float = setting(
@@ -55,7 +55,7 @@ class RunConfig(DataConfig):
     )
     largest_epochs: float = _amount(10.0, "epochs of the largest network with quantization, before its supernet")
     largest_learning_rate: float = setting(
-        0.04, "peak learning rate of that stage", at_least=0, only={"largest_epochs": ()}
+        0.04, "peak learning rate of the largest network's stage", at_least=0, only={"largest_epochs": ()}
     )
     supernet_epochs: tuple[float, ...] = _amount(
         (10.0,), "epochs of each bit width's supernet", only={"precision": (ONE,)}
@@ -65,7 +65,7 @@ class RunConfig(DataConfig):
     )
     mixed_epochs: tuple[float, float] = _amount(
         (10.0, 10.0),
-        "spaces with several bit widths (mbv3_qfa, tiny_qfa): epochs of the supernet's two phases, with "
+        "epochs of the supernet's two phases in a space with several bit widths (mbv3_qfa, tiny_qfa), first with "
         "32 bits (floating point) among the choices, then without",
         only={"precision": (MANY,)},
     )
@@ -74,7 +74,7 @@ class RunConfig(DataConfig):
     )
     mixed_inputs: str = setting(
         "batch_quant",
-        "quantizer of the inputs in such spaces: batch_quant (QFA), or lsq to compare with",
+        "quantizer of inputs in a space with several bit widths: batch_quant (QFA), or lsq for comparison",
         choices=("batch_quant", "lsq"),
         only={"precision": (MANY,)},
     )
@@ -83,7 +83,7 @@ class RunConfig(DataConfig):
     )
     float_supernet_epochs: float = _amount(
         0.0,
-        "epochs of a float supernet, for tfqnas analyze to compare with; trained last, also in a finished run",
+        "epochs of a float supernet for comparison in tfqnas analyze; trained last, also in a finished run",
         fixed=False,
         only={"precision": (ONE,)},
     )
@@ -97,13 +97,13 @@ class RunConfig(DataConfig):
     warmup_epochs: float = _amount(0.5, "epochs of linear warm-up in each stage, before the cosine")
     momentum: float = share(0.9, "Nesterov momentum of SGD")
     weight_decay: float = setting(
-        3e-5, "L2 decay of kernels; spares BatchNorm, biases and steps", at_least=0, at_most=1e3
+        3e-5, "L2 decay of kernels, but not of BatchNorm, biases and steps", at_least=0, at_most=1e3
     )
     label_smoothing: float = setting(
         0.1, "share of a label's probability spread over all classes", at_least=0, at_most=0.99
     )
-    dropout: float = setting(0.1, "rate before the classifier", at_least=0, at_most=0.99)
-    random_subnets: int = setting(2, "random subnets a step, beside the largest and the smallest", at_least=0)
+    dropout: float = setting(0.1, "dropout rate before the classifier", at_least=0, at_most=0.99)
+    random_subnets: int = setting(2, "random subnets in each step, beside the largest and the smallest", at_least=0)
     distillation: str = setting(
         "auto",
         "none; in_place: from the largest subnet; teacher: from the next higher bit width; "
@@ -139,15 +139,15 @@ class RunConfig(DataConfig):
     saturation: float = share(0.0, "augmentation: largest relative change of the distance to grey")
     narrow_range: bool = setting(False, "symmetric integer range of the weights, without the lowest code")
     shared_steps: bool = setting(
-        True, "one LSQ step a layer (OQAT); false: one for each kernel size and width", only={"precision": (ONE,)}
+        True, "one LSQ step in each layer (OQAT); false: one for each kernel size and width", only={"precision": (ONE,)}
     )
     kernel_transform: bool = setting(False, "learn the map from larger to smaller kernels, as once-for-all does")
     evaluation_epochs: float = _amount(
-        0.0, "epochs between looks at the held-out accuracy while training; 0: at the end of a stage only", fixed=False
+        0.0, "epochs between evaluations on held-out images while training; 0: only at the end of a stage", fixed=False
     )
     checkpoint_steps: int = setting(200, "steps between checkpoints; each stage ends with one", fixed=False, at_least=1)
     cache_gb: float = _amount(
-        4.0, "memory for decoded evaluation images; what does not fit is decoded again", fixed=False
+        4.0, "memory for decoded evaluation images in GB; others are decoded again each time", fixed=False
     )
     distribution: str = setting(
         "none",
@@ -170,11 +170,11 @@ class RunConfig(DataConfig):
 
     @property
     def precision(self) -> str:
-        """Whether the space has bit widths to choose, in words."""
+        """The description of the space, `ONE` or `MANY`."""
         return MANY if space_of(self.space).mixed else ONE
 
     def for_bits(self, name: str, bits: int) -> float:
-        """The value of a field that holds one value for all bit widths, or one for each."""
+        """The value for a bit width of a field that has one value for all bit widths or one for each."""
         values = getattr(self, name)
         return values[0] if len(values) == 1 else values[self.bits.index(bits)]
 
@@ -197,7 +197,7 @@ class RunConfig(DataConfig):
         return cls(**fields)
 
     def refuse_if_different(self, other: Mapping[str, Any], where: str) -> None:
-        """Raises a `UserError` naming the first field of `other`, JSON data, that would give another result."""
+        """Raises a `UserError` with the first field of `other`, JSON data, that would give another result."""
         difference = first_difference(self, other)
         if difference:
             name, ours, theirs = difference
@@ -207,5 +207,5 @@ class RunConfig(DataConfig):
             )
 
 
-# Settings of earlier versions with the values that had no effect.
+# Settings of earlier versions, each with the value that had no effect.
 _GONE = (("sample_full_depth", 0.0), ("sample_full_resolution", 0.0))

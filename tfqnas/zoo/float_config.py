@@ -8,7 +8,7 @@ from tfqnas.data.data_config import PHOTOS, DataConfig
 from tfqnas.errors import SettingError
 from tfqnas.settings import setting, share
 
-# What a setting of 0 stands for: in classification, and on photos.
+# Values that a setting of 0 stands for, in classification and on photos.
 _DEFAULTS = {
     "batch_size": (128, 16),
     "learning_rate": (0.1, 1e-3),
@@ -16,7 +16,7 @@ _DEFAULTS = {
     "epochs": (5.0, 0.0),
     "batch_statistics": (1.0, 0.4),
 }
-# Tasks, in words.
+# Names of tasks.
 CLASSIFICATION, SUPER_RESOLUTION = "classification", "super-resolution"
 
 
@@ -26,12 +26,13 @@ class FloatConfig(DataConfig):
 
     dataset: str = setting(
         "digits",
-        "digits, a TFDS name (fashion_mnist, ...), a folder with one sub-folder a class; photos for super-resolution",
+        "digits, a TFDS name (fashion_mnist, ...), or a folder with a sub-folder for each class; photos for "
+        "super-resolution",
     )
     net: str = setting("mobilenet_small", f"network: {', '.join(zoo.NAMES)}", choices=zoo.NAMES)
-    output: str = setting("", "the .keras file to write; its figures go into a .json file beside it", fixed=False)
+    output: str = setting("", "the .keras file to write, with its results in a .json file beside it", fixed=False)
     scale: int = setting(
-        2, "super-resolution: how many times larger images become, 2 or 4", only={"task": (SUPER_RESOLUTION,)}
+        2, "super-resolution: factor by which images are enlarged, 2 or 4", only={"task": (SUPER_RESOLUTION,)}
     )
     filters: int = setting(0, "filters of the network (of its first stage); 0: its own default", at_least=0)
     blocks: int = setting(0, "residual blocks (in each stage); 0: the network's own default", at_least=0)
@@ -47,19 +48,19 @@ class FloatConfig(DataConfig):
         at_least=1,
         only={"task": (SUPER_RESOLUTION,)},
     )
-    steps: int = setting(0, "updates; 0: of photos 5000, else as many as `epochs` says", at_least=0)
+    steps: int = setting(0, "number of updates; 0: 5000 on photos, else given by `epochs`", at_least=0)
     epochs: float = setting(
         0.0, "classification: passes over the training images; 0: 5", at_least=0, only={"task": (CLASSIFICATION,)}
     )
-    batch_size: int = setting(0, "images a step; 0: 128, of photos 16", at_least=0)
-    learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 of SGD, on photos 0.001 of Adam", at_least=0)
+    batch_size: int = setting(0, "images a step; 0: 128, on photos 16", at_least=0)
+    learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 with SGD, on photos 0.001 with Adam", at_least=0)
     weight_decay: float = setting(
         1e-4, "classification: L2 decay of kernels", at_least=0, only={"task": (CLASSIFICATION,)}
     )
     batch_statistics: float = share(
         0.0,
-        "share of the steps in which BatchNorm normalises by the batch, before it keeps to its moving statistics, "
-        "whose lack of noise super-resolution needs; 0: 1, on photos 0.4",
+        "share of the steps in which BatchNorm normalises by the batch; then it uses its moving statistics, since "
+        "super-resolution suffers from noise; 0: 1, on photos 0.4",
     )
     label_smoothing: float = setting(
         0.1,
@@ -76,7 +77,7 @@ class FloatConfig(DataConfig):
         below=1,
         only={"task": (CLASSIFICATION,)},
     )
-    seed: int = setting(0, "of weights, batches and augmentation", at_least=0)
+    seed: int = setting(0, "seed of weights, batches and augmentation", at_least=0)
     checkpoint_steps: int = setting(250, "steps between checkpoints", fixed=False, at_least=1)
 
     def __post_init__(self) -> None:
@@ -93,16 +94,16 @@ class FloatConfig(DataConfig):
 
     @property
     def task(self) -> str:
-        """What the network is for, in words."""
+        """The task of the network."""
         return SUPER_RESOLUTION if self.on_photos else CLASSIFICATION
 
     @property
     def on_photos(self) -> bool:
-        """Whether the network is one of super-resolution."""
+        """Whether the network is for super-resolution."""
         return self.net in zoo.SUPER_RESOLUTION
 
     def value(self, name: str) -> Any:
-        """A setting, or what its 0 stands for."""
+        """The value of a setting, with 0 replaced by the value that it stands for."""
         own = getattr(self, name)
         if name in ("steps", "epochs") and (self.steps or self.epochs):
             return own
