@@ -1,33 +1,32 @@
-"""Latency and size of exported files against the official converter's, and what an export costs.
+"""Latency and size of exported files compared with the official converter's, and the cost of an export.
 
     python benchmarks/export.py                    # MobileNetV3 with ReLU and h-swish, tiny; 10 to 20 min on 2 cores
     python benchmarks/export.py --short            # a tiny space, to see that everything runs
     python benchmarks/export.py --only=latency,sizes --rounds=31
 
-The largest subnet of each space, freshly initialised: latencies do not depend on the values of weights, and sizes say
-what the codes need before training. Of MobileNetV3 also with kernels of at most 5x5: XNNPACK's integer kernels for 7x7
-depthwise convolutions take up to 60 times as long, in both files, and leave little of a difference to see. The official
-file is the same architecture without quantizers, converted by `tf.lite.TFLiteConverter` with a representative data set
-to integers of 8 bits, both ends included. Times are those of LiteRT (`ai_edge_litert`, XNNPACK) with one thread and one
-image, the files in turn (A B A B ...) in one process, so that what else runs on the machine meets all of them: a ratio
-is the median of the rounds' ratios, with the quartiles beside it. What is compared:
+The files are those of the largest subnet of each space, freshly initialised: latencies do not depend on the values of
+weights, and sizes are those before training. MobileNetV3 is also measured with kernels of at most 5x5, since XNNPACK's
+integer kernels for 7x7 depthwise convolutions take up to 60 times as long in both files and hide differences. The
+official file is the same architecture without quantizers, converted by `tf.lite.TFLiteConverter` with a representative
+data set to 8-bit integers, including input and output. Times are those of LiteRT (`ai_edge_litert`, XNNPACK) with one
+thread and one image. The files run in turn (A B A B ...) in one process, so that other load on the machine affects all
+of them. A ratio is the median of the rounds' ratios, with the quartiles beside it. The comparisons are:
 
 latency     our file of the subnet with 4-bit LSQ against the official file; targets 1.05 with ReLU, 1.10 with h-swish.
-            Ours has products that the official one has not: they bring 8-bit sums to the 4-bit inputs. The row below
-            it is our file at 8 bits.
-products    our file of the 4-bit subnet against the same file without its products with one, whose readers take the
-            8-bit tensor as it is: other integers, the same work besides. More than that no way of sparing them gains.
-            What else would bring an 8-bit sum to a 4-bit input, and why it does not: QUANTIZE from int8 to int8 rounds
-            twice and flips 2 to 4% of the values; a RELU of its own, the official converter's way, is not delegated to
-            XNNPACK and splits the graph there; an ADD that writes the 4-bit tensor itself leaves no 8-bit sum for the
-            next addition, so it would be computed twice; one scale for the sum and the input makes the sum as coarse as
-            4 bits (docs/facts.md, exact integer arithmetic).
-sizes       our file at 8 bits against the official one, and the files as a zip archive holds them (deflate) against the
-            one at 8 bits: weights of few bits are int8 here, but int8 of few values.
+            Only ours has products, which bring 8-bit sums to the 4-bit inputs. The next row is our file at 8 bits.
+products    our file of the 4-bit subnet against the same file without its products with one. Its readers take the
+            8-bit tensor as it is, so that integers differ but all other work is the same. This bounds the gain of any
+            way without products. Other ways from an 8-bit sum to a 4-bit input have problems. QUANTIZE from int8 to
+            int8 rounds twice and flips 2 to 4% of the values. A separate RELU, as in the official converter, is not
+            delegated to XNNPACK and splits the graph. An ADD that writes the 4-bit tensor itself leaves no 8-bit sum
+            for the next addition, so it would be computed twice. One scale for the sum and the input makes the sum as
+            coarse as 4 bits (docs/facts.md, exact integer arithmetic).
+sizes       our file at 8 bits against the official one, and the files in a zip archive (deflate) against the one at 8
+            bits. Weights of few bits are stored as int8, but with few values.
 packed      `export(..., storage="packed")`, INT4 weights, against int8 storage of the same 4-bit subnet: the bytes of
             the layers that have quantizers, the whole file beside the floor that all layers' weights set, latency.
-cost        an export of the largest MobileNetV3 subnet at 224 px with 64 images, in a process of its own that loads a
-            `.keras` file: seconds of `tflite_export.export`, and the most memory that the process has held, in GB.
+cost        an export of the largest MobileNetV3 subnet at 224 px with 64 images, in a separate process that loads a
+            `.keras` file, as seconds of `tflite_export.export` and peak memory of the process in GB.
 """
 
 import argparse

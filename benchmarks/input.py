@@ -1,17 +1,17 @@
-"""Images a second of each way to read photos for training, as ratios to decoding whole images and cropping then.
+"""Images a second of each way to read photos for training, as ratios to decoding whole images before cropping.
 
     python benchmarks/input.py              # 256 JPEGs of 500 x 375 px (crops of two photos), 224 px, batch 64
     python benchmarks/input.py --short      # a few small ones, to see that everything runs
 
-All ways make the same batches: random resized crop (area 8 to 100%), flip, brightness and saturation. They are
-read in turn (A B A B ...) in one process, so that what else runs on the machine meets all of them; a ratio is the
-median of the rounds' ratios, above 1 where a way is faster than the first one.
+All ways make the same batches with random resized crop (area 8 to 100%), flip, brightness and saturation. They are
+read in turn (A B A B ...) in one process, so that other load on the machine affects all of them. A ratio is the
+median of the rounds' ratios, and is above 1 if a way is faster than the first one.
 
-decode, then crop    files of a folder, decoded whole (`tf.io.decode_image`), cut, resized
-crop while decoding  the same files, only the blocks of the crop decoded (`tf.image.decode_and_crop_jpeg`)
+decode, then crop    files of a folder, fully decoded (`tf.io.decode_image`), cropped and resized
+crop while decoding  the same files, of which only the blocks of the crop are decoded (`tf.image.decode_and_crop_jpeg`)
   TFRecord           the same from TFRecord files by number, as TFDS prepares them (SkipDecoding)
   ArrayRecord        the same from ArrayRecord files
-in memory            uint8 arrays of 224 x 224 px, cropped by an affine map: no decoding at all
+in memory            uint8 arrays of 224 x 224 px, cropped by an affine map without decoding
 """
 
 import argparse

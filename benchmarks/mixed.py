@@ -1,12 +1,12 @@
-"""BatchQuant against LSQ for the inputs of a mixed supernet: are many mixtures trained stably together (QFA's claim)?
+"""Compares BatchQuant with LSQ for the inputs of a mixed supernet, to test QFA's claim of stable joint training.
 
     python benchmarks/mixed.py --flagfile=configs/digits_qfa.cfg --run_dir=runs/digits_mixed --seeds=0,1
     python benchmarks/mixed.py --flagfile=configs/fashion_qfa_study.cfg
 
 Trains the same supernet by the same schedule twice for each seed, once with each quantizer, and scores the same random
-mixtures of each: BatchNorm and ranges estimated anew, held-out images. Shows their training curves (the loss of the
-random subnets and of the smallest) and the distribution of their accuracies side by side. A training that diverges is
-reported as that. What is done is kept: a study that was stopped goes on where it stood.
+mixtures of each on held-out images, with BatchNorm and ranges estimated again. Shows their training curves (the loss of
+the random subnets and of the smallest) and the distribution of their accuracies side by side. A training that diverges
+is reported. The same command continues a study that was stopped.
 
 Writes `mixed.json`, `mixed.md` and `mixed.png` in the run directory.
 """

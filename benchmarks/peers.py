@@ -1,18 +1,18 @@
-"""tfmot's 8-bit QAT, pruning and clustering against LSQ of tfqnas: one network, the same data, the same steps.
+"""Compares tfmot's 8-bit QAT, pruning and clustering with LSQ of tfqnas on one network, with the same data and steps.
 
     .venv/bin/python tools/prepare_data.py fashion_mnist
     .venv/bin/python benchmarks/peers.py --run_dir=runs/peers
 
 MobileNetV2 (width 0.35, 32 pixels, random weights) is trained in tf_keras in floating point. From those weights every
-method goes on for as many steps on the same batches (each a function of its number): floating point as before; tfmot's
-`quantize_model`; its pruning, to three quarters of zeros, and its clustering, to 16 values, of convolutions and dense
-layers; and `tfqnas.quantize` with LSQ, by the training of tools/quantize.py --mode=qat --integer_aware, from the labels
-alone, after `tfqnas.integrations.tfmot.to_keras3`. The files of tfmot's methods are the official converter's, those of
-tfqnas are tflite_export's. What tfmot does not quantize itself is quantized after training, with the same calibration
-images.
+method trains for the same number of steps on the same batches (each a function of its number). The methods are floating
+point as before, tfmot's `quantize_model`, its pruning to three quarters of zeros and its clustering to 16 values (both
+of convolutions and dense layers), and `tfqnas.quantize` with LSQ. The last one follows
+`tfqnas.integrations.tfmot.to_keras3` and trains as tools/quantize.py --mode=qat --integer_aware does, on labels only.
+The official converter makes the files of tfmot's methods, and tflite_export those of tfqnas. Layers that tfmot does not
+quantize are quantized after training, with the same calibration images.
 
-What is finished is a line in RUN_DIR/peers.jsonl: the same command goes on after it. Then the training steps of all,
-and the files in LiteRT with one thread, are timed in turn; ratios are to LSQ at 8 bits.
+Each finished method is a line in RUN_DIR/peers.jsonl, after which the same command continues. In the end all training
+steps, and the files in LiteRT with one thread, are timed in turn; ratios are to LSQ at 8 bits.
 """
 
 import argparse

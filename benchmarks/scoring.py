@@ -4,19 +4,20 @@
     python benchmarks/scoring.py --short                       # a tiny space, to see that everything runs
     python benchmarks/scoring.py --only=search --run_dir=runs/fashion --bits=4      # a trained supernet
 
-The plain scorer is `recalibrate` and `predict`: one trace, one subnet after the other, 512 images for BatchNorm's
-statistics and 2,000 to be scored, all in memory. Against it `tfqnas.scoring.Scorer`, in turn (A B A B ...) in one
-process, or with --workers=N in a `Pool` of processes (the plain scorer has all cores for its operations); numbers are
-subnets an hour, so a ratio above 1 is a gain. Answers are checked to be the same but for one in a hundred: float
-rounding moves quantized values over ties, more often in an untrained network than in a trained one.
+The plain scorer uses `recalibrate` and `predict` for one subnet after the other, with one trace, 512 images for
+BatchNorm statistics and 2,000 to score, all in memory. It is compared with `tfqnas.scoring.Scorer` in turn
+(A B A B ...) in one process, or with --workers=N in a `Pool` of processes, while the plain scorer has all cores for its
+operations. Numbers are subnets an hour, so a ratio above 1 is a gain. Answers are checked to agree but for one in a
+hundred, since float rounding moves quantized values over ties, more often in an untrained network than in a trained
+one.
 
 random      different random subnets
-kernels     other kernel sizes of one random skeleton, as the second phase of a coarse-to-fine search asks for
-  +stop     the same two with subnets given up that are behind a front; an untrained network is taught its images by
-            taking the largest subnet's answers for labels, so that subnets differ as those of a trained one do
-search      a trained supernet (`--run_dir`; with --short one of a few steps): coarse to fine with the plain scorer,
-            every subnet in full, against the search of tools/search.py with the flags of `FLAGS` until its front, of
-            subnets scored in full, has the same hypervolume; in turn, a seed each; the ratio is that of the seconds
+kernels     other kernel sizes of one random skeleton, as in the second phase of a coarse-to-fine search
+  +stop     the same two with early stopping of subnets that are worse than a front; an untrained network takes the
+            largest subnet's answers for labels, so that its subnets differ as those of a trained one do
+search      a trained supernet (`--run_dir`; with --short one of a few steps): a coarse-to-fine search that scores every
+            subnet in full with the plain scorer, against the search of tools/search.py with the flags of `FLAGS` until
+            its front of fully scored subnets has the same hypervolume; in turn for each seed, as a ratio of seconds
 """
 
 import argparse

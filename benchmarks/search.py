@@ -1,19 +1,19 @@
-"""What searching costs beside scoring: CPU seconds of each searcher for 10,000 architectures of MobileNetV3's space.
+"""The cost of search without scoring, as CPU seconds of each searcher for 10,000 MobileNetV3 architectures.
 
     python benchmarks/search.py                       # about a minute
     python benchmarks/search.py --short               # a tiny space and few architectures, to see that everything runs
     python benchmarks/search.py --only=nsga2,pymoo --evaluations=2000
 
-Counted is what searchers do, costs of what they propose included. Not counted is the score, here a random sum over
-the choices. CPU seconds of this process, so that what else runs on the machine makes no difference.
+The time includes the costs of proposed architectures but not their scores, which are random sums over the choices.
+It is CPU time of this process, so that other load on the machine makes little difference.
 
-nsga2           `NSGA2`, generations of 100, over the error and effective MFLOPs
+nsga2           `NSGA2` with generations of 100, over the error and effective MFLOPs
   three, limit  the same over the error, effective MFLOPs and kB, within a limit of the MFLOPs
   one by one    the same as the first, but asked for one architecture at a time, as by asynchronous workers
 ageing          `AgeingEvolution`, within the limit
-bins            `RandomBins`, five bins of MACs; in MobileNetV3's space those of the paper
-coarse          `CoarseToFine`: half of them in these bins, then perturbed kernel sizes
-pymoo           NSGA-II of pymoo with the same operators and costs, if it is installed: a comparison
+bins            `RandomBins` with five bins of MACs, which for MobileNetV3's space are those of the paper
+coarse          `CoarseToFine`, with half of the architectures in these bins, then perturbed kernel sizes
+pymoo           NSGA-II of pymoo with the same operators and costs for comparison, if it is installed
 """
 
 import argparse

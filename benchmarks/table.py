@@ -1,4 +1,4 @@
-"""What the benchmarks share: measuring in turn, and a table of ratios."""
+"""Common parts of the benchmarks, which are measurements in turn and a table of ratios."""
 
 import dataclasses
 import datetime

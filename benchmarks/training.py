@@ -1,29 +1,28 @@
-"""Speed and memory of training and scoring, as ratios: what the supernet, LSQ and a score cost beyond plain networks.
+"""Speed and memory of training and scoring with a supernet and LSQ, as ratios to plain networks.
 
     python benchmarks/training.py                       # MobileNetV3, batch 32, 96 px; about 12 minutes on 2 cores
     python benchmarks/training.py --short               # a tiny space, to see that everything runs
     python benchmarks/training.py --only=sandwich,lsq --rounds=9
     python benchmarks/training.py --only=input --run_dir=runs/digits
 
-Times are taken in one process and in turn (A B A B ...), so that what else runs on the machine meets both
-sides: a ratio is the median of the rounds' ratios, with the quartiles beside it. Memory is the peak of a
-process of its own, less what it held after the imports. What is compared:
+Times are taken in one process and in turn (A B A B ...), so that other load on the machine affects both
+sides. A ratio is the median of the rounds' ratios, with the quartiles beside it. Memory is the peak of a
+separate process, minus its memory after the imports. The comparisons are:
 
 sandwich    `Trainer.gradients` of largest, smallest and two random subnets, each at its own resolution, against
-            the sum of four networks built statically (`Supernet(space.pruned(arch))`: the same layers, no
-            slices, no conditionals), each a `tf.function` with the same loss on images already resized.
+            the sum of four static networks (`Supernet(space.pruned(arch))`, the same layers without slices and
+            conditionals), each a `tf.function` with the same loss on images that are already resized.
 mixed       `Trainer.gradients` of largest, smallest and four random subnets of a mixed supernet (QFA: weights by LSQ,
-            inputs by BatchQuant, both of 2, 3 or 4 bits) against the same six architectures in a supernet of LSQ with
-            one bit width; its evaluation, one trace for all mixtures, against that of the other.
-lsq         a training step (`Trainer.run_step`, update included) of the largest network with 4-bit LSQ against
-            the same without quantizers: time, memory.
-score       recalibration and evaluation of a subnet with images in memory against bare forward passes: its
-            statically built network in inference mode (BatchNorm with given statistics) over the same images
-            in the same batches.
+            inputs by BatchQuant, both with 2, 3 or 4 bits) against the same six architectures in an LSQ supernet with
+            one bit width; also the evaluation of both, with one trace for all mixtures.
+lsq         time and memory of a training step (`Trainer.run_step`, including the update) of the largest network
+            with 4-bit LSQ against the same without quantizers.
+score       recalibration and evaluation of a subnet with images in memory against forward passes of its static
+            network in inference mode (BatchNorm with given statistics) over the same images in the same batches.
 depthwise   forward and backward of `tfqnas.layers.depthwise` against `tf.nn.depthwise_conv2d`, and the largest
             error of the filter's gradient against float64, relative to its largest entry.
-count       architectures a minute whose costs are counted, one by one and as arrays of codes.
-input       share of the time that training waited for its input, from `--run_dir`.
+count       architectures a minute whose costs are computed, one by one and as arrays of codes.
+input       share of the time that training in `--run_dir` waited for its input.
 """
 
 import argparse

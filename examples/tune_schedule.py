@@ -2,14 +2,14 @@
 
     .venv/bin/python examples/tune_schedule.py --directory=runs/tune
 
-on the handwritten digits. Each trial trains one schedule, the largest network and then
-its supernet, with the same number of epochs in all; its score is the held-out accuracy, the mean of the supernet's
-largest and smallest subnet. Ends with the flags of the best one for tools/train.py. Stop it at any moment: the same
-command goes on, within the trial at its last checkpoint.
+It uses the handwritten digits. Each trial trains one schedule, first the largest network and then its supernet, with
+the same total number of epochs. Its score is the mean held-out accuracy of the supernet's largest and smallest subnet.
+In the end the flags of the best schedule for tools/train.py are printed. After a stop at any moment, the same command
+continues from the last checkpoint of its trial.
 
     tensorboard --logdir=runs/tune/events      # trials and their settings, under HParams
 
-Several processes or hosts, with keras-tuner's own variables and a directory that all of them see:
+Several processes or hosts need keras-tuner's variables and a common directory:
 
     export KERASTUNER_ORACLE_IP=127.0.0.1 KERASTUNER_ORACLE_PORT=8500
     KERASTUNER_TUNER_ID=chief python examples/tune_schedule.py --directory=runs/tune &

@@ -1,18 +1,18 @@
-"""What a mixture of quantizers costs in training, as ratios: MobileNetV2 with candidates in every layer.
+"""The cost of a mixture of quantizers in training, as ratios for MobileNetV2 with candidates in every layer.
 
     python studies/dqss.py                       # batch 16, 96 px; about 5 minutes on 2 cores
     python studies/dqss.py --short               # a tiny network, to see that everything runs
     python studies/dqss.py --rounds=5 --bits=3
 
-A training step (forward, backward, update) of MobileNetV2 as `tfqnas.quantize` makes it, in one process and in turn
-(A B C A B C ...); a ratio is the median of the rounds' ratios, with the quartiles beside it.
+It measures a training step (forward, backward, update) of MobileNetV2 after `tfqnas.quantize`, in one process and in
+turn (A B C A B C ...). A ratio is the median of the rounds' ratios, with the quartiles beside it.
 
-mixed / LSQ         weights mixed of LSQ, LSQ+, DoReFa and min-max, inputs of LSQ, LSQ+, PACT, DoReFa and min-max (PACT
-                    is for inputs only), against LSQ alone.
-mixed / every pair  the same against the mixture as it is written down: a convolution of each quantized kernel with each
-                    quantized input, weighted and added.
+mixed / LSQ         weights with LSQ, LSQ+, DoReFa and min-max, inputs with LSQ, LSQ+, PACT, DoReFa and min-max (PACT is
+                    for inputs only), against LSQ alone.
+mixed / every pair  the same against the mixture by its definition, a weighted sum of convolutions of each quantized
+                    kernel with each quantized input.
 LSQ / float         LSQ alone against no quantizers.
-memory              peak of a process of its own that does three steps, less what it held after the imports.
+memory              peak of a separate process that does three steps, minus its memory after the imports.
 
 Results: docs/results/dqss.md (cost of a mixed step).
 """

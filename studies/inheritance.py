@@ -1,19 +1,20 @@
-"""Bit inheritance against direct quantization-aware training (the question of OQA's Table 1), on your data.
+"""Compares bit inheritance with direct quantization-aware training on your data, as Table 1 of OQA does.
 
     python studies/inheritance.py --flagfile=configs/fashion_study.cfg
 
 Trains the same network, or the same supernet, to 3 and to 2 bits in several ways, from one floating-point network:
 
-inherit      4 -> 3 -> 2 bits by bit inheritance, each bit width with its own epochs, soft labels of the one above alone
-hard         the same, with the labels only;  half: soft labels and labels, half each, as tools/train.py does
-direct_own   from floating point, with the epochs of that bit width's own stage: what one more bit width costs
-direct_kd    the same, with soft labels from the floating-point network
-direct_all   from floating point, with as many epochs as the whole chain above it and its own together
+inherit      4 -> 3 -> 2 bits by bit inheritance, each with its own epochs and only soft labels of the bit width above
+hard         the same with labels only
+half         the same with soft labels and labels, half each, as in tools/train.py
+direct_own   from floating point, with the epochs of that bit width's own stage
+direct_kd    the same with soft labels from the floating-point network
+direct_all   from floating point, with as many epochs as the whole inherited chain together
 
-The ways inherit, direct_own and direct_all are run with every learning rate of `--rates` at the first seed; the rate
-with the best held-out accuracy is then taken for the other seeds. The others, variants of them, take theirs. Each
-training is a stage of a run directory (`RUN_DIR/s0`): a study that was stopped goes on where it stood. With
-`--workers` trainings run side by side, each on cores of its own.
+The ways inherit, direct_own and direct_all run with every learning rate of `--rates` at the first seed. The rate with
+the best held-out accuracy is used for the other seeds. The other ways are variants of these and use their rates. Each
+training is a stage of a run directory (`RUN_DIR/s0`), and the same command continues a study that was stopped. With
+`--workers` trainings run in parallel, each on its own cores.
 
 Writes `study.json`, `study.md` and `study.png` in the run directory.
 

@@ -1,9 +1,9 @@
-"""Crops of test photos side by side: original, bicubic, and super-resolution models, with the PSNR on Y of each.
+"""Shows crops of test photos side by side, the original, bicubic and super-resolution models, with their PSNR on Y.
 
     python studies/restoration_crops.py --models="float=runs/edsr_x2.keras;DQSS, 4 bits=runs/sr/model.keras" \\
         --crops=chelsea:110,190;motorcycle_left:240,300 --output=sr_crops.png
 
-Below each crop stands the PSNR of the crop, and behind it that of the whole photo.
+Below each crop stand the PSNR of the crop and that of the whole photo.
 
 Results: docs/results/dqss_photos.md (the crops).
 """

@@ -1,4 +1,4 @@
-"""What the studies share: a file of results that is gone on with, and mistakes as a line."""
+"""Common parts of the studies, which are a file of results that a study continues, and errors as a single line."""
 
 import collections
 import sys

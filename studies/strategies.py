@@ -1,4 +1,4 @@
-"""Strategies found layer by layer (DQSS) against each single one, and the choices that the search itself is made of.
+"""Compares strategies for each layer (DQSS) with each single strategy, and the design choices of the search.
 
     python studies/strategies.py losses --model=runs/mobilenet.keras --dataset=fashion_mnist
     python studies/strategies.py search --model=runs/mobilenet.keras --dataset=fashion_mnist --bits=4,3
@@ -7,17 +7,18 @@
     python studies/strategies.py classification --report --figure=strategies.png
     python studies/strategies.py losses --short           # digits, few steps: to see that everything runs
 
-losses          post-training search against each of the losses, everything else equal
-search          what refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard are worth in it
-schedule        quantization-aware search with other settings: warm-up, temperature, noise, refinement, and so on
-                (these three set the defaults: they are judged on --held_out training images, never on test images)
+losses          post-training search with each of the losses, everything else equal
+search          effect of refinement, tuning, noise, the entropy term, BatchNorm statistics and the guard on it
+schedule        quantization-aware search with other settings, such as warm-up, temperature, noise and refinement
+                (these three set the defaults, so they are judged on --held_out training images, never on test images)
 classification  DQSS and every single strategy with the same number of steps, post-training (ptq) or training (qat)
-(EfficientNet-Lite0 with ImageNet weights: strategies_zoo.py; super-resolution: strategies_restoration.py)
 
-Without --model a small network is trained first (schedule), on the training images that are not held out.
+strategies_zoo.py is for EfficientNet-Lite0 with ImageNet weights, and strategies_restoration.py for super-resolution.
 
-Each result is a line of --results (a .jsonl file); a result that is there is not computed again, so a study that was
-stopped goes on. Every study ends with its table: the mean over the seeds and its standard error.
+Without --model a small network is first trained (schedule) on the training images that are not held out.
+
+Each result is a line of --results (a .jsonl file). The same command continues a study that was stopped and does not
+repeat results. Every study ends with a table of means over the seeds and their standard errors.
 
 Results: docs/results/dqss.md.
 """

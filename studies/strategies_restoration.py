@@ -1,13 +1,13 @@
-"""Strategies found layer by layer (DQSS) against each single one on super-resolution: PSNR and SSIM on Y.
+"""Compares strategies for each layer (DQSS) with each single strategy on super-resolution, by PSNR and SSIM on Y.
 
     python studies/strategies_restoration.py --model=runs/edsr_x2.keras --mode=ptq --bits=8,6,4
     python studies/strategies_restoration.py --model=runs/edsr_x2.keras --mode=qat --bits=4 \\
         --strategies=dqss,lsq,lsq_plus
     python studies/strategies_restoration.py --report --figure=sr_psnr.png
 
-All learn in the same number of steps and from the same patches of the training photos; the 7 test photos judge. Each
-result is a line of --results (a .jsonl file); what is there is not computed again, so a study that was stopped goes on.
-With --save the models are kept in a directory, for pictures and exports.
+All strategies learn for the same number of steps on the same patches of the training photos, and are evaluated on the 7
+test photos. Each result is a line of --results (a .jsonl file). The same command continues a study that was stopped
+and does not repeat results. With --save the models are kept in a directory, for pictures and exports.
 
 Results: docs/results/dqss_photos.md (super-resolution).
 """

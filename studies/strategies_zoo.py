@@ -1,14 +1,14 @@
-"""Strategies found layer by layer (DQSS) against each single one on EfficientNet-Lite0 with ImageNet weights.
+"""Compares strategies for each layer (DQSS) with each single strategy on EfficientNet-Lite0 with ImageNet weights.
 
     python studies/strategies_zoo.py --bits=8,6,5,4
     python studies/strategies_zoo.py --report --figure=dqss_lite0.png
 
-Post-training, without labels: calibrated on crops of 16 of the training photos, judged on crops of the 5 others and of
-the 7 test photos by how far it agrees with the float model, and on the 20 labelled photographs by its accuracy. All
-strategies have the same crops and learn in the same number of steps. With --size they are searched and calibrated on
-smaller crops, which is cheaper; they are judged at 224 pixels always. Each result is a line of --results (a .jsonl
-file); what is there is not computed again. Intervals are 95% ones: of agreement by a bootstrap over the photos, since
-crops of one photo are alike; of accuracy by Wilson's formula.
+Quantization is post-training and without labels, calibrated on crops of 16 of the training photos. It is evaluated by
+agreement with the float model on crops of the 5 others and of the 7 test photos, and by accuracy on the 20 labelled
+photographs. All strategies have the same crops and learn for the same number of steps. With --size search and
+calibration use smaller crops, which is cheaper; evaluation is always at 224 pixels. Each result is a line of --results
+(a .jsonl file) and is not computed again. Intervals are at 95%. That of agreement is a bootstrap over the photos, since
+crops of one photo are alike; that of accuracy is by Wilson's formula.
 
 Results: docs/results/dqss_photos.md (EfficientNet-Lite0).
 """
