@@ -293,6 +293,16 @@ def test_keras_is_never_reached_through_tensorflow():
     assert not written
 
 
+def test_tests_mirror_the_tree():
+    """Each directory of modules has its directory of tests, which is named without tfqnas/; no other has tests."""
+    modules = {source.path.parent.relative_to(ROOT) for source in sources().values()} - {Path("tools"), Path("tfqnas")}
+    mirrored = {Path(*path.parts[1:]) if path.parts[0] == "tfqnas" else path for path in modules}
+    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*_test.py")} - {Path()}
+    assert not mirrored - tests
+    others = {Path("tflite_export/operations")}  # one file an operation of a graph
+    assert not [path for path in tests - mirrored - others if not (ROOT / path).is_dir()]
+
+
 def test_importing_search_and_all_below_it_loads_no_tensorflow():
     modules = [
         name for name in library() if sources()[name].room in WITHOUT_TENSORFLOW and name not in MAY_LOAD_TENSORFLOW

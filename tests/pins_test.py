@@ -258,6 +258,7 @@ def exported(model, images=None, **settings):
     return export(model, images, **settings)
 
 
+@pytest.mark.tensorflow
 def test_a_subnet_of_4_bits_becomes_the_same_file(lsq_supernet):
     model = integer_aware(cut(lsq_supernet, lsq_supernet.space.largest()))
     assert sha256(exported(model)) == FILES["lsq"]
@@ -269,6 +270,7 @@ def mixed_arch(space):
     return space.sample(np.random.default_rng(1))
 
 
+@pytest.mark.tensorflow
 def test_a_mixture_of_bit_widths_becomes_the_same_file(mixed_supernet):
     arch = mixed_arch(mixed_supernet.space)
     assert {width for pair in arch.bits for width in pair} == {2, 3, 4}
@@ -282,6 +284,7 @@ def parameters(model):
     return {v.path: np.ravel(v.numpy()).tolist() for q in quantizers_of(model) for v in q.variables}
 
 
+@pytest.mark.tensorflow
 def test_a_users_model_is_initialised_to_the_same_steps_and_ranges(user_model):
     """To a thousandth: means over tensors and percentiles of them move with the rounding of every sum before.
 
@@ -296,6 +299,7 @@ def test_a_users_model_is_initialised_to_the_same_steps_and_ranges(user_model):
     assert_pinned("initialized", parameters(user_model[0]), compare)
 
 
+@pytest.mark.tensorflow
 def test_a_users_model_becomes_the_same_file(user_model):
     """With the recorded steps and ranges, since its own are only nearly the same."""
     from tfqnas.quantizers import quantizers_of
@@ -327,6 +331,7 @@ def described(blob):
     return {"operators": operators, "tensors": tensors}
 
 
+@pytest.mark.tensorflow
 def test_calibration_finds_the_same_grids(mixed_supernet, lsq_supernet):
     """Operators and tensors exactly, scales to a thousandth and zero points to 1.
 
@@ -391,6 +396,7 @@ def some_archs(space, count):
     return list({arch.key: arch for arch in archs}.values())[:count]
 
 
+@pytest.mark.tensorflow
 def test_subnets_get_the_same_images_right(lsq_supernet):
     """Exactly, by a margin in the data.
 
@@ -569,6 +575,7 @@ def every_module(package):
             importlib.import_module(module.name)
 
 
+@pytest.mark.tensorflow
 def test_saved_models_name_the_same_classes():
     import keras
 
@@ -601,6 +608,7 @@ def without_old_settings(data):
     return {key: without_old_settings(value) for key, value in data.items()}
 
 
+@pytest.mark.tensorflow
 def test_the_configuration_of_an_old_model_makes_the_same_model():
     import keras
 

@@ -142,6 +142,7 @@ def test_a_flag_without_effect_is_refused_and_where_it_has_one_is_named(name, ar
     assert said(name, *arguments, capsys=capsys).startswith(f"{flag}: has no effect {message}")
 
 
+@pytest.mark.tensorflow
 def test_in_a_flagfile_it_may_stand(tmp_path, capsys):
     """One describes a whole run, or several searches."""
     path = tmp_path / "search.cfg"

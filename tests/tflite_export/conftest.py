@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.tflite_export.phones import fake, program  # noqa: F401  fixtures
+
 
 def images(shape, n=48, seed=0):
     """On the grid of 8-bit pixels, as evaluation images are: blobs, whose neighbours are alike."""

@@ -5,7 +5,6 @@ import itertools
 
 import pytest
 
-from tests.tflite_export.android_test import fake  # noqa: F401  a fixture
 from tflite_export import meters, npu, pieces
 from tflite_export.writer import write
 from tfqnas.errors import UserError
@@ -20,7 +19,7 @@ def test_the_host_takes_the_median_of_inferences():
     assert meter.unit == "ms" and meter.device.startswith("host ")
 
 
-def test_a_phone_says_microseconds_and_is_asked_to_rest(fake):  # noqa: F811
+def test_a_phone_says_microseconds_and_is_asked_to_rest(fake):
     slept = []
     meter = meters.AndroidMeter(fake.device(), threads=4, pause=7, sleep=slept.append)
     assert meter.device == "Android: Google Pixel 7, Android 14 (SDK 34, UP1A.231005.007), cpu"

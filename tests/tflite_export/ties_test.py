@@ -1,5 +1,6 @@
 """No accumulator of an exported model lands on a half, where CPUs round otherwise."""
 
+import dataclasses
 import itertools
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 from tests.tflite_export.conftest import images
 from tflite_export import lower as lowering
 from tflite_export import ties
+from tflite_export.lower import lower
 from tfqnas.layers import QuantConv2D, QuantDepthwiseConv2D
 from tfqnas.quantizers import LSQ
 from tfqnas.supernet import initialize
@@ -79,3 +81,24 @@ def test_ties_are_those_that_trying_every_accumulator_finds(seed):
         expected.append(((steps - np.floor(steps) == 0.5) & (steps >= low - 0.5) & (steps <= high + 0.5)).any())
     np.testing.assert_array_equal(ties._ties(ratios, low, high), expected)
     assert 0 < sum(expected) < len(expected)
+
+
+def test_no_product_can_tie(subnets):
+    for bits in (4, 2):
+        model = subnets(bits)
+        graph = lower(model, images(model.input_shape[1:]))
+        products = [op for op in graph.ops if op.kind == "mul"]
+        assert len(products) > 5 and not any(ties.has_ties(graph, op).any() for op in products)
+
+
+def test_ties_are_found_and_moved_away(subnets):
+    model = subnets(4)
+    graph = lower(model, images(model.input_shape[1:]))
+    op = next(op for op in graph.ops if op.kind == "mul" and op.inputs[1].endswith("/one"))
+    one, x, y = (graph.tensors[name] for name in (op.inputs[1], op.inputs[0], op.outputs[0]))
+    half = dataclasses.replace(x, scale=y.scale * np.float32(0.5))  # every odd integer lands on a half
+    tied = dataclasses.replace(graph, tensors={**graph.tensors, x.name: half, one.name: one}, ops=(op,))
+    assert ties.has_ties(tied, op).all()
+    moved = ties.without(tied)
+    assert not ties.has_ties(moved, op).any()
+    assert abs(moved.tensors[one.name].scale[0] / one.scale[0] - 1) < 1e-5
