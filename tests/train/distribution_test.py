@@ -14,7 +14,6 @@ import tempfile
 import numpy as np
 import pytest
 
-from tests import processes
 from tfqnas.spaces import SearchSpace, Stage
 from tfqnas.train.run_config import RunConfig
 
@@ -44,6 +43,8 @@ def settings(**changes):
 
 def ran(arguments, environment=()):
     """`(process, the file of its output)`."""
+    from tests import processes  # not at the top: this file is also the program that the processes run
+
     output = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `finish`
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **dict(environment)}
     return processes.Process(
