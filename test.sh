@@ -27,6 +27,6 @@ echo "test: mypy, of what pyproject.toml names"
 .venv/bin/python -m mypy
 if $quick; then export PYTHONPATH="$PWD/tests/without_tensorflow${PYTHONPATH:+:$PYTHONPATH}"; fi
 # A file to a process, as many as there are cores: most tests use one. Each needs more than a gigabyte.
-set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile ${selected[@]+"${selected[@]}"} "$@"
+set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder ${selected[@]+"${selected[@]}"} "$@"
 echo "test: pytest $*"
 exec .venv/bin/python -m pytest "$@"

@@ -35,6 +35,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if _FIXTURES_WITH_TENSORFLOW & set(item.fixturenames):
             item.add_marker("tensorflow")
+    # Files with slow tests come first: one that began last would keep one core busy, and the others idle.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 _ELASTIC = {"kernels": (3, 5), "expands": (3, 6)}

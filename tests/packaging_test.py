@@ -334,7 +334,7 @@ def test_a_copied_checkout_makes_its_own_environment(installed, tmp_path):
 
 
 CHECKS = ["python check .", "python format --quiet --check .", "python -m mypy"]
-PYTEST = "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile"
+PYTEST = "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder"
 
 
 @pytest.mark.parametrize(

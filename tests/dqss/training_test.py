@@ -248,7 +248,7 @@ def test_without_labels_the_float_model_alone_teaches(trained):
     images, _ = pictures(64)
     task = Unlabelled(images, images[:32])
     config = dataclasses.replace(SETTINGS, train_steps=4, weights=("lsq",), inputs=("lsq",))
-    with pytest.raises(UserError, match="`distill`: without labels"):
+    with pytest.raises(UserError, match="`distill`: expected 1, since without labels"):
         search_training(trained[0], task, config)
     result = search_training(trained[0], task, dataclasses.replace(config, distill=1.0))
     assert set(task.evaluate(result.model, task.outputs(trained[0]))) == {"agreement", "kl", "cosine"}
