@@ -148,9 +148,9 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 
 
 def test_files_that_the_documentation_names_exist():
-    missing = [f"{page.name}: {path}" for page in PAGES for path in FILE.findall(text_of(page))]
-    assert len(missing) > 100
-    assert not [name for name in missing if not (ROOT / name.partition(": ")[2]).exists()]
+    named = [f"{page.name}: {path}" for page in PAGES for path in FILE.findall(text_of(page))]
+    assert len(named) > 100
+    assert not [name for name in named if not (ROOT / name.partition(": ")[2]).exists()]
 
 
 def test_pages_that_code_and_settings_name_exist():

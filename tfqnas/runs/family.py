@@ -39,7 +39,7 @@ class Family:
         return self.run.directory / "search" / label(bits)
 
     def search_work(self, bits: Bits) -> float:
-        """Relative work of one search, in the unit of `Run.work`."""
+        """Relative work of one search, in the unit of `Costs.work`."""
         run = self.run
         recalibration = min(run.config.recalibration_images, len(run.dataset.train))
         ends = [run.costs.of(arch, None)["mmacs"] for arch in (run.space.smallest(), run.space.largest())]

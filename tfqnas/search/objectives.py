@@ -204,7 +204,7 @@ class Objectives:
 def model_costs(
     space: SearchSpace, bits: int | tuple[int, int] | None = None, num_classes: int = 1000, channels: int = 3
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The costs that follow from the architecture alone, for `Objectives.costs`, with the names of `Run.cost`.
+    """The costs that follow from the architecture alone, for `Objectives.costs`, with the names of a run's `Costs.of`.
 
     "effective_mflops", "mmacs" and "mbitops" are in millions, "params" is a count, and "kB" is the size of the weights
     in 1,000 bytes.

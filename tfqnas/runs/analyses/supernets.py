@@ -125,7 +125,7 @@ class Supernets:
         return sorted(new, key=lambda arch: (arch.resolution, path_of(space, arch)))
 
     def work(self, archs: Iterable[Arch], split: str = "held_out") -> float:
-        """Relative work of scoring subnets, in the unit of `Run.work`."""
+        """Relative work of scoring subnets, in the unit of `Costs.work`."""
         data = self.run.dataset
         images = min(self.run.config.recalibration_images, len(data.train)) + len(data.split(split))
         return images * sum(self.run.costs.of(arch, None)["mmacs"] for arch in archs)
