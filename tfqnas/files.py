@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,16 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Writes `value` as indented JSON atomically. Numpy scalars and arrays become numbers and lists."""
     return write_atomically(path, json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The content of a file; raises `OSError` for what is none, such as a directory, or a pipe that would block."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file, but a directory, pipe or device", str(path))
+    with open(descriptor, "rb") as file:
+        return file.read()
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,6 +1,7 @@
 import os
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from tfqnas.data.data_config import DataConfig
@@ -56,13 +57,37 @@ def test_corrupt_images_are_an_error_that_names_each_of_them(make_folder):
     whole = (root / "b/001.jpeg").read_bytes()
     (root / "b/001.jpeg").write_bytes(whole[: len(whole) // 2])
     (root / "b/new.webp").write_bytes(b"RIFF")
+    (root / "b/phone.heic").write_bytes(b"ftypheic")
+    os.mkfifo(root / "b/pipe.png")
     (root / "b/notes.txt").write_text("is no image, nor says so")
     with pytest.raises(UserError) as error:
         loaded(root, max_bad_images=2)
     text = str(error.value)
-    assert "3 of 10 images cannot be read, expected at most `max_bad_images=2`" in text
-    assert f"{root}/a/text.jpg: not an image that can be decoded" in text and f"{root}/b/001.jpeg: not an" in text
-    assert f"{root}/b/new.webp: .webp is not supported, expected one of .jpg" in text and "notes.txt" not in text
+    assert "5 of 12 images cannot be read, expected at most `max_bad_images=2`" in text
+    assert all(f"{root}/{name}: not an image" in text for name in ("a/text.jpg", "b/001.jpeg", "b/new.webp"))
+    assert f"{root}/b/phone.heic: .heic is not supported, expected one of .jpg" in text and "notes.txt" not in text
+    assert f"{root}/b/pipe.png: not a file, but a directory, pipe or device" in text
+
+
+def test_images_are_read_as_people_see_them_and_a_line_says_so(make_folder, rng):
+    """The same pixels, one part of them stored turned or with 16 bits, the other plainly."""
+    images = [rng.integers(0, 256, (9, 12), np.uint8) for _ in range(3)]
+    root = make_folder({"a": [image[..., np.newaxis] for image in images], "b": []})
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(np.rot90(images[0])).save(root / "b/0.png", exif=exif)
+    PIL.Image.fromarray(images[1].astype(np.uint16) * 256 + 9).save(root / "b/1.tiff")
+    PIL.Image.fromarray(images[2]).convert("RGBA").save(root / "b/2.png")
+    said = []
+    data = loaded(root, say=said.append)
+    assert data.channels == 3 and data.image_size == (9, 12)
+    found = {0: set(), 1: set()}
+    for split in (data.train, data.held_out, data.test):
+        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+            found[label].add(image.tobytes())
+    assert found[0] == found[1] and len(found[0]) == 3
+    assert "of 6 images 3 are not shown as they are stored: 1 turned upright" in said[-1]
+    assert "1 reduced to 8 bits" in said[-1] and "1 shown on white" in said[-1]
 
 
 def test_so_many_corrupt_images_as_allowed_are_listed_and_skipped(make_folder):

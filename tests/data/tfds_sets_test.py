@@ -97,7 +97,7 @@ def test_images_of_several_sizes_are_read_by_number_from_either_format(prepared)
     assert len(data.train) == 25 and len(data.test) == 10
     seen = []
     for split in (data.train, data.held_out, data.test):
-        files, labels = split.examples(np.arange(len(split)))
+        files, _, labels = split.examples(np.arange(len(split)))
         assert labels.tolist() == split.labels.tolist()
         for file, label in zip(files, labels, strict=True):
             assert (tf.io.decode_image(file).numpy() == label).all()

@@ -12,6 +12,7 @@ import shlex
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +184,7 @@ def run(module: types.ModuleType, program: str | None = None, arguments: Sequenc
             the process.
     """
     global _call
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF data: lines of Python between ours
     holder: flags.FlagValues = module.FLAGS
     for name in holder:  # a process may run more than one command: tests do
         holder[name].unparse()

@@ -19,7 +19,7 @@ def main(words: list[str]) -> None:
     if not words:
         raise UserError("expected image files: tfqnas predict --model=MODEL.keras FILE [FILE ...]")
     command.import_tensorflow()
-    from tfqnas.data.image_files import read_image
+    from tfqnas.data.images import read_image
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
@@ -30,7 +30,8 @@ def main(words: list[str]) -> None:
         try:
             image = read_image(path, model.input_shape[-1])
         except (OSError, ValueError) as error:
-            print(f"{path}: not a readable image ({error})", file=sys.stderr)
+            reason = error.strerror if isinstance(error, OSError) else error
+            print(f"{path}: {reason}", file=sys.stderr)
             failed += 1
             continue
         probabilities = model_files.classify(model, image[None], record["evaluation_crop"])[0]

@@ -11,23 +11,22 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
-import tensorflow as tf
 
 from tfqnas.data.data_config import DataConfig
-from tfqnas.data.images import decode
+from tfqnas.data.image_files import READABLE, UNREADABLE, Facts, changes_in, facts
+from tfqnas.data.images import decoded, read_image
 from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import UserError
-from tfqnas.files import write_atomically
+from tfqnas.files import read_regular, write_atomically
 
-READABLE = (".jpg", ".jpeg", ".png", ".gif")
-# Common formats that TensorFlow does not decode (BMP not to grey). They are reported rather than silently left out.
-UNREADABLE = (".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2")
 # Images of equal size are held in memory if they take fewer bytes than this.
 IN_MEMORY = 1e9
 LISTED = 20
+# Of what is kept in the cache.
+_VERSION = 2
 
 
 def load(
@@ -68,7 +67,7 @@ def load(
     else:
         train, test = _split(files["train"], config.test_share, where)
     used = [shape for file, _ in [*train, *test] if (shape := shapes[file])]
-    channels = 3 if any(c != 1 for _, _, c in used) else 1
+    channels = max(shape.channels for shape in used)
     height, width = np.median([s[:2] for s in used], axis=0)
     size = int(height), int(width)
     small = len({s[:2] for s in used}) == 1 and len(used) * size[0] * size[1] * channels < IN_MEMORY
@@ -150,10 +149,8 @@ def _split(
     return [files[i] for i in np.flatnonzero(~chosen).tolist()], [files[i] for i in np.flatnonzero(chosen).tolist()]
 
 
-def _checked(
-    files: Sequence[str], max_bad: int, where: str, say: Callable[[str], None]
-) -> dict[str, tuple[int, int, int] | None]:
-    """`{file: (height, width, channels)}`, or None for a file that cannot be decoded.
+def _checked(files: Sequence[str], max_bad: int, where: str, say: Callable[[str], None]) -> dict[str, Facts | None]:
+    """`{file: Facts}`, or None for a file that cannot be decoded.
 
     Every file is decoded once. The results are kept in the user's cache by name, size and modification time.
 
@@ -161,7 +158,7 @@ def _checked(
         UserError: more than `max_bad` files cannot be decoded. The message lists them.
     """
     stats = {file: os.stat(file) for file in files}
-    key = json.dumps([(file, stats[file].st_size, stats[file].st_mtime_ns) for file in files])
+    key = json.dumps([(_VERSION, file, stats[file].st_size, stats[file].st_mtime_ns) for file in files])
     cache = _cache_directory() / f"images-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     try:
         results = json.loads(cache.read_text())
@@ -180,14 +177,17 @@ def _checked(
         if len(bad) > max_bad:
             raise UserError(f"{text}, expected at most `max_bad_images={max_bad}`:\n{listed}{more}")
         say(f"{text} and are skipped:\n{listed}{more}")
-    return {f: None if isinstance(result, str) else tuple(result) for f, result in zip(files, results, strict=True)}
+    found = {f: None if isinstance(r, str) else Facts(*r) for f, r in zip(files, results, strict=True)}
+    if line := changes_in([one for one in found.values() if one]):
+        say(f"{where}: {line}")
+    return found
 
 
 def _cache_directory() -> pathlib.Path:
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfqnas"
 
 
-def _check_all(files: Sequence[str], say: Callable[[str], None]) -> list[list[int] | str]:
+def _check_all(files: Sequence[str], say: Callable[[str], None]) -> list[list[Any] | str]:
     results, began, shown = [], time.monotonic(), time.monotonic()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for result in pool.map(_check, files):
@@ -200,35 +200,30 @@ def _check_all(files: Sequence[str], say: Callable[[str], None]) -> list[list[in
     return results
 
 
-def _check(file: str) -> list[int] | str:
-    """`[height, width, channels]` of the stored image, or the reason why the file cannot be used."""
+def _check(file: str) -> list[Any] | str:
+    """The `Facts` of an image, or the reason why the file cannot be used."""
     if file.lower().endswith(UNREADABLE):
         return f"{os.path.splitext(file)[1]} is not supported, expected one of {' '.join(READABLE)}"
     try:
-        with open(file, "rb") as opened:
-            image = tf.io.decode_image(opened.read(), expand_animations=False)
+        data = read_regular(file)
+        found = facts(data)
+        decoded(data, found.channels)
     except OSError as error:
         return error.strerror or str(error)
-    except tf.errors.InvalidArgumentError as error:
-        return "not an image that can be decoded" + _reason(error)
-    return [int(n) for n in image.shape]
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """The informative part of TensorFlow's message, in parentheses."""
-    text = (error.message or "").split("[Op:")[0].split("{{")[0].strip()
-    return f" ({text.splitlines()[0][:120]})" if text else ""
+    except ValueError as error:
+        return str(error)
+    return list(found)
 
 
 def _arrays(files: Sequence[tuple[str, int]], channels: int) -> Arrays:
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda item: decode(pathlib.Path(item[0]).read_bytes(), channels).numpy(), files))
+        images = list(pool.map(lambda item: read_image(item[0], channels), files))
     return Arrays(np.stack(images), np.array([label for _, label in files], np.int32))
 
 
 def _encoded(files: Sequence[tuple[str, int]], channels: int) -> Encoded:
     def read(number: int) -> tuple[bytes, int]:
         path, label = files[number]
-        return pathlib.Path(path).read_bytes(), label
+        return read_regular(path), label
 
     return Encoded(read, np.arange(len(files)), channels, np.array([label for _, label in files], np.int32))

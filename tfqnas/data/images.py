@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from tfqnas.data.image_files import Picture, shown
 from tfqnas.data.splits import Arrays, Encoded, Split
+from tfqnas.files import read_regular
 
 # Number of files that one call into Python reads. More files reduce the overhead, but delay the first batch.
 READ = 16
@@ -25,12 +28,13 @@ def read_files(split: Encoded, numbers: tf.data.Dataset) -> tf.data.Dataset:
         numbers: `tf.data.Dataset` of int64 scalars, the numbers of images in the split, which are read in this order.
 
     Returns:
-        `tf.data.Dataset` of string (file) and int32 (label) scalars.
+        `tf.data.Dataset` of `(Picture, label)`, scalars: string and int32, and int32.
     """
 
-    def read(some: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        files, labels = tf.numpy_function(split.examples, [some], (tf.string, tf.int32))
-        return tf.ensure_shape(files, (None,)), tf.ensure_shape(labels, (None,))
+    def read(some: tf.Tensor) -> tuple[Picture, tf.Tensor]:
+        found = tf.numpy_function(split.examples, [some], (tf.string, tf.int32, tf.int32))
+        files, orientations, labels = (tf.ensure_shape(tensor, (None,)) for tensor in found)
+        return Picture(files, orientations), labels
 
     return numbers.batch(READ).map(read, **PARALLEL).unbatch()
 
@@ -40,31 +44,63 @@ def normalize(images: tf.Tensor | np.ndarray) -> tf.Tensor:
     return (tf.cast(images, tf.float32) - 128.0) / 128.0
 
 
-def image_shape(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`(height, width)` of an encoded image, int32 scalars. A JPEG is not decoded for this."""
-    shape = tf.cond(
-        tf.io.is_jpeg(file),
-        lambda: tf.io.extract_jpeg_shape(file),
-        lambda: tf.shape(tf.io.decode_image(file, expand_animations=False)),
-    )
-    return shape[0], shape[1]
+def decode(picture: Picture, channels: int) -> tf.Tensor:
+    """Decodes a `Picture` to uint8 (height, width, channels), upright."""
+    image = tf.io.decode_image(picture.file, channels=channels, expand_animations=False)
+    return turned(tf.ensure_shape(image, (None, None, channels)), picture.orientation)
 
 
-def decode(file: tf.Tensor | bytes, channels: int) -> tf.Tensor:
-    """Decodes a JPEG, PNG or GIF (its first frame) to uint8 (height, width, channels)."""
-    image = tf.io.decode_image(file, channels=channels, expand_animations=False)
-    return tf.ensure_shape(image, (None, None, channels))
+def read_image(path: str | pathlib.Path, channels: int) -> np.ndarray:
+    """An image file as uint8 (height, width, channels), with the values that training and evaluation see.
+
+    Raises:
+        OSError: the file cannot be read. ValueError: it is not an image that can be decoded.
+    """
+    return decoded(read_regular(path), channels)
+
+
+def decoded(data: bytes, channels: int) -> np.ndarray:
+    """The content of an image file as uint8 (height, width, channels); raises `ValueError` with the reason."""
+    try:
+        return decode(shown(data, channels), channels).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"not an image that can be decoded{_reason(error)}") from None
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """The informative part of TensorFlow's message, in parentheses."""
+    text = (error.message or "").split("[Op:")[0].split("{{")[0].strip()
+    return f" ({text.splitlines()[0][:120]})" if text else ""
+
+
+def turned(image: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
+    """An image (height, width, channels) that was stored with an orientation of EXIF, upright."""
+
+    def upright() -> tf.Tensor:
+        swaps, flips = _turn(orientation)
+        swapped = tf.cond(swaps, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+        return tf.raw_ops.Reverse(tensor=swapped, dims=tf.concat([flips, [False]], 0))
+
+    result = tf.cond(tf.equal(orientation, 1), lambda: image, upright)
+    return tf.ensure_shape(result, (None, None, image.shape[-1]))
+
+
+def _turn(orientation: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether rows and columns swap, bool scalar, and then whether each of both is reversed, bool (2,)."""
+    rows, columns = ([3, 4, 7, 8], [2, 3, 6, 7])
+    flips = tf.stack([tf.reduce_any(tf.equal(orientation, which)) for which in (rows, columns)])
+    return tf.greater_equal(orientation, 5), flips
 
 
 def decode_cropped(
-    file: tf.Tensor | bytes, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
+    picture: Picture, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
 ) -> tf.Tensor:
     """Decodes a part of an image and scales it. Only this part of a JPEG is decoded.
 
     Args:
-        file: string scalar, the encoded image.
+        picture: `Picture`.
         box_of: function of height and width, int32 scalars, that returns the part, int32 (4,): top, left, height,
-            width.
+            width, all in the upright image.
         resolution: height and width of the result.
         channels: 1 or 3.
 
@@ -73,18 +109,25 @@ def decode_cropped(
     """
 
     def of_jpeg() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(file)
-        return tf.image.decode_and_crop_jpeg(file, box_of(shape[0], shape[1]), channels=channels)
+        swaps, flips = _turn(picture.orientation)
+        stored = tf.io.extract_jpeg_shape(picture.file)[:2]
+        size = tf.where(swaps, stored[::-1], stored)
+        box = tf.reshape(box_of(size[0], size[1]), (2, 2))  # the corner, then the size
+        corner = tf.where(flips, size - box[0] - box[1], box[0])
+        box = tf.stack([corner, box[1]])
+        box = tf.reshape(tf.where(swaps, box[:, ::-1], box), (4,))
+        part = tf.image.decode_and_crop_jpeg(picture.file, box, channels=channels)
+        return turned(part, picture.orientation)
 
-    part = tf.cond(tf.io.is_jpeg(file), of_jpeg, lambda: _part(decode(file, channels), box_of))
+    part = tf.cond(tf.io.is_jpeg(picture.file), of_jpeg, lambda: _part(decode(picture, channels), box_of))
     return _at(part, resolution, channels)
 
 
 def decode_then_crop(
-    file: tf.Tensor | bytes, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
+    picture: Picture, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], resolution: int, channels: int
 ) -> tf.Tensor:
     """The same result from the fully decoded image, with which tests and benchmarks compare `decode_cropped`."""
-    return _at(_part(decode(file, channels), box_of), resolution, channels)
+    return _at(_part(decode(picture, channels), box_of), resolution, channels)
 
 
 def _part(image: tf.Tensor, box_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -191,8 +234,8 @@ class EvaluationImages:
         split = self._split
         assert isinstance(split, Encoded)
 
-        def one(file: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-            return evaluation_image(decode(file, split.channels), self._resolution, self._crop)
+        def one(picture: Picture, _: tf.Tensor) -> tf.Tensor:
+            return evaluation_image(decode(picture, split.channels), self._resolution, self._crop)
 
         images = read_files(split, tf.data.Dataset.range(len(self))).map(one, **PARALLEL)
         return images.batch(CHUNK).prefetch(1).as_numpy_iterator()

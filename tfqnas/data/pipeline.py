@@ -9,6 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfqnas.data.augment import Augmentation, crop_boxes, cropped_and_moved, recoloured
+from tfqnas.data.image_files import Picture
 from tfqnas.data.images import PARALLEL, READ, decode_cropped, normalize, read_files
 from tfqnas.data.splits import Arrays, Encoded, Split
 
@@ -98,13 +99,13 @@ def _from_files(
     augmentation: Augmentation,
     decode: Callable[..., tf.Tensor],
 ) -> tf.data.Dataset:
-    def one(example: tuple[tf.Tensor, tf.Tensor], position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        file, label = example
+    def one(example: tuple[Picture, tf.Tensor], position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        picture, label = example
 
         def box_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
             return crop_boxes(height[tf.newaxis], width[tf.newaxis], augmentation, order.seed_at(position))[0]
 
-        return decode(file, box_of, resolution, split.channels), label, position
+        return decode(picture, box_of, resolution, split.channels), label, position
 
     whole = tf.constant([[0, 0, resolution, resolution]] * share)
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tfqnas.data.image_files import shown
+
 
 class Arrays:
     """Images of equal size in memory.
@@ -27,7 +29,7 @@ class Arrays:
 
 
 class Encoded:
-    """Images of any size as JPEG, PNG or GIF, which are read when they are used.
+    """Image files of any size, which are read when they are used.
 
     Args:
         read: `read(number) -> (bytes, label)`; several threads may call it.
@@ -61,10 +63,18 @@ class Encoded:
             self._labels = np.array([self.read(number)[1] for number in self.numbers], np.int32)
         return self._labels
 
-    def examples(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`(files, labels)` of the images at these positions, an object array (n,) of bytes and int32 (n,)."""
+    def examples(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(files, orientations, labels)` of the images at these positions, each as a `Picture` has them.
+
+        Shapes and types are (n,): an object array of bytes, int32, int32.
+        """
         pairs = [self.read(number) for number in self.numbers[positions]]
-        return np.array([data for data, _ in pairs], object), np.array([label for _, label in pairs], np.int32)
+        pictures = [shown(data, self.channels) for data, _ in pairs]
+        return (
+            np.array([picture.file for picture in pictures], object),
+            np.array([picture.orientation for picture in pictures], np.int32),
+            np.array([label for _, label in pairs], np.int32),
+        )
 
 
 Split = Arrays | Encoded

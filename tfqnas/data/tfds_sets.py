@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfqnas.data.data_config import DataConfig
+from tfqnas.data.image_files import facts
 from tfqnas.data.records import TFRecords
 from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import SettingError, UserError
@@ -175,8 +176,6 @@ class _Deserialized:
 
 def _median_size(split: Encoded) -> tuple[int, ...]:
     """The median size of some evenly spread images."""
-    from tfqnas.data.images import image_shape
-
     some = np.unique(np.linspace(0, len(split) - 1, 25).astype(int))
-    shapes = [[int(n) for n in image_shape(split.read(split.numbers[i])[0])] for i in some]
+    shapes = [facts(split.read(split.numbers[i])[0])[:2] for i in some]
     return tuple(int(n) for n in np.median(shapes, axis=0))
