@@ -1,3 +1,4 @@
+import functools
 import io
 
 import numpy as np
@@ -19,6 +20,19 @@ def smooth(number, height, width, channels=3):
     y, x = np.mgrid[:height, :width] / 10
     waves = [np.sin(x * (1 + c / 3) + number) + np.cos(y - c + number / 2) for c in range(channels)]
     return np.uint8(np.clip(np.stack(waves, axis=-1) * 60 + 128, 0, 255))
+
+
+def folder_of(classes, root, size=None, form="PNG"):
+    """Writes a folder with one sub-folder a class, of so many pictures or of these."""
+    for number, (name, images) in enumerate(classes.items()):
+        directory = root / name
+        directory.mkdir(parents=True)
+        if isinstance(images, int):
+            sizes = [size or (20 + i, 24) for i in range(images)]
+            images = [smooth(10 * number + i, *size) for i, size in enumerate(sizes)]
+        for i, image in enumerate(images):
+            (directory / f"{i:03}.{form.lower()}").write_bytes(encoded_as(image, form))
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +67,4 @@ def encoded(files):
 def make_folder(tmp_path, monkeypatch):
     """`make_folder({"cats": 3, "dogs": [image, ...]}, root)`: a folder with one sub-folder a class."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def make(classes, root=tmp_path / "photos", size=None, form="PNG"):
-        for number, (name, images) in enumerate(classes.items()):
-            directory = root / name
-            directory.mkdir(parents=True)
-            if isinstance(images, int):
-                sizes = [size or (20 + i, 24) for i in range(images)]
-                images = [smooth(10 * number + i, *size) for i, size in enumerate(sizes)]
-            for i, image in enumerate(images):
-                (directory / f"{i:03}.{form.lower()}").write_bytes(encoded_as(image, form))
-        return root
-
-    return make
+    return functools.partial(folder_of, root=tmp_path / "photos")

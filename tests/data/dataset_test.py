@@ -59,3 +59,39 @@ def test_the_seed_chooses_what_is_held_out_and_never_the_test_images(digits):
 def test_what_cannot_be_loaded_is_refused(name, held_out, message):
     with pytest.raises(UserError, match=message):
         load(DataConfig(dataset=name), held_out)
+
+
+def test_labels_are_put_into_the_order_of_a_models_classes(digits):
+    names = tuple("3120456789")
+    said = []
+    data = digits.fitted(1, 10, names, said.append)
+    assert data.class_names == names and "the model's classes in another order" in said[0]
+    for split in ("train", "held_out", "test"):
+        before, after = digits.split(split), data.split(split)
+        assert after.images is before.images
+        assert [names[label] for label in after.labels] == [str(label) for label in before.labels]
+
+
+def test_encoded_images_get_the_labels_of_a_models_classes_as_well(encoded):
+    order = np.roll(np.arange(12, dtype=np.int32), 5)
+    for known in (encoded, encoded.take(np.arange(12))):
+        moved = known.relabelled(order)
+        assert moved.labels.tolist() == order.tolist()
+        assert moved.examples(np.array([3, 1]))[2].tolist() == order[[3, 1]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("channels", "number", "names", "message"),
+    [
+        (3, 10, None, "`model`: expects channels 3, digits has 1"),
+        (1, 12, None, "`model`: expects classes 12, digits has 10"),
+        (1, 10, [*"012345678", "nine"], "has classes that digits does not have, nine; digits has 9 instead"),
+    ],
+)
+def test_a_model_of_other_images_or_classes_is_refused(channels, number, names, message, digits):
+    with pytest.raises(UserError, match=message):
+        digits.fitted(channels, number, names)
+
+
+def test_where_names_are_unknown_or_the_same_nothing_is_changed(digits):
+    assert digits.fitted(1, 10, None) is digits.fitted(1, 10, list("0123456789")) is digits

@@ -26,14 +26,15 @@ def test_classes_are_the_sub_folders_and_each_has_its_share_of_test_images(make_
     assert data.image_size == (23, 24)  # the median of 20 to 29, 20 to 24 and 20, 21
     again = loaded(root, test_share=0.2)
     assert [again.test.read(i) for i in again.test.numbers] == [data.test.read(i) for i in data.test.numbers]
-    names = {data.train.read(i)[0] for i in (*data.train.numbers, *data.held_out.numbers)}
-    assert len(names) == 13 and not names & {data.test.read(i)[0] for i in data.test.numbers}
+    names, held_out, test = ({part.read(i)[0] for i in part.numbers} for part in (data.train, data.held_out, data.test))
+    names |= held_out
+    assert len(names) == 13 and not names & test
 
 
 @pytest.mark.parametrize("name", ["test", "val", "validation"])
 def test_folders_named_train_and_test_are_these_splits(make_folder, tmp_path, name):
-    make_folder({"a": 3, "b": 2}, tmp_path / "photos/train")
-    data = loaded(make_folder({"a": 2, "b": 4}, tmp_path / f"photos/{name}").parent)
+    make_folder({"a": 3, "b": 2}, root=tmp_path / "photos/train")
+    data = loaded(make_folder({"a": 2, "b": 4}, root=tmp_path / f"photos/{name}").parent)
     assert data.class_names == ("a", "b") and len(data.train) == 4
     assert data.test.labels.tolist() == [0, 0, 1, 1, 1, 1]
 
@@ -117,13 +118,13 @@ def test_a_folder_that_cannot_serve_is_refused_with_the_reason(make_folder, tmp_
     with pytest.raises(UserError, match="expected at least two classes, received 1: a"):
         loaded(root)
     (root / "empty").mkdir()
-    with pytest.raises(UserError, match="expected images .* in every class, .*photos has none in empty"):
+    with pytest.raises(UserError, match="expected images .* in every class, there are none in empty"):
         loaded(root)
     with pytest.raises(UserError, match="found no sub-folder"):
         loaded(root / "a")
-    make_folder({"b": 1}, root)
+    make_folder({"b": 1}, root=root)
     (root / "empty").rmdir()
-    with pytest.raises(UserError, match=r"at least 2 images in every class.*photos/b has 1"):
+    with pytest.raises(UserError, match=r"at least 2 images in every class.*; b has 1"):
         loaded(root)
 
 
@@ -131,13 +132,13 @@ def test_a_class_of_which_nothing_can_be_read_is_empty(make_folder):
     root = make_folder({"a": 3, "b": 2})
     for file in (root / "b").iterdir():
         file.write_bytes(b"broken")
-    with pytest.raises(UserError, match="in every class, .* has none in b"):
+    with pytest.raises(UserError, match="in every class, there are none in b"):
         loaded(root, max_bad_images=9)
 
 
 def test_test_folders_with_other_classes_are_refused(make_folder, tmp_path):
-    make_folder({"a": 3, "b": 2}, tmp_path / "photos/train")
-    root = make_folder({"a": 2, "c": 4}, tmp_path / "photos/test").parent
+    make_folder({"a": 3, "b": 2}, root=tmp_path / "photos/train")
+    root = make_folder({"a": 2, "c": 4}, root=tmp_path / "photos/test").parent
     with pytest.raises(UserError, match="same classes in train and test, only one of them has b, c"):
         loaded(root)
 
@@ -154,3 +155,73 @@ def test_a_folder_without_permission_is_named(make_folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(UserError, match="photos/b cannot be read .Permission denied"):
         loaded(root)
+
+
+# Links and copies
+
+
+def test_links_never_count_an_image_twice_and_a_line_names_them(make_folder, tmp_path):
+    root = make_folder({"cats": 6, "dogs": 6})
+    before = loaded(root)
+    os.symlink(".", root / "cats/self")
+    os.symlink("..", root / "cats/up")
+    os.symlink("../cats/001.png", root / "cats/again.png")
+    os.link(root / "dogs/002.png", root / "dogs/hard.png")
+    os.symlink("b", root / "dogs/a")
+    os.symlink("a", root / "dogs/b")
+    os.symlink("/nowhere", root / "dogs/gone")
+    said = []
+    data = loaded(root, say=said.append)
+    assert [len(data.split(n)) for n in ("train", "held_out", "test")] == [
+        len(before.split(n)) for n in ("train", "held_out", "test")
+    ]
+    assert [line.split("already: ")[1] for line in said] == [f"{root}/cats/again.png and 6 more"]
+
+
+def test_links_to_images_elsewhere_are_followed_once(make_folder, tmp_path):
+    outside = make_folder({"more": 3}, root=tmp_path / "outside") / "more"
+    root = make_folder({"cats": 2, "dogs": 2})
+    os.symlink(outside, root / "cats/linked")
+    os.symlink(outside, root / "cats/linked_again")
+    data = loaded(root)
+    assert sum(len(data.split(n)) for n in ("train", "held_out", "test")) == 7
+
+
+@pytest.mark.parametrize(
+    ("target", "link", "message"),
+    [
+        ("../dogs", "cats/others", "cats/others belongs to dogs as well, by a link"),
+        (
+            "../dogs/001.png",
+            "cats/one.png",
+            "cats/one.png belongs to dogs as well|dogs/001.png belongs to cats as well",
+        ),
+        ("dogs", "hounds", "hounds is a link to .*dogs, expected a folder of its own"),
+        (".", "all", "all is a link to .*photos, expected a folder of its own"),
+    ],
+)
+def test_an_image_of_two_classes_is_refused_by_name(target, link, message, make_folder):
+    root = make_folder({"cats": 3, "dogs": 3})
+    os.symlink(target, root / link)
+    with pytest.raises(UserError, match=message):
+        loaded(root)
+
+
+def test_a_link_to_nothing_with_an_images_name_cannot_be_read(make_folder):
+    root = make_folder({"cats": 3, "dogs": 3})
+    os.symlink("/nowhere", root / "cats/gone.png")
+    with pytest.raises(UserError, match=r"1 of 7 images cannot be read.*\n.*cats/gone.png: No such file"):
+        loaded(root)
+
+
+def test_copies_in_other_classes_and_splits_are_said(make_folder, photo):
+    picture = photo(3, 20, 24)
+    root = make_folder({"cats": [photo(1, 20, 25), photo(2, 20, 26), picture], "dogs": [photo(4, 20, 27), picture]})
+    said = []
+    loaded(root, say=said.append)
+    assert any("1 images are in more than one class, such as cats/002.png and dogs/001.png" in line for line in said)
+    make_folder({"cats": [picture], "dogs": [photo(5, 20, 28)]}, root=root.parent / "two/train")
+    make_folder({"cats": [picture], "dogs": [photo(6, 20, 29)]}, root=root.parent / "two/test")
+    with pytest.raises(UserError, match="held_out"):  # two training images, of which one is held out, is enough
+        loaded(root.parent / "two", held_out=2, say=said.append)
+    assert "1 images are in training and test images, such as train/cats/000.png and test/cats/000.png" in said[-1]

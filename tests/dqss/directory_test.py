@@ -8,6 +8,7 @@ from tfqnas.dqss.directory import Directory
 from tfqnas.dqss.result import DqssResult
 from tfqnas.dqss.training import fingerprint
 from tfqnas.errors import UserError
+from tfqnas.runs.model_files import model_record
 
 SETTINGS = {"mode": "qat", "bits": 4, "weights": ["lsq"]}
 
@@ -46,8 +47,11 @@ def test_a_fingerprint_tells_weights_apart():
 
 def test_a_result_without_quantizers_is_written_too(tmp_path):
     directory = Directory(tmp_path, SETTINGS, "m.keras", "abc")
-    directory.write(DqssResult(network(), [], [], [], {"final": 0.0}), {"float": {"accuracy": 0.5}})
+    directory.write(
+        DqssResult(network(), [], [], [], {"final": 0.0}), {"float": {"accuracy": 0.5}}, {"class_names": ["a", "b"]}
+    )
     assert directory.finished and directory.results["metrics"] == {"float": {"accuracy": 0.5}}
     assert (tmp_path / "strategies.csv").read_text() == "layer\n" and not (tmp_path / ".model.keras").exists()
+    assert model_record(tmp_path / "model.keras")["class_names"] == ["a", "b"]
     (tmp_path / "model.keras").unlink()
     assert not directory.finished

@@ -63,11 +63,12 @@ def score_model(config: DataConfig) -> str:
     from tfqnas.train.calibrate import accuracy
 
     model = model_files.load_model(MODEL.value)
+    record = model_files.model_record(MODEL.value)
     if not FLAGS["evaluation_crop"].present:
-        crop = model_files.model_record(MODEL.value, model)["evaluation_crop"]
-        config = dataclasses.replace(config, evaluation_crop=crop)
-    dataset = load(config, held_out=1)
-    model_files.check_fit(model, dataset, config.dataset)
+        config = dataclasses.replace(config, evaluation_crop=record["evaluation_crop"])
+    dataset = model_files.fitting(model, record, load(config, held_out=1))
+    if SPLIT.value == "test":
+        model_files.refuse_trained_on(MODEL.value, dataset)
     images = EvaluationImages(dataset.split(SPLIT.value), model.input_shape[1], config.evaluation_crop, memory=1e9)
     result = accuracy(model_files.model_logits(model, images), images.labels)
     return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"

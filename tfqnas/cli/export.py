@@ -228,9 +228,11 @@ def source_of_model(config: DataConfig) -> Source:
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
-    record = model_files.model_record(MODEL.value, model)
-    dataset = load(config, held_out=1)
-    model_files.check_fit(model, dataset, config.dataset)
+    record = model_files.model_record(MODEL.value)
+    dataset = model_files.fitting(model, record, load(config, held_out=1))
+    if VERIFY.value or EXPLAIN.value:
+        model_files.refuse_trained_on(MODEL.value, dataset)
+    record = {"class_names": [str(number) for number in range(dataset.num_classes)], **record}
     crop = config.evaluation_crop if FLAGS["evaluation_crop"].present else record["evaluation_crop"]
     return Source(model, dataset, crop, record, config.dataset)
 

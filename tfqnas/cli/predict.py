@@ -23,8 +23,8 @@ def main(words: list[str]) -> None:
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
-    record = model_files.model_record(MODEL.value, model)
-    names = record["class_names"]
+    record = model_files.model_record(MODEL.value)
+    names = record.get("class_names") or [str(i) for i in range(model.output_shape[-1])]
     failed = 0
     for path in words:
         try:

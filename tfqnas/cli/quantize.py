@@ -59,10 +59,14 @@ def main() -> None:
     from tfqnas.dqss.candidates import mixture_for
     from tfqnas.dqss.directory import Directory
     from tfqnas.dqss.training import fingerprint
+    from tfqnas.runs import model_files
 
     for role in ("weights", "inputs"):
         mixture_for(config, role)  # reports wrong names before anything is loaded
     model = loaded(MODEL.value)
+    known = {} if MODEL.value.startswith("zoo:") else model_files.model_record(MODEL.value)
+    if "evaluation_crop" in known and not FLAGS["evaluation_crop"].present:
+        data = dataclasses.replace(data, evaluation_crop=known["evaluation_crop"])
     settings = {"mode": MODE.value, **fixed(data), **fixed(config)}
     if MODE.value == "ptq":
         settings["images"] = IMAGES.value
@@ -72,13 +76,14 @@ def main() -> None:
     if not directory.finished:
         from tfqnas.zoo.upscaling import score
 
-        task = task_choice.task_of(model, data, score)
+        task = task_choice.task_of(model, data, score, class_names=known.get("class_names"))
         if task.metric == "psnr":
             refuse_of_classifiers()
         reference: Any = task.outputs(model)
         result = searched(model, task, config, directory)
         metrics = {"float": task.scores(reference), "quantized": task.evaluate(result.model, reference)}
-        directory.write(result, metrics)
+        names = {"class_names": known["class_names"]} if "class_names" in known else {}
+        directory.write(result, metrics, {"evaluation_crop": data.evaluation_crop, **names})
     show(directory, data, config)
 
 

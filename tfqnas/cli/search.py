@@ -12,7 +12,7 @@ therefore needs fewer new scores than the first, for example --search_budget=50.
 
 A search of one bit width can run on several machines as keras-tuner's chief and workers. The chief distributes subnets,
 keeps the scores and does the rest; a worker may run on the same machine. Workers need this package, the data set and
-the run directory or a copy of its config.json, space.json and checkpoints/supernet_b2. All subnets are scored on all
+the run directory or a copy of its json and csv files and checkpoints/supernet_b2. All subnets are scored on all
 images, since early stopping works only on one machine.
 
     export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=5000

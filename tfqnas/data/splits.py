@@ -27,6 +27,10 @@ class Arrays:
         """The split of the images with these numbers, int (n,), in their order."""
         return Arrays(self.images[numbers], self.labels[numbers])
 
+    def relabelled(self, labels: np.ndarray) -> "Arrays":
+        """The split in which class `c` has the label `labels[c]`, int32 (classes,)."""
+        return Arrays(self.images, labels[self.labels])
+
 
 class Encoded:
     """Image files of any size, which are read when they are used.
@@ -55,6 +59,15 @@ class Encoded:
         """The split of the images with these numbers, int (n,), in their order."""
         labels = None if self._labels is None else self._labels[numbers]
         return Encoded(self.read, self.numbers[numbers], self.channels, labels)
+
+    def relabelled(self, labels: np.ndarray) -> "Encoded":
+        """The split in which class `c` has the label `labels[c]`, int32 (classes,)."""
+
+        def read(number: int) -> tuple[bytes, int]:
+            data, label = self.read(number)
+            return data, int(labels[label])
+
+        return Encoded(read, self.numbers, self.channels, None if self._labels is None else labels[self._labels])
 
     @property
     def labels(self) -> np.ndarray:

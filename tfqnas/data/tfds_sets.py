@@ -44,7 +44,7 @@ def builder(name: str, data_dir: str, what: str = "dataset") -> tfds.core.Datase
         raise SettingError(what, f"{also}the name of a TFDS data set{hint}", name) from None
 
 
-def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], Split, Split]:
+def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], Split, Split, dict[str, Any]]:
     """Loads the splits of a prepared data set.
 
     Args:
@@ -52,7 +52,8 @@ def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], S
         config: `DataConfig`.
 
     Returns:
-        `(class names, (height, width), training split, test split)`.
+        `(class names, (height, width), training split, test split, origin)`; the origin tells these data from others,
+        as JSON data.
 
     Raises:
         UserError: the data set is not prepared, or has no labelled images, or does not have the splits.
@@ -69,7 +70,12 @@ def load(name: str, config: DataConfig) -> tuple[Sequence[str], Sequence[int], S
     ]
     if None in size and isinstance(splits[0], Encoded):
         size = _median_size(splits[0])
-    return made.info.features[label].names, size[:2], *splits
+    origin = {
+        "tfds": made.info.full_name,
+        "splits": {split: len(part) for split, part in zip((config.train_split, test), splits, strict=True)},
+        "bytes": int(made.info.dataset_size),
+    }
+    return made.info.features[label].names, size[:2], *splits, origin
 
 
 def image_and_label(features: Mapping[str, Any], name: str, what: str = "dataset") -> tuple[str, str]:

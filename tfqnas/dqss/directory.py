@@ -15,7 +15,7 @@ RECORD = "quantize.json"
 
 
 class Directory:
-    """A directory with `quantize.json`, `checkpoints/`, `model.keras` and `strategies.json`, `.csv`, `.svg`, `.png`.
+    """A directory with `quantize.json`, `checkpoints/`, `model.keras`, `model.json`, `strategies.json` and pictures.
 
     Args:
         path: path of the directory.
@@ -56,16 +56,18 @@ class Directory:
         """The record that `write` wrote, with its metrics."""
         return read_json(self.path / "strategies.json")
 
-    def write(self, result: DqssResult, metrics: Mapping[str, Any]) -> None:
-        """Writes the model, the table, and the record as the last file.
+    def write(self, result: DqssResult, metrics: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Writes the model with its record, the table, and the results as the last file.
 
         Args:
             result: `tfqnas.dqss.result.DqssResult`.
             metrics: JSON data.
+            about: what is known of the model, such as the names of its classes, for `model.json`.
         """
         temporary = self.path / ".model.keras"
         result.model.save(temporary)
         temporary.replace(self.path / "model.keras")
+        write_json(self.path / "model.json", about)
         rows, text = [choice.row for choice in result.choices], io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else ["layer"], lineterminator="\n")
         writer.writeheader()

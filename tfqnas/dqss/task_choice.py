@@ -1,6 +1,6 @@
 """Chooses the task for a model and a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,7 @@ def task_of(
     config: DataConfig,
     score: Callable[..., dict[str, Any]] | None = None,
     say: Callable[[str], None] = print,
+    class_names: Sequence[str] | None = None,
 ) -> DqssTask:
     """The task of a model with a data set.
 
@@ -31,6 +32,7 @@ def task_of(
             channels.
         score: function for super-resolution, see `tasks.SuperResolution`.
         say: called with lines for the user.
+        class_names: names of the model's classes in its order, if they are known.
 
     Raises:
         UserError: if the data set has other images or other classes than the model.
@@ -51,11 +53,7 @@ def task_of(
             for seed, (split, count) in enumerate(zip((found.train, found.test), CROPS, strict=True))
         )
         return Unlabelled(train, test, probabilities)
-    dataset = load_data(config, held_out=1, say=say)
-    for what, number in (("channels", channels), ("num_classes", model.output_shape[-1])):
-        if getattr(dataset, what) != number:
-            words = what.removeprefix("num_")
-            raise UserError(f"`model`: expects {words} {number}, {config.dataset} has {getattr(dataset, what)}")
+    dataset = load_data(config, held_out=1, say=say).fitted(channels, model.output_shape[-1], class_names, say)
     if (own := tuple(dataset.image_size)) != (size, size):
         say(f"images of {own[0]} x {own[1]} pixels are resized to {size} x {size}, which {model.name} takes")
     return Classification(dataset, size, config.evaluation_crop, probabilities)

@@ -39,6 +39,7 @@ class Classification:
     batch_size = 256  # for `outputs`
     # Whether BatchNorm normalises by the batch in training, or by its moving statistics.
     batch_statistics = True
+    digest = ""  # of the training images, where they are known by name
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Classification:
         limit: int | None = None,
     ) -> None:
         self.dataset, self.resolution, self.crop, self.probabilities = dataset, resolution, crop, probabilities
-        self.train, test = dataset.train, dataset.test
+        self.train, test, self.digest = dataset.train, dataset.test, dataset.record.digest("train")
         if limit is not None and limit < len(test):
             test = test.take(np.random.default_rng(0).permutation(len(test))[:limit])
         self.test = test
@@ -136,7 +137,7 @@ class SuperResolution:
             convolutions see mostly the border.
     """
 
-    metric, probabilities = "psnr", False
+    metric, probabilities, digest = "psnr", False, ""
     # Batch statistics add noise to images. With them SRResNet is worse than bicubic (docs/results/dqss_photos.md).
     batch_statistics = False
 

@@ -308,6 +308,7 @@ class _Training:
             "part": part,
             "fingerprint": self.mark,
             "config": plain(self.config),
+            "data": self.task.digest,
             "found": self.found,
             "candidates": self._candidates(),
             "signs": step.signs,
@@ -324,6 +325,8 @@ class _Training:
         where, (_, meta) = self.checkpoints.directory, loaded
         if meta["fingerprint"] != self.mark:
             raise UserError(f"{where}: its checkpoints are of another model; give that one, or another `output`")
+        if meta.get("data", ours := self.task.digest) != ours:
+            raise UserError(f"{where}: the training images have changed since; put them back, or give another `output`")
         if difference := first_difference(self.config, meta["config"]):
             name, ours, theirs = difference
             raise UserError(

@@ -9,6 +9,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from tfqnas import spaces
+from tfqnas.data.data_record import DataRecord
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.dataset import load as load_data
 from tfqnas.errors import SettingError, UserError
@@ -69,6 +70,10 @@ class RunDirectory:
             )
         run.check()
         if run.writes:
+            if run.data_record is None:
+                if path.exists():
+                    print(f"{run.directory}: has no record of its data yet, so they are recorded as they are now")
+                run.dataset.record.write(run.directory)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(run.directory / "space.json", run.space.to_json() + "\n")
             write_atomically(path, config.to_json() + "\n")
@@ -109,8 +114,13 @@ class RunDirectory:
 
     @functools.cached_property
     def dataset(self) -> DataSet:
-        """The run's data set."""
-        return load_data(self.config, self.config.held_out, self.config.seed)
+        """The run's data set, with the images with which the run began."""
+        return load_data(self.config, self.config.held_out, self.config.seed, record=self.data_record)
+
+    @property
+    def data_record(self) -> DataRecord | None:
+        """The record of the run's data; None if the run was made before there were such records."""
+        return DataRecord.read(self.directory) if self.config.run_dir else None
 
     @property
     def bit_widths(self) -> tuple[Bits, ...]:

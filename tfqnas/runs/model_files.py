@@ -1,6 +1,7 @@
 """Reads what users pass to the tools, which are architectures and model files, and runs loaded models."""
 
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 
 import tfqnas.layers  # noqa: F401  registers the layers of saved models
 from tfqnas.arch import Arch
+from tfqnas.data.data_record import DataRecord
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.images import EvaluationImages, batches_of, resized
 from tfqnas.errors import UserError
@@ -56,23 +58,50 @@ def load_model(path: str | pathlib.Path) -> keras.Model:
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
 
 
-def check_fit(model: keras.Model, dataset: DataSet, name: str) -> None:
-    """Raises `UserError` if a model takes other images or has another number of classes than the data set `name`."""
+def fitting(
+    model: keras.Model, record: Mapping[str, Any], dataset: DataSet, say: Callable[[str], None] = print
+) -> DataSet:
+    """The data set with its classes in the order of a model's, if both have names.
+
+    Args:
+        model: Keras model that makes logits from images.
+        record: its record. Without "class_names" only the number of classes is known.
+        dataset: the data set.
+        say: called with a line if the order is another.
+
+    Raises:
+        UserError: the model takes other images, or has other classes.
+    """
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise UserError(f"`model`: expected images of one size, {model.name} takes {model.input_shape[1:]}")
-    expected = {"channels": model.input_shape[-1], "num_classes": model.output_shape[-1]}
-    for what, number in expected.items():
-        if getattr(dataset, what) != number:
-            raise UserError(
-                f"`model`: expects {what.removeprefix('num_')} {number}, {name} has {getattr(dataset, what)}"
-            )
+    return dataset.fitted(model.input_shape[-1], model.output_shape[-1], record.get("class_names"), say)
 
 
-def model_record(path: str | pathlib.Path, model: keras.Model) -> dict[str, Any]:
-    """The record that extraction wrote next to a model; without a record, numbers are the class names."""
+def refuse_trained_on(path: str | pathlib.Path, dataset: DataSet) -> None:
+    """Raises `UserError` if a model that lies in a run directory was trained on some of these test images.
+
+    That happens where images have been added to a folder, which is then split anew.
+    """
+    run = pathlib.Path(path).resolve().parents[1]
+    record = DataRecord.read(run)
+    if record is None:
+        return
+    trained = {image.digest for split in ("train", "held_out") for image in record.images.get(split, ())}
+    trained -= {image.digest for image in record.images.get("test", ())}  # copies, of which the run has warned
+    seen = [image.name for image in dataset.record.images.get("test", ()) if image.digest in trained]
+    if seen:
+        raise UserError(
+            f"`dataset={dataset.name}`: {len(seen)} of the {len(dataset.test)} test images are among those with which "
+            f"{run} trained and searched this model, such as {seen[0]}: the folder has changed since and is split "
+            f"anew; `run_dir={run}` takes the images with which it began"
+        )
+
+
+def model_record(path: str | pathlib.Path) -> dict[str, Any]:
+    """The record next to a model. "class_names" is missing where they are not known."""
     record = pathlib.Path(path).with_suffix(".json")
     known = read_json(record) if record.exists() else {}
-    return {"class_names": [str(i) for i in range(model.output_shape[-1])], "evaluation_crop": 1.0, **known}
+    return {"evaluation_crop": 1.0, **known}
 
 
 def model_logits(model: keras.Model, images: np.ndarray | EvaluationImages, batch_size: int = 256) -> np.ndarray:

@@ -50,6 +50,7 @@ class Classification:
         optimizer: its optimizer.
         steps: number of training steps.
         decays: whether kernels have weight decay.
+        about: what a model's record says of its data, JSON data.
     """
 
     decays = True
@@ -62,6 +63,7 @@ class Classification:
         self.optimizer = FusedSGD(config.value("learning_rate"), momentum=0.9, nesterov=True)
         epochs = config.value("epochs")
         self.steps = config.value("steps") or max(1, round(epochs * len(self.data.train) / config.value("batch_size")))
+        self.about = {"class_names": list(self.data.class_names), "data_sha256": self.data.record.digest("train")}
         self._loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
@@ -105,6 +107,7 @@ class SuperResolution:
         self.config, self.steps = config, config.value("steps")
         self.photos = photos.load(config.data_dir or None)
         self.model = _network(config, scale=config.scale)
+        self.about: dict[str, Any] = {}
         self.optimizer = keras.optimizers.Adam(config.value("learning_rate"))
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -59,7 +59,7 @@ def train_float(
         training.run(part)
     with progress.part("test"):
         figures = task.test(training.model)
-    _write(config, training.model, record, figures)
+    _write(config, training.model, record, {**task.about, "figures": figures})
     shutil.rmtree(training.checkpoints.directory, ignore_errors=True)
     say(f"{config.output}: {tasks.sentence(figures)}")
     return training.model, figures
@@ -124,7 +124,7 @@ class Training:
 
     def _save(self, step: int) -> None:
         values = {name: np.asarray(v) for name, v in self._variables.items()}
-        self.checkpoints.save(step, values, {"config": plain(self.config)})
+        self.checkpoints.save(step, values, {"config": plain(self.config), **self.task.about})
 
     def _resume(self) -> int:
         """Restores the last checkpoint and returns its step, or 0 without a checkpoint."""
@@ -134,6 +134,8 @@ class Training:
         values, meta = loaded
         where = f"the checkpoint in {self.checkpoints.directory}"
         _refuse_if_different(self.config, meta["config"], where)
+        if any(meta.get(name, value) != value for name, value in self.task.about.items()):
+            raise UserError(f"{where}: the training images have changed since; put them back, or give another `output`")
         for name, variable in self._variables.items():
             if name not in values or values[name].shape != tuple(variable.shape):
                 raise UserError(f"{where} does not fit this network: {name}; remove it or give another `output`")
@@ -156,7 +158,7 @@ def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: s
         )
 
 
-def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, figures: Mapping[str, Any]) -> None:
+def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, about: Mapping[str, Any]) -> None:
     """Writes the model before the `.json` file, which marks a finished training."""
     path = pathlib.Path(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,4 +166,4 @@ def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, figure
     model.save(temporary)
     write_atomically(path, temporary.read_bytes())
     temporary.unlink()
-    write_json(record, json.loads(json.dumps({"net": config.net, "config": plain(config), "figures": figures})))
+    write_json(record, json.loads(json.dumps({"net": config.net, "config": plain(config), **about})))
