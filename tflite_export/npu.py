@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from tflite_export import npu_vendors
 from tflite_export.runtime import tensor_types
-from tfqnas.errors import UserError, did_you_mean
+from tfqnas.errors import SettingError, UserError, did_you_mean
 
 TARGETS = (
     "ethos-u55-32",
@@ -96,7 +96,7 @@ def check(path: str | pathlib.Path, target: str = "ethos-u85-256", timeout: floa
         return NpuReport(path.name, target, count - len(left), len(left), tuple(left))
     if target not in TARGETS:
         known = (*TARGETS, *npu_vendors.VENDORS)
-        raise UserError(f"target {target}: expected one of {', '.join(known)}{did_you_mean(target, known)}")
+        raise SettingError("target", f"one of {', '.join(known)}", target, did_you_mean(target, known))
     if importlib.util.find_spec("ethosu") is None:
         raise UserError("the NPU check needs Arm's compiler: pip install ethos-u-vela, or pip install tfqnas[npu]")
     _refuse_files_that_crash_it(path)

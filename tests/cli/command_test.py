@@ -181,7 +181,10 @@ def test_messages_of_the_library_name_settings_and_those_of_the_command_line_fla
     [
         ("train", "--float_epochs=nan", "--float_epochs: expected a finite number from 0 to 1e+09, received nan"),
         ("search", "--max_kb=inf", "--max_kb: expected a finite number from 0 on, received inf"),
-        ("benchmark", "--pause=nan", "flag --pause=nan: expected a finite number"),
+        ("benchmark", "--pause=nan", "--pause: expected a finite number from 0 on, received nan"),
+        ("benchmark", "--runs=two", "--runs: expected a whole number from 1 on, received two"),
+        ("export", "--verify=maybe", "--verify: expected true or false, received maybe"),
+        ("export", "--storage=int4", "--storage: expected one of int8, packed, received int4, did you mean int8?"),
         ("train", "--schedule=inherits", "received inherits, did you mean inherit?"),
         ("train", "--bits=4,x", "--bits: expected whole numbers separated by commas, received 4,x"),
     ],

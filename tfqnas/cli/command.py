@@ -247,6 +247,10 @@ def _parsed(argv: Sequence[str], holder: flags.FlagValues) -> list[str]:
             every[name] = flag
     try:
         words = every(argv)[1:]
+    except flags.IllegalFlagValueError as error:
+        raise _illegal(error, every) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"--flagfile: expected flags, one a line, received bytes that are no text ({error})") from None
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
         known = ((other, module_of(other).FLAGS) for other in COMMANDS)
@@ -257,6 +261,22 @@ def _parsed(argv: Sequence[str], holder: flags.FlagValues) -> list[str]:
     for each in (holder, flags.FLAGS):
         each.mark_as_parsed()
     return words
+
+
+def _illegal(error: flags.IllegalFlagValueError, holder: flags.FlagValues) -> Exception:
+    """What absl says of a value, in the words of settings."""
+    found = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    if not found:
+        return error
+    name, value = found.groups()
+    flag = holder[name]
+    if value == "None":  # it was not given
+        return UserError(f"--{name}: expected {flag.help}, received nothing")
+    nouns = {flags.IntegerParser: "a whole number", flags.FloatParser: "a finite number"}
+    nouns |= {flags.BooleanParser: "true or false"}
+    expected = " ".join(filter(None, [nouns.get(type(flag.parser)), _limits(flag)]))
+    hint = did_you_mean(value, getattr(flag.parser, "enum_values", ()))
+    return UserError(f"--{name}: expected {expected or 'another value'}, received {value or 'nothing'}{hint}")
 
 
 def _refuse_words(words: Sequence[str], holder: flags.FlagValues, expected: str) -> None:

@@ -34,6 +34,8 @@ class Comparison:
 
     def __init__(self, run_dirs: Iterable[str | pathlib.Path], cost: str = "effective_mflops") -> None:
         runs, self.cost = [Run.existing(path) for path in run_dirs], cost
+        if not runs:
+            raise SettingError("run_dirs", "run directories with searches", "")
         self.results: dict[int | str | None, list[Result]] = {}
         for run in runs[1:]:
             for setting in _DATA:

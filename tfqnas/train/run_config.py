@@ -25,6 +25,8 @@ def space_of(name: str) -> spaces.SearchSpace:
     """
     try:
         return spaces.get(name)
+    except OSError as error:
+        raise UserError(f"`space`: {name} cannot be read ({error.strerror or error})") from None
     except ValueError as error:
         raise UserError(f"`space`: {error}") from None
 
