@@ -20,6 +20,9 @@ SPACE = {
 }
 TRAIN = "--space=nano.json --bits=3 --batch_size=16 --held_out=64 --recalibration_images=64 --largest_epochs=0 \
 --supernet_epochs=0.05 --random_subnets=1"
+SEEN = f"{TRAIN} --dataset=./sides --batch_size=4 --held_out=2 --recalibration_images=4 --supernet_epochs=0.5 --bits=3"
+QUANTIZE = "--weights=lsq --inputs=lsq --steps=2 --tune_steps=2 --images=16 --batch_size=8"
+SIDES = ("top", "bottom", "left", "right")
 SEARCH = "--search_bins=2 --search_per_bin=3 --models=1"
 
 
@@ -69,7 +72,7 @@ def make_model(home, states):
     sides[:4, :, 0] = sides[4:, :, 1] = sides[:, :4, 2] = sides[:, 4:, 3] = 1
     model.layers[-1].set_weights([sides.reshape(64, 4), np.zeros(4, np.float32)])
     model.save(home / "model.keras")
-    record = {"class_names": ["top", "bottom", "left", "right"], "evaluation_crop": 1.0}
+    record = {"class_names": SIDES, "evaluation_crop": 1.0}
     (home / "model.json").write_text(json.dumps(record))
 
 
@@ -79,7 +82,7 @@ def make_quantized(home, states):
         shutil.copy(path, home / f"b3{path.suffix}")
 
 
-def picture(side="top", mode="L", size=(8, 8)):
+def picture(side="top", mode="L", size=(8, 8), bright=220):
     """A picture whose top, bottom, left or right half is bright."""
     pixels = np.full(size, 30, np.uint8)
     half = {
@@ -88,7 +91,7 @@ def picture(side="top", mode="L", size=(8, 8)):
         "left": np.s_[:, : size[1] // 2],
         "right": np.s_[:, size[1] // 2 :],
     }
-    pixels[half[side]] = 220
+    pixels[half[side]] = bright
     return PIL.Image.fromarray(pixels).convert(mode)
 
 
@@ -97,11 +100,55 @@ def make_up(home, states):
     picture().save(home / "up.png")
 
 
-def make_photos(home, states):
-    """photos/, 12 images of 10 x 10 pixels in the classes dark and light."""
-    rng = np.random.default_rng(0)
-    for name, level in (("dark", 60), ("light", 190)):
-        (home / "photos" / name).mkdir(parents=True)
-        for i in range(6):
-            pixels = np.clip(rng.normal(level, 30, (10, 10, 3)), 0, 255).astype(np.uint8)
-            PIL.Image.fromarray(pixels).save(home / "photos" / name / f"{i}.png")
+def make_sides(home, states):
+    """sides/, 12 pictures in the classes of model.keras, of which 4 are for testing."""
+    for name in SIDES:
+        (home / "sides" / name).mkdir(parents=True)
+        for i in range(3):
+            picture(name, bright=200 + i).save(home / "sides" / name / f"{i}.png")
+
+
+def make_seen(home, states):
+    """seen/, a run that was trained on sides/."""
+    states.give("space sides", home)
+    states.command(home, f"train --run_dir=seen {SEEN}")
+
+
+def make_float(home, states):
+    """float.keras, a small network for digits that was not trained."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu", name="first")]
+    layers += [keras.layers.Conv2D(4, 3, activation="relu", name="middle"), keras.layers.GlobalAveragePooling2D()]
+    keras.Sequential([*layers, keras.layers.Dense(10, name="last")], name="small").save(home / "float.keras")
+
+
+def make_four(home, states):
+    """four/, float.keras with 4 bits."""
+    states.give("float", home)
+    states.command(home, f"quantize --model=float.keras --output=four {QUANTIZE}")
+
+
+def make_table(home, states):
+    """table.json, a latency table of the space."""
+    from tfqnas.search.latency import LatencyTable, Validation, pieces_of
+    from tfqnas.spaces import SearchSpace
+
+    space = SearchSpace.from_json(SPACE)
+    values = {piece.key: 0.25 for piece in pieces_of(space)}
+    made = LatencyTable(
+        space, "a phone", "ms", 1, 3, 10, 1, "2026-01-01", values, 1.0, 0.0, Validation(("a", "b"), (1, 2), (1, 2))
+    )
+    (home / "table.json").write_text(made.to_json())
+
+
+def make_csv(home, states):
+    """latency.csv, a table of measurements with one row."""
+    from tflite_export.measurements import MeasurementTable, Row
+
+    path = home / "latency.csv"
+    numbers = [50, *[10.0] * 11]
+    MeasurementTable(path).append(
+        Row("m.tflite", "0" * 16, 1.0, "host", "s", "Linux", 1000, "app", "cpu", 1, *numbers[:12], "", "ok", "2026")
+    )
