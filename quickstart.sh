@@ -7,5 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 echo "quickstart: the environment, .venv"
 scripts/setup_env.sh
-echo "quickstart: .venv/bin/python tools/run.py --flagfile=configs/digits_oqa.cfg $*"
-exec .venv/bin/python tools/run.py --flagfile=configs/digits_oqa.cfg "$@"
+echo "quickstart: .venv/bin/python tools/run.py --flagfile=digits_oqa $*"
+exec .venv/bin/python tools/run.py --flagfile=digits_oqa "$@"

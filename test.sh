@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # ./test.sh [--quick | --all] [pytest arguments]: sets up .venv if need be; then lint, types and tests.
 #   --quick   only the tests that need no TensorFlow: a minute
-#   --all     the slow tests as well
+#   --all     the slow tests as well, and with other interpreters those without TensorFlow
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
-quick=false selected=(-m "not slow")
+quick=false all=false selected=(-m "not slow")
 for argument in "$@"; do # takes --quick and --all out of the arguments, wherever they stand
     shift
     case "$argument" in
         --quick) quick=true selected=(-m "not slow and not tensorflow") ;;
-        --all) selected=() ;;
+        --all) all=true selected=() ;;
         *) set -- "$@" "$argument" ;;
     esac
 done
@@ -29,4 +29,6 @@ if $quick; then export PYTHONPATH="$PWD/tests/without_tensorflow${PYTHONPATH:+:$
 # A file to a process, as many as there are cores: most tests use one. Each needs more than a gigabyte.
 set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder ${selected[@]+"${selected[@]}"} "$@"
 echo "test: pytest $*"
-exec .venv/bin/python -m pytest "$@"
+if ! $all; then exec .venv/bin/python -m pytest "$@"; fi
+.venv/bin/python -m pytest "$@"
+scripts/other_pythons.sh

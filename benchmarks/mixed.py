@@ -1,7 +1,7 @@
 """Compares BatchQuant with LSQ for the inputs of a mixed supernet, to test QFA's claim of stable joint training.
 
-    python benchmarks/mixed.py --flagfile=configs/digits_qfa.cfg --run_dir=runs/digits_mixed --seeds=0,1
-    python benchmarks/mixed.py --flagfile=configs/fashion_qfa_study.cfg
+    python benchmarks/mixed.py --flagfile=digits_qfa --run_dir=runs/digits_mixed --seeds=0,1
+    python benchmarks/mixed.py --flagfile=fashion_qfa --run_dir=runs/fashion_mixed
 
 Trains the same supernet by the same schedule twice for each seed, once with each quantizer, and scores the same random
 mixtures of each on held-out images, with BatchNorm and ranges estimated again. Shows their training curves (the loss of

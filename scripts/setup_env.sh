@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv in the checkout: Python 3.11, the pinned requirements, this package (editable), its tools.
+# Makes .venv in the checkout: Python 3.11, 3.12 or 3.13, the pinned requirements, this package (editable), its tools.
 #
 #   scripts/setup_env.sh       called by quickstart.sh and test.sh; says what it does, and nothing where all is ready
 #   TFQNAS_PYTHON=/path/to/python3.11 scripts/setup_env.sh
@@ -31,32 +31,32 @@ ready && exit 0
 has_stamp() { stamps | grep -q .; }
 owned() { [[ -f "$venv/.tfqnas-owned" && "$(<"$venv/.tfqnas-owned")" == "$root" ]]; }
 copied() { [[ -f "$venv/.tfqnas-owned" ]] && ! owned; }
-is_311() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; }
+suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
-# Sets $python to an interpreter that really is 3.11: names lie (pyenv's shims exist for versions that are not active),
-# so each one found is asked. One without the venv module (Debian splits it off) is the second choice.
+# Sets $python to an interpreter that really is 3.11, 3.12 or 3.13, the oldest first. Names lie (pyenv's shims exist for
+# versions that are not active), so each one found is asked. One without the venv module (Debian splits it off) is the second choice.
 find_python() {
     local candidate second=""
     python=""
     while IFS= read -r candidate; do
         # A .venv that is active may be about to go.
-        if [[ "$candidate" == "$venv"/* ]] || ! is_311 "$candidate"; then continue; fi
+        if [[ "$candidate" == "$venv"/* ]] || ! suits "$candidate"; then continue; fi
         if has_venv "$candidate"; then python="$candidate"; return; fi
         second="${second:-$candidate}"
     done < <(
         if [[ -n "${TFQNAS_PYTHON:-}" ]]; then command -v "$TFQNAS_PYTHON" || true; exit; fi
-        type -ap python3.11 python3 python || true
-        if command -v uv >/dev/null; then uv python find --no-project 3.11 2>/dev/null || true; fi
+        type -ap python3.11 python3.12 python3.13 python3 python || true
+        if command -v uv >/dev/null; then uv python find --no-project '>=3.11,<3.14' 2>/dev/null || true; fi
     )
     if [[ -n "$second" ]]; then
-        command -v uv >/dev/null || die "finding Python: $second is Python 3.11 without the modules venv and ensurepip." \
-            "On Debian and Ubuntu: apt install python3.11-venv. Or install uv."
+        command -v uv >/dev/null || die "finding Python: $second lacks the modules venv and ensurepip." \
+            "On Debian and Ubuntu: apt install python3-venv. Or install uv."
         python="$second"
     elif [[ -n "${TFQNAS_PYTHON:-}" ]]; then
-        die "finding Python: TFQNAS_PYTHON=$TFQNAS_PYTHON is not a Python 3.11 that runs."
+        die "finding Python: TFQNAS_PYTHON=$TFQNAS_PYTHON is not a Python 3.11 to 3.13 that runs."
     else
-        die "finding Python: no Python 3.11. Asked every python3.11, python3 and python on PATH, and uv if installed; found:" \
+        die "finding Python: no Python 3.11, 3.12 or 3.13. Asked every one on PATH, and uv if installed; found:" \
             "$(found_pythons). Install Python 3.11 (for instance \`uv python install 3.11\` or \`pyenv install 3.11\`)," \
             "or set TFQNAS_PYTHON to one."
     fi
@@ -67,7 +67,7 @@ found_pythons() {
     while IFS= read -r candidate; do
         version="$("$candidate" --version 2>/dev/null || echo 'does not run')"
         list="$list${list:+, }$candidate ($version)"
-    done < <(type -ap python3.11 python3 python || true)
+    done < <(type -ap python3.11 python3.12 python3.13 python3 python || true)
     printf '%s' "${list:-none}"
 }
 
@@ -130,15 +130,15 @@ if [[ ! -e "$venv" && ! -L "$venv" ]]; then
     find_python
     say "making .venv with $python ($("$python" --version))"
     new_venv
-elif copied || { owned && { ! has_stamp || ! is_311 "$venv/bin/python"; }; }; then
+elif copied || { owned && { ! has_stamp || ! suits "$venv/bin/python"; }; }; then
     find_python
     say "making .venv anew with $python ($("$python" --version)): the one here is unfinished, broken or moved"
     new_venv
-elif is_311 "$venv/bin/python"; then
+elif suits "$venv/bin/python"; then
     python="$venv/bin/python"
     if owned; then say "the requirements have changed: bringing .venv up to date"; else say "using the .venv found here"; fi
 else
-    die "using .venv: it was not made by this script and has no Python 3.11 that runs. Move it away or remove it."
+    die "using .venv: it was not made by this script and has no Python 3.11 to 3.13 that runs. Move it away or remove it."
 fi
 stamps | while IFS= read -r old; do rm -f "$old"; done
 

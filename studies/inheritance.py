@@ -1,6 +1,6 @@
 """Compares bit inheritance with direct quantization-aware training on your data, as Table 1 of OQA does.
 
-    python studies/inheritance.py --flagfile=configs/fashion_study.cfg
+    python studies/inheritance.py --flagfile=studies/fashion_study.cfg
 
 Trains the same network, or the same supernet, to 3 and to 2 bits in several ways, from one floating-point network:
 

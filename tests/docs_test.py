@@ -52,7 +52,7 @@ def text_of(page):
 def commands():
     """Every command line that starts a file of ours, once, as a list of arguments."""
     found = {}
-    for page in [*PAGES, *sorted((ROOT / "configs").glob("*.cfg"))]:
+    for page in [*PAGES, *sorted(ROOT.glob("*/configs/*.cfg")), *sorted(ROOT.glob("studies/*.cfg"))]:
         text = re.sub(r"\\\n(# )?", " ", text_of(page))
         for line in text.splitlines():
             if match := COMMAND.match(line):

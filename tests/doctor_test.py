@@ -14,6 +14,7 @@ def required(monkeypatch):
 
     def set_to(requirements, versions):
         monkeypatch.setattr(importlib.metadata, "requires", lambda name: requirements)
+        monkeypatch.setattr(importlib.metadata, "metadata", lambda name: {"Requires-Python": ">=3.11,<3.14"})
         monkeypatch.setattr(doctor, "version_of", versions.get)
 
     return set_to
@@ -46,15 +47,23 @@ def test_a_checkout_that_is_not_installed_is_told_so(monkeypatch, capsys):
     def absent(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.metadata, "requires", absent)
+    monkeypatch.setattr(importlib.metadata, "metadata", absent)
     assert doctor.main() == 1
     assert "WRONG  tfqnas" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("version", "ok"), [("3.10.9", False), ("3.11.0", True), ("3.13.1", True), ("3.14.0", False)])
+def test_python_is_one_that_is_tested(version, ok, required, monkeypatch):
+    required([], {})
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: version)
+    (finding,) = doctor.packages()
+    assert finding.ok is ok and (ok or "expected <3.14,>=3.11" in str(finding))
 
 
 @pytest.mark.tensorflow
 def test_everything_that_is_needed_is_here_and_it_says_so():
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFDS_DATA_DIR": "/nowhere"}
-    done = subprocess.run([sys.executable, "-m", "tfqnas.doctor"], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-m", "tfqnas", "doctor"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout
     assert "all requirements are met" in done.stdout
     assert "CPU:0" in done.stdout and "WRONG" not in done.stdout

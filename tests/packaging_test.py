@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 import zipfile
@@ -17,6 +19,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +68,77 @@ def test_the_only_program_of_the_wheel_shows_its_commands_and_loads_no_tensorflo
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "set()\n")
     assert "tfqnas COMMAND --help" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def installation(wheel, tmp_path_factory):
+    """A directory in which the wheel is installed, without its requirements."""
+    path = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", path, wheel]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_an_installation_without_a_checkout_does_the_main_job(installation, tmp_path):
+    """From an empty directory, with a flag file by its name, to an integer model and its use."""
+    environment = {**os.environ, "PYTHONPATH": str(installation), "HOME": str(tmp_path / "home")}
+
+    def tfqnas(*words):
+        code = "import sys; from tfqnas.cli import main; sys.argv[0] = 'tfqnas'; main.main()"
+        done = processes.run(["-c", code, *map(str, words)], cwd=tmp_path, env=environment)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    assert "tfqnas COMMAND --help" in tfqnas("--help") and str(ROOT) not in tfqnas("train", "--help")
+    assert tfqnas("--version").startswith("tfqnas 0")
+    short = ["--bits=3", "--space=nano.json", "--batch_size=50", "--recalibration_images=100", "--warmup_epochs=0"]
+    short += [
+        "--largest_epochs=0.04",
+        "--supernet_epochs=0.04",
+        "--search=nsga2",
+        "--search_budget=6",
+        "--search_population=3",
+    ]
+    short += ["--random_subnets=0", "--supernet_learning_rate=0.02"]
+    space = {"name": "nano", "resolutions": [8], "stem_channels": 8, "head_channels": 16}
+    stage = {"channels": 8, "stride": 1, "depths": [1], "kernels": [3, 5], "expands": [2], "se": False}
+    (tmp_path / "nano.json").write_text(json.dumps({**space, "stages": [stage]}))
+    assert "report.html" in tfqnas("run", "--flagfile=digits_oqa", "--run_dir=mine", *short)
+    model = "mine/models/b3_largest.keras"
+    # Two steps of training leave a network whose classes depend on the rounding of 8 bits.
+    flags = [f"--model={model}", "--dataset=digits", "--output=m.tflite", "--max_accuracy_drop=5"]
+    assert "identical in 100.00%" in tfqnas("export", *flags)
+    assert "397 test images of digits" in tfqnas("evaluate", f"--model={model}", "--dataset=digits")
+    import PIL.Image
+
+    PIL.Image.new("L", (8, 8), 99).save(tmp_path / "picture.png")
+    assert re.search(r"picture\.png: \d [\d.]+%", tfqnas("predict", f"--model={model}", "picture.png"))
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made <= {"home", "mine", "nano.json", "picture.png", "m.tflite", "m.md"}
+
+
+def test_the_source_distribution_builds_the_same_wheel(wheel, tmp_path):
+    """It holds what a build needs and no more, and no file of the checkout's own."""
+    copy = wheel.parents[1]
+    code = "import setuptools.build_meta as build; print(build.build_sdist('dist'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (archive,) = (copy / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    tops = {path.name for path in source.iterdir()}
+    needed = {"LICENSE", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg", "setup.py", "tflite_export", "tfqnas"}
+    assert tops - {"tfqnas.egg-info", "MANIFEST.in"} == needed
+    code = "import setuptools.build_meta as build; print(build.build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (again,) = source.glob("*.whl")
+    names = [sorted(zipfile.ZipFile(path).namelist()) for path in (wheel, again)]
+    assert names[0] == names[1]
 
 
 def test_constraints_pin_every_requirement_and_what_those_require():
@@ -117,7 +192,8 @@ UTILITIES = [
 FAKE_PYTHON = """#!/usr/bin/env bash
 here="$(dirname "$FAKE_CALLS")"
 case "$1 $2" in
-    "-c "*version_info*) exit "${FAKE_NOT_311:-0}" ;;
+    "-c "*%d.%d*) case "$0" in *3.13*) [[ "$3" == 3.13 ]] ;; *) [[ "$3" == 3.11 ]] ;; esac ;;
+    "-c "*version_info*) exit "${FAKE_UNSUITABLE:-0}" ;;
     "-c "*) exit 0 ;;
     "--version ") echo "Python 3.11.9" ;;
     "-m venv") echo venv >>"$FAKE_CALLS"; mkdir -p "$3/bin"; . "$here/venv"; cp "$0" "$3/bin/python" ;;
@@ -245,8 +321,8 @@ def test_a_missing_python_is_said_with_what_was_looked_for(checkout):
     (checkout.bin / "python3.11").unlink()
     code, _, err = checkout.run()
     assert code == 1
-    assert "no Python 3.11" in err and "found: none" in err
-    checkout.program("python3", FAKE_PYTHON.replace("${FAKE_NOT_311:-0}", "1").replace("3.11.9", "3.10.1"))
+    assert "no Python 3.11, 3.12 or 3.13" in err and "found: none" in err
+    checkout.program("python3", FAKE_PYTHON.replace("${FAKE_UNSUITABLE:-0}", "1").replace("3.11.9", "3.10.1"))
     code, _, err = checkout.run()
     assert code == 1
     assert "python3 (Python 3.10.1)" in err
@@ -319,7 +395,7 @@ def test_an_environment_that_is_not_ours_is_used_and_never_removed(checkout):
     assert checkout.made() == [PIP]
     (stamp,) = checkout.stamps()
     (checkout.venv / stamp).unlink()
-    code, _, err = checkout.run(FAKE_NOT_311="1")
+    code, _, err = checkout.run(FAKE_UNSUITABLE="1")
     assert code == 1 and "Move it away" in err
     assert (checkout.venv / "mine").exists()
 
@@ -346,7 +422,7 @@ PYTEST = "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile 
         ("test.sh", ["-x", "--all", "tests/a b_test.py"], [*CHECKS, f"{PYTEST} -x tests/a b_test.py"]),
         ("test.sh", ["-k", "lsq"], [*CHECKS, f"{PYTEST} -m not slow -k lsq"]),
         (".ci/run", [], [*CHECKS, PYTEST]),
-        ("quickstart.sh", ["--seed=1"], ["python tools/run.py --flagfile=configs/digits_oqa.cfg --seed=1"]),
+        ("quickstart.sh", ["--seed=1"], ["python tools/run.py --flagfile=digits_oqa --seed=1"]),
     ],
 )
 def test_what_the_commands_run(installed, script, arguments, expected):
@@ -354,6 +430,34 @@ def test_what_the_commands_run(installed, script, arguments, expected):
     code, _, err = installed.run(script, *arguments)
     assert (code, err) == (0, "")
     assert installed.made() == expected
+
+
+OTHER_PYTEST = (
+    "python -m pytest --quiet -m not slow and not tensorflow --numprocesses=auto --maxprocesses=4 --dist=loadfile "
+    "--ignore=tests/packaging_test.py -x"
+)
+
+
+def test_quick_tests_run_with_each_other_python_that_is_there(installed):
+    """3.12 is a name of 3.11, as pyenv's shims are, and 3.13 is what it says."""
+    installed.program("python3.12", "#!/usr/bin/env bash\nexit 127\n")
+    installed.program("python3.13")
+    code, out, err = installed.run("scripts/other_pythons.sh", "-x")
+    assert (code, err) == (0, "") and "no Python 3.12 on this machine" in out and "making .venv-3.13 with" in out
+    venv, pip, pytest_call = installed.made()
+    assert venv == "venv" and "-c constraints.txt" in pip and "tensorflow" not in pip and pytest_call == OTHER_PYTEST
+    assert installed.run("scripts/other_pythons.sh", "-x")[0] == 0
+    assert installed.made() == [OTHER_PYTEST]  # the environment is there
+
+
+def test_packages_that_cannot_be_had_for_another_python_are_no_failure_but_a_failing_test_is(installed):
+    installed.program("python3.13")
+    installed.behave(pip='echo "no network"; exit 1')
+    code, out, _ = installed.run("scripts/other_pythons.sh")
+    assert code == 0 and "no network" in out and "nothing is tested with Python 3.13" in out
+    installed.behave()
+    installed.program("python3.13", FAKE_PYTHON.replace("*) echo", '"-m pytest") exit 1 ;;\n    *) echo'))
+    assert installed.run("scripts/other_pythons.sh")[0] == 1
 
 
 def test_scripts_can_be_executed():

@@ -1,6 +1,6 @@
 """Checks whether this machine has what tfqnas needs or can use, and says how to get the rest.
 
-    python -m tfqnas.doctor
+    tfqnas doctor
 
 The exit code is 1 if a required package is missing or has an unsuitable version.
 """
@@ -14,8 +14,8 @@ import shutil
 import sys
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-PYTHON = (3, 11)
 # Name, purpose, and how to get it.
 OPTIONAL = (
     ("ethos-u-vela", "tfqnas npu-check: Arm's NPU compiler", "pip install 'tfqnas[npu]'"),
@@ -57,19 +57,14 @@ def version_of(distribution: str) -> str | None:
 
 def packages() -> list[Finding]:
     """`Finding`s about Python and the required distributions, which the metadata of tfqnas lists."""
-    found = [
-        Finding(
-            "python",
-            platform.python_version(),
-            sys.version_info[:2] == PYTHON,
-            True,
-            f"expected {'.'.join(map(str, PYTHON))}, which alone is tested",
-        )
-    ]
     try:
+        metadata = importlib.metadata.metadata("tfqnas")
         needed = importlib.metadata.requires("tfqnas") or []
     except importlib.metadata.PackageNotFoundError:
-        return [*found, Finding("tfqnas", "not installed", False, True, "pip install -e . in its checkout")]
+        return [Finding("tfqnas", "not installed", False, True, "pip install -e . in its checkout")]
+    wanted_python, python = SpecifierSet(metadata["Requires-Python"] or ""), platform.python_version()
+    known = wanted_python.contains(python, prereleases=True)
+    found = [Finding("python", python, known, True, f"expected {wanted_python}, which is tested")]
     for wanted in map(Requirement, needed):
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
             version = version_of(wanted.name)

@@ -268,11 +268,5 @@ def test_the_program_and_the_files_are_the_same():
 
 def test_flags_are_those_of_absl_as_well():
     """`--only_check_args` parses and ends, `--flagfile` reads, `--undefok` forgives."""
-    arguments = [
-        "--flagfile=configs/digits_oqa.cfg",
-        "--only_check_args",
-        "--nope=4",
-        "--undefok=nope",
-        "--verbosity=1",
-    ]
+    arguments = ["--flagfile=digits_oqa", "--only_check_args", "--nope=4", "--undefok=nope", "--verbosity=1"]
     assert process(ROOT / "tools" / "train.py", *arguments) == (0, "", "")

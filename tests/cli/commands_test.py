@@ -13,6 +13,7 @@ import pytest
 from tests.cli.calls import ROOT, process, refused, tool
 from tests.report.browser import chromium
 from tfqnas.arch import Arch
+from tfqnas.cli import flagfiles
 from tfqnas.data.data_config import DataConfig
 from tfqnas.data.dataset import load
 
@@ -191,14 +192,14 @@ def test_one_flagfile_describes_the_training_and_the_whole_run(tmp_path):
         refused(
             "--bits: expected falling bit widths from 16 to 2, received 2,3",
             name,
-            "--flagfile=configs/digits_oqa.cfg",
+            "--flagfile=digits_oqa",
             f"--run_dir={tmp_path}/run",
             "--bits=2,3",
         )
     refused(
         "--search_budget: expected a whole number from 1 on, received 0",
         "search",
-        "--flagfile=configs/fashion_search.cfg",
+        "--flagfile=fashion_search",
         f"--run_dir={tmp_path}/run",
         "--search_budget=0",
     )
@@ -297,7 +298,9 @@ def test_another_budget_keeps_the_first_search_and_reuses_its_scores(family, tmp
         assert sizes[key_of(record)] == pytest.approx(record["tflite_kB"], rel=0.06)  # a few kB, with metadata
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.cfg")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted([*flagfiles.FOLDER.glob("*.cfg"), *(ROOT / "studies").glob("*.cfg")]), ids=lambda path: path.name
+)
 def test_every_flagfile_describes_a_run_and_says_how_to_begin_it(path):
     from absl import flags
 
@@ -312,7 +315,9 @@ def test_every_flagfile_describes_a_run_and_says_how_to_begin_it(path):
         command.define_flags(settings, holder)
     holder(["tool", *(line for line in lines if line.startswith("--"))])
     config = command.from_flags(RunConfig, holder)
-    assert config.run_dir.startswith("runs/") and any(f"--flagfile=configs/{path.name}" in line for line in lines[:4])
+    assert config.run_dir.startswith("runs/") and any(
+        re.search(rf"--flagfile=(studies/)?{path.stem}\b", line) for line in lines[:4]
+    )
     command.from_flags(other, holder)
 
 

@@ -269,3 +269,10 @@ def test_draws_in_vain_grow_until_patience_ends(micro):
     objectives = Objectives(micro, model_costs(micro, 4))
     assert len(objectives.gather(5, draw, set(), patience=4)) == 0
     assert asked == [(5, 0), (10, 1), (15, 2), (20, 3)]
+
+
+def test_in_a_space_of_few_architectures_all_are_found(rng):
+    space = SearchSpace("few", (8,), 8, (Stage(8, 1, (1,), (3, 5), (2,)),), head_channels=16)
+    for limits in ({}, {"mmacs": 1e9}):
+        found = Objectives(space, model_costs(space, 4, 10, 1), (), limits).feasible(rng, 20)
+        assert sorted(space.decode(code).kernels for code in found) == [(3,), (5,)]

@@ -366,6 +366,6 @@ def test_wrong_fields_are_named(fields, message):
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    known = "mbv3, mbv3_relu, mbv2, tiny, mbv3_qfa, tiny_qfa"
+    known = "mbv3, mbv3_relu, mbv2, tiny, tiny_relu, mbv3_qfa, tiny_qfa"
     with pytest.raises(ValueError, match=f"search space 'mbv4': expected {known} or a path"):
         spaces.get("mbv4")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
+from tfqnas.cli import flagfiles
 from tfqnas.cli.overview import COMMANDS, module_of, show
 from tfqnas.errors import SettingError, UserError, as_text, did_you_mean
 from tfqnas.settings import Settings, limits
@@ -120,6 +121,8 @@ def from_flags(config_class: type[Config], holder: flags.FlagValues, effects: bo
         for name in _call.typed & values.keys():
             if found := config.without_effect(name):
                 refuse([name], *found)
+    if note := getattr(config, "note", ""):
+        print(in_flags(note, holder))
     return config
 
 
@@ -246,7 +249,7 @@ def _parsed(argv: Sequence[str], holder: flags.FlagValues) -> list[str]:
         if (flag := flags.FLAGS[name]).name == name:  # not its short name
             every[name] = flag
     try:
-        words = every(argv)[1:]
+        words = every([argv[0], *flagfiles.with_paths(argv[1:])])[1:]
     except flags.IllegalFlagValueError as error:
         raise _illegal(error, every) from None
     except UnicodeDecodeError as error:
@@ -314,7 +317,9 @@ def help_text(module: types.ModuleType) -> str:
             heading = getattr(flag, "heading", "Flags of this command")
             groups.setdefault(heading, []).append(_flag_text(flag, holder))
     texts = [f"{heading}:\n" + "\n".join(lines) for heading, lines in groups.items() if lines]
-    ends = "--flagfile=FILE reads flags from a file, one a line."
+    ends = (
+        f"--flagfile=FILE reads flags from a file, one a line, or from one of tfqnas: {', '.join(flagfiles.names())}."
+    )
     return "\n\n".join([(module.__doc__ or "").strip(), *texts, ends])
 
 

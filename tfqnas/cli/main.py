@@ -2,7 +2,7 @@
 
 import sys
 
-from tfqnas.cli.overview import COMMANDS, module_of, overview, show
+from tfqnas.cli.overview import COMMANDS, module_of, overview, show, version
 from tfqnas.errors import did_you_mean
 
 
@@ -12,6 +12,13 @@ def main() -> None:
     if not given or given[0] in ("-h", "-help", "--help", "help"):
         show(overview())
         sys.exit(0 if given else 2)
+    if given[0] in ("-v", "-version", "--version", "version"):
+        show(f"tfqnas {version()}")
+        return
+    if given == ["doctor"]:
+        from tfqnas import doctor
+
+        sys.exit(doctor.main())
     name = given[0]
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS).replace("_", "-")

@@ -1,6 +1,7 @@
 """The list of commands."""
 
 import importlib
+import importlib.metadata
 import os
 import sys
 import types
@@ -51,4 +52,16 @@ def overview() -> str:
     lines = ["tfqnas: quantized neural architecture search for mobile devices, in Keras.", ""]
     for heading, commands in GROUPS.items():
         lines += [f"{heading}:", *(f"  {name:<14} {text}" for name, text in commands.items()), ""]
-    return "\n".join([*lines, "tfqnas COMMAND --help explains a command and lists its flags."])
+    lines += [
+        "tfqnas COMMAND --help explains a command and lists its flags.",
+        "tfqnas doctor says what this machine lacks.",
+    ]
+    return "\n".join(lines)
+
+
+def version() -> str:
+    """The installed version, or that of the checkout."""
+    try:
+        return importlib.metadata.version("tfqnas")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"

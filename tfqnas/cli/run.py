@@ -1,6 +1,6 @@
 """Trains supernets with bit inheritance, searches them and extracts a family of models, in one run directory.
 
-    tfqnas run --flagfile=configs/digits_oqa.cfg
+    tfqnas run --flagfile=digits_oqa
 
 The same command continues a run that was stopped.
 """

@@ -1,6 +1,6 @@
 """Trains one supernet for each bit width, from the highest down, in a run directory.
 
-    tfqnas train --flagfile=configs/digits_oqa.cfg --run_dir=runs/digits
+    tfqnas train --flagfile=digits_oqa --run_dir=runs/digits
 
 The same command continues a run that was stopped. The next command finetunes and exports a single subnet:
 

@@ -1,7 +1,7 @@
 """Trains a float network to quantize, which is a small classifier or super-resolution on photos.
 
     tfqnas train-float --net=mobilenet_small --dataset=fashion_mnist --flip --output=runs/mobilenet.keras
-    python scripts/data_from_packages.py photos
+    python scripts/data_from_packages.py photos    # in a checkout, on Debian or Ubuntu
     tfqnas train-float --net=edsr --dataset=photos --scale=2 --output=runs/edsr_x2.keras
 
 The command shows progress and the time left. If it is killed, the same command continues from the last checkpoint. In

@@ -47,8 +47,20 @@ class DataConfig(Settings):
 
     @property
     def source(self) -> str:
-        """The source of the images, one of the texts above."""
+        """The source of the images, one of the texts above. A path ends with a slash, or begins with one, . or ~."""
         if self.dataset in (DIGITS, PHOTOS):
             return self.dataset
-        is_path = os.path.isdir(self.dataset) or self.dataset.startswith((".", "~", os.sep))
-        return FOLDER if is_path else TFDS
+        is_path = self.dataset.endswith(os.sep) or self.dataset.startswith((".", "~", os.sep))
+        return FOLDER if is_path or os.path.isdir(self.dataset) else TFDS
+
+    @property
+    def note(self) -> str:
+        """A line on a name that may mean two things, which says what it means here and how to mean the other; or ""."""
+        name, is_folder = self.dataset, os.path.isdir(self.dataset)
+        if name in (DIGITS, PHOTOS) and is_folder:
+            return f"`dataset={name}` is a data set of tfqnas; the folder of that name here is `dataset={name}{os.sep}`"
+        if name.rstrip(os.sep) in (DIGITS, PHOTOS) and self.source == FOLDER:
+            return f"`dataset={name}` is read as a folder; the data set of tfqnas is `dataset={name.rstrip(os.sep)}`"
+        if is_folder and name.isidentifier():
+            return f"`dataset={name}` is the folder {os.path.abspath(name)}, not a data set of TFDS"
+        return ""

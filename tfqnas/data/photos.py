@@ -58,8 +58,8 @@ def load(data_dir: str | pathlib.Path | None = None) -> Photos:
     known, where = index(data_dir), directory(data_dir)
     if known is None:
         raise UserError(
-            f"photos are not prepared in {where}: run python scripts/data_from_packages.py photos (on Debian or "
-            "Ubuntu), or give the `data_dir` that has them"
+            f"photos are not prepared in {where}: on Debian or Ubuntu a checkout of tfqnas prepares them by python "
+            "scripts/data_from_packages.py photos; or give the `data_dir` that has them"
         )
     splits = [[_read(where, record) for record in known[split]] for split in ("train", "test")]
     names = [tuple(record["name"] for record in known[split]) for split in ("train", "test")]

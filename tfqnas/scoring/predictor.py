@@ -76,7 +76,7 @@ class Predictor:
         self._optimizer.build(self._model.trainable_variables)
         self._fresh = [v.numpy() for v in self._optimizer.variables]
         self._mean, self._spread = 0.0, 1.0
-        self._train = tf.function(self._steps, autograph=True, reduce_retracing=True)
+        self._train = tf.function(self._steps, autograph=False, reduce_retracing=True)
 
     def fit(self, codes: np.ndarray, accuracies: ArrayLike, counted: np.ndarray | None = None) -> Quality:
         """Trains on scored subnets.
@@ -129,10 +129,15 @@ class Predictor:
 
     def _steps(self, features: tf.Tensor, targets: tf.Tensor, order: tf.Tensor, rates: tf.Tensor) -> None:
         """All training steps; `order` is int64 (steps, batch)."""
-        for step in tf.range(tf.shape(order)[0]):
-            x, y = tf.gather(features, order[step]), tf.gather(targets, order[step])
+
+        def step(number: tf.Tensor) -> tuple[tf.Tensor]:
+            x, y = tf.gather(features, order[number]), tf.gather(targets, order[number])
             with tf.GradientTape() as tape:
                 loss = tf.reduce_mean(tf.square(self._model(x, training=True)[:, 0] - y))
-            self._optimizer.learning_rate.assign(rates[step])
+            self._optimizer.learning_rate.assign(rates[number])
             variables = self._model.trainable_variables
             self._optimizer.apply(tape.gradient(loss, variables), variables)
+            return (number + 1,)
+
+        # Not a loop of Python for AutoGraph, which does not read Python 3.13.
+        tf.while_loop(lambda number: number < tf.shape(order)[0], step, (0,))

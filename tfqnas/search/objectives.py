@@ -189,7 +189,8 @@ class Objectives:
         codes = sample(self.space, rng, count)
         # A limit may be so low that walks from random codes do not reach it.
         starts = [self.smallest(name)[1] for name in self.limits][:count]
-        codes[: len(starts)] = starts
+        if starts:
+            codes[: len(starts)] = starts
         excess, probability = self.excess(codes), min(1, 2 / codes.shape[1])
         for step in range(max(_STEPS, _STEPS_A_GENE * codes.shape[1])):
             if step >= _STEPS_INSIDE and not excess.any():

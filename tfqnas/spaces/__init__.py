@@ -7,11 +7,11 @@ from tfqnas.spaces.base import SearchSpace
 from tfqnas.spaces.blocks import Block, Gene, Stage, make_divisible
 from tfqnas.spaces.mbv2 import MBV2
 from tfqnas.spaces.mbv3 import MBV3, MBV3_QFA, MBV3_RELU
-from tfqnas.spaces.tiny import TINY, TINY_QFA
+from tfqnas.spaces.tiny import TINY, TINY_QFA, TINY_RELU
 
 __all__ = ["Block", "Gene", "SearchSpace", "Stage", "get", "make_divisible", "names"]
 
-_SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY, MBV3_QFA, TINY_QFA)}
+_SPACES = {space.name: space for space in (MBV3, MBV3_RELU, MBV2, TINY, TINY_RELU, MBV3_QFA, TINY_QFA)}
 
 
 def names() -> tuple[str, ...]:

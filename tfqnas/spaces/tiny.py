@@ -26,3 +26,12 @@ TINY = SearchSpace(
 
 # With a bit width for the weights and one for the inputs of every quantized convolution, as in QFA.
 TINY_QFA = dataclasses.replace(TINY, name="tiny_qfa", weight_bits=(2, 3, 4), input_bits=(2, 3, 4))
+
+# ReLU runs faster in integers than h-swish (docs/results/export.md).
+TINY_RELU = dataclasses.replace(
+    TINY,
+    name="tiny_relu",
+    stem_activation="relu",
+    head_activation="relu",
+    stages=tuple(dataclasses.replace(stage, activation="relu") for stage in TINY.stages),
+)
