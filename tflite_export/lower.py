@@ -83,7 +83,7 @@ def lower(
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as it is after a round trip through JSON."""
     try:
-        return json.loads(json.dumps(metadata, default=lambda value: value.tolist()))  # numpy values
+        return json.loads(json.dumps(metadata, default=lambda value: value.tolist(), allow_nan=False))  # numpy values
     except (TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"metadata: expected JSON values, such as texts, numbers and lists ({error})") from None
 

@@ -30,7 +30,8 @@ class Supernet(keras.Model):
         kernel_transform: learn the map from larger to smaller kernels (`ElasticDepthwiseConv2D`).
 
     Raises:
-        ValueError: a quantizer does not have the bit widths of the space, or keeps a scale for each channel.
+        ValueError: an argument has a value that it cannot have, or a quantizer does not have the bit widths of the
+            space, or keeps a scale for each channel.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Supernet(keras.Model):
     ) -> None:
         super().__init__(name=name)
         self.space = space
+        _check_arguments(space, weights, inputs, num_classes, channels, dropout)
         _check_bits(space, weights, inputs)
         if weights is not None and weights.traits.per_channel:
             raise ValueError(
@@ -169,7 +171,13 @@ class Supernet(keras.Model):
 
         Returns:
             Logits, float32 (batch, num_classes); with `collect` a pair of logits and the list of statistics.
+
+        Raises:
+            ValueError: the images have another shape. (TensorFlow would end the process.)
         """
+        channels = self.settings["channels"]
+        if len(images.shape) != 4 or images.shape[-1] not in (None, channels):
+            raise ValueError(f"images: expected (n, height, width, {channels}), received {tuple(images.shape)}")
         given = iter(statistics) if statistics is not None else None
         collected: list[tf.Tensor] | None = [] if collect else None
         x = self.begin(images, given, collected)
@@ -269,6 +277,28 @@ class Supernet(keras.Model):
     def like(self, **settings: Any) -> "Supernet":
         """A new supernet of the same space with some settings changed, and with initial weights."""
         return Supernet(self.space, **{**self.settings, **settings})
+
+
+def _check_arguments(
+    space: SearchSpace,
+    weights: Quantizer | None,
+    inputs: Quantizer | None,
+    num_classes: int,
+    channels: int,
+    dropout: float,
+) -> None:
+    """Raises ValueError for the first argument that a supernet cannot have."""
+
+    def check(ok: object, name: str, expected: str, received: object) -> None:
+        if not ok:
+            raise ValueError(f"{name}: expected {expected}, received {received!r}")
+
+    check(isinstance(space, SearchSpace), "space", "a SearchSpace, such as spaces.get('mbv3')", space)
+    for name, quantizer in (("weights", weights), ("inputs", inputs)):
+        check(quantizer is None or isinstance(quantizer, Quantizer), name, "a Quantizer or None", quantizer)
+    for name, number in (("num_classes", num_classes), ("channels", channels)):
+        check(isinstance(number, (int, np.integer)) and number > 0, name, "a whole number from 1 on", number)
+    check(isinstance(dropout, (int, float)) and 0 <= dropout < 1, "dropout", "a number from 0 to below 1", dropout)
 
 
 def _check_bits(space: SearchSpace, weights: Quantizer | None, inputs: Quantizer | None) -> None:
@@ -387,10 +417,10 @@ def initialize(model: keras.Model, images: tf.Tensor | np.ndarray, missing_only:
         missing_only: keep the parameters of quantizers that are already initialised.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: these are no images, or there are none.
     """
     images = tf.convert_to_tensor(images)
-    if not images.shape[0]:
+    if not images.shape or not images.shape[0]:
         raise ValueError(f"initialize: expected images (n, height, width, channels), received {tuple(images.shape)}")
     with initializing(missing_only):
         model(images)
