@@ -13,12 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # These know no room; those that read settings, write files or talk to people may use them.
-HELPERS = {"errors", "files", "progress", "report", "settings"}
+HELPERS = {"errors", "files", "locks", "progress", "report", "settings"}
 NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet", "graph"}
 LIBRARY = NETWORKS | {"data", "train", "search", "scoring", "dqss", "zoo"} | HELPERS
 ROOMS = {
     "errors": set(),
-    "files": {"errors"},
+    "files": {"errors", "locks"},
+    "locks": {"errors"},
     "progress": set(),
     "settings": {"errors"},
     "report": {"errors", "files"},

@@ -5,7 +5,17 @@ writes them as its flags.
 """
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+
+_ADVICE = {
+    errno.ENOSPC: "free space on that disk and repeat the command",
+    errno.EDQUOT: "your quota there is used up: remove something and repeat the command",
+    errno.EACCES: "choose a directory that you may write to",
+    errno.EPERM: "choose a directory that you may write to",
+    errno.EROFS: "choose a directory on a file system that can be written to",
+}
 
 
 def did_you_mean(received: object, known: Iterable[object]) -> str:
@@ -18,6 +28,13 @@ def did_you_mean(received: object, known: Iterable[object]) -> str:
 def as_text(value: object) -> str:
     """A value as it stands in a message and after a flag: several ones separated by commas."""
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def explained(error: OSError, path: str | os.PathLike[str], what: str) -> OSError:
+    """An `OSError` with the path, `what` has failed in words, and what to do."""
+    advice = _ADVICE.get(error.errno or 0, "see whether its directory can be written to")
+    reason = error.strerror or str(error)
+    return OSError(error.errno or errno.EIO, f"{reason} ({what}; {advice})", os.fspath(path))
 
 
 class UserError(Exception):
@@ -42,6 +59,13 @@ class SettingError(UserError):
 
 class TrainingDivergedError(UserError):
     """A loss, gradient or weight is not finite."""
+
+
+class PartnerLostError(UserError):
+    """Another process of a training on several hosts does not answer, or has ended.
+
+    TensorFlow may still wait for it in a thread, so a program should then end by `os._exit`.
+    """
 
 
 class UnsupportedModelError(UserError):

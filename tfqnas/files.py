@@ -5,36 +5,33 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tfqnas.errors import UserError
-
-_ADVICE = {
-    errno.ENOSPC: "free space on that disk and repeat the command",
-    errno.EDQUOT: "your quota there is used up: remove something and repeat the command",
-    errno.EACCES: "choose a directory that you may write to",
-    errno.EPERM: "choose a directory that you may write to",
-    errno.EROFS: "choose a directory on a file system that can be written to",
-}
+from tfqnas.errors import UserError, explained
+from tfqnas.locks import sweep, temporary_name
 
 
-def write_atomically(path: str | Path, content: bytes | str) -> Path:
-    """Writes a temporary file next to `path` and renames it, so that readers see either the old or the new content.
+@contextlib.contextmanager
+def replaced(path: str | Path, lost: str = "nothing was written, an old file is untouched") -> Iterator[Path]:
+    """Gives the path of a temporary file next to `path`, and in the end renames the file that was written there.
 
-    Missing directories are created. On failure the temporary file is removed, an old file stays unchanged, and the
-    `OSError` names the path and says what to do.
+    Readers see either the old or the new content. Missing directories are created. On failure the temporary file is
+    removed, an old file stays unchanged, and the `OSError` names the path and says what to do.
+
+    Args:
+        path: path of the file.
+        lost: what has failed, for the message.
     """
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
@@ -42,8 +39,15 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise _explained(error, path, f"{len(data):,} bytes not written, an old file is untouched") from error
-    return path
+        raise explained(error, path, lost) from error
+
+
+def write_atomically(path: str | Path, content: bytes | str) -> Path:
+    """Writes a file as `replaced` does."""
+    data = content.encode() if isinstance(content, str) else content
+    with replaced(path, f"{len(data):,} bytes not written, an old file is untouched") as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
 
 
 def write_json(path: str | Path, value: Any) -> Path:
@@ -90,7 +94,7 @@ def append_jsonl(path: str | Path, record: Any) -> None:
                     file.truncate(size)
                 raise
     except OSError as error:
-        raise _explained(error, path, "a line was not added") from error
+        raise explained(error, path, "a line was not added") from error
 
 
 def read_jsonl(path: str | Path, say: Callable[[str], object] = lambda line: None) -> list[Any]:
@@ -106,12 +110,6 @@ def read_jsonl(path: str | Path, say: Callable[[str], object] = lambda line: Non
             except json.JSONDecodeError:
                 say(f"warning: {path}: line {number} is cut off or damaged, and left out")
     return records
-
-
-def _explained(error: OSError, path: Path, what: str) -> OSError:
-    advice = _ADVICE.get(error.errno or 0, "see whether its directory can be written to")
-    reason = error.strerror or str(error)
-    return OSError(error.errno or errno.EIO, f"{reason} ({what}; {advice})", str(path))
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,7 @@ def checkpoints(directory, stage):
 def writing(directory, stage):
     """Whether a checkpoint is being written at this moment."""
     try:
-        return any(name.endswith(".tmp") for name in os.listdir(directory / "checkpoints" / stage))
+        return any(".tfqnas" in name for name in os.listdir(directory / "checkpoints" / stage))
     except FileNotFoundError:
         return False
 

@@ -10,6 +10,7 @@ import pathlib
 import socket
 import sys
 import tempfile
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tfqnas.train.run_config import RunConfig
 
 pytestmark = pytest.mark.slow
 
+ROOT = pathlib.Path(__file__).parents[2]
 SPACE = SearchSpace(
     name="nano", resolutions=(8, 12), stem_channels=8, stages=(Stage(8, 2, (1, 2), (3, 5), (3, 4)),), head_channels=16
 )
@@ -41,15 +43,13 @@ def settings(**changes):
     )
 
 
-def ran(arguments, environment=()):
+def ran(command, environment=()):
     """`(process, the file of its output)`."""
     from tests import processes  # not at the top: this file is also the program that the processes run
 
     output = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `finish`
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **dict(environment)}
-    return processes.Process(
-        [__file__, *arguments], output, cwd=pathlib.Path(__file__).parents[2], env=variables
-    ), output
+    return processes.Process(command, output, cwd=ROOT, env=variables), output
 
 
 def finish(started):
@@ -72,7 +72,7 @@ def finish(started):
 
 @pytest.mark.parametrize("kind", ["uniform", "mixed"])
 def test_mirrored_update_is_that_of_the_mean_of_the_halves_gradients(kind):
-    differences = json.loads(finish([ran(["mirrored", kind])])[0].splitlines()[-1])
+    differences = json.loads(finish([ran([__file__, "mirrored", kind])])[0].splitlines()[-1])
     assert differences["moved"] > 1e-3
     assert differences["replicas"] == 0
     assert differences["batches"] == 0
@@ -92,7 +92,7 @@ def test_two_workers_train_to_equal_weights_and_the_first_alone_writes(tmp_path)
     workers = []
     for i in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
-        workers.append(ran(["worker", str(tmp_path)], {"TF_CONFIG": config}))
+        workers.append(ran([__file__, "worker", str(tmp_path)], {"TF_CONFIG": config}))
     finish(workers)
     first, second = (dict(np.load(tmp_path / f"weights{i}.npz")) for i in range(2))
     assert first.keys() == second.keys()
@@ -103,6 +103,48 @@ def test_two_workers_train_to_equal_weights_and_the_first_alone_writes(tmp_path)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [r["stage"] for r in log if r.get("event") == "finished"] == ["supernet_b4", "supernet_b3"]
     assert len(list((tmp_path / "run" / "events" / "supernet_b4").iterdir())) == 1
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_a_worker_is_killed_the_other_ends_with_its_name_and_the_same_command_goes_on(tmp_path, victim):
+    (tmp_path / "nano.json").write_text(SPACE.to_json())
+    ports = free_ports(2)
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    command = [
+        ROOT / "tools" / "train.py",
+        f"--run_dir={tmp_path / 'run'}",
+        f"--space={tmp_path / 'nano.json'}",
+        "--bits=4",
+        "--batch_size=8",
+        "--held_out=100",
+        "--recalibration_images=64",
+        "--largest_epochs=0",
+        "--supernet_epochs=1000",
+        "--random_subnets=0",
+        "--checkpoint_steps=5",
+        "--distribution=multiworker",
+    ]
+    started = []
+    try:
+        for i in range(2):
+            config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
+            started.append(ran(command, {"TF_CONFIG": config}))
+        while not list((tmp_path / "run" / "checkpoints").glob("*/step-*.npz")):
+            assert all(process.poll() is None for process, _ in started)
+            time.sleep(0.1)
+        started[victim][0].kill()
+        survivor, output = started[1 - victim]
+        assert survivor.wait(timeout=120) == 1
+        output.seek(0)
+        lines = output.read().splitlines()
+    finally:
+        for process, output in started:
+            process.kill()
+            process.wait()
+            output.close()
+    assert not [line for line in lines if "Traceback" in line]
+    assert lines[-1].startswith(f"error: worker {victim} at 127.0.0.1:{ports[victim]} has ended or cannot be reached")
+    assert "goes on from the last checkpoint" in lines[-1]
 
 
 def free_ports(count):
@@ -190,8 +232,10 @@ def worker(directory):
 
     from tfqnas.runs import training
     from tfqnas.runs.run import Run
+    from tfqnas.train.cluster import of_environment
 
-    strategy = training.make_strategy("multiworker")
+    cluster = of_environment("multiworker")
+    strategy = training.make_strategy("multiworker", cluster)
     assert strategy.num_replicas_in_sync == 2
     trainers = []
 
@@ -204,7 +248,7 @@ def worker(directory):
     keras.utils.set_random_seed(json.loads(os.environ["TF_CONFIG"])["task"]["index"])  # workers must not rely on it
     directory = pathlib.Path(directory)
     config = settings(run_dir=str(directory / "run"), space=str(directory / "nano.json"), distribution="multiworker")
-    run = Run.create(config)
+    run = Run.create(config, cluster.writes)
     training.train(run, run.costs.progress(), strategy)
     index = strategy.cluster_resolver.task_id
     weights = {v.path.replace("/", "|"): v.numpy() for v in trainers[-1].supernet.variables}

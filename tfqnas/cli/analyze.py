@@ -26,6 +26,7 @@ def main() -> None:
     from tfqnas.search.search_config import SearchConfig
     from tfqnas.train.stages import label
 
+    command.changes(RUN_DIR.value)
     command.keeps(RUN_DIR.value)
     found = analysing.analyse(Run.existing(RUN_DIR.value), config)
     print(analysing.in_text(found))

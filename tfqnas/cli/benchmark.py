@@ -55,6 +55,7 @@ def main() -> None:
     check_flags()
     models, threads = measurements.find_models(MODELS.value), [int(text) for text in THREADS.value]
     every = {device: measurements.jobs(device, models, ACCELERATORS.value, threads) for device in find_devices()}
+    command.writes(OUTPUT.value, "output", files=[OUTPUT.value])
     table = measurements.MeasurementTable(OUTPUT.value)
     command.keeps(OUTPUT.value)
     todo = {device: [job for job in jobs if not table.holds(job.key)] for device, jobs in every.items()}

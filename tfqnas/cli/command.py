@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -14,17 +15,20 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags
 
 from tfqnas.cli import flagfiles
 from tfqnas.cli.overview import COMMANDS, module_of, show
 from tfqnas.errors import SettingError, UserError, as_text, did_you_mean
+from tfqnas.locks import writer
 from tfqnas.settings import Settings, limits
+from tfqnas.train.cluster import Cluster, of_environment
 
 if TYPE_CHECKING:
     from tfqnas.runs.run import Run
+    from tfqnas.train.run_config import RunConfig
     from tfqnas.train.stages import Bits
 
 Config = typing.TypeVar("Config")
@@ -55,6 +59,8 @@ class _Call:
 
     Attributes:
         typed: names of flags on the command line itself, not in a flagfile. kept: what keeps its work, or "".
+        locks: what only this process may write to until the command ends. cluster: its part in a training on several
+            hosts.
     """
 
     program: str = ""
@@ -62,6 +68,8 @@ class _Call:
     flags: flags.FlagValues = dataclasses.field(default_factory=flags.FlagValues)
     typed: frozenset[str] = frozenset()
     kept: str = ""
+    locks: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
+    cluster: Cluster | None = None
 
 
 _call = _Call()
@@ -211,16 +219,26 @@ def run(module: types.ModuleType, program: str | None = None, arguments: Sequenc
 
     def guarded(words: list[str]) -> None:
         try:
-            module.main(*([words] if hasattr(module, "WORDS") else []))
+            with _call.locks:
+                module.main(*([words] if hasattr(module, "WORDS") else []))
         except (UserError, OSError) as error:
             sys.stdout.flush()
             print(f"error: {in_flags(error, holder)}", file=sys.stderr)
-            sys.exit(1)
+            _end(1)
         except KeyboardInterrupt:
             print(f"\nstopped; {_what_is_kept()}", file=sys.stderr)
-            sys.exit(130)
+            _end(130)
 
     app.run(guarded, argv=[program, *arguments], flags_parser=parse)
+
+
+def _end(code: int) -> NoReturn:
+    if _call.cluster and _call.cluster.others:
+        # One of TensorFlow's threads may wait for another worker, for an hour, and the end of Python for that thread.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def in_flags(message: object, holder: flags.FlagValues) -> str:
@@ -297,9 +315,44 @@ def keeps(what: str | os.PathLike[str]) -> None:
     _call.kept = os.fspath(what)
 
 
+def writes(path: str | os.PathLike[str], setting: str, files: Collection[str | os.PathLike[str]] = ()) -> None:
+    """Lets no other process write to a path until the command ends; the arguments are those of `tfqnas.locks.writer`.
+
+    A command calls this before it reads what it will change.
+    """
+    _call.locks.enter_context(writer(path, setting, files))
+
+
+def trains(config: RunConfig, new: bool = True) -> Cluster | None:
+    """The other processes of this training if there are some; the first one gets the lock of the run's directory.
+
+    Args:
+        new: whether the directory need not exist.
+
+    Raises:
+        UserError: TF_CONFIG is wrong, or another process writes there.
+    """
+    _call.cluster = of_environment(config.distribution)
+    if _call.cluster is None or _call.cluster.writes:
+        if not new:
+            changes(config.run_dir)
+        elif config.run_dir:
+            writes(config.run_dir, "run_dir")
+    return _call.cluster
+
+
+def changes(run_dir: str) -> None:
+    """The same for the directory of a run that exists. If it does not, the command says so itself."""
+    if os.path.isdir(run_dir):
+        writes(run_dir, "run_dir")
+
+
+def _program() -> str:
+    return _call.program if _call.program.startswith("tfqnas ") else f"python {shlex.quote(_call.program)}"
+
+
 def _what_is_kept() -> str:
-    program = _call.program if _call.program.startswith("tfqnas ") else f"python {shlex.quote(_call.program)}"
-    command = " ".join([program, shlex.join(_call.arguments)]).rstrip()
+    command = " ".join([_program(), shlex.join(_call.arguments)]).rstrip()
     if not _call.kept:
         return f"nothing of this command is kept, it begins anew:\n    {command}"
     return f"what is done is kept in {_call.kept}, the same command goes on from there:\n    {command}"

@@ -12,6 +12,7 @@ OUTPUT = FLAGS.string("output", "fronts.png", "PNG file to write")
 
 
 def main() -> None:
+    command.writes(OUTPUT.value, "output", files=[OUTPUT.value])
     command.import_tensorflow()
     from tfqnas.runs.comparison import Comparison
 

@@ -100,6 +100,8 @@ def main() -> None:
         if BITS.value is None:
             raise SettingError("bits", "the bit width of the supernet in `run_dir`, or mixed", "")
     refuse_without_effect()
+    page = pathlib.Path(OUTPUT.value).with_suffix(".md")
+    command.writes(OUTPUT.value, "output", files=[OUTPUT.value, page])
     command.import_tensorflow()
     from tflite_export import ties
     from tflite_export.folding import NonUniformError
@@ -133,7 +135,6 @@ def main() -> None:
     compared = {} if result is None else {"accuracy": result.record(), "identical": result.identical}
     write_atomically(OUTPUT.value, write(with_metadata(graph, **compared, **about)))
     card = model_card(source.metadata, result, **about)
-    page = pathlib.Path(OUTPUT.value).with_suffix(".md")
     write_atomically(page, card)
     print(f"written: {OUTPUT.value}, and its model card {page}")
 
@@ -155,6 +156,7 @@ def export_super_resolution(data: DataConfig) -> None:
     if len(INPUT_SIZE.value) != 2 or not all(text.isdecimal() and int(text) for text in INPUT_SIZE.value):
         raise SettingError("input_size", "height,width in pixels", INPUT_SIZE.value)
     command.import_tensorflow()
+    command.writes(OUTPUT.value, "output", files=[OUTPUT.value])
     height, width = map(int, INPUT_SIZE.value)
     exporting_photos.export(
         MODEL.value,

@@ -90,10 +90,10 @@ def main() -> None:
         "classes": classes,
         "channels": channels,
     }
-    log = latency_pieces.Log(
-        pathlib.Path(OUTPUT.value).with_suffix(".jsonl"), about | {"space": dataclasses.asdict(space)}
-    )
-    command.keeps(pathlib.Path(OUTPUT.value).with_suffix(".jsonl"))
+    kept = pathlib.Path(OUTPUT.value).with_suffix(".jsonl")
+    command.writes(kept, "output", files=[kept, OUTPUT.value])
+    log = latency_pieces.Log(kept, about | {"space": dataclasses.asdict(space)})
+    command.keeps(kept)
     schedule = targets.schedule(ROUNDS.value or meter.rounds, SEED.value)
     files = latency_pieces.Files(targets, bits, classes, channels)
     measure([job for job in schedule if job not in log], targets, files, meter, log)

@@ -70,6 +70,7 @@ def main() -> None:
     settings = {"mode": MODE.value, **fixed(data), **fixed(config)}
     if MODE.value == "ptq":
         settings["images"] = IMAGES.value
+    command.writes(OUTPUT.value, "output")
     directory = Directory(OUTPUT.value, settings, MODEL.value, fingerprint(model))
     if MODE.value == "qat":
         command.keeps(OUTPUT.value)

@@ -16,16 +16,19 @@ command.define_flags(SearchConfig, FLAGS)
 
 def main() -> None:
     config, search_config = command.from_flags(RunConfig, FLAGS), command.from_flags(SearchConfig, FLAGS)
+    cluster = command.trains(config)
     command.import_tensorflow()
     from tfqnas.runs.family import Family
     from tfqnas.runs.run import Run
     from tfqnas.runs.training import make_strategy, train
 
-    strategy = make_strategy(config.distribution)
-    run = Run.create(config)
+    strategy, writes = make_strategy(config.distribution, cluster), cluster is None or cluster.writes
+    run = Run.create(config, writes)
     command.keeps(run.directory)
     family = Family(run, search_config)
     progress = family.progress(run.stages)
     train(run, progress, strategy)
+    if not writes:  # the first worker does the rest
+        return
     family.make(run.bit_widths, progress)
     print(family.summary())

@@ -43,6 +43,8 @@ def main() -> None:
     from tfqnas.runs.family import Family
     from tfqnas.runs.run import Run
 
+    if part != "worker":
+        command.changes(RUN_DIR.value)
     run = Run.existing(RUN_DIR.value)
     command.keeps(run.directory)
     all_bits = [command.bit_width(run, "bits", text) for text in BITS.value] or run.bit_widths

@@ -48,22 +48,24 @@ def main() -> None:
     if not FINETUNE_ARCH.value:
         of_finetuning = (FINETUNE_BITS, FINETUNE_EPOCHS, FINETUNE_RATE, INTEGER_AWARE)
         command.refuse([flag.name for flag in of_finetuning], "without `finetune_arch`", "`finetune_arch`")
+    cluster = command.trains(config, new=not FINETUNE_ARCH.value)
     command.import_tensorflow()
     from tfqnas.runs.run import Run
     from tfqnas.runs.training import make_strategy, train
 
-    strategy = make_strategy(config.distribution)
+    strategy, writes = make_strategy(config.distribution, cluster), cluster is None or cluster.writes
     if FINETUNE_ARCH.value:
         command.keeps(config.run_dir)
-        finetune(config, strategy)
+        finetune(config, strategy, writes)
         return
-    run = Run.create(config)
+    run = Run.create(config, writes)
     command.keeps(run.directory)
     train(run, run.costs.progress(), strategy)
-    print(f"{run.directory}: {len(run.stages)} stages trained; next: tfqnas search --run_dir={run.directory}")
+    if writes:
+        print(f"{run.directory}: {len(run.stages)} stages trained; next: tfqnas search --run_dir={run.directory}")
 
 
-def run_to_finetune(config: RunConfig) -> Run:
+def run_to_finetune(config: RunConfig, writes: bool = True) -> Run:
     """The `Run` of `run_dir`. Other given settings must be its own, or free to change.
 
     Raises:
@@ -80,16 +82,16 @@ def run_to_finetune(config: RunConfig) -> Run:
                 "leave it out, or give another `run_dir`"
             )
     free = {name: getattr(config, name) for name in _FREE if FLAGS[name].present}
-    return Run(dataclasses.replace(run.config, **free)) if free else run
+    return Run(dataclasses.replace(run.config, **free), writes)
 
 
-def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
+def finetune(config: RunConfig, strategy: tf.distribute.Strategy, writes: bool) -> None:
     from tfqnas.runs import family, model_files
     from tfqnas.runs.extraction import extract_model
     from tfqnas.runs.training import train
     from tfqnas.train.stages import finetuning
 
-    run = run_to_finetune(config)
+    run = run_to_finetune(config, writes)
     bits = command.bit_width(run, "finetune_bits", FINETUNE_BITS.value)
     arch = model_files.read_arch(run.space, FINETUNE_ARCH.value, FINETUNE_ARCH.name)
     stage = finetuning(
@@ -101,6 +103,8 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
         distilled=run.config.distillation != "none",
     )
     train(run, run.costs.progress([stage]), strategy, [stage])
+    if not writes:
+        return
     network = run.networks.load(stage)
     if INTEGER_AWARE.value:
         exporting.snap_biases(run, network.model)

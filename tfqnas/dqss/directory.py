@@ -8,7 +8,8 @@ from typing import Any
 
 from tfqnas.dqss.result import DqssResult
 from tfqnas.errors import UserError, as_text
-from tfqnas.files import read_json, write_atomically, write_json
+from tfqnas.files import read_json, replaced, write_atomically, write_json
+from tfqnas.locks import has_contents
 from tfqnas.train.checkpoint import Checkpoints
 
 RECORD = "quantize.json"
@@ -34,7 +35,7 @@ class Directory:
             if self.finished or self.checkpoints.files():  # otherwise there is nothing to lose
                 _refuse_another(record, read_json(record), ours)
             write_json(record, ours)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or has_contents(self.path)):
             raise UserError(
                 f"`output={path}`: expected a new directory, or one that tfqnas quantize made; it belongs to something "
                 "else"
@@ -64,9 +65,8 @@ class Directory:
             metrics: JSON data.
             about: what is known of the model, such as the names of its classes, for `model.json`.
         """
-        temporary = self.path / ".model.keras"
-        result.model.save(temporary)
-        temporary.replace(self.path / "model.keras")
+        with replaced(self.path / "model.keras") as temporary:
+            result.model.save(temporary)
         write_json(self.path / "model.json", about)
         rows, text = [choice.row for choice in result.choices], io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else ["layer"], lineterminator="\n")

@@ -1,12 +1,11 @@
 """A run directory with its settings, space, data, checkpoints and log."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import time
 from typing import Any, Self
-
-import tensorflow as tf
 
 from tfqnas import spaces
 from tfqnas.data.data_record import DataRecord
@@ -14,6 +13,7 @@ from tfqnas.data.dataset import DataSet
 from tfqnas.data.dataset import load as load_data
 from tfqnas.errors import SettingError, UserError
 from tfqnas.files import append_jsonl, write_atomically
+from tfqnas.locks import writer
 from tfqnas.settings import plain
 from tfqnas.train import checkpoint
 from tfqnas.train.loop import total_steps
@@ -29,40 +29,47 @@ class RunDirectory:
 
     Args:
         config: `RunConfig` with its `run_dir`.
+        writes: whether this process writes files, as only the first of several workers does.
 
     Attributes:
         config: `RunConfig`.
         directory: `pathlib.Path`.
         space: the `SearchSpace` with which the run began.
         stages: the run's schedule, a tuple of `TrainingStage`.
-        writes: whether this process writes files, as only the first of several workers does.
+        writes: as the argument.
         dataset: the `DataSet`, which is loaded on first use.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, writes: bool = True) -> None:
         self.config = config
         self.directory = pathlib.Path(config.run_dir)
         # The file of `space` may have changed since the run began.
         kept = self.directory / "space.json"
         self.space = space_of(str(kept) if config.run_dir and kept.exists() else config.space)
         self.stages = schedule(config, self.space.mixed)
-        self.writes = _is_chief()
+        self.writes = writes
 
     @classmethod
-    def create(cls, config: RunConfig) -> Self:
-        """Opens the run directory of `config`, and creates it if it is missing.
+    def create(cls, config: RunConfig, writes: bool = True) -> Self:
+        """Opens the run directory of `config`, and creates it if it is missing; the arguments are those of the class.
 
         Raises:
-            UserError: it holds a run with other settings. The message names the first setting that differs.
+            UserError: it holds a run with other settings, or another process writes there. The message names the first
+                setting that differs, or the process.
         """
         if not config.run_dir:
             raise SettingError("run_dir", "a directory for the checkpoints and results of this run", "")
+        with writer(config.run_dir, "run_dir") if writes else contextlib.nullcontext():
+            return cls._create(config, writes)
+
+    @classmethod
+    def _create(cls, config: RunConfig, writes: bool) -> Self:
         path = pathlib.Path(config.run_dir) / "config.json"
         if path.exists():
             kept = _read_config(path)
             config.refuse_if_different(plain(kept), str(path))
             config = _with_float_supernet(config, kept, path.parent / "checkpoints" / "supernet_float")
-        run = cls(config)
+        run = cls(config, writes)
         if run.space != space_of(config.space):
             raise UserError(
                 f"`space={config.space}` differs from {run.directory}/space.json, with which the run in "
@@ -74,7 +81,6 @@ class RunDirectory:
                 if path.exists():
                     print(f"{run.directory}: has no record of its data yet, so they are recorded as they are now")
                 run.dataset.record.write(run.directory)
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(run.directory / "space.json", run.space.to_json() + "\n")
             write_atomically(path, config.to_json() + "\n")
         return run
@@ -92,9 +98,18 @@ class RunDirectory:
         new: dict[str, Any] = {"float_supernet_epochs": epochs, "float_supernet_learning_rate": learning_rate}
         directory = self.directory / "checkpoints" / "supernet_float"
         config = _with_float_supernet(dataclasses.replace(self.config, **new), self.config, directory)
-        if self.writes:
-            write_atomically(self.directory / "config.json", config.to_json() + "\n")
-        return type(self)(config)
+        with self.writing():
+            if self.writes:
+                write_atomically(self.directory / "config.json", config.to_json() + "\n")
+        return type(self)(config, self.writes)
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """While this is entered, no other process writes to the directory. It may be entered again within itself.
+
+        Raises:
+            UserError: another process writes there. The message says which.
+        """
+        return writer(self.directory, "run_dir") if self.writes else contextlib.nullcontext()
 
     def check(self) -> None:
         """Raises UserError for settings that do not suit the data."""
@@ -177,13 +192,6 @@ def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.
                 "or remove that directory to train the float supernet anew"
             )
     return config
-
-
-def _is_chief() -> bool:
-    """Whether this process is the first worker, the only one that writes."""
-    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    first = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
-    return (cluster.task_type or first) == first and (cluster.task_id or 0) == 0
 
 
 def stage_record(stage: TrainingStage) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from tfqnas.arch import Arch
 from tfqnas.data.images import EvaluationImages
 from tfqnas.errors import UserError
-from tfqnas.files import read_json, write_atomically, write_json
+from tfqnas.files import read_json, replaced, write_atomically, write_json
 from tfqnas.quantizers import quantizers_of
 from tfqnas.runs.model_files import load_model, model_logits
 from tfqnas.runs.run import Run
@@ -43,10 +43,9 @@ def extract_model(
     statistics = run.evaluator.recalibrate(supernet, arch)
     before = run.evaluator.accuracy(supernet, arch, "test", statistics)
     model = supernet.model if isinstance(supernet, SubnetNet) else extract(supernet, arch, statistics)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file, temporary = path.with_name(f"{path.name}.keras"), path.with_name(f".{path.name}.keras")
-    model.save(temporary)
-    temporary.replace(file)
+    file = path.with_name(f"{path.name}.keras")
+    with replaced(file) as temporary:
+        model.save(temporary)
     images = run.evaluator.images("test", arch.resolution)
     reloaded = load_model(file)
     after = accuracy(model_logits(reloaded, images), images.labels)

@@ -103,15 +103,16 @@ class Family:
 
     def make(self, all_bits: Iterable[Bits], progress: Progress) -> None:
         """Searches the supernets of these bit widths, extracts subnets of their fronts, and writes the report."""
-        for bits in all_bits:
-            supernet = self.run.networks.supernet(bits)
-            with progress.part(f"search_{label(bits)}") as part:
-                self.search(bits, part, supernet)
-                analysing.transfer(self.run, bits, part, supernet)
-            with progress.part(f"extract_{label(bits)}") as part:
-                self.extract(bits, part, supernet)
-        analysing.conclude(self.run)
-        self.report()
+        with self.run.writing():
+            for bits in all_bits:
+                supernet = self.run.networks.supernet(bits)
+                with progress.part(f"search_{label(bits)}") as part:
+                    self.search(bits, part, supernet)
+                    analysing.transfer(self.run, bits, part, supernet)
+                with progress.part(f"extract_{label(bits)}") as part:
+                    self.extract(bits, part, supernet)
+            analysing.conclude(self.run)
+            self.report()
 
     def summary(self) -> str:
         """The table of all extracted models and the places of the files, as text."""
@@ -129,8 +130,9 @@ class Family:
 
     def add_finetuned(self, record: Mapping[str, Any]) -> None:
         """Adds the record of a finetuned model to `finetuned.jsonl`, and writes the report with it."""
-        append_jsonl(self._finetuned, record)
-        self.report()
+        with self.run.writing():
+            append_jsonl(self._finetuned, record)
+            self.report()
 
     @property
     def _finetuned(self) -> pathlib.Path:

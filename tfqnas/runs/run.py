@@ -19,6 +19,7 @@ class Run(RunDirectory):
 
     Args:
         config: `RunConfig` with its `run_dir`.
+        writes: whether this process writes files, as only the first of several workers does.
 
     Attributes:
         networks: `Networks`.
@@ -26,8 +27,8 @@ class Run(RunDirectory):
         costs: `Costs`.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: RunConfig, writes: bool = True) -> None:
+        super().__init__(config, writes)
         self.networks, self.evaluator, self.costs = Networks(self), Evaluator(self), Costs(self)
 
     @classmethod

@@ -1,10 +1,14 @@
 """Trains the schedule of a run directory, and resumes each stage from its last checkpoint."""
 
-import os
+import contextlib
+import dataclasses
+import hashlib
+import json
 import pathlib
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -20,18 +24,38 @@ from tfqnas.runs.run import Run
 from tfqnas.settings import plain
 from tfqnas.supernet import Supernet, initialize
 from tfqnas.train import checkpoint
+from tfqnas.train.cluster import PATIENCE, Cluster, guarded, meet, of_environment
 from tfqnas.train.inherit import copy_all, copy_weights, inherit
 from tfqnas.train.loop import StepResult, Teacher, Trainer
 from tfqnas.train.stages import MIXED, TrainingStage
 from tfqnas.train.subnet_net import SubnetNet
 
+# Errors of TensorFlow that other processes cause, and those that they may cause.
+_LOST = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError, tf.errors.CancelledError)
+_PERHAPS_LOST = (tf.errors.FailedPreconditionError, tf.errors.InternalError, tf.errors.UnknownError)
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of the setting `distribution`. Make it before any other use of TensorFlow."""
+
+def make_strategy(
+    name: str, cluster: Cluster | None = None, patience: float = PATIENCE, say: Callable[[str], None] = print
+) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of the setting `distribution`. Make it before any other use of TensorFlow.
+
+    Args:
+        name: the setting.
+        cluster: what `tfqnas.train.cluster.of_environment` has found, which is called by default.
+        patience: seconds that the other workers have to appear.
+        say: called with lines for the user.
+
+    Raises:
+        UserError: TF_CONFIG is missing or wrong, or the port is taken.
+        PartnerLostError: other workers do not appear.
+    """
     if name == "multiworker":
-        if "TF_CONFIG" not in os.environ:
-            raise UserError("`distribution=multiworker`: expected the environment variable TF_CONFIG")
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        cluster = cluster or cast(Cluster, of_environment(name))
+        meet(cluster, patience, say)
+        tf.get_logger().setLevel("ERROR")  # it tells of every collective operation
+        with _partners(cluster), guarded(patience):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
@@ -53,20 +77,73 @@ def train(
         stages: the stages; by default all of the run's schedule.
 
     Raises:
-        UserError: the batch size does not suit the number of replicas, or checkpoints or weights do not fit.
+        UserError: the batch size does not suit the number of replicas, or checkpoints or weights do not fit, or
+            another process writes to the run's directory.
         TrainingDivergedError: a loss, gradient or weight is not finite.
+        PartnerLostError: another process of the training has ended.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    cluster = of_environment("multiworker") if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) else None
+    with run.writing(), _partners(cluster):
+        if cluster:
+            _check_agreement(run, strategy, cluster)
+        _train(run, progress, strategy, stages or run.stages)
+
+
+def _train(run: Run, progress: Progress, strategy: tf.distribute.Strategy, stages: Sequence[TrainingStage]) -> None:
     if run.config.batch_size % strategy.num_replicas_in_sync:
         expected = f"a multiple of the {strategy.num_replicas_in_sync} replicas"
         raise SettingError("batch_size", expected, run.config.batch_size)
     trainer = None
-    for stage in stages or run.stages:
+    for stage in stages:
         if run.networks.finished(stage):
             progress.skip(stage.name)
             continue
         with progress.part(stage.name) as part, strategy.scope():
             trainer = _StageTraining(run, stage, strategy, part, progress.log).train(trainer)
+
+
+@contextlib.contextmanager
+def _partners(cluster: Cluster | None) -> Iterator[None]:
+    """Turns TensorFlow's errors about other workers into a `PartnerLostError`.
+
+    TensorFlow's coordination service notices within ten seconds that a process has ended or hangs, and aborts the
+    collective operations in which the others wait for it.
+    """
+    try:
+        yield
+    except (*_LOST, *_PERHAPS_LOST) as error:
+        about = re.search("[Cc]ollective|[Cc]oordination|/job:", str(error))
+        if cluster is None or not cluster.others or not (about or isinstance(error, _LOST)):
+            raise
+        raise cluster.lost(str(error)) from error
+
+
+def _check_agreement(run: Run, strategy: tf.distribute.Strategy, cluster: Cluster) -> None:
+    """Raises UserError in all workers if one is to train something else than the first one.
+
+    Together they would wait for each other, or train a mixture of both.
+    """
+    config = plain(run.config)
+    fixed = {field.name: config[field.name] for field in dataclasses.fields(run.config) if field.metadata["fixed"]}
+    data = {name: getattr(run.dataset, name) for name in ("class_names", "channels", "image_size")}
+    facts: dict[str, Any] = {
+        "settings": fixed,
+        "search space": run.space.to_json(),
+        "images": {**data, "train": len(run.dataset.train), "held_out": len(run.dataset.held_out)},
+        "checkpoints": {stage.name: [path.name for path in run.checkpoints(stage).files()[:1]] for stage in run.stages},
+    }
+    texts = (json.dumps(fact, sort_keys=True, default=str) for fact in facts.values())
+    own = tf.constant([[int(hashlib.sha256(text.encode()).hexdigest()[:15], 16) for text in texts]], tf.int64)
+    every = strategy.gather(strategy.run(lambda: own), axis=0).numpy()
+    of_tasks = every.reshape(len(cluster.tasks), -1, len(facts))[:, 0]
+    for task, theirs in zip(cluster.tasks, of_tasks, strict=True):
+        for what, same in zip(facts, theirs == of_tasks[0], strict=True):
+            if not same:
+                raise UserError(
+                    f"{task} has other {what} than {cluster.tasks[0]}: give all workers the same command, the same "
+                    f"images, and a directory that all can read, {run.directory}"
+                )
 
 
 class _StageTraining:

@@ -44,14 +44,12 @@ class Checkpoints:
 
     def save(self, step: int, variables: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Writes the checkpoint of `step`; `variables` maps names to arrays, `meta` is JSON data."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         data = io.BytesIO()
         text = json.dumps({**meta, "step": step, "arrays": len(variables)})
         arrays: dict[str, Any] = {name.replace("/", "|"): v for name, v in variables.items()}
         np.savez(data, meta=np.array(text), **arrays)
         write_atomically(self.directory / f"step-{step:08d}.npz", data.getvalue())
-        # Only one process writes here, so temporary files are left over from a killed one.
-        for old in [*self.files()[KEEP:], *self.directory.glob(".step-*.tmp")]:
+        for old in self.files()[KEEP:]:
             old.unlink(missing_ok=True)
 
     def load(self, log: Callable[[str], None] = print) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.errors import SettingError, TrainingDivergedError, UserError
-from tfqnas.files import read_json, write_atomically, write_json
+from tfqnas.files import read_json, replaced, write_json
+from tfqnas.locks import writer
 from tfqnas.progress import Part, Progress
 from tfqnas.settings import first_difference, plain
 from tfqnas.train import checkpoint
@@ -47,10 +48,15 @@ def train_float(
     if pathlib.Path(config.output).suffix != ".keras":
         raise SettingError("output", "a .keras file", config.output)
     record = pathlib.Path(config.output).with_suffix(".json")
-    if record.exists() and pathlib.Path(config.output).exists():
-        figures = _finished(config, record)
-        say(f"{config.output} is trained already: {tasks.sentence(figures)}")
-        return keras.saving.load_model(config.output), figures
+    if found := _finished(config, record, say):  # needs no lock
+        return found
+    with writer(config.output, "output", [config.output, record, _checkpoints(config)]):
+        return _finished(config, record, say) or _trained(config, record, say, progress)
+
+
+def _trained(
+    config: FloatConfig, record: pathlib.Path, say: Callable[[str], None], progress: Progress | None
+) -> tuple[keras.Model, dict[str, Any]]:
     keras.utils.set_random_seed(config.seed)
     task = tasks.task_of(config, say)
     training = Training(config, task)
@@ -77,7 +83,7 @@ class Training:
         self.config, self.task = config, task
         self.model, self.optimizer = task.model, task.optimizer
         self.optimizer.build(self.model.trainable_variables)
-        self.checkpoints = checkpoint.Checkpoints(f"{config.output}.checkpoints")
+        self.checkpoints = checkpoint.Checkpoints(_checkpoints(config))
         self._decay = config.weight_decay if task.decays else 0.0
         self._step = tf.function(self._update, autograph=False, reduce_retracing=True)
 
@@ -143,10 +149,21 @@ class Training:
         return meta["step"]
 
 
-def _finished(config: FloatConfig, record: pathlib.Path) -> dict[str, Any]:
+def _checkpoints(config: FloatConfig) -> pathlib.Path:
+    """The directory of the checkpoints."""
+    return pathlib.Path(f"{config.output}.checkpoints")
+
+
+def _finished(
+    config: FloatConfig, record: pathlib.Path, say: Callable[[str], None]
+) -> tuple[keras.Model, dict[str, Any]] | None:
+    """The model and figures of a finished training, or None."""
+    if not (record.exists() and pathlib.Path(config.output).exists()):
+        return None
     known = read_json(record)
     _refuse_if_different(config, known["config"], record)
-    return known["figures"]
+    say(f"{config.output} is trained already: {tasks.sentence(known['figures'])}")
+    return keras.saving.load_model(config.output), known["figures"]
 
 
 def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: str | pathlib.Path) -> None:
@@ -160,10 +177,6 @@ def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: s
 
 def _write(config: FloatConfig, model: keras.Model, record: pathlib.Path, about: Mapping[str, Any]) -> None:
     """Writes the model before the `.json` file, which marks a finished training."""
-    path = pathlib.Path(config.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.unfinished.keras")
-    model.save(temporary)
-    write_atomically(path, temporary.read_bytes())
-    temporary.unlink()
+    with replaced(config.output) as temporary:
+        model.save(temporary)
     write_json(record, json.loads(json.dumps({"net": config.net, "config": plain(config), **about})))

@@ -61,6 +61,11 @@ def analyse(run: Run, config: AnalysisConfig) -> list[report.Section]:
     Raises:
         UserError: an analysis named by `only` cannot be made, or none can.
     """
+    with run.writing():
+        return _analysed(run, config)
+
+
+def _analysed(run: Run, config: AnalysisConfig) -> list[report.Section]:
     if config.alone_bits not in (0, *run.bit_widths):
         expected = f"one of this run's {as_text(run.bit_widths)}, or 0 for the highest"
         raise SettingError("alone_bits", expected, config.alone_bits)

@@ -1,0 +1,119 @@
+"""A command that is killed with SIGKILL at any of its writes, and given again, ends as if it had never been killed."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tests import processes
+from tests.cli.calls import ROOT
+from tfqnas import locks
+from tfqnas.runs.model_files import load_model
+from tfqnas.spaces import SearchSpace, Stage
+
+pytestmark = pytest.mark.slow
+
+# Runs a command that kills itself at the n-th call that makes a write last; 0 never does.
+KILLED = """
+import os, signal, sys
+from tfqnas.cli import main
+left = int(sys.argv[1])
+def counted(function):
+    def call(*arguments, **named):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return call
+os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+sys.argv[:] = ["tfqnas", *sys.argv[2:]]
+main.main()
+"""
+
+
+def run(number, *command):
+    return processes.run(["-c", KILLED, str(number), *map(str, command)], cwd=ROOT)
+
+
+def kill_everywhere(*command):
+    """Gives a command until it ends, killed at its first write, then at its second one, and so on."""
+    number = 0
+    while True:
+        number += 1
+        done = run(number, *command)
+        if done.returncode != -9:
+            assert done.returncode == 0, done.stderr
+            return number - 1
+
+
+def files(directory):
+    return {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+
+
+def assert_same(one, other, but=()):
+    """Asserts that two directories hold the same, and nothing temporary; archives may differ in their dates."""
+    theirs, ours = files(one), files(other)
+    assert ours.keys() == theirs.keys()
+    for name, path in ours.items():
+        assert locks.target_of(path.name) is None and not path.name.endswith(".lock")
+        if path.suffix == ".keras":
+            a, b = (load_model(p).get_weights() for p in (path, theirs[name]))
+            for left, right in zip(a, b, strict=True):
+                np.testing.assert_array_equal(left, right, err_msg=name)
+        elif path.suffix == ".npz":
+            with np.load(path) as a, np.load(theirs[name]) as b:
+                for key in set(a.files) - {"meta"}:  # its settings hold the directory
+                    np.testing.assert_array_equal(a[key], b[key], err_msg=f"{name}: {key}")
+        elif name not in but:
+            assert path.read_bytes() == theirs[name].read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((8, 8, 1)),
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+    ]
+    path = tmp_path_factory.mktemp("models") / "float.keras"
+    keras.Sequential([*layers, keras.layers.Dense(10)], name="small").save(path)
+    return path
+
+
+def ended_twice(directory, *command):
+    """The result of a command in `directory`, and that of the same one that was killed; how often it was."""
+    assert (done := run(0, *command)).returncode == 0, done.stderr
+    whole = directory.rename(directory.with_name("whole"))
+    return whole, directory, kill_everywhere(*command)
+
+
+def test_quantize(model_file, tmp_path):
+    options = ["--batch_size=16", "--steps=2", "--tune_steps=1", "--images=32", "--weights=lsq", "--inputs=lsq"]
+    command = ["quantize", f"--model={model_file}", "--dataset=digits", f"--output={tmp_path / 'out'}", *options]
+    *results, kills = ended_twice(tmp_path / "out", *command)
+    assert kills >= 10
+    assert_same(*results, but=["strategies.svg"])  # matplotlib numbers at random
+
+
+def test_export(model_file, tmp_path):
+    options = ["--noverify", "--calibration_images=32", f"--output={tmp_path / 'out' / 'm.tflite'}"]
+    *results, kills = ended_twice(tmp_path / "out", "export", f"--model={model_file}", "--dataset=digits", *options)
+    assert kills == 4
+    assert_same(*results)
+
+
+def test_train(tmp_path):
+    stages = (Stage(8, 2, (1,), (3,), (3,)),)
+    space = SearchSpace(name="nano", resolutions=(8,), stem_channels=8, stages=stages, head_channels=16)
+    (tmp_path / "nano.json").write_text(space.to_json())
+    options = ["--bits=4", "--batch_size=8", "--held_out=100", "--recalibration_images=64", "--largest_epochs=0"]
+    options += [f"--supernet_epochs={4 * 8 / 1300}", "--random_subnets=0", "--checkpoint_steps=2"]
+    command = ["train", f"--run_dir={tmp_path / 'out'}", f"--space={tmp_path / 'nano.json'}", *options]
+    *results, kills = ended_twice(tmp_path / "out", *command)
+    assert kills >= 6
+    for directory in results:
+        shutil.rmtree(directory / "events")
+    assert_same(*results, but=["log.jsonl"])  # both say what happened when
