@@ -9,6 +9,7 @@ import pytest
 from tests import processes
 from tests.cli.calls import ROOT
 from tfqnas import locks
+from tfqnas.files import read_jsonl
 from tfqnas.runs.model_files import load_model
 from tfqnas.spaces import SearchSpace, Stage
 
@@ -117,3 +118,27 @@ def test_train(tmp_path):
     for directory in results:
         shutil.rmtree(directory / "events")
     assert_same(*results, but=["log.jsonl"])  # both say what happened when
+
+
+def test_latency_table(tmp_path):
+    stages = (Stage(8, 2, (1,), (3,), (3,)), Stage(8, 2, (1,), (3, 5), (3, 4)))
+    space = SearchSpace(name="nano", resolutions=(8,), stem_channels=8, stages=stages, head_channels=16)
+    (tmp_path / "nano.json").write_text(space.to_json())
+    options = [
+        "--classes=10",
+        "--channels=1",
+        "--rounds=2",
+        "--seconds=0.001",
+        "--fit_models=2",
+        "--validation_models=2",
+    ]
+    command = [
+        "latency-table",
+        f"--space={tmp_path / 'nano.json'}",
+        f"--output={tmp_path / 'out' / 't.json'}",
+        *options,
+    ]
+    assert kill_everywhere(*command) == 2
+    kept = read_jsonl(tmp_path / "out" / "t.jsonl")[1:]
+    assert len({(record["name"], record["round"]) for record in kept}) == len(kept)  # none is measured twice
+    assert sorted(files(tmp_path / "out")) == ["t.json", "t.jsonl"]

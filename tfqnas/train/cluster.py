@@ -25,8 +25,8 @@ EXAMPLE = '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, "task": {"t
 # The jobs that take part in a training of this kind, in TensorFlow's order. The first task is the only one that writes.
 _JOBS = ("chief", "worker")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
-# Seconds that the other tasks have to appear.
-PATIENCE = 50.0
+# Seconds that the other tasks have to appear: with the import of TensorFlow less than a minute.
+PATIENCE = 45.0
 # Seconds for one attempt to reach a task, and between two of them.
 _ATTEMPT, _PAUSE = 2.0, 0.5
 # Seconds until the first word on missing tasks, and the length of a line between processes.
