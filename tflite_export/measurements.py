@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
 from tflite_export.benchmark_log import Measurement, MeasurementFailed
+from tflite_export.runtime import read_model
 from tfqnas.errors import UserError
 
 # What identifies a measurement: digest of the file, serial, via, accelerator, threads.
@@ -36,9 +37,7 @@ class Model:
     @classmethod
     def read(cls, path: str | pathlib.Path) -> Self:
         """The `Model` of a path; raises `UserError` if the file is not a `.tflite` file."""
-        blob = pathlib.Path(path).read_bytes()
-        if blob[4:8] != b"TFL3":
-            raise UserError(f"{path}: not a .tflite file (bytes 4 to 7 are {blob[4:8]!r}, expected b'TFL3')")
+        blob = read_model(path)
         return cls(str(path), hashlib.sha256(blob).hexdigest()[:16], len(blob))
 
 
@@ -116,6 +115,8 @@ class MeasurementTable:
     def __init__(self, path: str | pathlib.Path) -> None:
         self.path = pathlib.Path(path)
         self._rows: dict[Key, Row] = {}
+        if self.path.is_dir() or self.path.is_fifo():
+            raise UserError(f"{path}: expected a file, received a directory or a pipe; choose another `output`")
         if not self.path.exists() or not self.path.stat().st_size:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write([_COLUMNS])

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 
 from tflite_export import npu_vendors
-from tflite_export.runtime import tensor_types
+from tflite_export.runtime import read_model, tensor_types
 from tfqnas.errors import SettingError, UserError, did_you_mean
 
 TARGETS = (
@@ -128,9 +128,7 @@ def check(path: str | pathlib.Path, target: str = "ethos-u85-256", timeout: floa
 
 
 def _refuse_files_that_crash_it(path: pathlib.Path) -> None:
-    blob = path.read_bytes()
-    if blob[4:8] != b"TFL3":
-        raise UserError(f"{path}: not a .tflite file")
+    blob = read_model(path)
     try:
         types = tensor_types(blob)
     except UserError as error:

@@ -1,5 +1,7 @@
 """Runs `.tflite` models on batches of images in LiteRT, and reads metadata and tensor types from files."""
 
+import pathlib
+
 import numpy as np
 
 from tfqnas.errors import UserError
@@ -72,6 +74,21 @@ class Runtime:
         except (ValueError, RuntimeError) as error:
             raise UserError(f"LiteRT cannot run the model on {batch.dtype} of {batch.shape} ({error})") from None
         return interpreter.get_tensor(self.output["index"])
+
+
+def read_model(path: str | pathlib.Path) -> bytes:
+    """The content of a `.tflite` file.
+
+    Raises:
+        UserError: the file is none. OSError: it cannot be read.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():  # who reads a pipe waits for ever
+        raise UserError(f"{path}: not a .tflite file, but a directory, pipe or device")
+    blob = path.read_bytes()
+    if blob[4:8] != b"TFL3":
+        raise UserError(f"{path}: not a .tflite file (bytes 4 to 7 are {blob[4:8]!r}, expected b'TFL3')")
+    return blob
 
 
 def metadata_of(blob: bytes) -> dict[str, bytes]:

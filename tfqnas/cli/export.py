@@ -88,6 +88,8 @@ class Source:
 def main() -> None:
     if (MODEL.value is None) == (RUN_DIR.value is None):
         raise UserError("expected one of `model` and `run_dir`")
+    if not OUTPUT.value.endswith(".tflite"):
+        raise SettingError("output", "a file whose name ends with .tflite", OUTPUT.value)
     data = None
     if MODEL.value:
         command.refuse([BITS.name, ARCH.name], "with `model`", "`run_dir`")

@@ -6,7 +6,7 @@ tfqnas predict --model=runs/digits/models/b2_largest.keras photo.png scan.jpg
 import sys
 
 from tfqnas.cli import command
-from tfqnas.errors import UserError
+from tfqnas.errors import SettingError, UserError
 
 FLAGS = command.Flags()
 MODEL = FLAGS.string("model", None, "a .keras file", required=True)
@@ -20,15 +20,19 @@ def main(words: list[str]) -> None:
         raise UserError("expected image files: tfqnas predict --model=MODEL.keras FILE [FILE ...]")
     command.import_tensorflow()
     from tfqnas.data.images import read_image
+    from tfqnas.graph.classifying import of_images
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
+    _, channels = of_images(model)
+    if channels not in (1, 3):
+        raise SettingError("model", "one for images of 1 or 3 channels", f"one of {channels} channels")
     record = model_files.model_record(MODEL.value)
     names = record.get("class_names") or [str(i) for i in range(model.output_shape[-1])]
     failed = 0
     for path in words:
         try:
-            image = read_image(path, model.input_shape[-1])
+            image = read_image(path, channels)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             print(f"{path}: {reason}", file=sys.stderr)

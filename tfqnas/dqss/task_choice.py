@@ -12,6 +12,7 @@ from tfqnas.data.dataset import load as load_data
 from tfqnas.dqss.post_training import gives_probabilities
 from tfqnas.dqss.tasks import Classification, DqssTask, SuperResolution, Unlabelled
 from tfqnas.errors import SettingError, UserError
+from tfqnas.graph.classifying import of_images
 
 # Number of crops for classifiers, from the training photos and from the test photos.
 CROPS = 2048, 512
@@ -37,12 +38,12 @@ def task_of(
     Raises:
         UserError: if the data set has other images or other classes than the model.
     """
-    if len(model.output_shape) == 4:
+    if len(model.outputs) == 1 and len(model.output_shape) == 4:
         if config.dataset != photos.NAME:
             raise SettingError("dataset", f"photos for {model.name}, which makes images", config.dataset)
         found = photos.load(config.data_dir or None)
         return SuperResolution(found.train, found.test, enlarges(model), score)
-    size, channels = _size(model)
+    size, channels = of_images(model)
     probabilities = gives_probabilities(model)
     if config.dataset == photos.NAME:
         if channels != 3:
@@ -63,9 +64,3 @@ def enlarges(model: keras.Model) -> int:
     """The factor by which a model enlarges images."""
     low = np.zeros((1, *(n or 8 for n in model.input_shape[1:3]), model.input_shape[-1]), np.float32)
     return int(model(low).shape[1] // low.shape[1])
-
-
-def _size(model: keras.Model) -> tuple[int, int]:
-    if len(model.input_shape) != 4 or None in model.input_shape[1:] or model.input_shape[1] != model.input_shape[2]:
-        raise UserError(f"`model`: expected square images of one size, {model.name} takes {model.input_shape[1:]}")
-    return model.input_shape[1], model.input_shape[-1]

@@ -1,6 +1,7 @@
 """Reads what users pass to the tools, which are architectures and model files, and runs loaded models."""
 
 import pathlib
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfqnas.data.dataset import DataSet
 from tfqnas.data.images import EvaluationImages, batches_of, resized
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
+from tfqnas.graph.classifying import of_images
 from tfqnas.search import ParetoFront
 from tfqnas.spaces import SearchSpace
 
@@ -52,10 +54,14 @@ def load_model(path: str | pathlib.Path) -> keras.Model:
     """Loads a model from a `.keras` file, with tfqnas' layers registered; raises `UserError` if that fails."""
     if (suffix := pathlib.Path(path).suffix) not in (".keras", ".h5", ".hdf5"):  # Keras also reads the latter two
         raise UserError(f"{path}: expected a .keras file, received {f'a {suffix} file' if suffix else 'another'}")
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"{path}: {'not a file' if pathlib.Path(path).exists() else 'there is no such file'}")
     try:
         return keras.saving.load_model(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a model that can be loaded ({error})") from None
+    except Exception as error:  # there is none that a damaged file does not cause somewhere in Keras
+        _, _, reason = str(error).rpartition("Exception encountered: ")  # before it stands the whole configuration
+        reason = textwrap.shorten(reason or type(error).__name__, 400)
+        raise UserError(f"{path}: not a model that can be loaded ({reason})") from None
 
 
 def fitting(
@@ -72,9 +78,7 @@ def fitting(
     Raises:
         UserError: the model takes other images, or has other classes.
     """
-    if len(model.input_shape) != 4 or None in model.input_shape[1:]:
-        raise UserError(f"`model`: expected images of one size, {model.name} takes {model.input_shape[1:]}")
-    return dataset.fitted(model.input_shape[-1], model.output_shape[-1], record.get("class_names"), say)
+    return dataset.fitted(of_images(model)[1], model.output_shape[-1], record.get("class_names"), say)
 
 
 def refuse_trained_on(path: str | pathlib.Path, dataset: DataSet) -> None:
