@@ -142,3 +142,23 @@ def test_latency_table(tmp_path):
     kept = read_jsonl(tmp_path / "out" / "t.jsonl")[1:]
     assert len({(record["name"], record["round"]) for record in kept}) == len(kept)  # none is measured twice
     assert sorted(files(tmp_path / "out")) == ["t.json", "t.jsonl"]
+
+
+def test_search(tmp_path):
+    stages = (Stage(8, 2, (1, 2), (3, 5), (3, 4)),)
+    space = SearchSpace(name="nano", resolutions=(8, 12), stem_channels=8, stages=stages, head_channels=16)
+    (tmp_path / "nano.json").write_text(space.to_json())
+    trained, out = tmp_path / "trained", tmp_path / "out"
+    options = ["--bits=4", "--batch_size=8", "--held_out=100", "--recalibration_images=64", "--largest_epochs=0"]
+    options += [f"--space={tmp_path / 'nano.json'}", f"--supernet_epochs={4 * 8 / 1300}", "--random_subnets=0"]
+    assert run(0, "train", f"--run_dir={trained}", *options).returncode == 0
+    command = ["search", f"--run_dir={out}", "--search=ageing", "--search_budget=4", "--search_population=3"]
+    command += ["--models=1"]
+    shutil.copytree(trained, out)
+    assert run(0, *command).returncode == 0
+    whole = out.rename(tmp_path / "whole")
+    shutil.copytree(trained, out)
+    for number in (1, 2, 3, 6, 9, 13, 18, 22):
+        assert run(number, *command).returncode == -9
+    assert run(0, *command).returncode == 0
+    assert_same(whole, out, but=["search/b4/models.json"])  # with measured milliseconds
