@@ -116,7 +116,7 @@ def test_constructor_says_what_is_wrong(fields, message):
     [
         ('{"space": "tiny"}', "architecture: missing field resolution, depths, kernels, expands"),
         ({**json.loads(ARCH.to_json()), "width": 1}, "architecture: unknown field width; known are space, .*"),
-        ("[1]", r"architecture: expected a JSON object, received \[1\]"),
+        ("[1]", "architecture: expected an object, received a list"),
         ("{", "architecture: not valid JSON"),
     ],
 )

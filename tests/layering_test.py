@@ -13,18 +13,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # These know no room; those that read settings, write files or talk to people may use them.
-HELPERS = {"errors", "files", "locks", "progress", "report", "settings"}
+HELPERS = {"errors", "files", "locks", "progress", "records", "report", "settings"}
 NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet", "graph"}
 LIBRARY = NETWORKS | {"data", "train", "search", "scoring", "dqss", "zoo"} | HELPERS
 ROOMS = {
     "errors": set(),
-    "files": {"errors", "locks"},
+    "records": {"errors"},
+    "files": {"errors", "locks", "records"},
     "locks": {"errors"},
     "progress": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "records"},
     "report": {"errors", "files"},
-    "arch": {"errors"},
-    "spaces": {"arch", "errors"},
+    "arch": {"errors", "records"},
+    "spaces": {"arch", "errors", "files", "records"},
     "cost": {"arch", "spaces", "errors"},
     "search": {"arch", "spaces", "cost"} | HELPERS,
     "quantizers": {"errors"},

@@ -37,6 +37,8 @@ class Baking(Settings):
     ("values", "message"),
     [
         ({"loaves": 0}, "loaves: expected a whole number from 1 on, received 0"),
+        ({"loaves": True}, "loaves: expected a whole number from 1 on, received True"),
+        ({"loaves": 10**22}, f"loaves: expected a whole number from 1 on, at most 2147483647, received {10**22}"),
         ({"loaves": 1.5}, "loaves: expected a whole number from 1 on, received 1.5"),
         ({"loaves": "two"}, "loaves: expected a whole number from 1 on, received two"),
         ({"heat": 100}, "heat: expected a number above 100, at most 300, received 100"),

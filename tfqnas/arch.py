@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from tfqnas.records import As, restored
 
 # Only these characters, so that `Arch.key` can be a file name on every system.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -73,16 +75,17 @@ class Arch:
         return json.dumps(fields)
 
     @classmethod
-    def from_json(cls, source: str | bytes | dict[str, Any]) -> Self:
+    def from_json(cls, source: str | bytes | dict[str, Any], where: str = "architecture") -> Self:
         """The architecture that `to_json` wrote.
 
         Args:
             source: the JSON text, or the dictionary parsed from it.
+            where: name of the source, for messages.
 
         Raises:
-            ValueError: the source is not a JSON object, a field is unknown or missing, or a value is wrong.
+            RecordError: the source is not a JSON object, a field is unknown or missing, or a value is wrong.
         """
-        return cls(**fields_from_json(cls, source, "architecture"))
+        return restored(source, cls, where)
 
     @property
     def key(self) -> str:
@@ -107,40 +110,8 @@ class Arch:
             yield letter + (text[0] if len(set(text)) == 1 else text)
 
 
-def fields_from_json(
-    cls: type, source: str | bytes | dict[str, Any], where: str, former: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """The fields of a dataclass from JSON text or a dictionary; fields with a default may be missing.
-
-    Args:
-        cls: the dataclass.
-        source: the text, or the dictionary parsed from it.
-        where: name of the source for messages.
-        former: `{old name: present name}` of fields that had another name in older files.
-
-    Raises:
-        ValueError: the source is not a JSON object, or a field is unknown or missing.
-    """
-    if isinstance(source, (str, bytes)):
-        try:
-            source = json.loads(source)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(source, dict):
-        raise ValueError(f"{where}: expected a JSON object, received {source!r}")
-    source = {(former or {}).get(name, name): value for name, value in source.items()}
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = [name for name in source if name not in fields]
-    if unknown:
-        raise ValueError(f"{where}: unknown field {', '.join(unknown)}; known are {', '.join(fields)}")
-    missing = [
-        name
-        for name, field in fields.items()
-        if field.default is field.default_factory is dataclasses.MISSING and name not in source
-    ]
-    if missing:
-        raise ValueError(f"{where}: missing field {', '.join(missing)}")
-    return source
+# JSON data of an architecture.
+ArchData = Annotated[dict[str, Any], As(Arch)]
 
 
 def _number(field: str, value: Any) -> float:

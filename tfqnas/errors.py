@@ -68,6 +68,10 @@ class PartnerLostError(UserError):
     """
 
 
+class NotFiniteError(UserError):
+    """Weights or results of a network are not finite."""
+
+
 class UnsupportedModelError(UserError):
     """A Keras model or one of its layers has no integer form. The message names the layer and its type."""
 

@@ -2,15 +2,24 @@
 
 import contextlib
 import errno
+import functools
+import itertools
 import json
+import math
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tfqnas.errors import UserError, explained
+from tfqnas.errors import explained
 from tfqnas.locks import sweep, temporary_name
+from tfqnas.records import CutOff, RecordError, decode
+
+# Bytes of a file, and of a line of records: a hundred times what any command writes.
+LARGEST = 2**28
+_LONGEST_LINE = 2**24
 
 
 @contextlib.contextmanager
@@ -51,33 +60,40 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Writes `value` as indented JSON atomically. Numpy scalars and arrays become numbers and lists."""
-    return write_atomically(path, json.dumps(value, indent=2, default=_plain) + "\n")
+    """Writes `value` as indented JSON atomically.
+
+    Numpy scalars and arrays become numbers and lists; numbers that are not finite, which JSON does not have, null.
+    """
+    return write_atomically(path, _json(value, 2) + "\n")
 
 
-def read_regular(path: str | Path) -> bytes:
-    """The content of a file; raises `OSError` for what is none, such as a directory, or a pipe that would block."""
+def read_regular(path: str | Path, largest: int = LARGEST) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it is none, but a directory, or a pipe that would block.
+        RecordError: it has more than `largest` bytes.
+    """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a file, but a directory, pipe or device", str(path))
     with open(descriptor, "rb") as file:
-        return file.read()
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise RecordError(f"{path}: expected a file of at most {largest / 1e6:,.0f} MB; is it another file?")
+    return content
 
 
-def read_json(path: str | Path) -> Any:
-    """The JSON value in `path`; raises `UserError` with the file's name if it is not valid JSON."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); was it cut off, or edited by hand?") from error
+def read_json(path: str | Path, kind: Any = Any) -> Any:
+    """The JSON value in `path`, of a type of `tfqnas.records`; raises `RecordError` with file and place otherwise."""
+    return decode(read_regular(path), str(path), kind)
 
 
 def append_jsonl(path: str | Path, record: Any) -> None:
     """Adds `record` as one line. A line that a killed process left incomplete is ended first."""
     path = Path(path)
-    line = json.dumps(record, default=_plain).encode() + b"\n"
+    line = _json(record).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+", buffering=0) as file:
@@ -97,19 +113,63 @@ def append_jsonl(path: str | Path, record: Any) -> None:
         raise explained(error, path, "a line was not added") from error
 
 
-def read_jsonl(path: str | Path, say: Callable[[str], object] = lambda line: None) -> list[Any]:
-    """The records in `path`, an empty list if there is no file.
+@functools.cache
+def warn(line: str) -> None:
+    """Says a line on standard error, once."""
+    print(line, file=sys.stderr)
 
-    Lines that a killed process left incomplete are left out, and `say` is called with a warning for each.
+
+def read_jsonl(
+    path: str | Path,
+    kind: Any = Any,
+    say: Callable[[str], object] = warn,
+    check: Callable[[Any], object] = lambda record: None,
+) -> list[Any]:
+    """The records in `path`, a line each.
+
+    Args:
+        path: the file, which may be missing.
+        kind: their type, see `tfqnas.records`.
+        say: called with a warning for each line that a killed process left incomplete; these are left out.
+        check: called with each record; its `ValueError` says what is wrong with it.
+
+    Raises:
+        RecordError: a whole line is not of this type. The message names file, line and place.
     """
     records = []
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        for number in itertools.count(1):
+            if not (line := file.readline(_LONGEST_LINE)):
+                break
+            where = f"{path}, line {number}"
+            if len(line) == _LONGEST_LINE:
+                raise RecordError(f"{where}: expected at most {_LONGEST_LINE / 1e6:,.0f} MB; is it another file?")
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                record = decode(line, "", kind)
+                check(record)
+                records.append(record)
+            except CutOff:
                 say(f"warning: {path}: line {number} is cut off or damaged, and left out")
+            except ValueError as error:
+                raise RecordError(f"{where}: {error}; mend or remove that line, and repeat the command") from None
     return records
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if value is None or isinstance(value, (str, int, float)):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+    return _finite(_plain(value))
 
 
 def _plain(value: Any) -> Any:

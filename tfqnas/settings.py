@@ -11,13 +11,16 @@ import math
 import numbers
 import operator
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tfqnas.errors import SettingError, as_text, did_you_mean
+from tfqnas.records import Count, RecordError, conform
 
 # Numbers are computed with as float32.
 _LARGEST = 3.4e38
+# Whole numbers are seeds, sizes and counts for TensorFlow, which takes int32.
+_LARGEST_WHOLE = 2**31 - 1
 _NOUNS = {int: "whole number", float: "number"}
 _TESTS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
@@ -107,6 +110,45 @@ def plain(settings: Any) -> dict[str, Any]:
     }
 
 
+# The name under which a file of settings has their number, so that a missing one is noticed.
+COUNT = "settings"
+
+
+def written(settings: Any) -> dict[str, Any]:
+    """The settings as JSON data for a file that `read_back` reads."""
+    return {COUNT: len(dataclasses.fields(settings)), **plain(settings)}
+
+
+def read_back(
+    cls: Any,
+    kept: Mapping[str, Any],
+    where: str,
+    say: Callable[[str], object] = lambda line: None,
+    gone: Collection[tuple[str, Any]] = (),
+) -> Any:
+    """The settings that `written` gave, in this version or an earlier one.
+
+    Args:
+        cls: class of the settings.
+        kept: the JSON data.
+        where: name of the file, for messages.
+        say: called with a line if settings that were added later take their defaults.
+        gone: settings of earlier versions, each with the value that had no effect.
+
+    Raises:
+        RecordError: a setting is missing, unknown, or has a value that it cannot have.
+    """
+    values = {name: value for name, value in kept.items() if name != COUNT and (name, value) not in gone}
+    config = conform(values, cls, where)
+    missing = [field.name for field in dataclasses.fields(cls) if field.name not in values]
+    count = conform(kept.get(COUNT), Count | None, f"{where}: {COUNT}")
+    if count is not None and len(kept) - 1 < count:
+        raise RecordError(f"{where}: expected {count} settings, received {len(kept) - 1}: missing {', '.join(missing)}")
+    if missing:
+        say(f"{where}: an earlier version wrote it; settings that came later have their defaults: {', '.join(missing)}")
+    return config
+
+
 def first_difference(settings: Any, other: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """`(name, value, other value)` of the first fixed field that differs, or None; `other` is JSON data."""
     ours = plain(settings)
@@ -122,13 +164,15 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
     if _is_tuple(field) and ... not in kinds and len(values) != len(kinds):
         raise SettingError(field.name, f"{len(kinds)} values", value)
     wrong = [one for one in values if not _allows(field, one)]
-    if not wrong or value == field.default:
+    if not wrong or (value == field.default and not isinstance(value, bool)):
         return
     expected = limits(field)
     if noun := _NOUNS.get(_kind(field)):
         finite = "finite " * any(isinstance(one, numbers.Real) and not math.isfinite(one) for one in wrong)
         noun = f"{finite}{noun}s" if _is_tuple(field) else f"a {finite}{noun}"
         expected = "0 or " * field.metadata["or_zero"] + f"{noun} {_range(field)}".rstrip()
+        if _kind(field) is int and any(isinstance(one, int) and abs(one) > _LARGEST_WHOLE for one in wrong):
+            expected += f", at most {field.metadata['range']['at_most'] or _LARGEST_WHOLE}"
     hint = did_you_mean(wrong[0], field.metadata["choices"])
     raise SettingError(field.name, expected, wrong[0] if field.metadata["choices"] else value, hint)
 
@@ -143,7 +187,8 @@ def _allows(field: dataclasses.Field[Any], value: Any) -> bool:
     bounds = {name: bound for name, bound in field.metadata["range"].items() if bound is not None}
     return (
         isinstance(value, number)
-        and abs(float(value)) <= _LARGEST
+        and not isinstance(value, bool)
+        and abs(typing.cast(float, value)) <= (_LARGEST_WHOLE if kind is int else _LARGEST)
         and all(_TESTS[name](value, bound) for name, bound in bounds.items())
     )
 

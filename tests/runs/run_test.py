@@ -420,7 +420,7 @@ def test_a_damaged_config_is_named(copied):
 
     with open(f"{copied.run_dir}/config.json", "w") as file:
         file.write("{")
-    with pytest.raises(UserError, match=r"config\.json: not the settings of a run"):
+    with pytest.raises(UserError, match=r"config\.json: not valid JSON"):
         Run.existing(copied.run_dir)
 
 

@@ -173,7 +173,9 @@ def test_other_settings_are_another_search_that_reuses_all_full_scores(run, refe
     assert any(f"{len(reused)} scores of earlier searches of this supernet are reused" in line for line in lines)
     new = read_jsonl(directory / "scored.jsonl")
     assert len(new) == 20 and not any(record["arch"] in [r["arch"] for r in reused] for record in new)
-    assert found == ParetoFront.of([r for r in results_in(directory) if not r.estimated], ("effective_mflops",))
+    assert found == ParetoFront.of(
+        [r for r in results_in(directory, run.space) if not r.estimated], ("effective_mflops",)
+    )
     aside = tmp_path / "b3.1"
     assert scores(aside) == scores(whole) and ParetoFront.from_json(read_json(aside / "pareto.json")) == front
     assert (aside / "models/b3_0.keras").read_text() == "of the first search" and not (models / "b3_0.keras").exists()
@@ -221,7 +223,7 @@ def test_a_table_of_another_content_is_another_search_wherever_it_is(run, table,
     moved.write_text(dataclasses.replace(made, factor=2.0).to_json())
     found = search(run, dataclasses.replace(config, latency_table=str(moved)), tmp_path / "b3", lines)
     assert any("was searched with other settings" in line for line in lines)
-    results = results_in(tmp_path / "b3")
+    results = results_in(tmp_path / "b3", run.space)
     assert all(r.costs["latency_ms"] == pytest.approx(2 * made.of(r.arch)) for r in (*results, *found.rows))
 
 

@@ -103,8 +103,8 @@ def test_what_a_table_holds_for_is_said_in_a_line():
     [
         ({"unit": "us"}, "unit: expected one of ms, cycles, received 'us'"),
         ({"factor": 0}, "factor: expected a positive number, received 0"),
-        ({"offset": "none"}, "offset: expected a positive number, received 'none'"),
-        ({"values": []}, r"values: expected an object, received \[\]"),
+        ({"offset": "none"}, 'offset: expected a number, received "none"'),
+        ({"values": []}, "values: expected an object, received an empty list"),
         ({"values": {"r24 begin": 1.0}}, "values: 116 missing, such as 'r24 end'"),
         ({"more": 1}, "unknown field more; known are space, device"),
         ({"space": {"name": "tiny"}}, "space: missing field resolutions"),
@@ -123,7 +123,7 @@ def test_damaged_tables_are_refused(change, message, tmp_path):
 def test_a_value_that_is_no_latency_is_refused(value):
     fields = json.loads(table(TINY).to_json())
     fields["values"]["r28 stage2 first k3 e4"] = value
-    with pytest.raises(ValueError, match="r28 stage2 first k3 e4: expected a positive number, received"):
+    with pytest.raises(ValueError, match="r28 stage2 first k3 e4: expected a number from 0 on, received"):
         LatencyTable.from_json(fields)
     del fields["values"]["r28 stage2 first k3 e4"]
     with pytest.raises(ValueError, match="values: 1 missing, such as 'r28 stage2 first k3 e4'"):
@@ -138,7 +138,7 @@ def test_files_that_are_none_of_the_space_are_refused(tmp_path):
     with pytest.raises(UserError, match="t.json: not valid JSON"):
         LatencyTable.load(path, TINY)
     path.write_text("[1]")
-    with pytest.raises(UserError, match="t.json: expected a JSON object"):
+    with pytest.raises(UserError, match="t.json: expected an object, received a list"):
         LatencyTable.load(path, TINY)
     path.write_text(table(TINY).to_json())
     with pytest.raises(UserError, match="expected one of space mbv3, it is of tiny"):

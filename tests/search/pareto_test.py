@@ -13,7 +13,7 @@ def random_results(seed, different, count=60):
     rng = np.random.default_rng(seed)
     rows = zip(rng.integers(0, different, (count, 3)).tolist(), rng.integers(0, different, count), strict=True)
     return [
-        Result(TINY.sample(rng), float(accuracy), dict(zip(("ms", "kB", "mmacs"), costs, strict=True)))
+        Result(TINY.sample(rng), accuracy / different, dict(zip(("ms", "kB", "mmacs"), costs, strict=True)))
         for costs, accuracy in rows
     ]
 

@@ -88,7 +88,7 @@ def test_front_says_what_is_wrong():
     result = Result(TINY.smallest(), 0.5, {"macs": 1})
     with pytest.raises(ValueError, match=r"tiny-r24-.*: no cost 'latency', known are macs"):
         ParetoFront.of([result], "latency")
-    with pytest.raises(ValueError, match="Pareto front: row 0: missing field accuracy"):
+    with pytest.raises(ValueError, match=r"Pareto front: rows\[0\]: missing field accuracy"):
         ParetoFront.from_json({"by": "macs", "rows": [{"arch": {}, "costs": {}}]})
 
 

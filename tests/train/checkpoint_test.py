@@ -12,7 +12,7 @@ def values(seed):
     rng = np.random.default_rng(seed)
     return {
         "stem/kernel": rng.normal(size=(3, 3, 1, 4)).astype(np.float32),
-        "block/depthwise/weight_quantizer/step": np.float32(rng.normal()),
+        "block/depthwise/weight_quantizer/step": np.float32(rng.uniform(0.1, 1)),
         "optimizer/iteration": np.int64(seed),
     }
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import PIL.Image
@@ -12,6 +12,7 @@ import PIL.Image
 from tfqnas.data.image_files import read_image
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
+from tfqnas.records import Open, Positive, conform
 
 NAME = "photos"
 # Version of the prepared files. Files of another version must be prepared again.
@@ -33,6 +34,21 @@ class Photos:
     test_names: tuple[str, ...] = ()
 
 
+class _Version(TypedDict):
+    version: int
+
+
+class _Photo(TypedDict):
+    file: str
+    name: str
+    size: tuple[Positive, Positive]
+
+
+class _Index(TypedDict):
+    train: list[Annotated[_Photo, Open()]]
+    test: list[Annotated[_Photo, Open()]]
+
+
 def directory(data_dir: str | pathlib.Path | None = None) -> pathlib.Path:
     """The directory of the prepared photos, among the data sets of TFDS."""
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
@@ -42,8 +58,8 @@ def directory(data_dir: str | pathlib.Path | None = None) -> pathlib.Path:
 def index(data_dir: str | pathlib.Path | None = None) -> dict[str, Any] | None:
     """The index of the prepared photos, `{"version", "train": [record, ...], "test": [...]}`, or None."""
     path = directory(data_dir) / "index.json"
-    known = read_json(path) if path.exists() else None
-    return known if known and known.get("version") == VERSION else None
+    known = read_json(path, Annotated[_Version, Open()]) if path.exists() else None
+    return conform(known, Annotated[_Index, Open()], str(path)) if known and known["version"] == VERSION else None
 
 
 def load(data_dir: str | pathlib.Path | None = None) -> Photos:

@@ -4,15 +4,55 @@ import csv
 import io
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from tfqnas.dqss.result import DqssResult
 from tfqnas.errors import UserError, as_text
 from tfqnas.files import read_json, replaced, write_atomically, write_json
 from tfqnas.locks import has_contents
+from tfqnas.records import Count, Open, Range
 from tfqnas.train.checkpoint import Checkpoints
 
 RECORD = "quantize.json"
+
+
+class Origin(TypedDict):
+    """`quantize.json`."""
+
+    settings: dict[str, Any]
+    model: str
+    fingerprint: str
+
+
+class ChoiceData(TypedDict):
+    """A `Choice` in `strategies.json`."""
+
+    layer: str
+    role: Literal["weights", "inputs"]
+    bits: Annotated[int, Range(2, 32)]
+    strategy: str
+    coefficient: float
+    best_other: str
+    candidates: dict[str, float]
+    deployable: bool
+
+
+class _Moment(TypedDict):
+    step: Count
+    loss: float | None
+    coefficients: list[list[float]]
+
+
+class Strategies(TypedDict):
+    """`strategies.json`, the record of a `DqssResult`."""
+
+    choices: list[ChoiceData]
+    searched: list[tuple[str, str, list[str]]]
+    history: list[Annotated[_Moment, Open()]]
+    losses: dict[str, float | None]
+    kept: str | None
+    way: Literal["coefficients", "refinement", "single"]
+    metrics: NotRequired[dict[str, Any]]
 
 
 class Directory:
@@ -33,7 +73,7 @@ class Directory:
         record, ours = self.path / RECORD, {"settings": settings, "model": model, "fingerprint": fingerprint}
         if record.exists():
             if self.finished or self.checkpoints.files():  # otherwise there is nothing to lose
-                _refuse_another(record, read_json(record), ours)
+                _refuse_another(record, read_json(record, Origin), ours)
             write_json(record, ours)
         elif self.path.exists() and (not self.path.is_dir() or has_contents(self.path)):
             raise UserError(
@@ -55,7 +95,7 @@ class Directory:
     @property
     def results(self) -> dict[str, Any]:
         """The record that `write` wrote, with its metrics."""
-        return read_json(self.path / "strategies.json")
+        return read_json(self.path / "strategies.json", Strategies)
 
     def write(self, result: DqssResult, metrics: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Writes the model with its record, the table, and the results as the last file.

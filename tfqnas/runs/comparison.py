@@ -48,7 +48,7 @@ class Comparison:
         for run in runs:
             known = len(self.results)
             for bits in run.bit_widths:
-                found = [r for r in results_in(run.directory / "search" / label(bits)) if not r.estimated]
+                found = [r for r in results_in(run.directory / "search" / label(bits), run.space) if not r.estimated]
                 if found and cost not in found[0].costs:
                     costs = found[0].costs
                     raise SettingError("cost", f"one of {', '.join(costs)}", cost, did_you_mean(cost, costs))

@@ -3,17 +3,19 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import pathlib
 import time
-from typing import Any, Self
+from typing import Annotated, Any, NotRequired, Self, TypedDict
 
 from tfqnas import spaces
 from tfqnas.data.data_record import DataRecord
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.dataset import load as load_data
 from tfqnas.errors import SettingError, UserError
-from tfqnas.files import append_jsonl, write_atomically
+from tfqnas.files import append_jsonl, read_regular, write_atomically
 from tfqnas.locks import writer
+from tfqnas.records import Open, conform
 from tfqnas.settings import plain
 from tfqnas.train import checkpoint
 from tfqnas.train.loop import total_steps
@@ -22,6 +24,20 @@ from tfqnas.train.stages import MIXED, Bits, TrainingStage, schedule
 
 # The smallest resolution of a space may be at most this many times the size of the data's images.
 LARGEST_ENLARGEMENT = 4
+
+
+class _Stage(TypedDict):
+    name: str
+    bits: Bits
+    with_float: NotRequired[bool]
+
+
+class Made(TypedDict):
+    """What a checkpoint says of itself."""
+
+    stage: Annotated[_Stage, Open()]
+    config: dict[str, Any]
+    space: NotRequired[spaces.SearchSpace]
 
 
 class RunDirectory:
@@ -157,17 +173,39 @@ class RunDirectory:
         """The `Checkpoints` of a stage."""
         return checkpoint.Checkpoints(self.directory / "checkpoints" / stage.name)
 
+    def refuse_other(self, meta: dict[str, Any], where: str) -> None:
+        """Raises `UserError` if a checkpoint was made with other settings, or in another space.
+
+        Args:
+            meta: what the checkpoint says of itself, see `about`.
+            where: name of the checkpoint, for messages.
+        """
+        made = made_with(meta, where)
+        self.config.refuse_if_different(made["config"], where)
+        theirs = made.get("space", self.space)  # older checkpoints have none
+        if theirs != self.space:
+            raise UserError(
+                f"{where} was trained in another space than {self.directory / 'space.json'}: "
+                f"{self.space.difference(theirs)}: restore that file, or give another `run_dir`"
+            )
+
+    def about(self, stage: TrainingStage) -> dict[str, Any]:
+        """What a checkpoint of a stage says of itself, JSON data."""
+        return {"stage": stage_record(stage), "config": plain(self.config), "space": json.loads(self.space.to_json())}
+
     def log(self, **record: Any) -> None:
         """Appends a record to `log.jsonl`."""
         if self.writes:
             append_jsonl(self.directory / "log.jsonl", {"time": round(time.time(), 3), **record})
 
 
+def made_with(meta: dict[str, Any], where: str) -> Made:
+    """What a checkpoint says of itself; raises `RecordError` if that is damaged."""
+    return conform(meta, Annotated[Made, Open()], where)
+
+
 def _read_config(path: pathlib.Path) -> RunConfig:
-    try:
-        return RunConfig.from_json(path.read_text())
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the settings of a run ({error})") from None
+    return RunConfig.from_json(read_regular(path), str(path))
 
 
 def _with_float_supernet(config: RunConfig, kept: RunConfig, directory: pathlib.Path) -> RunConfig:

@@ -26,9 +26,10 @@ _LATENCY_RUNS = 50
 def uniform_choices(model_file: str | None) -> str:
     """A hint for a model with tensors that cannot be exported, with the best uniform choices of a search."""
     from tfqnas.dqss.candidates import best_uniform
+    from tfqnas.dqss.directory import Strategies
 
     record = pathlib.Path(model_file or "").with_name("strategies.json")
-    choices = read_json(record)["choices"] if model_file and record.exists() else []
+    choices = read_json(record, Strategies)["choices"] if model_file and record.exists() else []
     found = [f"{c['layer']}, {c['role']}: {best_uniform(c)}" for c in choices if not c["deployable"]]
     best = f" The best uniform choices of {record}: {'; '.join(found)}." if found else ""
     return f".{best} tfqnas quantize --deployable searches among uniform strategies alone"

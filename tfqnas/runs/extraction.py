@@ -82,7 +82,7 @@ def copy_extracted(run: Run, record: Mapping[str, Any], path: pathlib.Path) -> d
             copy[key] = str(target.relative_to(run.directory))
     write_json(
         path.with_name(f"{path.name}.json"),
-        {**read_json(_beside(run, record)), "model": path.name, "file": copy["file"]},
+        {**read_json(_beside(run, record), dict[str, Any]), "model": path.name, "file": copy["file"]},
     )
     return copy
 

@@ -13,8 +13,9 @@ from tfqnas.runs import run_report
 from tfqnas.runs.analyses import analysing
 from tfqnas.runs.exporting import export_model
 from tfqnas.runs.extraction import along, copy_extracted, extract_model
+from tfqnas.runs.model_files import Extracted
 from tfqnas.runs.run import Run
-from tfqnas.runs.searching import Find, FrontSearch, front_in
+from tfqnas.runs.searching import Find, FrontSearch, front_in, is_current
 from tfqnas.search import ParetoFront
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.supernet import Supernet
@@ -86,7 +87,8 @@ class Family:
 
     def front(self, bits: Bits) -> ParetoFront:
         """The `ParetoFront` of a finished search; raises `UserError` if there is none."""
-        front = front_in(self.directory(bits))
+        current = is_current(self.run, bits, self.directory(bits))
+        front = front_in(self.directory(bits), self.run.space) if current else None
         if front is None:
             raise UserError(
                 f"{self.directory(bits)}: no front, run tfqnas search --run_dir={self.run.directory} --bits={bits}"
@@ -125,8 +127,9 @@ class Family:
     def models(self) -> list[dict[str, Any]]:
         """The records of all extracted and then of all finetuned models."""
         paths = [self.directory(bits) / "models.json" for bits in self.run.bit_widths]
-        extracted = [record for path in paths if path.exists() for record in read_json(path)]
-        return extracted + list({record["model"]: record for record in read_jsonl(self._finetuned)}.values())
+        extracted = [record for path in paths if path.exists() for record in read_json(path, list[Extracted])]
+        finetuned = read_jsonl(self._finetuned, Extracted)
+        return extracted + list({record["model"]: record for record in finetuned}.values())
 
     def add_finetuned(self, record: Mapping[str, Any]) -> None:
         """Adds the record of a finetuned model to `finetuned.jsonl`, and writes the report with it."""

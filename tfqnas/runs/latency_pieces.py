@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tflite_export.writer import write
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
+from tfqnas.records import Count, NotNegative, conform
 from tfqnas.search.latency import FURTHER, LatencyTable, Piece, Validation, correction, pieces_of
 from tfqnas.spaces import SearchSpace
 
@@ -197,6 +198,17 @@ def random_images(resolution: int, channels: int) -> np.ndarray:
     return np.clip(np.rint(64 * pixels), -128, 127).astype(np.float32) / 128
 
 
+class _Value(TypedDict):
+    name: str
+    round: Count
+    value: NotNegative
+
+
+def _check(record: dict[str, Any]) -> None:
+    if "space" not in record:  # the first line says what is measured
+        conform(record, _Value, "")
+
+
 class Log:
     """Measured numbers in a file of JSON lines, from which a killed run resumes.
 
@@ -210,7 +222,7 @@ class Log:
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self._path = path
-        records, about = read_jsonl(path), json.loads(json.dumps(about))
+        records, about = read_jsonl(path, dict[str, Any], check=_check), json.loads(json.dumps(about))
         if not records:
             append_jsonl(path, about)
             records = [about]

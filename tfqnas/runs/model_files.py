@@ -3,21 +3,64 @@
 import pathlib
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import keras
 import numpy as np
 
 import tfqnas.layers  # noqa: F401  registers the layers of saved models
-from tfqnas.arch import Arch
+from tfqnas.arch import Arch, ArchData
 from tfqnas.data.data_record import DataRecord
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.images import EvaluationImages, batches_of, resized
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
 from tfqnas.graph.classifying import of_images
+from tfqnas.records import Count, NotNegative, Open, Range, Share
 from tfqnas.search import ParetoFront
 from tfqnas.spaces import SearchSpace
+from tfqnas.train import checkpoint
+from tfqnas.train.calibrate import check_finite
+from tfqnas.train.stages import Bits
+
+
+class ModelRecord(TypedDict, total=False):
+    """What is read of the record next to a model, `MODEL.json`."""
+
+    class_names: list[str]
+    evaluation_crop: Annotated[float, Range(0.01, 1)]
+
+
+class Extracted(TypedDict):
+    """The record of an extracted model in `models.json` and `finetuned.jsonl`, with costs as in `Costs.of`."""
+
+    model: str
+    arch_key: str
+    arch: ArchData
+    bits: Bits
+    effective_mflops: NotRequired[NotNegative]
+    mmacs: NotRequired[NotNegative]
+    mbitops: NotRequired[NotNegative]
+    params: NotRequired[Count]
+    kB: NotRequired[NotNegative]
+    before: NotRequired[Share]
+    before_snapping: NotRequired[Share]
+    after: Share
+    file: NotRequired[str]
+    class_names: NotRequired[list[str]]
+    normalization: NotRequired[str]
+    evaluation_crop: NotRequired[Annotated[float, Range(0.01, 1)]]
+    predicted_latency_ms: NotRequired[float]
+    predicted_npu_cycles: NotRequired[float]
+    latency_device: NotRequired[str]
+    tflite: NotRequired[str]
+    tflite_kB: NotRequired[NotNegative]
+    tflite_accuracy: NotRequired[Share]
+    tflite_identical: NotRequired[Share]
+    tflite_compared: NotRequired[Count]
+    tflite_refused: NotRequired[str]
+    host_ms: NotRequired[NotNegative]
+    model_card: NotRequired[str]
 
 
 def read_arch(space: SearchSpace, text: str, field: str = "arch") -> Arch:
@@ -32,21 +75,22 @@ def read_arch(space: SearchSpace, text: str, field: str = "arch") -> Arch:
     if text in ("largest", "smallest"):
         return getattr(space, text)()
     try:
-        if text.lstrip().startswith("{"):
+        if text.lstrip().startswith(("{", "[")):
             arch = Arch.from_json(text)
         else:
-            path, _, row = text.partition("#")
-            value = read_json(path)
+            # A "#" may also belong to the path.
+            path, _, row = (text, "", "") if pathlib.Path(text).exists() else text.rpartition("#")
+            value = read_json(path, dict[str, Any])
             if "rows" in value:
-                rows = ParetoFront.from_json(value).rows
+                rows = ParetoFront.from_json(value, path).rows
                 if not row.isdecimal() or int(row) >= len(rows):
                     raise UserError(f"`{field}`: {path} has rows 0 to {len(rows) - 1}, write {path}#ROW")
                 arch = rows[int(row)].arch
             else:
-                arch = Arch.from_json(value.get("arch", value))
+                arch = Arch.from_json(value.get("arch", value), path)
         space.validate(arch)
     except (ValueError, OSError) as error:
-        raise UserError(f"`{field}={text}`: {error}") from None
+        raise UserError(f"`{field}={text if len(text) < 100 else text[:100] + '...'}`: {error}") from None
     return arch
 
 
@@ -57,11 +101,13 @@ def load_model(path: str | pathlib.Path) -> keras.Model:
     if not pathlib.Path(path).is_file():
         raise UserError(f"{path}: {'not a file' if pathlib.Path(path).exists() else 'there is no such file'}")
     try:
-        return keras.saving.load_model(path)
+        model = keras.saving.load_model(path)
     except Exception as error:  # there is none that a damaged file does not cause somewhere in Keras
         _, _, reason = str(error).rpartition("Exception encountered: ")  # before it stands the whole configuration
         reason = textwrap.shorten(reason or type(error).__name__, 400)
         raise UserError(f"{path}: not a model that can be loaded ({reason})") from None
+    checkpoint.check_weights(model.variables, str(path))
+    return model
 
 
 def fitting(
@@ -104,16 +150,17 @@ def refuse_trained_on(path: str | pathlib.Path, dataset: DataSet) -> None:
 def model_record(path: str | pathlib.Path) -> dict[str, Any]:
     """The record next to a model. "class_names" is missing where they are not known."""
     record = pathlib.Path(path).with_suffix(".json")
-    known = read_json(record) if record.exists() else {}
+    known = read_json(record, Annotated[ModelRecord, Open()]) if record.exists() else {}
     return {"evaluation_crop": 1.0, **known}
 
 
 def model_logits(model: keras.Model, images: np.ndarray | EvaluationImages, batch_size: int = 256) -> np.ndarray:
-    """Logits, float32 (n, classes), of normalised images, an array or `EvaluationImages`.
+    """Logits, float32 (n, classes), of normalised images, an array or `EvaluationImages`; `UserError` if not finite.
 
     The model is called eagerly, since Keras' `predict` would first trace a graph for seconds.
     """
-    return np.concatenate([model(batch, training=False) for batch in batches_of(images, batch_size)])
+    logits = np.concatenate([model(batch, training=False) for batch in batches_of(images, batch_size)])
+    return check_finite(logits, model.name)
 
 
 def classify(model: keras.Model, images: np.ndarray, crop: float = 1.0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Makes the networks with which stages begin, and loads the networks of finished stages."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -113,6 +114,11 @@ class Networks:
         stage = self._run.stage(supernet_stage(bits))
         return cast(Supernet, self.left_by(stage))
 
+    def identity(self, bits: Bits) -> str:
+        """A digest of the checkpoint of the supernet of a bit width, "" without a checkpoint."""
+        files = self._run.checkpoints(self._run.stage(supernet_stage(bits))).files()
+        return hashlib.sha256(files[0].read_bytes()).hexdigest()[:16] if files else ""
+
     def assign(
         self,
         variables: Iterable[keras.Variable],
@@ -122,7 +128,7 @@ class Networks:
         """Assigns the values of a loaded checkpoint; raises `UserError` if it was made with other settings."""
         values, meta = loaded
         where = f"the checkpoint of stage {stage.name} in {self._run.directory}"
-        self._run.config.refuse_if_different(meta["config"], where)
+        self._run.refuse_other(meta, where)
         defaults = {field.name: field.default for field in dataclasses.fields(stage)}  # older files lack some fields
         for name, value in stage_record(stage).items():
             theirs = meta["stage"].get(name, defaults[name])

@@ -6,7 +6,7 @@ from typing import Self
 
 from tfqnas.errors import UserError
 from tfqnas.runs.costs import Costs
-from tfqnas.runs.directory import RunDirectory
+from tfqnas.runs.directory import RunDirectory, made_with
 from tfqnas.runs.evaluator import Evaluator
 from tfqnas.runs.networks import Networks
 from tfqnas.supernet import Supernet
@@ -43,7 +43,9 @@ class Run(RunDirectory):
             raise UserError(f"{path}: expected a checkpoint file, or a directory with some")
         values, meta = loaded
         directory = path.parents[1] if path.is_dir() else path.parents[2]
-        run = cls(dataclasses.replace(RunConfig(**meta["config"]), run_dir=str(directory)))
+        config = RunConfig.from_json(made_with(meta, str(path))["config"], str(path))
+        run = cls(dataclasses.replace(config, run_dir=str(directory)))
+        (cls.existing(directory) if (directory / "config.json").exists() else run).refuse_other(meta, str(path))
         supernet = run.networks.new_supernet(meta["stage"]["bits"], meta["stage"].get("with_float", False))
         checkpoint.assign(supernet.variables, values, str(path))
         return run, supernet, f"{meta['stage']['name']} after {meta['step']} steps"

@@ -4,15 +4,19 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypedDict
 
 from tfqnas import report
 from tfqnas.arch import Arch
 from tfqnas.files import read_json, read_jsonl
+from tfqnas.records import Count, NotNegative, Open, Share
 from tfqnas.runs.analyses import analysing
 from tfqnas.runs.run import Run
-from tfqnas.runs.searching import front_in, results_in
+from tfqnas.runs.searching import front_in, is_current, results_in
+from tfqnas.scoring.predictor import Quality
 from tfqnas.search import ParetoFront, Result, pareto_front
+from tfqnas.search.directory import settings_in
+from tfqnas.settings import plain
 from tfqnas.spaces import SearchSpace
 from tfqnas.train.stages import Bits
 
@@ -61,10 +65,11 @@ def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[M
         directories: `{bit width: directory of its search}`, which need not exist.
         models: records of extracted models.
     """
-    searches = [_Search.read(bits, where) for bits, where in directories.items()]
+    current = {bits: where for bits, where in directories.items() if is_current(run, bits, where)}
+    searches = [_Search.read(bits, where, run.space) for bits, where in current.items()]
     searches = [search for search in searches if search.results]
     pictures = run.directory / "pareto.png", run.directory / "training.png"
-    report.training_figure(read_jsonl(run.directory / "log.jsonl"), pictures[1])
+    report.training_figure(read_jsonl(run.directory / "log.jsonl", Annotated[_Logged, Open()]), pictures[1])
     sections = [
         *_fronts(run, searches, pictures[0]),
         report.Section(
@@ -85,6 +90,16 @@ def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[M
     report.write_html(run.directory / "report.html", f"tfqnas: {run.config.dataset}", sections)
 
 
+class _Logged(TypedDict, total=False):
+    """What the report reads of a line of `log.jsonl`."""
+
+    stage: str
+    step: Count
+    learning_rate: NotNegative
+    loss: float | None
+    accuracy: Share
+
+
 @dataclasses.dataclass(frozen=True)
 class _Search:
     """The state of the search of a supernet. Settings are {} and the front is None before they are written."""
@@ -93,13 +108,18 @@ class _Search:
     results: list[Result]
     front: ParetoFront | None
     settings: dict[str, Any]
-    quality: dict[str, Any] | None
+    quality: Quality | None
 
     @classmethod
-    def read(cls, bits: Bits, directory: pathlib.Path) -> Self:
-        kept = [directory / name for name in ("config.json", "predictor.json")]
-        settings, quality = (read_json(path) if path.exists() else None for path in kept)
-        return cls(bits, results_in(directory), front_in(directory), settings or {}, quality)
+    def read(cls, bits: Bits, directory: pathlib.Path, space: SearchSpace) -> Self:
+        kept, quality = settings_in(directory), directory / "predictor.json"
+        return cls(
+            bits,
+            results_in(directory, space),
+            front_in(directory, space),
+            {**plain(kept[0]), **kept[1]} if kept else {},
+            read_json(quality, Quality) if quality.exists() else None,
+        )
 
     def rows(self) -> tuple[Result, ...]:
         """The front that the search has written, or the front so far."""
@@ -184,16 +204,16 @@ def _predictors(searches: Sequence[_Search]) -> list[report.Section]:
     plots = []
     for search in searches:
         if quality := search.quality:
-            pairs = list(zip(quality["predicted"], quality["measured"], strict=True))
+            pairs = list(zip(quality.predicted, quality.measured, strict=True))
             name = f"{search.bits} bits" if isinstance(search.bits, int) else str(search.bits)
             plots.append(
                 report.scatter(
                     pairs,
                     "predicted",
                     "measured",
-                    quality["tau"],
-                    quality["error"],
-                    f"{name}, trained on {quality['trained']} other subnets",
+                    quality.tau,
+                    quality.error,
+                    f"{name}, trained on {quality.trained} other subnets",
                 )
             )
     return [report.Section("Accuracy predictor, on subnets that it was not trained on", plots)] if plots else []

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfqnas.arch import Arch
 from tfqnas.errors import UserError
-from tfqnas.files import append_jsonl, write_atomically, write_json
+from tfqnas.files import append_jsonl, warn, write_atomically, write_json
 from tfqnas.progress import Part
 from tfqnas.runs.run import Run
 from tfqnas.runs.scoring import scoring
@@ -20,7 +20,7 @@ from tfqnas.scoring.judge import Judge
 from tfqnas.scoring.predictor import Predictor, Quality
 from tfqnas.search import SEARCHERS, Objectives, ParetoFront, Result, Searcher, model_costs
 from tfqnas.search import run as run_search
-from tfqnas.search.directory import claim, front_in, results_in, reused_in, scored_in
+from tfqnas.search.directory import SearchOf, claim, front_in, of_same_supernet, results_in, reused_in, scored_in
 from tfqnas.search.file_size import file_kb
 from tfqnas.search.latency import LatencyTable
 from tfqnas.search.screened import Screened
@@ -55,6 +55,23 @@ class Find(Protocol):
         known: Known,
         on_result: Callable[[Result], None],
     ) -> ParetoFront: ...
+
+
+def scored_of(run: Run, bits: Bits) -> SearchOf:
+    """Digests of space and supernet of a run, which tell whose scores a search holds."""
+    space = hashlib.sha256(run.space.to_json().encode()).hexdigest()[:16]
+    return {"space": space, "supernet": run.networks.identity(bits)}
+
+
+def is_current(run: Run, bits: Bits, directory: pathlib.Path) -> bool:
+    """Whether a search scored the supernet that the run has now; says so if not."""
+    current = of_same_supernet(directory, scored_of(run, bits))
+    if not current:
+        warn(
+            f"{directory}: left out, it scored another supernet than the run has now; tfqnas search "
+            f"--run_dir={run.directory} searches that one"
+        )
+    return current
 
 
 class FrontSearch:
@@ -97,9 +114,10 @@ class FrontSearch:
         Each score is appended to `scored.jsonl` as it arrives. A search with other settings in the directory is set
         aside, and its full scores are reused (see `tfqnas.search.directory`).
         """
-        claim(self.directory, self.config, self._about_table(), self.run.directory / "models", self._fitting, part.log)
-        former = self._with_costs(reused_in(self.directory, part.log))
-        results = self._with_costs(scored_in(self.directory, part.log))
+        run, space = self.run, self.run.space
+        claim(self.directory, self.config, self._about(), space, run.directory / "models", self._fitting, part.log)
+        former = self._with_costs(reused_in(self.directory, space, part.log))
+        results = self._with_costs(scored_in(self.directory, space, part.log))
         self._given_up.update(result.arch for result in results if result.estimated)
         shown = _Shown(part, self.objectives, self.budget, results, former)
         searcher = self._screened(part)
@@ -194,13 +212,14 @@ class FrontSearch:
         table = cast(LatencyTable, self.table)
         return table.of_codes(np.asarray(codes)[:, : len(table.space.genes)])
 
-    def _about_table(self) -> dict[str, str | None]:
-        """The content and the device of the latency table, which determine a search in addition to its settings."""
-        if self.table is None:
-            return {"latency_table_sha256": None, "latency_device": None}
-        content = pathlib.Path(self.config.latency_table).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        return {"latency_table_sha256": digest, "latency_device": self.table.holds_for}
+    def _about(self) -> SearchOf:
+        """What determines this search in addition to its settings."""
+        about = scored_of(self.run, self.bits) | SearchOf(latency_table_sha256=None, latency_device=None)
+        if self.table is not None:
+            content = pathlib.Path(self.config.latency_table).read_bytes()
+            about["latency_table_sha256"] = hashlib.sha256(content).hexdigest()
+            about["latency_device"] = self.table.holds_for
+        return about
 
     def _objectives(self) -> Objectives:
         config, data = self.config, self.run.dataset

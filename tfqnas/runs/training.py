@@ -18,7 +18,6 @@ from tfqnas.arch import Arch
 from tfqnas.errors import SettingError, UserError
 from tfqnas.progress import Part, Progress
 from tfqnas.runs.costs import INITIAL_IMAGES
-from tfqnas.runs.directory import stage_record
 from tfqnas.runs.events import Events
 from tfqnas.runs.run import Run
 from tfqnas.settings import plain
@@ -289,8 +288,7 @@ class _StageTraining:
         if self.run.writes:
             variables = [*trainer.supernet.variables, *trainer.optimizer.variables]
             values = {v.path: v.numpy() for v in variables}
-            meta = {"stage": stage_record(self.stage), "config": plain(self.run.config)}
-            self.run.checkpoints(self.stage).save(step, values, meta)
+            self.run.checkpoints(self.stage).save(step, values, self.run.about(self.stage))
         for quantizer in trainer.supernet.quantizers:
             if quantizer.problem:
                 self.say(f"warning: {self.stage.name}, step {step}: {quantizer.path}: {quantizer.problem}")
@@ -374,3 +372,4 @@ def _load_float_weights(supernet: Supernet, path: str) -> None:
         supernet.load_weights(path)
     except (ValueError, OSError) as error:
         raise UserError(f"`float_weights`: {path} does not fit this network: {error}") from None
+    checkpoint.check_weights(supernet.variables, path)

@@ -26,8 +26,8 @@ def is_behind(outcomes: np.ndarray, rival: np.ndarray, confidence: float = CONFI
 
 
 def estimate(outcomes: np.ndarray, rival: np.ndarray) -> float:
-    """An estimate of the accuracy on all images: the rival's accuracy plus the difference so far."""
-    return float(rival.mean() + outcomes.mean() - rival[: len(outcomes)].mean())
+    """An estimate of the accuracy on all images: the rival's accuracy plus the difference so far, from 0 to 1."""
+    return float(np.clip(rival.mean() + outcomes.mean() - rival[: len(outcomes)].mean(), 0, 1))
 
 
 def rivals_of(costs: ArrayLike, front: ArrayLike) -> list[int | None]:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from tfqnas.records import Count, NotNegative, Share
 from tfqnas.search import kendall_tau
 from tfqnas.spaces import SearchSpace
 
@@ -19,15 +20,19 @@ class Quality:
     Args:
         trained: number of subnets that it was trained on.
         predicted, measured: accuracies of the other subnets, measured on all images.
-        tau: Kendall's tau of these two.
+        tau: Kendall's tau of these two; NaN, null in a file, if all of one are equal.
         error: their mean absolute difference, a fraction.
     """
 
-    trained: int
+    trained: Count
     predicted: tuple[float, ...]
-    measured: tuple[float, ...]
-    tau: float
-    error: float
+    measured: tuple[Share, ...]
+    tau: float | None
+    error: NotNegative
+
+    def __post_init__(self) -> None:
+        if len(self.predicted) != len(self.measured):
+            raise ValueError(f"expected as many predicted as the {len(self.measured)} measured accuracies")
 
     def __str__(self) -> str:
         return (

@@ -15,7 +15,7 @@ from tfqnas.scoring.pieces import Parts, with_fixed_weights
 from tfqnas.scoring.prefixes import path_of, walk
 from tfqnas.scoring.score import Score
 from tfqnas.supernet import Supernet
-from tfqnas.train.calibrate import pooled
+from tfqnas.train.calibrate import check_finite, pooled
 
 _END = "end"
 _PIXELS_AT_ONCE = 2**18
@@ -154,7 +154,8 @@ class Scorer:
         for index, states in walk(paths, root, step):
             end = self._parts.end(paths[index][-1], collect=False)
             logits = self._each(end, states, statistics[(*paths[index], _END)])
-            yield index, np.concatenate([of_batch for (of_batch,) in logits]).argmax(axis=1)
+            whole = np.concatenate([of_batch for (of_batch,) in logits])
+            yield index, check_finite(whole, "a subnet").argmax(axis=1)
 
     def _each(self, piece: Callable[..., Any], states: Sequence[Any], *statistics: Any) -> list[Any]:
         """Applies a piece to the states of all batches."""

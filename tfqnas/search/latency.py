@@ -12,15 +12,16 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfqnas.arch import Arch, fields_from_json
+from tfqnas.arch import Arch
 from tfqnas.cost import sums_over_blocks
 from tfqnas.errors import UserError
-from tfqnas.files import read_json
+from tfqnas.files import read_regular
+from tfqnas.records import NotNegative, Positive, Range, RecordError, restored
 from tfqnas.search.pareto import kendall_tau
 from tfqnas.spaces import SearchSpace
 
@@ -75,13 +76,13 @@ class Validation:
 
     archs: tuple[str, ...] = ()
     predicted: tuple[float, ...] = ()
-    measured: tuple[float, ...] = ()
+    measured: tuple[Annotated[float, Range(1e-9)], ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("archs", "predicted", "measured"):
+        for field in ("archs", "predicted", "measured"):  # of numpy
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if not len(self.archs) == len(self.predicted) == len(self.measured):
-            raise ValueError("validation: expected as many archs as predicted and measured numbers")
+            raise ValueError("expected as many archs as predicted and measured numbers")
 
     @property
     def errors(self) -> np.ndarray:
@@ -121,12 +122,12 @@ class LatencyTable:
     space: SearchSpace
     device: str
     unit: str
-    threads: int | None
-    bits: int
-    classes: int
-    channels: int
+    threads: Positive | None
+    bits: Annotated[int, Range(2, 32)]
+    classes: Annotated[int, Range(1, 10**6)]
+    channels: Annotated[int, Range(1, 1024)]
     when: str
-    values: dict[str, float]
+    values: dict[str, NotNegative]
     factor: float = 1.0
     offset: float = 0.0
     validation: Validation = Validation()
@@ -203,17 +204,9 @@ class LatencyTable:
             where: name of the source, for messages.
 
         Raises:
-            ValueError: a field is unknown, missing or wrong. The message names it.
+            RecordError: a field is unknown, missing or wrong. The message names it.
         """
-        fields = dict(fields_from_json(cls, source, where))
-        try:
-            fields["space"] = SearchSpace.from_json(fields["space"], "space")
-            fields["validation"] = Validation(
-                **fields_from_json(Validation, fields.get("validation", {}), "validation")
-            )
-            return cls(**fields)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{where}: {error}") from None
+        return restored(source, cls, where)
 
     @classmethod
     def load(
@@ -237,8 +230,8 @@ class LatencyTable:
         if not pathlib.Path(path).exists():
             raise UserError(f"latency table {path}: no such file; tfqnas latency-table makes one")
         try:
-            table = cls.from_json(read_json(path), f"latency table {path}")
-        except ValueError as error:
+            table = cls.from_json(read_regular(path), f"latency table {path}")
+        except RecordError as error:
             raise UserError(f"{error}; tfqnas latency-table makes such files") from None
         if space is not None and table.space != space:
             raise UserError(f"latency table {path}: expected one of space {space.name}, {_difference(space, table)}")

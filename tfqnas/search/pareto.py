@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfqnas.arch import Arch, fields_from_json
+from tfqnas.arch import Arch
+from tfqnas.records import NotNegative, RecordError, Share, restored
 from tfqnas.search.dominance import non_dominated
 
 
@@ -61,14 +62,14 @@ class Result:
 
     Args:
         arch: `Arch`.
-        accuracy: the score, more is better.
-        costs: dict of names and numbers.
+        accuracy: the score, more is better. In files it is from 0 to 1.
+        costs: dict of names and numbers. In files no number is negative.
         extra: other JSON-able facts about it; "estimated" is true if the accuracy was not counted on all images.
     """
 
     arch: Arch
-    accuracy: float
-    costs: dict[str, float]
+    accuracy: Share
+    costs: dict[str, NotNegative]
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -135,15 +136,15 @@ class ParetoFront:
         return f'{{"by": {json.dumps(self.by)}, "rows": [\n  {rows}\n]}}\n'
 
     @classmethod
-    def from_json(cls, source: str | bytes | dict[str, Any]) -> Self:
+    def from_json(cls, source: str | bytes | dict[str, Any], where: str = "Pareto front") -> Self:
         """The front that `to_json` wrote; `source` is the text, or the dictionary parsed from it.
 
         Raises:
-            ValueError: a field is unknown, missing or wrong.
+            RecordError: a field is unknown, missing or wrong. `where` begins the message.
         """
-        fields = fields_from_json(cls, source, "Pareto front")
-        rows = []
-        for i, row in enumerate(fields["rows"]):
-            row = fields_from_json(Result, row, f"Pareto front: row {i}")
-            rows.append(Result(**{**row, "arch": Arch.from_json(row["arch"])}))
-        return cls(tuple(rows), fields["by"])
+        front = restored(source, cls, where)
+        for place, row in enumerate(front.rows):
+            for name in (front.by,) if isinstance(front.by, str) else front.by:
+                if name not in row.costs:
+                    raise RecordError(f"{where}: rows[{place}].costs: missing {name}, a cost of this front")
+        return front

@@ -3,6 +3,7 @@
 import pathlib
 
 from tfqnas.errors import did_you_mean
+from tfqnas.files import read_regular
 from tfqnas.spaces.base import SearchSpace
 from tfqnas.spaces.blocks import Block, Gene, Stage, make_divisible
 from tfqnas.spaces.mbv2 import MBV2
@@ -30,6 +31,6 @@ def get(name_or_path: str | pathlib.Path) -> SearchSpace:
     if name in _SPACES:
         return _SPACES[name]
     if name.endswith(".json"):
-        return SearchSpace.from_json(pathlib.Path(name).read_text(encoding="utf-8"), where=name)
+        return SearchSpace.from_json(read_regular(name), where=name)
     hint = did_you_mean(name, names())
     raise ValueError(f"search space {name!r}: expected {', '.join(names())} or a path to a .json file{hint}")

@@ -7,18 +7,21 @@ import functools
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
 
-from tfqnas.arch import FLOAT_BITS, Arch, fields_from_json
+from tfqnas.arch import FLOAT_BITS, Arch
+from tfqnas.records import RecordError, restored
 from tfqnas.spaces import bits as bit_choices
 from tfqnas.spaces.blocks import Block, Gene, Stage, make_divisible
 from tfqnas.spaces.checking import check_space
 from tfqnas.spaces.fields import SpaceFields
-from tfqnas.spaces.messages import where_in
+from tfqnas.spaces.messages import difference, where_in
 
+_STAGE = re.compile(r"\bstages\[(\d+)\](?:\.|: )")
 _BIT_FIELDS = ("weight_bits", "input_bits", "bits_by", "fixed_bits")
 
 
@@ -480,6 +483,10 @@ class SearchSpace(SpaceFields):
             fixed_bits=arch.bits,
         )
 
+    def difference(self, other: Self) -> str:
+        """The first difference from another space, "" if there is none: "stage 2: kernels 3,5 there, 3,5,7 here"."""
+        return difference(dataclasses.asdict(other), dataclasses.asdict(self))
+
     def to_json(self) -> str:
         """The space as JSON text for `from_json`, or in a file for `spaces.get`.
 
@@ -501,16 +508,9 @@ class SearchSpace(SpaceFields):
             where: name of the source for messages, such as the file's name.
 
         Raises:
-            ValueError: the text is not JSON, a field is unknown or missing, or a value is wrong.
+            RecordError: the text is not JSON, a field is unknown or missing, or a value is wrong.
         """
-        fields = dict(fields_from_json(cls, source, where, {"mix_channels": "feature_channels"}))
-        if not isinstance(fields["stages"], (list, tuple)):
-            raise ValueError(f"{where}: stages: expected a list, received {fields['stages']!r}")
-        fields["stages"] = tuple(
-            Stage(**fields_from_json(Stage, stage, f"{where}: stage {i}"))
-            for i, stage in enumerate(fields["stages"], 1)
-        )
         try:
-            return cls(**fields)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+            return restored(source, cls, where)
+        except RecordError as error:  # people count stages from 1
+            raise RecordError(_STAGE.sub(lambda found: f"stage {int(found[1]) + 1}: ", str(error))) from None

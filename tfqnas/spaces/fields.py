@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from tfqnas.spaces.blocks import Stage, as_tuple
 
@@ -44,6 +45,8 @@ class SpaceFields:
     input_bits: tuple[int, ...] = ()
     bits_by: str = "tensor"
     fixed_bits: tuple[tuple[int, int], ...] | None = None
+
+    FORMER_NAMES: ClassVar = {"mix_channels": "feature_channels"}  # in older files
 
     def __post_init__(self) -> None:
         for field in ("resolutions", "stages", "weight_bits", "input_bits"):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.data.images import EvaluationImages, batches_of
+from tfqnas.errors import NotFiniteError
 from tfqnas.supernet import Supernet
 from tfqnas.train.subnet_net import SubnetNet
 
@@ -58,10 +59,24 @@ def subnet_logits(
         statistics: the result of `recalibrate`.
         images: `EvaluationImages`, or float32 (n, resolution, resolution, channels).
         batch_size: images per batch.
+
+    Raises:
+        NotFiniteError: logits are not finite.
     """
     code = tf.convert_to_tensor(code, tf.int32)
     statistics = [tf.convert_to_tensor(s) for s in statistics]
-    return np.concatenate([supernet.logits(batch, code, statistics) for batch in batches_of(images, batch_size)])
+    logits = np.concatenate([supernet.logits(batch, code, statistics) for batch in batches_of(images, batch_size)])
+    return check_finite(logits, "the subnet")
+
+
+def check_finite(logits: np.ndarray, what: str) -> np.ndarray:
+    """Logits, (n, classes), as they are; raises `NotFiniteError` if some of the network `what` are not finite."""
+    if wrong := len(logits) - np.count_nonzero(np.isfinite(logits).all(axis=1)):
+        raise NotFiniteError(
+            f"{what}: the logits of {wrong:,} of {len(logits):,} images are not finite, so it has no accuracy: its "
+            "values overflow, train it with a lower learning rate"
+        )
+    return logits
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -1,7 +1,5 @@
 """Checkpoints, each a file that is written atomically. The previous checkpoint is kept."""
 
-from __future__ import annotations
-
 import io
 import json
 import pathlib
@@ -9,12 +7,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 
-from tfqnas.errors import UserError
+from tfqnas.errors import NotFiniteError, UserError
 from tfqnas.files import write_atomically
+from tfqnas.records import Count, Open, decode
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +22,15 @@ KEEP = 2
 # The errors of numpy and zipfile for missing or wrong bytes. A flipped bit may ask for another compression or for a
 # password.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
+
+
+class DamagedError(UserError):
+    """A checkpoint is truncated or damaged."""
+
+
+class _Meta(TypedDict):
+    step: Count
+    arrays: NotRequired[Count]
 
 
 class Checkpoints:
@@ -57,7 +65,7 @@ class Checkpoints:
         for path in self.files():
             try:
                 return read(path)
-            except UserError as error:
+            except DamagedError as error:
                 log(f"{error}; trying the one before it")
         return None
 
@@ -66,23 +74,47 @@ def read(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any
     """`(variables, meta)` of a checkpoint file: arrays by the path of their variable, and JSON data.
 
     Raises:
-        UserError: the file is missing, truncated or damaged.
+        DamagedError: the file is truncated or damaged.
+        UserError: the file is missing, or a value in it is not finite.
     """
     try:
         with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as arrays:
             values = {name.replace("|", "/"): arrays[name] for name in arrays.files}
-        meta = json.loads(str(values.pop("meta")))
+        meta = decode(str(values.pop("meta")), "its settings", Annotated[_Meta, Open()])
         # A flipped bit can shorten a zip file's list of entries, which has no checksum.
         if len(values) != meta.pop("arrays", len(values)):
             raise ValueError(f"{len(values)} arrays, some are missing")
-        return values, meta
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except _DAMAGED as error:
-        raise UserError(f"{path}: truncated or damaged ({error})") from None
+        raise DamagedError(f"{path}: truncated or damaged ({error})") from None
+    check_values(values, str(path))
+    return values, meta
 
 
-def assign(variables: Iterable[keras.Variable], values: Mapping[str, np.ndarray], where: str) -> None:
+def check_values(values: Mapping[str, np.ndarray], where: str) -> None:
+    """Raises a `UserError` (`NotFiniteError`) if a value is not finite, or a step size of a quantizer not positive.
+
+    Args:
+        values: arrays by the path of their variable.
+        where: name of their file, for messages.
+    """
+    for path, value in values.items():
+        if not np.issubdtype(value.dtype, np.floating):
+            continue
+        if wrong := value.size - np.count_nonzero(np.isfinite(value)):
+            why = ", as before a quantizer is set: tfqnas.initialize" * path.endswith("/step")
+            raise NotFiniteError(f"{where}: {path}: {wrong:,} of {value.size:,} values are not finite{why}")
+        if path.endswith("/step") and (wrong := np.count_nonzero(value <= 0)):
+            raise UserError(f"{where}: {path}: expected positive step sizes, {wrong:,} of {value.size:,} are not")
+
+
+def check_weights(variables: Iterable["keras.Variable"], where: str) -> None:
+    """`check_values` for Keras variables."""
+    check_values({v.path: np.asarray(v) for v in variables if v.dtype != "string"}, where)
+
+
+def assign(variables: Iterable["keras.Variable"], values: Mapping[str, np.ndarray], where: str) -> None:
     """Assigns arrays to variables by path.
 
     Args:

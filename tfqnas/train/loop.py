@@ -13,7 +13,7 @@ from tfqnas.arch import Arch
 from tfqnas.data.augment import Augmentation
 from tfqnas.data.pipeline import training_batches
 from tfqnas.data.splits import Split
-from tfqnas.errors import TrainingDivergedError
+from tfqnas.errors import NotFiniteError, TrainingDivergedError
 from tfqnas.spaces import SearchSpace
 from tfqnas.supernet import Supernet
 from tfqnas.train.distill import subnet_loss
@@ -273,14 +273,19 @@ class Trainer:
             result = self.run_step(batch, archs, weights, (stage_seed, step), rate)
             if not result.finite:
                 raise self._diverged(stage, step, total, rate, result)
-            if on_step:
-                on_step(step, result, rate, waited)
+            try:
+                if on_step:
+                    on_step(step, result, rate, waited)
+            except NotFiniteError:  # in an evaluation
+                raise self._diverged(stage, step, total, rate, result, self._broken()) from None
             if on_checkpoint and ((step + 1) % config.checkpoint_steps == 0 or step + 1 == total):
-                # A finite gradient can still be an update too large for float32.
-                broken = [v.path for v in self.supernet.variables if not np.all(np.isfinite(v.numpy()))]
-                if broken:
+                if broken := self._broken():
                     raise self._diverged(stage, step, total, rate, result, broken)
                 on_checkpoint(step + 1)
+
+    def _broken(self) -> list[str]:
+        """Paths of weights that are not finite: a finite gradient can still be an update too large for float32."""
+        return [v.path for v in self.supernet.variables if not np.all(np.isfinite(v.numpy()))]
 
     def _diverged(
         self, stage: TrainingStage, step: int, total: int, rate: float, result: StepResult, broken: Sequence[str] = ()

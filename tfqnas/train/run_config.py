@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from tfqnas import spaces
 from tfqnas.data.data_config import DataConfig
 from tfqnas.errors import SettingError, UserError, as_text
-from tfqnas.settings import first_difference, plain, setting, share
+from tfqnas.files import warn
+from tfqnas.records import restored
+from tfqnas.settings import COUNT, first_difference, read_back, setting, share, written
 
 # A number of epochs, or of gigabytes.
 _amount = functools.partial(setting, at_least=0, at_most=1e9)
@@ -181,22 +183,32 @@ class RunConfig(DataConfig):
         return values[0] if len(values) == 1 else values[self.bits.index(bits)]
 
     def to_json(self) -> str:
-        return json.dumps(plain(self), indent=1)
+        return json.dumps(written(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(
+        cls, source: str | bytes | dict[str, Any], where: str = "settings", say: Callable[[str], object] = warn
+    ) -> Self:
         """The settings that `to_json` wrote, in this version or an earlier one.
 
+        Args:
+            source: the text, or the dictionary parsed from it.
+            where: name of the source, for messages.
+            say: called with a line if settings that were added later take their defaults.
+
         Raises:
-            UserError: for a setting that this version does not have, unless it had no effect.
+            UserError: for a setting that this version does not have, unless it had no effect; for one that is missing
+                though it was written; for a value that it cannot have.
         """
-        fields = {name: value for name, value in json.loads(text).items() if (name, value) not in _GONE}
-        for name in fields.keys() - {field.name for field in dataclasses.fields(cls)}:
-            raise UserError(
-                f"`{name}={as_text(fields[name])}`: this version of tfqnas does not have this setting; go on with the "
-                "version that made the run"
-            )
-        return cls(**fields)
+        kept = restored(source, dict[str, Any], where)
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name, value in kept.items():
+            if name not in (*known, COUNT) and (name, value) not in _GONE:
+                raise UserError(
+                    f"{where}: `{name}={as_text(value)}`: this version of tfqnas does not have this setting; go on "
+                    "with the version that made the run"
+                )
+        return read_back(cls, kept, where, say, _GONE)
 
     def refuse_if_different(self, other: Mapping[str, Any], where: str) -> None:
         """Raises a `UserError` with the first field of `other`, JSON data, that would give another result."""

@@ -4,7 +4,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -69,6 +69,14 @@ def _trained(
     shutil.rmtree(training.checkpoints.directory, ignore_errors=True)
     say(f"{config.output}: {tasks.sentence(figures)}")
     return training.model, figures
+
+
+class _Trained(TypedDict):
+    """The `.json` file next to a trained network."""
+
+    net: str
+    config: dict[str, Any]
+    figures: dict[str, Any]
 
 
 class Training:
@@ -160,10 +168,12 @@ def _finished(
     """The model and figures of a finished training, or None."""
     if not (record.exists() and pathlib.Path(config.output).exists()):
         return None
-    known = read_json(record)
+    known = read_json(record, _Trained)
     _refuse_if_different(config, known["config"], record)
     say(f"{config.output} is trained already: {tasks.sentence(known['figures'])}")
-    return keras.saving.load_model(config.output), known["figures"]
+    model = keras.saving.load_model(config.output)
+    checkpoint.check_weights(model.variables, config.output)
+    return model, known["figures"]
 
 
 def _refuse_if_different(config: FloatConfig, known: Mapping[str, Any], where: str | pathlib.Path) -> None:

@@ -582,7 +582,7 @@ def scored_by(output):
 
 def check(processes, expected):
     """Every score is there once and exact."""
-    results = results_in(processes.directory, pytest.fail)
+    results = results_in(processes.directory, SPACE, pytest.fail)
     assert len(results) == len({r.arch for r in results}) == expected, processes.output()
     assert all(r.accuracy == accuracy(r.arch) and r.extra == {"images": 300} for r in results)
     assert all(r == Result(r.arch, r.accuracy, OBJECTIVES.record(r.arch), r.extra) for r in results)

@@ -15,7 +15,10 @@ TINY = spaces.get("tiny")
 
 def supernets_in(directory, **settings):
     config = RunConfig(**settings)
-    run = types.SimpleNamespace(directory=directory, config=config, bit_widths=config.bits, space=TINY)
+    networks = types.SimpleNamespace(identity=lambda bits: f"the supernet of {bits} bits")
+    run = types.SimpleNamespace(
+        directory=directory, config=config, bit_widths=config.bits, space=TINY, networks=networks
+    )
     return Supernets(run)
 
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from tfqnas.records import Count, Range
 
 # Number of random divisions of the images into halves, whose taus are averaged.
 _SPLITS = 20
@@ -27,6 +29,19 @@ class RankAgreement:
     high: float
     count: int
     pairs: int
+
+
+Tau = Annotated[float, Range(-1, 1)] | None
+
+
+class AgreementData(TypedDict):
+    """A `RankAgreement` as JSON data, with None for NaN."""
+
+    tau: Tau
+    low: Tau
+    high: Tau
+    count: Count
+    pairs: Count
 
 
 def agreement(

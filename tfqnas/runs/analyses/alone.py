@@ -4,16 +4,17 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tfqnas import report
-from tfqnas.arch import Arch
+from tfqnas.arch import Arch, ArchData
 from tfqnas.errors import SettingError
 from tfqnas.files import append_jsonl, read_jsonl, write_atomically
 from tfqnas.progress import Progress
+from tfqnas.records import NotNegative, Share
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
-from tfqnas.runs.analyses.agreement import agreement, in_words
+from tfqnas.runs.analyses.agreement import AgreementData, agreement, in_words
 from tfqnas.runs.analyses.analysis_config import AnalysisConfig
 from tfqnas.runs.analyses.ranking import common_set
 from tfqnas.runs.analyses.supernets import Supernets
@@ -22,6 +23,33 @@ from tfqnas.runs.training import train
 from tfqnas.train.stages import MIXED, Bits, TrainingStage, label
 
 NAME = "alone"
+
+
+class _Subnet(TypedDict):
+    arch: ArchData
+    mmacs: NotNegative
+    supernet: Share
+    alone: Share
+
+
+class Kind(TypedDict):
+    bits: Bits
+    epochs: NotNegative
+    subnets: list[_Subnet]
+    agreement: AgreementData
+
+
+KIND = Kind
+
+
+class _Trained(TypedDict):
+    """A line of `alone.jsonl`."""
+
+    arch: ArchData
+    bits: Bits
+    epochs: NotNegative
+    accuracy: Share
+    test: Share
 
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:
@@ -76,7 +104,7 @@ class Training:
     @property
     def accuracy(self) -> float | None:
         """Accuracy on held-out images, None before the end of the training."""
-        for record in read_jsonl(self._kept):
+        for record in read_jsonl(self._kept, _Trained):
             if all(record[name] == value for name, value in self._key.items()):
                 return record["accuracy"]
         return None

@@ -1,6 +1,5 @@
 """Makes the analyses of a run. They are scored together, written to `analysis/`, and shown in the report."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ class Analysis(Protocol):
     """The contents of the module of an analysis."""
 
     NAME: str  # the name of its files and its setting
+    KIND: Any  # the type of its result, see `tfqnas.records`
 
     def obstacle(self, supernets: Supernets, config: AnalysisConfig) -> str | None:
         """The reason why the analysis cannot be made, or None."""
@@ -121,7 +121,7 @@ def conclude(run: Run) -> None:
 def sections(run: Run) -> list[report.Section]:
     """The `report.Section`s of all analyses that were made for a run, in the order of `NAMES`."""
     found = [(name, run.directory / "analysis" / f"{name}.json") for name in NAMES]
-    return [_section(run, name, read_json(path)) for name, path in found if path.exists()]
+    return [_section(run, name, read_json(path, ANALYSES[name].KIND)) for name, path in found if path.exists()]
 
 
 def _chosen(supernets: Supernets, config: AnalysisConfig) -> list[str]:
@@ -201,8 +201,8 @@ def _progress(
 def _write(supernets: Supernets, config: AnalysisConfig, name: str) -> report.Section:
     """Writes result and picture of an analysis, and returns its section."""
     module, path = ANALYSES[name], supernets.directory / f"{name}.json"
-    write_json(path, _plain(module.result(supernets, config)))
-    found = read_json(path)
+    write_json(path, module.result(supernets, config))
+    found = read_json(path, module.KIND)
     module.draw(found, _picture(supernets.run, name))
     return _section(supernets.run, name, found)
 
@@ -213,15 +213,6 @@ def _section(run: Run, name: str, found: Any) -> report.Section:
 
 def _picture(run: Run, name: str) -> Path:
     return run.directory / "analysis" / f"{name}.png"
-
-
-def _plain(value: Any) -> Any:
-    """Data in which numbers that are not finite, which JSON cannot hold, become None."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def in_text(found: Iterable[report.Section]) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tfqnas import report
 from tfqnas.arch import Arch
+from tfqnas.records import Count
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
 from tfqnas.runs.analyses.agreement import mean_and_error
@@ -14,6 +15,20 @@ from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.train.stages import Bits
 
 NAME = "depth"
+
+
+class _Front(TypedDict):
+    bits: Bits
+    depths: list[Count]
+
+
+class Kind(TypedDict):
+    range: tuple[Count, Count]
+    fronts: list[_Front]
+    note: str
+
+
+KIND = Kind
 
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:

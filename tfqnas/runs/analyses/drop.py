@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tfqnas import report
-from tfqnas.arch import Arch
+from tfqnas.arch import Arch, ArchData
 from tfqnas.errors import UserError
+from tfqnas.records import NotNegative, Positive, Share
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
 from tfqnas.runs.analyses.agreement import mean_and_error
@@ -18,6 +19,25 @@ from tfqnas.train.stages import Bits
 
 NAME = "drop"
 SHAPES = ("shallow-fat", "deep-slim")
+
+
+class _Subnet(TypedDict):
+    arch: ArchData
+    mmacs: NotNegative
+    accuracies: list[Share]
+    effective_mflops: list[NotNegative]
+
+
+_Pair = TypedDict("_Pair", {"resolution": Positive, "shallow-fat": _Subnet, "deep-slim": _Subnet})
+
+
+class Kind(TypedDict):
+    bits: list[Bits]
+    pairs: list[_Pair]
+    note: str
+
+
+KIND = Kind
 
 
 def obstacle(supernets: Supernets, config: AnalysisConfig) -> str | None:

@@ -5,17 +5,18 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from tfqnas import report
-from tfqnas.arch import Arch
+from tfqnas.arch import Arch, ArchData
 from tfqnas.cost import count
 from tfqnas.errors import UserError
+from tfqnas.records import NotNegative, Positive, Share
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
-from tfqnas.runs.analyses.agreement import agreement, of_halves
+from tfqnas.runs.analyses.agreement import AgreementData, Tau, agreement, of_halves
 from tfqnas.runs.analyses.analysis_config import AnalysisConfig
 from tfqnas.runs.analyses.supernets import Supernets
 from tfqnas.runs.run import Run
@@ -24,6 +25,32 @@ from tfqnas.spaces import SearchSpace
 from tfqnas.train.stages import Bits
 
 NAME = "ranking"
+
+
+class _Supernet(TypedDict):
+    bits: Bits
+    accuracies: list[Share]
+    halves: Tau
+    halves_alike: Tau
+
+
+class _Compared(TypedDict):
+    first: Bits
+    second: Bits
+    all: AgreementData
+    alike: AgreementData
+
+
+class Kind(TypedDict):
+    archs: list[ArchData]
+    mmacs: list[NotNegative]
+    note: str
+    images: Positive
+    supernets: list[_Supernet]
+    pairs: list[_Compared]
+
+
+KIND = Kind
 # Number of bins of cost over which the subnets are spread; fewer for few subnets.
 _BINS = 6
 # Subnets are of similar cost if their MACs differ by at most this factor.

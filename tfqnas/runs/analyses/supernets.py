@@ -7,24 +7,46 @@ import itertools
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from tfqnas.arch import Arch
-from tfqnas.files import append_jsonl, read_json, read_jsonl
+from tfqnas.files import append_jsonl, read_jsonl, warn
+from tfqnas.records import Positive, Share
 from tfqnas.runs.run import Run
-from tfqnas.runs.searching import FrontSearch, front_in, results_in
+from tfqnas.runs.searching import FrontSearch, front_in, is_current, results_in
 from tfqnas.scoring.prefixes import path_of
 from tfqnas.scoring.scorer import Scorer
 from tfqnas.search import ParetoFront, Result
-from tfqnas.search.search_config import SearchConfig
+from tfqnas.search.directory import settings_in
+from tfqnas.spaces import SearchSpace
 from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import subnet_logits
 from tfqnas.train.stages import Bits, label
 
 # Number of subnets that are scored together. More share more computation; of fewer less is lost by a kill.
 _TOGETHER = 12
+
+
+class _Outcomes(TypedDict):
+    """A line of a file of scores; `outcomes` are packed bits in base64."""
+
+    arch: Arch
+    accuracy: Share
+    images: Positive
+    outcomes: str
+    supernet: NotRequired[str]
+
+
+def _check(space: SearchSpace, record: _Outcomes) -> None:
+    space.validate(record["arch"])
+    packed, images = base64.b64decode(record["outcomes"], validate=True), record["images"]
+    if len(packed) != -(-images // 8):
+        raise ValueError(f"outcomes: expected {images} bits, received {len(packed)} bytes")
+    right = int(np.unpackbits(np.frombuffer(packed, np.uint8), count=images).sum())
+    if round(record["accuracy"] * images) != right:
+        raise ValueError(f"accuracy: expected {right / images:g} as its outcomes, received {record['accuracy']:g}")
 
 
 class Supernets:
@@ -82,11 +104,12 @@ class Supernets:
 
     def front(self, bits: Bits) -> ParetoFront | None:
         """The `ParetoFront` of the search of a supernet, or None without a search."""
-        return front_in(self.search_directory(bits))
+        directory = self.search_directory(bits)
+        return front_in(directory, self.run.space) if is_current(self.run, bits, directory) else None
 
     def searched(self, bits: Bits) -> list[Result]:
         """The `Result`s of the search of a supernet, without estimates."""
-        return [result for result in results_in(self.search_directory(bits)) if not result.estimated]
+        return [result for result in results_in(self.search_directory(bits), self.run.space) if not result.estimated]
 
     @functools.cached_property
     def float_search(self) -> FrontSearch | None:
@@ -94,16 +117,10 @@ class Supernets:
 
         Limits that depend on the bit width do not apply, since a search in floating point could not apply them either.
         """
-        path = self.search_directory(self.run.bit_widths[0]) / "config.json"
-        if self.source is not None or not path.exists():
+        kept = settings_in(self.search_directory(self.run.bit_widths[0]))
+        if self.source is not None or kept is None:
             return None
-        names = {field.name for field in dataclasses.fields(SearchConfig)}
-        kept = {name: value for name, value in read_json(path).items() if name in names}
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
-        }
-        values |= {"max_effective_mflops": 0.0, "max_kb": 0.0}
-        config = SearchConfig(**values)
+        config = dataclasses.replace(kept[0], max_effective_mflops=0.0, max_kb=0.0)
         return FrontSearch(self.run, config, None, self.search_directory(None))
 
     # Scores
@@ -172,15 +189,21 @@ class Supernets:
             "accuracy": float(np.mean(outcomes)),
             "images": len(outcomes),
             "outcomes": base64.b64encode(packed.tobytes()).decode("ascii"),
+            "supernet": self.run.networks.identity(bits),
         }
         append_jsonl(self._file(bits, split), record)
 
     def _kept(self, bits: Bits, split: str) -> dict[Arch, tuple[np.ndarray, int]]:
         """`{Arch: (packed outcomes, number of outcomes)}`."""
         if (bits, split) not in self._known:
+            path, space, ours = self._file(bits, split), self.run.space, self.run.networks.identity(bits)
+            records = read_jsonl(path, _Outcomes, check=lambda record: _check(space, record))
+            # Records of earlier versions do not say which supernet they are of.
+            current = [r for r in records if r.get("supernet", ours) == ours]
+            if left := len(records) - len(current):
+                warn(f"{path}: {left} scores are of another supernet than the run has now, and left out")
             self._known[bits, split] = {
-                Arch.from_json(r["arch"]): (np.frombuffer(base64.b64decode(r["outcomes"]), np.uint8), r["images"])
-                for r in read_jsonl(self._file(bits, split))
+                r["arch"]: (np.frombuffer(base64.b64decode(r["outcomes"]), np.uint8), r["images"]) for r in current
             }
         return self._known[bits, split]
 

@@ -4,12 +4,13 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from tfqnas import report
-from tfqnas.arch import Arch
+from tfqnas.arch import Arch, ArchData
+from tfqnas.records import NotNegative, Share
 from tfqnas.report import comparisons
 from tfqnas.report.style import bits_label
 from tfqnas.runs.analyses.agreement import mean_and_error
@@ -19,6 +20,38 @@ from tfqnas.search import ParetoFront
 from tfqnas.train.stages import Bits
 
 NAME = "transfer"
+
+
+class _Row(TypedDict):
+    arch: ArchData
+    cost: NotNegative
+    score: Share
+    test: Share | None
+    accuracy: Share
+
+
+class _Gain(TypedDict):
+    held_out: float
+    test: NotRequired[float]
+    test_error: NotRequired[float | None]
+
+
+class _Moved(TypedDict):
+    source: Bits
+    rows: list[_Row]
+    gain: _Gain
+
+
+class _Panel(TypedDict):
+    bits: Bits
+    by: str
+    front: list[_Row]
+    moved: list[_Moved]
+    scored: list[tuple[NotNegative, Share]]
+    note: str
+
+
+KIND = list[_Panel]
 # The most dots of scored subnets in a panel.
 _DOTS = 500
 
