@@ -17,6 +17,8 @@ from typing import Any, Protocol, Self
 from tflite_export.benchmark_log import Measurement, MeasurementFailed
 from tflite_export.runtime import read_model
 from tfqnas.errors import UserError
+from tfqnas.files import read_regular
+from tfqnas.records import Count, NotNegative, conform
 
 # What identifies a measurement: digest of the file, serial, via, accelerator, threads.
 Key = tuple[str, str, str, str, int]
@@ -69,24 +71,24 @@ class Row:
 
     model: str
     sha256: str
-    file_kB: float
+    file_kB: NotNegative
     device: str
     serial: str
     system: str
-    ram_MB: int | None
+    ram_MB: Count | None
     via: str
     accelerator: str
-    threads: int
-    runs: int | None
-    avg_us: float | None
-    std_us: float | None
-    min_us: float | None
-    max_us: float | None
-    p5_us: float | None
-    median_us: float | None
-    p95_us: float | None
-    first_us: float | None
-    init_us: float | None
+    threads: Count
+    runs: Count | None
+    avg_us: NotNegative | None
+    std_us: NotNegative | None
+    min_us: NotNegative | None
+    max_us: NotNegative | None
+    p5_us: NotNegative | None
+    median_us: NotNegative | None
+    p95_us: NotNegative | None
+    first_us: NotNegative | None
+    init_us: NotNegative | None
     memory_MB: float | None
     init_memory_MB: float | None
     delegate: str | None
@@ -121,16 +123,20 @@ class MeasurementTable:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write([_COLUMNS])
             return
-        content = self.path.read_bytes()
+        content = read_regular(self.path)
         whole = content[: content.rfind(b"\n") + 1]
         if not whole and _line(_COLUMNS).startswith(content.decode(errors="replace")):
             whole = _line(_COLUMNS).encode()  # killed within the first line
-        head, *lines = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [[]]
+        try:
+            head, *lines = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [[]]
+        except csv.Error as error:
+            raise UserError(f"{path}: not a latency table ({error}); choose another `output`") from None
         if head != _COLUMNS:
             raise UserError(f"{path}: its first line is not that of a latency table; choose another `output`")
         for number, line in enumerate(lines, 2):
             try:
-                row = Row(**{name: _value(name, text) for name, text in zip(_COLUMNS, line, strict=True)})
+                fields = {name: _value(name, text) for name, text in zip(_COLUMNS, line, strict=True)}
+                row = conform(fields, Row, "")
             except ValueError as error:
                 raise UserError(f"{path}, line {number}: not a row of this table ({error})") from None
             self._keep(row)
@@ -190,7 +196,12 @@ def _line(values: Sequence[object]) -> str:
 def _value(name: str, text: str) -> Any:
     if name in _TEXTS:
         return text
-    return None if text == "" else int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 class MeasuredDevice(Protocol):

@@ -140,3 +140,19 @@ def test_models_are_found_by_pattern_and_checked(fake):
     (fake.models / "d.tflite").write_bytes(b"foreign")
     with pytest.raises(UserError, match=r"d.tflite: not a .tflite file .*expected b'TFL3'"):
         measurements.find_models([str(fake.models / "d.*")])
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "-1", "fast", "7" * 5000, "x" * 200_000])
+def test_a_time_that_is_none_is_refused_with_its_line(tmp_path, text):
+    path = tmp_path / "latency.csv"
+    columns = [field.name for field in dataclasses.fields(measurements.Row)]
+    numbers = {"file_kB", "threads", "runs", "avg_us"}
+    values = {name: "1" if name in numbers else "ok" if name in _TEXT_COLUMNS else "" for name in columns}
+    path.write_text(",".join(columns) + "\n" + ",".join(values.values()) + "\n")
+    assert len(measurements.MeasurementTable(path).rows) == 1
+    path.write_text(",".join(columns) + "\n" + ",".join({**values, "avg_us": text}.values()) + "\n")
+    with pytest.raises(UserError, match="latency.csv.*(line 2: .*avg_us: expected a number|field larger)"):
+        measurements.MeasurementTable(path)
+
+
+_TEXT_COLUMNS = {"model", "sha256", "device", "serial", "system", "via", "accelerator", "delegate", "status", "when"}
