@@ -22,7 +22,7 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from tfqnas.errors import UserError, explained
+from tfqnas.errors import SettingError, UserError, explained
 
 _LOCK = ".lock"
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.tfqnas(?P<suffix>\.[^.]+)?")
@@ -87,6 +87,8 @@ def writer(
         UserError: another process has it. The message says which.
         OSError: the directory cannot be made or written to. The message says what to do.
     """
+    if not os.fspath(path):
+        raise SettingError(setting, "a path", "")
     path = Path(path)
     place = path.with_name(f".{path.name}{_LOCK}") if files else path / _LOCK
     if (held := _own(place)) is None:
@@ -116,6 +118,8 @@ def _own(place: Path) -> _Held | None:
 
 def _acquired(place: Path, path: Path, setting: str, targets: frozenset[str]) -> _Held:
     made: list[Path] = []
+    if place.exists() and not place.is_file():
+        raise UserError(f"{place}: expected a file with a lock, received a directory or a pipe: remove it")
     while True:
         made += _make(place.parent)
         with contextlib.suppress(FileNotFoundError):  # removed by a process that has just ended

@@ -10,6 +10,7 @@ import re
 import resource
 import shlex
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from tests.campaign.trials import Trial
 from tfqnas.cli import main
 from tfqnas.errors import UserError
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # A trial that has not ended after so many seconds hangs. The longest take five.
 LONGEST = 60
 # In the order of the table. Those after the first two must not come.
@@ -52,7 +54,7 @@ def run(trial: Trial, home: pathlib.Path) -> Outcome:
     code, out, err, failure = (_called if trial.called else _commanded)(trial, home)
     seconds = time.process_time() - began
     kind = _kind(trial, code, out, err, failure)
-    if kind == "clear line" and (changed := _changed(before, _files(home), trial.writes)):
+    if kind == "clear line" and (changed := _changed(before, _files(home), trial)):
         kind, err = "other files", f"{err}changed: {changed}\n"
     shown = "".join(traceback.format_exception(failure)) if failure else ""
     return Outcome(kind, f"exit code {code}\n{out[-3000:]}{err[-3000:]}{shown[-3000:]}", seconds)
@@ -131,7 +133,23 @@ def _place(trial: Trial, home: pathlib.Path):
     with contextlib.chdir(home), mock.patch.dict(os.environ, trial.env), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # which a command shows, and ends well
         os.chdir(trial.inside)
-        yield
+        if trial.removed:
+            os.rmdir(home / trial.inside)
+        with _beside(trial.beside) if trial.beside else contextlib.nullcontext():
+            yield
+
+
+@contextlib.contextmanager
+def _beside(code: str):
+    """Another process, which ends when its standard input does."""
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]\n{code}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            yield
+        finally:
+            process.stdin.close()
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -184,6 +202,7 @@ def _files(home: pathlib.Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _changed(before: dict, after: dict, may: tuple[str, ...]) -> list[str]:
+def _changed(before: dict, after: dict, trial: Trial) -> list[str]:
     names = (name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    return sorted(name for name in names if os.path.basename(name) not in may)
+    locks = ".lock" if trial.beside else "\0"
+    return sorted(name for name in names if os.path.basename(name) not in trial.writes and not name.endswith(locks))

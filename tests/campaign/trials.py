@@ -36,7 +36,8 @@ class Trial:
         disk: the largest file that can be written, in bytes.
         writes: names of files that the command may change although it is refused.
         user: whether files without permission are closed to the command, as they are to all but root.
-        inside: the directory in which the command runs.
+        inside: the directory in which the command runs. removed: whether that is removed when the command begins.
+        beside: Python that another process runs meanwhile, from the line on that it prints.
     """
 
     what: str
@@ -50,6 +51,8 @@ class Trial:
     writes: tuple[str, ...] = ()
     user: bool = False
     inside: str = "."
+    removed: bool = False
+    beside: str = ""
 
 
 def refused(what: str, *says: str, **more: Any) -> Trial:

@@ -61,6 +61,7 @@ TRIALS = [
         ("space(expands=(float('nan'),))", "expands", "nan"),
         ("space(channels=-8)", "channels", "-8"),
         ("space(channels='8')", "channels", "'8'"),
+        ("space(channels=10**12)", "channels"),
         ("space(stride=3)", "stride", "3"),
         ("space(activation='elu')", "activation", "'elu'"),
         ("space(colour=3)", "colour"),

@@ -141,6 +141,13 @@ TRIALS = [
         "predict --model='a #1 ö.keras' up.png", "up.png: 0", given="model up", edit=move("model.keras", "a #1 ö.keras")
     ),
     right("predict --model=link.keras up.png", "up.png: ", given="model up", edit=link("link.keras", "model.keras")),
+    # Weights that are no numbers.
+    *[
+        refused(command, "model.keras", "finite", given="model up sides", edit=_weights(change))
+        for command in (PREDICT, EVALUATE, EXPORT, QUANTIZED)
+        for change in (_nan, _infinite)
+    ],
+    refused("evaluate --model=b3.keras", "b3.keras", "finite", given="quantized", edit=_weights(_nan, "b3.keras")),
     # Models of other images, or of another kind.
     *[
         refused(PREDICT, "model", given="model up", edit=edit)

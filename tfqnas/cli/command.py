@@ -219,6 +219,7 @@ def run(module: types.ModuleType, program: str | None = None, arguments: Sequenc
 
     def guarded(words: list[str]) -> None:
         try:
+            _check_directory()
             with _call.locks:
                 module.main(*([words] if hasattr(module, "WORDS") else []))
         except (UserError, OSError) as error:
@@ -245,6 +246,14 @@ def in_flags(message: object, holder: flags.FlagValues) -> str:
     """A message of the library for the command line: settings in backquotes become its flags."""
     text = re.sub(r"`(\w+)(=[^`]*)?`", lambda m: f"--{m[1]}{m[2] or ''}" if m[1] in holder else m[0], str(message))
     return f"--{text}" if isinstance(message, SettingError) and message.field in holder else text
+
+
+def _check_directory() -> None:
+    """Raises UserError if the working directory has been removed, where no path can be found."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the directory in which this command runs has been removed: change to another one") from None
 
 
 def _before_words(arguments: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ tfqnas compare --run_dirs=runs/fashion,runs/fashion_qfa --output=fronts.png
 """
 
 from tfqnas.cli import command
+from tfqnas.errors import SettingError
 
 FLAGS = command.Flags()
 RUN_DIRS = FLAGS.list("run_dirs", None, "run directories with searches on the same data", required=True)
@@ -12,6 +13,8 @@ OUTPUT = FLAGS.string("output", "fronts.png", "PNG file to write")
 
 
 def main() -> None:
+    if not OUTPUT.value.endswith(".png"):
+        raise SettingError("output", "a file whose name ends with .png", OUTPUT.value)
     command.writes(OUTPUT.value, "output", files=[OUTPUT.value])
     command.import_tensorflow()
     from tfqnas.runs.comparison import Comparison
