@@ -195,6 +195,12 @@ def test_files_and_lines_that_are_too_large_are_refused_before_they_are_read(tmp
         read_json(tmp_path)
 
 
+def test_a_search_by_a_searcher_that_is_not_known_here_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**SEARCH, "search": "of_a_plugin"}))
+    settings, _ = settings_in(tmp_path)
+    assert settings["search"] == "of_a_plugin" and settings["search_budget"] == SearchConfig().search_budget
+
+
 def test_types_are_checked_to_their_depth():
     kind = dict[str, list[tuple[int, records.Share]]]
     assert records.conform({"a": [[1, 0.5]]}, kind, "x") == {"a": [(1, 0.5)]}

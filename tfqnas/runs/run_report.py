@@ -16,7 +16,6 @@ from tfqnas.runs.searching import front_in, is_current, results_in
 from tfqnas.scoring.predictor import Quality
 from tfqnas.search import ParetoFront, Result, pareto_front
 from tfqnas.search.directory import settings_in
-from tfqnas.settings import plain
 from tfqnas.spaces import SearchSpace
 from tfqnas.train.stages import Bits
 
@@ -117,7 +116,7 @@ class _Search:
             bits,
             results_in(directory, space),
             front_in(directory, space),
-            {**plain(kept[0]), **kept[1]} if kept else {},
+            {**kept[0], **kept[1]} if kept else {},
             read_json(quality, Quality) if quality.exists() else None,
         )
 

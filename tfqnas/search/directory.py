@@ -18,6 +18,7 @@ from tfqnas.files import read_json, read_jsonl, read_regular, warn, write_atomic
 from tfqnas.records import Open, RecordError, conform
 from tfqnas.search.pareto import ParetoFront, Result
 from tfqnas.search.search_config import SearchConfig
+from tfqnas.search.searcher import SEARCHERS
 from tfqnas.settings import first_difference, plain, read_back, written
 from tfqnas.spaces import SearchSpace
 
@@ -39,6 +40,7 @@ class _Named(TypedDict):
     model: str
 
 
+_ANY = "random"  # a searcher, where only the other settings matter
 _SETTINGS, _SCORES, _REUSED, _MODELS = "config.json", "scored.jsonl", "reused.jsonl", "models.json"
 
 
@@ -134,20 +136,25 @@ def front_in(directory: Path, space: SearchSpace) -> ParetoFront | None:
     return front
 
 
-def settings_in(directory: Path) -> tuple[SearchConfig, SearchOf] | None:
-    """The settings of a search and what it is of, or None; raises `RecordError` if the file is damaged."""
+def settings_in(directory: Path) -> tuple[dict[str, Any], SearchOf] | None:
+    """The settings of a search, JSON data, and what it is of, or None; raises `RecordError` if the file is damaged.
+
+    The searcher may be one that this process does not know.
+    """
     path = directory / _SETTINGS
     if not path.exists():
         return None
     kept = read_json(path, dict[str, Any])
     about = {name: kept.pop(name) for name in SearchOf.__annotations__ if name in kept}
-    return read_back(SearchConfig, kept, str(path)), conform(about, SearchOf, str(path))
+    known = kept if conform(kept.get("search", ""), str, f"{path}: search") in SEARCHERS else {**kept, "search": _ANY}
+    settings = {**plain(read_back(SearchConfig, known, str(path))), **kept}
+    return settings, conform(about, SearchOf, str(path))
 
 
 def _belongs(directory: Path, config: SearchConfig, more: SearchOf) -> bool:
     """Whether a search has these settings; fields that were added after it was written do not matter."""
     kept = settings_in(directory)
-    return kept is not None and not first_difference(config, plain(kept[0])) and not _differs(kept[1], more)
+    return kept is not None and not first_difference(config, kept[0]) and not _differs(kept[1], more)
 
 
 def _differs(kept: SearchOf, more: SearchOf) -> list[str]:

@@ -20,6 +20,8 @@ from tfqnas.scoring.prefixes import path_of
 from tfqnas.scoring.scorer import Scorer
 from tfqnas.search import ParetoFront, Result
 from tfqnas.search.directory import settings_in
+from tfqnas.search.search_config import SearchConfig
+from tfqnas.settings import read_back
 from tfqnas.spaces import SearchSpace
 from tfqnas.supernet import Supernet
 from tfqnas.train.calibrate import subnet_logits
@@ -117,10 +119,13 @@ class Supernets:
 
         Limits that depend on the bit width do not apply, since a search in floating point could not apply them either.
         """
-        kept = settings_in(self.search_directory(self.run.bit_widths[0]))
+        directory = self.search_directory(self.run.bit_widths[0])
+        kept = settings_in(directory)
         if self.source is not None or kept is None:
             return None
-        config = dataclasses.replace(kept[0], max_effective_mflops=0.0, max_kb=0.0)
+        config = dataclasses.replace(
+            read_back(SearchConfig, kept[0], str(directory / "config.json")), max_effective_mflops=0.0, max_kb=0.0
+        )
         return FrontSearch(self.run, config, None, self.search_directory(None))
 
     # Scores
