@@ -4,7 +4,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import keras
 import numpy as np
@@ -77,6 +77,8 @@ class _Trained(TypedDict):
     net: str
     config: dict[str, Any]
     figures: dict[str, Any]
+    class_names: NotRequired[list[str]]
+    data_sha256: NotRequired[str]
 
 
 class Training:
