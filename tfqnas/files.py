@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tfqnas.errors import explained
 from tfqnas.locks import sweep, temporary_name
@@ -74,15 +74,20 @@ def read_regular(path: str | Path, largest: int = LARGEST) -> bytes:
         OSError: it is none, but a directory, or a pipe that would block.
         RecordError: it has more than `largest` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a file, but a directory, pipe or device", str(path))
-    with open(descriptor, "rb") as file:
+    with _opened(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise RecordError(f"{path}: expected a file of at most {largest / 1e6:,.0f} MB; is it another file?")
     return content
+
+
+def _opened(path: str | Path) -> BinaryIO:
+    """The open file; raises `OSError` if it is none."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file, but a directory, pipe or device", str(path))
+    return open(descriptor, "rb")
 
 
 def read_json(path: str | Path, kind: Any = Any) -> Any:
@@ -134,10 +139,11 @@ def read_jsonl(
         check: called with each record; its `ValueError` says what is wrong with it.
 
     Raises:
+        OSError: it is no file, but a directory, or a pipe that would block.
         RecordError: a whole line is not of this type. The message names file, line and place.
     """
     records = []
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), _opened(path) as file:
         for number in itertools.count(1):
             if not (line := file.readline(_LONGEST_LINE)):
                 break

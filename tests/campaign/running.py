@@ -10,6 +10,7 @@ import re
 import resource
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from collections import Counter
 from unittest import mock
 
 from tests.campaign.trials import Trial
+from tfqnas import files
 from tfqnas.cli import main
 from tfqnas.errors import UserError
 
@@ -90,6 +92,7 @@ def _commanded(trial: Trial, home: pathlib.Path):
     out, err = io.StringIO(), io.StringIO()
     words = shlex.split(trial.what)
     code, failure = 0, None
+    files.warn.cache_clear()  # as in a process of its own
     with (
         _place(trial, home),
         contextlib.redirect_stdout(out),
@@ -191,14 +194,15 @@ def _without_privileges():
         libc.capset(header, kept)
 
 
-def _files(home: pathlib.Path) -> dict[str, tuple[int, int]]:
-    """Size and time of each file, whose change shows that it was written."""
+def _files(home: pathlib.Path) -> dict[str, object]:
+    """What stands in each file."""
     found = {}
     for directory, _, names in os.walk(home):
         for name in names:
             path = os.path.join(directory, name)
             status = os.lstat(path)
-            found[os.path.relpath(path, home)] = status.st_size, status.st_mtime_ns
+            content = pathlib.Path(path).read_bytes() if stat.S_ISREG(status.st_mode) else status.st_mode
+            found[os.path.relpath(path, home)] = content
     return found
 
 

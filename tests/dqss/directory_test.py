@@ -1,5 +1,6 @@
 """The directory of a quantized model belongs to one model and one set of settings."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -52,6 +53,7 @@ def test_a_result_without_quantizers_is_written_too(tmp_path):
     )
     assert directory.finished and directory.results["metrics"] == {"float": {"accuracy": 0.5}}
     assert (tmp_path / "strategies.csv").read_text() == "layer\n" and not (tmp_path / ".model.keras").exists()
-    assert model_record(tmp_path / "model.keras")["class_names"] == ["a", "b"]
+    classifier = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert model_record(tmp_path / "model.keras", classifier)["class_names"] == ["a", "b"]
     (tmp_path / "model.keras").unlink()
     assert not directory.finished

@@ -63,7 +63,7 @@ def score_model(config: DataConfig) -> str:
     from tfqnas.train.calibrate import accuracy
 
     model = model_files.load_model(MODEL.value)
-    record = model_files.model_record(MODEL.value)
+    record = model_files.model_record(MODEL.value, model)
     if not FLAGS["evaluation_crop"].present:
         config = dataclasses.replace(config, evaluation_crop=record["evaluation_crop"])
     dataset = model_files.fitting(model, record, load(config, held_out=1))

@@ -232,7 +232,7 @@ def source_of_model(config: DataConfig) -> Source:
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
-    record = model_files.model_record(MODEL.value)
+    record = model_files.model_record(MODEL.value, model)
     dataset = model_files.fitting(model, record, load(config, held_out=1))
     if VERIFY.value or EXPLAIN.value:
         model_files.refuse_trained_on(MODEL.value, dataset)

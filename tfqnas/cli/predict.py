@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
     _, channels = of_images(model)
     if channels not in (1, 3):
         raise SettingError("model", "one for images of 1 or 3 channels", f"one of {channels} channels")
-    record = model_files.model_record(MODEL.value)
+    record = model_files.model_record(MODEL.value, model)
     names = record.get("class_names") or [str(i) for i in range(model.output_shape[-1])]
     failed = 0
     for path in words:

@@ -64,7 +64,7 @@ def main() -> None:
     for role in ("weights", "inputs"):
         mixture_for(config, role)  # reports wrong names before anything is loaded
     model = loaded(MODEL.value)
-    known = {} if MODEL.value.startswith("zoo:") else model_files.model_record(MODEL.value)
+    known = {} if MODEL.value.startswith("zoo:") else model_files.model_record(MODEL.value, model)
     if "evaluation_crop" in known and not FLAGS["evaluation_crop"].present:
         data = dataclasses.replace(data, evaluation_crop=known["evaluation_crop"])
     settings = {"mode": MODE.value, **fixed(data), **fixed(config)}
@@ -198,7 +198,8 @@ def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None
     strategies_figure(results, directory.path / "strategies", title)
     print()
     for who, values in results["metrics"].items():
-        print(f"{who}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        numbers = {name: "not finite" if value is None else f"{value:.4f}" for name, value in values.items()}
+        print(f"{who}: " + ", ".join(f"{name} {number}" for name, number in numbers.items()))
     if results["searched"]:
         print(how(results))
     for line in left_out(results, config):

@@ -4,7 +4,7 @@ import csv
 import io
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from tfqnas.dqss.result import DqssResult
 from tfqnas.errors import UserError, as_text
@@ -52,7 +52,7 @@ class Strategies(TypedDict):
     losses: dict[str, float | None]
     kept: str | None
     way: Literal["coefficients", "refinement", "single"]
-    metrics: NotRequired[dict[str, Any]]
+    metrics: dict[str, dict[str, float | None]]
 
 
 class Directory:

@@ -79,7 +79,7 @@ def read_arch(space: SearchSpace, text: str, field: str = "arch") -> Arch:
             arch = Arch.from_json(text)
         else:
             # A "#" may also belong to the path.
-            path, _, row = (text, "", "") if pathlib.Path(text).exists() else text.rpartition("#")
+            path, row = (text, "") if "#" not in text or pathlib.Path(text).exists() else text.rsplit("#", 1)
             value = read_json(path, dict[str, Any])
             if "rows" in value:
                 rows = ParetoFront.from_json(value, path).rows
@@ -90,7 +90,9 @@ def read_arch(space: SearchSpace, text: str, field: str = "arch") -> Arch:
                 arch = Arch.from_json(value.get("arch", value), path)
         space.validate(arch)
     except (ValueError, OSError) as error:
-        raise UserError(f"`{field}={text if len(text) < 100 else text[:100] + '...'}`: {error}") from None
+        missing = "expected largest, smallest, FILE.json, FILE.json#ROW or JSON; there is no such file"
+        reason = missing if isinstance(error, FileNotFoundError) else error
+        raise UserError(f"`{field}={text if len(text) < 100 else text[:100] + '...'}`: {reason}") from None
     return arch
 
 
@@ -147,10 +149,21 @@ def refuse_trained_on(path: str | pathlib.Path, dataset: DataSet) -> None:
         )
 
 
-def model_record(path: str | pathlib.Path) -> dict[str, Any]:
-    """The record next to a model. "class_names" is missing where they are not known."""
+def model_record(path: str | pathlib.Path, model: keras.Model) -> dict[str, Any]:
+    """The record next to a model. "class_names" is missing where they are not known.
+
+    Raises:
+        UserError: the record is damaged, or its names are not those of as many classes as the model has.
+    """
     record = pathlib.Path(path).with_suffix(".json")
     known = read_json(record, Annotated[ModelRecord, Open()]) if record.exists() else {}
+    if (names := known.get("class_names")) is not None:
+        expected = model.output_shape[-1]
+        if len(names) != expected or len(set(names)) != expected:
+            raise UserError(
+                f"{record}: class_names: expected {expected} different names, one for each class of the model, "
+                f"received {len(set(names))}"
+            )
     return {"evaluation_crop": 1.0, **known}
 
 

@@ -100,7 +100,7 @@ def of_same_supernet(directory: Path, more: SearchOf) -> bool:
 
 def reused_in(directory: Path, space: SearchSpace, say: Callable[[str], object] = warn) -> list[Result]:
     """The `Result`s that a search took from earlier searches when it began; arguments and errors as in `scored_in`."""
-    return read_jsonl(directory / _REUSED, Result, say, lambda result: space.validate(result.arch))
+    return read_jsonl(directory / _REUSED, Result, say, lambda result: _check(result, space))
 
 
 def scored_in(directory: Path, space: SearchSpace, say: Callable[[str], object] = warn) -> list[Result]:
@@ -114,12 +114,18 @@ def scored_in(directory: Path, space: SearchSpace, say: Callable[[str], object] 
     Raises:
         RecordError: a line is not such a result, or its architecture is not of the space.
     """
-    return read_jsonl(directory / _SCORES, Result, say, lambda result: space.validate(result.arch))
+    return read_jsonl(directory / _SCORES, Result, say, lambda result: _check(result, space))
 
 
 def results_in(directory: Path, space: SearchSpace, say: Callable[[str], object] = warn) -> list[Result]:
     """The reused and then the scored `Result`s of a search; arguments and errors as in `scored_in`."""
     return [*reused_in(directory, space, say), *scored_in(directory, space, say)]
+
+
+def _check(result: Result, space: SearchSpace) -> None:
+    space.validate(result.arch)
+    if not result.costs:
+        raise ValueError("costs: expected at least one, received an empty object")
 
 
 def front_in(directory: Path, space: SearchSpace) -> ParetoFront | None:

@@ -127,8 +127,8 @@ def assign(variables: Iterable["keras.Variable"], values: Mapping[str, np.ndarra
     """
     for variable in variables:
         value = values.get(variable.path)
-        if value is None or value.shape != tuple(variable.shape):
-            found = "none" if value is None else f"shape {value.shape}"
+        if value is None or value.shape != tuple(variable.shape) or value.dtype.kind not in "biuf":
+            found = "none" if value is None else f"shape {value.shape} of {value.dtype}"
             raise UserError(
                 f"{where} does not fit this network: {variable.path} has shape {tuple(variable.shape)}, "
                 f"the file holds {found}"
