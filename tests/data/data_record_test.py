@@ -56,9 +56,7 @@ def test_added_images_and_classes_are_left_out_and_the_splits_stay(began, photo,
     said = []
     data = again(root, record, said.append)
     assert contents(data) == before and data.class_names == ("cats", "dogs", "eels")
-    assert said == ["9 images have been added since the run began, and are left out, such as ants/1.png"] or (
-        said[0].startswith("9 images have been added since the run began, and are left out")
-    )
+    assert said == [f"{root}: 9 images were added since the run began, and are left out, such as ants/1.png"]
     assert contents(again(root, None)) != before  # a new run splits anew
 
 
@@ -78,7 +76,10 @@ def test_images_that_were_moved_within_their_class_are_known_by_their_content(be
     ("change", "message"),
     [
         (lambda root: (root / "cats/001.png").unlink(), "1 of the 15 images .* are missing: cats/001.png: put"),
-        (lambda root: [f.unlink() for f in (root / "dogs").glob("00[0-3].png")], "4 of .* dogs/00.* and others: put"),
+        (
+            lambda root: [f.unlink() for f in (root / "dogs").glob("00[0-3].png")],
+            "`dataset=.*photos`: 4 of .* dogs/00.* and others: put",
+        ),
         (
             lambda root: (root / "eels/002.png").write_bytes((root / "cats/002.png").read_bytes()),
             "1 of the 15 images with which the run began have another content: eels/002.png",
@@ -115,8 +116,13 @@ def test_other_data_than_a_folder_are_compared_too(field, value, message):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (RECORD, lambda text: text.replace("channels", "channel"), f"{RECORD}: not the record of a data set"),
-        (RECORD, lambda text: "[]", f"{RECORD}: not the record"),
+        (RECORD, lambda text: text.replace("channels", "channel"), f"{RECORD}: unknown field channel"),
+        (RECORD, lambda text: "[]", f"{RECORD}: expected an object"),
+        (
+            RECORD,
+            lambda text: text.replace('"channels": 3', '"channels": null'),
+            f"{RECORD}: channels: expected one of",
+        ),
         (RECORD, lambda text: text[:50], f"{RECORD}: not valid JSON"),
         (RECORD, lambda text: text.replace('"train": 10', '"train": 9'), f"counts are .* not those of {FILES}"),
         (FILES, lambda text: text.replace("test", "train", 1), f"{FILES}: not the file that {RECORD} was written with"),

@@ -7,6 +7,7 @@ from tfqnas.data.dataset import load
 from tfqnas.errors import UserError
 from tfqnas.runs.directory import RunDirectory
 from tfqnas.runs.model_files import refuse_trained_on
+from tfqnas.runs.networks import Networks
 from tfqnas.train.run_config import RunConfig
 
 pytestmark = pytest.mark.tensorflow
@@ -35,7 +36,7 @@ def test_a_run_goes_on_with_the_images_with_which_it_began(config, folder, capsy
     for opened in (RunDirectory.create(config), RunDirectory.existing(config.run_dir)):
         assert [opened.steps(stage) for stage in opened.stages] == steps
         assert opened.dataset.record == run.dataset.record
-        assert "20 images have been added since the run began, and are left out" in capsys.readouterr().out
+        assert "20 images were added since the run began, and are left out" in capsys.readouterr().out
     (folder / "dogs/001.png").unlink()
     for opening in (RunDirectory.create, lambda config: RunDirectory.existing(config.run_dir).dataset):
         with pytest.raises(UserError, match=r"1 of the 12 images with which the run began are missing: dogs/001\.png"):
@@ -60,3 +61,21 @@ def test_a_model_is_not_scored_on_images_that_its_run_was_trained_on(config, fol
     with pytest.raises(UserError, match=r"of the \d+ test images are among those with which .*run trained"):
         refuse_trained_on(model, load(config, 1))
     refuse_trained_on(folder / "elsewhere/model.keras", load(config, 1))
+
+
+def test_a_checkpoint_of_other_classes_or_beyond_the_steps_is_refused(config):
+    run = RunDirectory.create(config)
+    stage = run.stages[0]
+    meta = run.about(stage)
+    run.refuse_other(meta, "a.npz")
+    for theirs, message in (
+        (["dogs", "cats"], "the same classes in another order"),
+        (["cats", "eels"], "other classes"),
+    ):
+        with pytest.raises(UserError, match=f"a.npz was trained on {message} than .*photos has, first"):
+            run.refuse_other({**meta, "class_names": theirs}, "a.npz")
+    run.refuse_other({name: value for name, value in meta.items() if name != "class_names"}, "older.npz")
+    steps = run.steps(stage)
+    with pytest.raises(UserError, match=rf"stands at step {steps + 1}, beyond the {steps} steps that its settings and"):
+        Networks(run).assign([], ({}, {**meta, "step": steps + 1}), stage)
+    Networks(run).assign([], ({}, {**meta, "step": steps}), stage)

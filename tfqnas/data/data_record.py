@@ -11,10 +11,11 @@ import io
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from tfqnas.errors import UserError
-from tfqnas.files import read_json, write_atomically, write_json
+from tfqnas.files import read_json, read_regular, write_atomically, write_json
+from tfqnas.records import Positive
 
 if TYPE_CHECKING:
     from tfqnas.data.folder import ImageFile
@@ -24,6 +25,18 @@ RECORD, FILES = "data.json", "data_files.csv"
 _COLUMNS = ["split", "name", "sha256"]
 _ADVICE = "put the former data back, or train another `run_dir` with the present ones"
 _LISTED = 3
+
+
+class _Record(TypedDict):
+    """The content of `data.json`."""
+
+    source: str
+    class_names: list[str]
+    image_size: tuple[Positive, Positive]
+    channels: Literal[1, 3]
+    counts: dict[str, Positive]
+    origin: dict[str, Any]
+    files_sha256: NotRequired[str]
 
 
 class Image(NamedTuple):
@@ -78,32 +91,27 @@ class DataRecord:
         path = directory / RECORD
         if not path.exists():
             return None
-        kept = read_json(path)
-        try:
-            digest, images = kept.pop("files_sha256", None), {}
-            if digest is not None:
-                images = _images(directory / FILES, digest)
-            names, size = tuple(kept.pop("class_names")), kept.pop("image_size")
-            record = cls(class_names=names, image_size=(size[0], size[1]), images=images, **kept)
-        except (TypeError, KeyError, AttributeError, IndexError) as error:
-            raise UserError(f"{path}: not the record of a data set ({error})") from None
+        kept = read_json(path, _Record)
+        digest, names = kept.pop("files_sha256", None), tuple(kept.pop("class_names"))
+        images = _images(directory / FILES, digest) if digest is not None else {}
+        record = cls(class_names=names, images=images, **kept)
         if record.images and {split: len(part) for split, part in record.images.items()} != record.counts:
             raise UserError(f"{path}: counts are {record.counts}, which are not those of {FILES}")
         return record
 
-    def refuse_if_different(self, now: "DataRecord") -> None:
-        """Raises `UserError` if `now`, the record of the present data, is of other data. The message says why."""
+    def refuse_if_different(self, now: "DataRecord", name: str) -> None:
+        """Raises `UserError` if `now`, the record of the data that `name` means at present, is of other data."""
         for what in ("source", "class_names", "channels", "counts", "origin", "image_size"):
             before, after = getattr(self, what), getattr(now, what)
             if before != after:
                 words = what.replace("_", " ").replace("counts", "numbers of images")
                 raise UserError(
-                    f"`dataset`: the data have changed since the run began: {words} {_text(before)} then, "
+                    f"`dataset={name}`: the data have changed since the run began: {words} {_text(before)} then, "
                     f"{_text(after)} now: {_ADVICE}"
                 )
 
     def images_among(
-        self, found: Sequence["ImageFile"], class_names: Sequence[str], say: Callable[[str], None]
+        self, found: Sequence["ImageFile"], class_names: Sequence[str], name: str, say: Callable[[str], None]
     ) -> dict[str, list["ImageFile"]]:
         """The images of this record, by split and with this record's labels.
 
@@ -112,15 +120,16 @@ class DataRecord:
         Args:
             found: the `ImageFile`s of the folder.
             class_names: the folder's classes.
+            name: the folder, for messages.
             say: called with a line about images that are left out.
 
         Raises:
             UserError: a class or an image is missing, or an image has changed.
         """
-        if gone := [name for name in self.class_names if name not in class_names]:
+        if gone := [one for one in self.class_names if one not in class_names]:
             raise UserError(
-                f"`dataset`: the classes have changed since the run began: {', '.join(gone)} then, "
-                f"{', '.join(name for name in class_names if name not in self.class_names) or 'none'} now: {_ADVICE}"
+                f"`dataset={name}`: the classes have changed since the run began: {', '.join(gone)} then, "
+                f"{', '.join(one for one in class_names if one not in self.class_names) or 'none'} now: {_ADVICE}"
             )
         labels = {label: self.class_names.index(n) for label, n in enumerate(class_names) if n in self.class_names}
         known = [file._replace(label=labels[file.label]) for file in found if file.label in labels]
@@ -135,7 +144,7 @@ class DataRecord:
             for image in images:
                 file = by_name.get(image.name)
                 if file is None or file.digest != image.digest:
-                    classes = [name for name in image.name.split("/")[:-1] if name in self.class_names]
+                    classes = [one for one in image.name.split("/")[:-1] if one in self.class_names]
                     other = next((by_content[k] for n in classes if (k := (image.digest, n)) in by_content), None)
                     if other is None:
                         (missing if file is None else changed).append(image.name)
@@ -147,17 +156,17 @@ class DataRecord:
                 total = sum(self.counts.values())
                 more = " and others" if len(names) > _LISTED else ""
                 raise UserError(
-                    f"`dataset`: {len(names)} of the {total} images with which the run began {what}: "
+                    f"`dataset={name}`: {len(names)} of the {total} images with which the run began {what}: "
                     f"{', '.join(names[:_LISTED])}{more}: {_ADVICE}"
                 )
         used = {file.name for part in parts.values() for file in part}
         if added := [file.name for file in found if file.name not in used]:
-            say(f"{len(added)} images have been added since the run began, and are left out, such as {added[0]}")
+            say(f"{name}: {len(added)} images were added since the run began, and are left out, such as {added[0]}")
         return parts
 
 
 def _images(path: pathlib.Path, digest: str) -> dict[str, list[Image]]:
-    content = path.read_bytes()
+    content = read_regular(path)
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path}: not the file that {RECORD} was written with; was it edited?")
     images: dict[str, list[Image]] = {split: [] for split in SPLITS}

@@ -116,7 +116,7 @@ def load(
     else:
         dataset = _of_splits(config, held_out, seed)
     if record is not None:
-        record.refuse_if_different(dataset.record)
+        record.refuse_if_different(dataset.record, config.dataset)
     return dataset
 
 
@@ -150,7 +150,7 @@ def _of_folder(
         files = {"train": [train[i] for i in kept], "held_out": [train[i] for i in out], "test": test}
     else:
         every = [file for part in found.parts.values() for file in part]
-        files, class_names = record.images_among(every, class_names, say), record.class_names
+        files, class_names = record.images_among(every, class_names, name, say), record.class_names
     size, made = found.images(list(files.values()))
     images = {split: [Image(file.name, file.digest) for file in part] for split, part in files.items()}
     return _made(name, class_names, size, dict(zip(files, made, strict=True)), config.source, {}, images)

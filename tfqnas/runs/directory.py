@@ -38,6 +38,7 @@ class Made(TypedDict):
     stage: Annotated[_Stage, Open()]
     config: dict[str, Any]
     space: NotRequired[spaces.SearchSpace]
+    class_names: NotRequired[list[str]]
 
 
 class RunDirectory:
@@ -188,15 +189,31 @@ class RunDirectory:
                 f"{where} was trained in another space than {self.directory / 'space.json'}: "
                 f"{self.space.difference(theirs)}: restore that file, or give another `run_dir`"
             )
+        refuse_other_classes(made, self.dataset, where)
 
     def about(self, stage: TrainingStage) -> dict[str, Any]:
         """What a checkpoint of a stage says of itself, JSON data."""
-        return {"stage": stage_record(stage), "config": plain(self.config), "space": json.loads(self.space.to_json())}
+        return {
+            "stage": stage_record(stage),
+            "config": plain(self.config),
+            "space": json.loads(self.space.to_json()),
+            "class_names": list(self.dataset.class_names),
+        }
 
     def log(self, **record: Any) -> None:
         """Appends a record to `log.jsonl`."""
         if self.writes:
             append_jsonl(self.directory / "log.jsonl", {"time": round(time.time(), 3), **record})
+
+
+def refuse_other_classes(made: Made, dataset: DataSet, where: str) -> None:
+    """Raises `UserError` if a checkpoint says that it knows other classes than a data set, or in another order."""
+    theirs, ours = tuple(made.get("class_names", dataset.class_names)), dataset.class_names
+    if theirs != ours:
+        what = "the same classes in another order" if set(theirs) == set(ours) else "other classes"
+        pairs = (pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1])
+        one, other = next(pairs, (len(theirs), len(ours)))
+        raise UserError(f"{where} was trained on {what} than {dataset.name} has, first {one} instead of {other}")
 
 
 def made_with(meta: dict[str, Any], where: str) -> Made:

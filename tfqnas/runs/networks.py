@@ -129,6 +129,12 @@ class Networks:
         values, meta = loaded
         where = f"the checkpoint of stage {stage.name} in {self._run.directory}"
         self._run.refuse_other(meta, where)
+        if meta["step"] > (steps := self._run.steps(stage)):
+            raise UserError(
+                f"{where} stands at step {meta['step']}, beyond the {steps} steps that its settings and the "
+                f"{len(self._run.dataset.train)} training images make: the data must have changed since; put the "
+                "former data back, or give another `run_dir`"
+            )
         defaults = {field.name: field.default for field in dataclasses.fields(stage)}  # older files lack some fields
         for name, value in stage_record(stage).items():
             theirs = meta["stage"].get(name, defaults[name])

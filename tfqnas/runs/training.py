@@ -15,9 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfqnas.arch import Arch
+from tfqnas.data.dataset import DataSet
 from tfqnas.errors import SettingError, UserError
 from tfqnas.progress import Part, Progress
 from tfqnas.runs.costs import INITIAL_IMAGES
+from tfqnas.runs.directory import made_with, refuse_other_classes
 from tfqnas.runs.events import Events
 from tfqnas.runs.run import Run
 from tfqnas.settings import plain
@@ -189,7 +191,7 @@ class _StageTraining:
             keras.utils.set_random_seed(run.config.seed)  # the initial weights
             supernet = run.networks.new_supernet(stage.bits)
             if stage.name == "float" and run.config.float_weights:
-                _load_float_weights(supernet, run.config.float_weights)
+                _load_float_weights(supernet, run.config.float_weights, run.dataset)
             if stage.bits is not None:
                 initialize(supernet, self._initial_images())
             return supernet, None
@@ -360,12 +362,13 @@ def _check_quantizers(supernet: Supernet | SubnetNet) -> None:
             raise UserError(f"{quantizer.path}: {quantizer.problem}")
 
 
-def _load_float_weights(supernet: Supernet, path: str) -> None:
+def _load_float_weights(supernet: Supernet, path: str, dataset: DataSet) -> None:
     """Loads the user's float weights from a checkpoint of a run or a file of Keras' `save_weights`."""
     if not pathlib.Path(path).exists():
         raise UserError(f"`float_weights`: {path} is not there")
     if path.endswith(".npz"):
-        values, _ = checkpoint.read(path)
+        values, meta = checkpoint.read(path)
+        refuse_other_classes(made_with(meta, path), dataset, f"`float_weights`: {path}")
         checkpoint.assign(supernet.variables, values, path)
         return
     try:
