@@ -1,13 +1,19 @@
 """What all commands share: words, flags that have no effect, unknown flags, help, and what their import loads."""
 
+import dataclasses
 import types
+import typing
 
 import pytest
+from absl import flags
 
 from tests.cli.calls import ROOT, process, tool
 from tfqnas.cli import command, main, overview
+from tfqnas.dqss.quantize_settings import QuantizeSettings
 from tfqnas.errors import SettingError, UserError
+from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
+from tfqnas.zoo.float_config import FloatConfig
 
 WITHOUT_WORDS = [name for name in overview.COMMANDS if not hasattr(overview.module_of(name), "WORDS")]
 # A flag of each command that must be given, for those that have one.
@@ -270,3 +276,46 @@ def test_flags_are_those_of_absl_as_well():
     """`--only_check_args` parses and ends, `--flagfile` reads, `--undefok` forgives."""
     arguments = ["--flagfile=digits_oqa", "--only_check_args", "--nope=4", "--undefok=nope", "--verbosity=1"]
     assert process(ROOT / "tools" / "train.py", *arguments) == (0, "", "")
+
+
+def numbers(name):
+    """Names of the flags of a command with a number that need not be whole, or with several such numbers."""
+    holder = overview.module_of(name).FLAGS
+    own = [flag for flag in holder if isinstance(holder[flag].parser, flags.FloatParser)]
+    lists = {
+        field.name
+        for kind in (RunConfig, SearchConfig, QuantizeSettings, FloatConfig)
+        for field in dataclasses.fields(kind)
+        if typing.get_origin(field.type) is tuple and float in typing.get_args(field.type)
+    }
+    return own + [flag for flag in holder if flag in lists]
+
+
+# What comes before the settings are read, for commands that need more than `REQUIRED`.
+MORE = {
+    "train": ["--run_dir=no/run"],
+    "run": ["--run_dir=no/run"],
+    "export": ["--model=no/m.keras"],
+    "evaluate": ["--model=no/m.keras"],
+    "latency-table": ["--space=tiny", "--classes=10", "--channels=1"],
+    "npu-check": ["no/m.tflite"],
+    "predict": ["no/picture.png"],
+    "prepare-data": ["mnist"],
+    "train-float": ["--output=no/m.keras"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in overview.COMMANDS if numbers(name)])
+def test_numbers_that_are_not_finite_are_refused_by_their_flag(name, capsys):
+    for flag in numbers(name):
+        for value in ("nan", "inf", "-inf", "1e400", "NaN"):
+            code, err = called(name, *REQUIRED.get(name, ()), *MORE.get(name, ()), f"--{flag}={value}", capsys=capsys)
+            assert code == 1 and err.startswith("error: ") and f"--{flag}" in err.splitlines()[0], err
+
+
+def test_most_commands_have_numbers():
+    assert {name: len(numbers(name)) > 0 for name in overview.COMMANDS}.items() >= {
+        "train": True,
+        "export": True,
+    }.items()
+    assert {"supernet_epochs", "supernet_learning_rate", "max_kb", "dropout"} <= set(numbers("run"))

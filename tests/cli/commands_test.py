@@ -115,7 +115,7 @@ def test_predict_names_classes_and_files_that_are_no_images(family, tmp_path):
     code, out, err = tool("predict", f"--model={run_dir}/models/b3_largest.keras", "--top=2", picture, text)
     assert code == 1
     assert re.search(r"digit\.png: \d [\d.]+%, \d [\d.]+%$", out.strip()), out
-    assert "text.png: not a readable image" in err and "1 of 2 files could not be read" in err
+    assert "text.png: not an image that can be decoded" in err and "1 of 2 files could not be read" in err
 
 
 def stored_in(path):

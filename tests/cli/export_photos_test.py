@@ -64,6 +64,12 @@ def test_other_models_and_sizes_are_refused(prepared, tmp_path):
         exporting_photos.pairs(prepared.train, 2, (30, 30), 1, seed=0)
 
 
+def test_more_memory_than_any_machine_has_is_refused_before_it_is_taken(prepared, tmp_path):
+    path = saved(tmp_path / "m.keras", False)
+    with pytest.raises(UserError, match=r"`calibration_images=2000000000`: so many images of 64 x 64 .* at most 8 GB"):
+        exporting_photos.export(path, None, (64, 64), "m.tflite", count=2_000_000_000)
+
+
 def test_levels_that_are_not_uniform_are_named_with_what_would_be(prepared, tmp_path):
     path = tmp_path / "model.keras"
     model = quantize(

@@ -35,6 +35,9 @@ Config = typing.TypeVar("Config")
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpshort", "helpfull", "h", "?")}
 
 
+_LARGEST = 2**31 - 1  # of whole numbers, as in settings
+
+
 class Flags(flags.FlagValues):
     """The flags of one command. Its methods define one each: the arguments are those of absl's `DEFINE_...`."""
 
@@ -43,7 +46,7 @@ class Flags(flags.FlagValues):
 
     string = functools.partialmethod(_define, flags.DEFINE_string)
     bool = functools.partialmethod(_define, flags.DEFINE_bool)
-    integer = functools.partialmethod(_define, flags.DEFINE_integer)
+    integer = functools.partialmethod(_define, flags.DEFINE_integer, upper_bound=_LARGEST)
     list = functools.partialmethod(_define, flags.DEFINE_list)
     enum = functools.partialmethod(_define, flags.DEFINE_enum)
 
@@ -401,4 +404,4 @@ def _limits(flag: flags.Flag) -> str:
     if choices := getattr(flag.parser, "enum_values", ()):
         return f"one of {', '.join(choices)}"
     low, high = (getattr(flag.parser, name, None) for name in ("lower_bound", "upper_bound"))
-    return "" if low is None else f"from {low:g} " + ("on" if high is None else f"to {high:g}")
+    return "" if low is None else f"from {low:g} " + ("on" if high in (None, _LARGEST) else f"to {high:g}")

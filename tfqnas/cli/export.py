@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +156,8 @@ def refuse_without_effect() -> None:
 def export_super_resolution(data: DataConfig) -> None:
     of_classifiers = (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS)
     command.refuse([flag.name for flag in of_classifiers], "on super-resolution, `dataset=photos`", "classifiers")
-    if len(INPUT_SIZE.value) != 2 or not all(text.isdecimal() and int(text) for text in INPUT_SIZE.value):
-        raise SettingError("input_size", "height,width in pixels", INPUT_SIZE.value)
+    if len(INPUT_SIZE.value) != 2 or not all(re.fullmatch(r"[1-9]\d{0,3}", text) for text in INPUT_SIZE.value):
+        raise SettingError("input_size", "height,width in pixels, each from 1 to 9999", INPUT_SIZE.value)
     command.import_tensorflow()
     command.writes(OUTPUT.value, "output", files=[OUTPUT.value])
     height, width = map(int, INPUT_SIZE.value)

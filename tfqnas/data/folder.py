@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfqnas.data.data_config import DataConfig
-from tfqnas.data.image_files import READABLE, UNREADABLE, Facts, changes_in, facts
+from tfqnas.data.image_files import READABLE, UNREADABLE, Facts, changes_in, content, facts
 from tfqnas.data.images import decoded, read_image
 from tfqnas.data.splits import Arrays, Encoded, Split
 from tfqnas.errors import UserError
@@ -370,7 +370,7 @@ def _check(file: str) -> tuple[Any, str | None]:
     if file.lower().endswith(UNREADABLE):
         return f"{os.path.splitext(file)[1]} is not supported, expected one of {' '.join(READABLE)}", None
     try:
-        data = read_regular(file)
+        data = content(file)
         found = facts(data)
         decoded(data, found.channels)
     except OSError as error:
@@ -391,7 +391,7 @@ def _arrays(root: pathlib.Path, files: Sequence[ImageFile], channels: int) -> Ar
 
 def _encoded(root: pathlib.Path, files: Sequence[ImageFile], channels: int) -> Encoded:
     def read(number: int) -> tuple[bytes, int]:
-        return read_regular(root / files[number].name), files[number].label
+        return content(root / files[number].name), files[number].label
 
     return Encoded(read, np.arange(len(files)), channels, _labels(files))
 

@@ -24,6 +24,7 @@ READABLE = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", "
 UNREADABLE = (".heic", ".heif", ".jxl", ".svg", ".dng", ".cr2", ".nef", ".arw")
 # Pixels of an image. A decoded one takes 600 MB; the largest pictures of phones have 199.8 million.
 LARGEST_PIXELS = 200_000_000
+_LARGEST_FILE = 2**30
 BACKGROUND = "white"
 ORIENTATION = 0x0112  # a tag of EXIF
 # What is done to an image beyond decoding it, in the words of the line that says so.
@@ -34,6 +35,11 @@ TURNED, ON_BACKGROUND, REDUCED = (
 )
 _GREY = ("1", "L", "LA", "La", "I", "F")
 _opening = threading.Lock()
+
+
+def content(path: str | pathlib.Path) -> bytes:
+    """The content of an image file; raises `OSError` or `ValueError` if it is no file or too large."""
+    return read_regular(path, _LARGEST_FILE)
 
 
 class Picture(NamedTuple):
@@ -121,7 +127,7 @@ def read_image(path: str | pathlib.Path, channels: int = 3) -> np.ndarray:
     Raises:
         OSError: the file cannot be read. ValueError: as in `shown`.
     """
-    array = np.asarray(_pixels(_opened(read_regular(path)), channels))
+    array = np.asarray(_pixels(_opened(content(path)), channels))
     return array[..., np.newaxis] if channels == 1 else array
 
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from tfqnas.data.image_files import Picture, shown
+from tfqnas.data.image_files import Picture, content, shown
 from tfqnas.data.splits import Arrays, Encoded, Split
-from tfqnas.files import read_regular
 
 # Number of files that one call into Python reads. More files reduce the overhead, but delay the first batch.
 READ = 16
@@ -56,7 +55,7 @@ def read_image(path: str | pathlib.Path, channels: int) -> np.ndarray:
     Raises:
         OSError: the file cannot be read. ValueError: it is not an image that can be decoded.
     """
-    return decoded(read_regular(path), channels)
+    return decoded(content(path), channels)
 
 
 def decoded(data: bytes, channels: int) -> np.ndarray:

@@ -13,6 +13,8 @@ from tfqnas.runs import exporting
 
 # Number of random crops of the test photos on which the file is compared.
 COMPARED = 56
+# Bytes that the crops for calibration may take.
+_MEMORY = 8e9
 
 
 def export(
@@ -55,6 +57,11 @@ def export(
     if (scale := scale_of(model)) == 1:
         raise UserError(
             f"`model={path}`: expected a super-resolution network for `dataset=photos`, which enlarges by DepthToSpace"
+        )
+    if (memory := 12 * count * size[0] * size[1] * (1 + scale**2)) > _MEMORY:  # float32 RGB, small and large
+        raise UserError(
+            f"`calibration_images={count}`: so many images of {size[0]} x {size[1]} pixels take {memory / 1e9:,.0f} GB, "
+            f"expected at most {_MEMORY / 1e9:.0f} GB: give fewer, or a smaller `input_size`"
         )
     if sites_of(model)[-1].stored is None:
         model = zoo.with_pixel_output(model)
