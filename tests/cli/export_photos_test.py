@@ -9,6 +9,7 @@ from tflite_export.runtime import Runtime, metadata_of
 from tflite_export.verify_images import ImageVerification
 from tfqnas import LSQ, initialize, quantize, zoo
 from tfqnas.data import photos, restoration
+from tfqnas.dqss.result import Choice, DqssResult
 from tfqnas.errors import UserError
 from tfqnas.files import write_json
 from tfqnas.quantizers import APoT, get
@@ -78,8 +79,9 @@ def test_levels_that_are_not_uniform_are_named_with_what_would_be(prepared, tmp_
     initialize(model, next(restoration.patches(prepared.train, 2, 12, 4, 0))[0])
     model.save(path)
     layer = next(layer.name for layer in model.layers if isinstance(getattr(layer, "weight_quantizer", None), APoT))
-    choice = {"layer": layer, "role": "weights", "bits": 4, "deployable": False}
-    write_json(tmp_path / "strategies.json", {"choices": [{**choice, "candidates": {"apot": 0.7, "lsq": 0.3}}]})
+    choice = Choice(layer, "weights", 4, "apot", {"apot": 0.7, "lsq": 0.3}, deployable=False)
+    record = DqssResult(model, [choice], [], [], {"final": 0.0}).record()
+    write_json(tmp_path / "strategies.json", {**record, "metrics": {}})
     with pytest.raises(UserError, match=rf"APoT is non-uniform.*{layer}, weights: lsq \(coefficient 0.30\)"):
         exporting_photos.export(str(path), None, (12, 16), str(tmp_path / "m.tflite"), count=8)
     assert not (tmp_path / "m.tflite").exists()

@@ -60,7 +60,7 @@ def export(
         )
     if (memory := 12 * count * size[0] * size[1] * (1 + scale**2)) > _MEMORY:  # float32 RGB, small and large
         raise UserError(
-            f"`calibration_images={count}`: so many images of {size[0]} x {size[1]} pixels take {memory / 1e9:,.0f} GB, "
+            f"`calibration_images={count}`: so many images of {size[0]} x {size[1]} take {memory / 1e9:,.0f} GB, "
             f"expected at most {_MEMORY / 1e9:.0f} GB: give fewer, or a smaller `input_size`"
         )
     if sites_of(model)[-1].stored is None:
