@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -229,6 +230,25 @@ def test_without_its_state_a_chief_still_scores_nothing_again(tmp_path):
     given = set(play(chief, 0, 60)) - {arch_of(trial) for trial in chief.oracle.ongoing_trials.values()}
     (tmp_path / "keras_tuner" / "oracle.json").unlink()
     assert not given & set(play(Chief(tmp_path, results=chief.new), 1))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:60],
+        lambda text: "[]",
+        lambda text: text.replace('"running"', '"walking"'),
+        lambda text: re.sub(r'"start_order": \[', '"start_order": 3, "x": [', text),
+        lambda text: re.sub(r'"history": \[', '"history": null, "x": [', text),
+    ],
+)
+def test_a_damaged_state_is_refused_with_what_to_remove(damage, tmp_path):
+    chief = Chief(tmp_path).saved()
+    list(play(chief, 0, 10))
+    path = tmp_path / "keras_tuner" / "oracle.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=r"oracle\.json: not the state .* remove .*keras_tuner, and the search goes on"):
+        Chief(tmp_path, results=chief.new)
 
 
 def test_a_lost_line_of_the_log_is_scored_again(tmp_path):

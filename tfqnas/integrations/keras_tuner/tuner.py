@@ -213,7 +213,7 @@ class SearcherOracle(keras_tuner.Oracle):
         write_atomically(self._get_oracle_fname(), json.dumps(self.get_state()))
 
     def reload(self) -> None:
-        """Reads the file of `save`, and the files of trials except truncated ones."""
+        """Reads the file of `save`, and the files of trials except truncated ones; `UserError` for a damaged state."""
         file = pathlib.Path(self._get_oracle_fname())
         if not file.exists():
             return
@@ -221,7 +221,13 @@ class SearcherOracle(keras_tuner.Oracle):
             with contextlib.suppress(ValueError):
                 trial = Trial.load(str(path))
                 self.trials[trial.trial_id] = trial
-        self.set_state(read_json(file))
+        try:
+            self.set_state(read_json(file, dict[str, Any]))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"{file}: not the state of a search across machines ({error}): remove {file.parent}, and the search "
+                "goes on from the scores that are known"
+            ) from None
 
     def _restore(self, tuner_id: str, trial: Trial) -> None:
         result = self.results.get(_arch(trial))
