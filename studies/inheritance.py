@@ -195,10 +195,19 @@ def stage_name(arm, rate):
 def train_one(study, seed, stage):
     """One training, in this process."""
     command.import_tensorflow()
+    from tfqnas.locks import writer
     from tfqnas.runs.run import Run
     from tfqnas.runs.training import train
 
-    run = Run.create(study.run_config(seed))
+    class OneStage(Run):
+        """Trainings of one seed share a directory, and each writes to that of its stage."""
+
+        def writing(self):
+            return writer(self.directory / "checkpoints" / stage, "task")
+
+    config = study.run_config(seed)
+    # The first training of a seed, in floating point, runs alone and makes the directory.
+    run = OneStage(config) if (pathlib.Path(config.run_dir) / "config.json").exists() else OneStage.create(config)
     own, *others = study.stages(stage)
     run.stages = (*reversed(others), own)
     train(run, run.costs.progress([own]), stages=[own])
