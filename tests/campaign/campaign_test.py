@@ -1,7 +1,7 @@
 """The campaign: what users get wrong, and what must come. It has no traceback, no hang and no silence.
 
 The trials are data, in the modules `trials_*.py`. `pytest tests/campaign -k "predict and exif"` runs some of them; `-s`
-shows the table.
+shows the table. Commands that are killed in the midst of their work are in `tests/cli/kill_points_test.py`.
 """
 
 import importlib

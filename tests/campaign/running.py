@@ -133,7 +133,8 @@ def _called(trial: Trial, home: pathlib.Path):
 
 @contextlib.contextmanager
 def _place(trial: Trial, home: pathlib.Path):
-    with contextlib.chdir(home), mock.patch.dict(os.environ, trial.env), warnings.catch_warnings():
+    environment = {"XDG_CACHE_HOME": str(home.parent / "cache"), **trial.env}
+    with contextlib.chdir(home), mock.patch.dict(os.environ, environment), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # which a command shows, and ends well
         os.chdir(trial.inside)
         if trial.removed:

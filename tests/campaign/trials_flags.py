@@ -162,7 +162,7 @@ TRIALS = [
     refused(f"{FLOAT} --steps=3 --epochs=3", "--steps", "--epochs"),
     refused(f"{QUANTIZE} --mode=ptq --train_steps=3", "--train_steps", "--mode=qat"),
     # More than there is.
-    refused(f"{TRAIN} --batch_size=99999999999999999999999", "--batch_size", "at most the 1200 training images"),
+    refused(f"{TRAIN} --batch_size=99999999999999999999999", "--batch_size", "received 99999999999999999999999"),
     refused(f"{TRAIN} --batch_size=1201", "--batch_size", "at most the"),
     refused(f"{TRAIN} --held_out=1400", "--held_out", "between 1 and 1399"),
     refused(f"{TRAIN} --space=mbv3", "enlarging"),

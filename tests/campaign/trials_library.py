@@ -51,7 +51,7 @@ TRIALS = [
     call("spaces.get('.json')", ".json"),
     call("spaces.SearchSpace.from_json('{}')", "missing field", "name"),
     call("spaces.SearchSpace.from_json('[')", "JSON"),
-    call("spaces.SearchSpace.from_json('null')", "JSON object"),
+    call("spaces.SearchSpace.from_json('null')", "expected an object"),
     *_calls(
         SPACE,
         ("space(depths=(0,))", "depths", "0"),
@@ -70,7 +70,7 @@ TRIALS = [
         ARCH,
         ("Arch.from_json('{}')", "missing field"),
         ("Arch.from_json('no JSON')", "JSON"),
-        ("Arch.from_json('[]')", "JSON object"),
+        ("Arch.from_json('[]')", "expected an object"),
         ("Arch.from_json(arch.to_json()[:-1] + ', \"colour\": 1}')", "unknown field colour"),
         ("Arch('tiny', 24, (1,), (3,), (3, 3))", "expands", "expected 1"),
         ("Arch('tiny', float('nan'), (1,), (3,), (3,))", "resolution", "nan"),

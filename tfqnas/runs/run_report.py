@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, TypedDict
 
 from tfqnas import report
 from tfqnas.arch import Arch
+from tfqnas.errors import UserError
 from tfqnas.files import read_json, read_jsonl
 from tfqnas.records import Count, NotNegative, Open, Share
 from tfqnas.runs.analyses import analysing
@@ -68,7 +69,12 @@ def write(run: Run, directories: Mapping[Bits, pathlib.Path], models: Sequence[M
     searches = [_Search.read(bits, where, run.space) for bits, where in current.items()]
     searches = [search for search in searches if search.results]
     pictures = run.directory / "pareto.png", run.directory / "training.png"
-    report.training_figure(read_jsonl(run.directory / "log.jsonl", Annotated[_Logged, Open()]), pictures[1])
+    log = run.directory / "log.jsonl"
+    logged = read_jsonl(log, Annotated[_Logged, Open()])
+    try:
+        report.training_figure(logged, pictures[1])
+    except ValueError as error:
+        raise UserError(f"{log}: {error}") from None
     sections = [
         *_fronts(run, searches, pictures[0]),
         report.Section(
