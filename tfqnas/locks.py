@@ -90,6 +90,8 @@ def writer(
     if not os.fspath(path):
         raise SettingError(setting, "a path", "")
     path = Path(path)
+    if files and path.is_dir():
+        raise UserError(f"`{setting}={path}`: expected a file to write, received a directory")
     place = path.with_name(f".{path.name}{_LOCK}") if files else path / _LOCK
     if (held := _own(place)) is None:
         targets = frozenset(map(_absolute, files) if files else [os.path.realpath(path)])

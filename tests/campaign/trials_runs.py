@@ -106,9 +106,16 @@ TRIALS = [
         edit=move("float.keras", "moved.keras"),
     ),
     # A float network.
-    refused(FLOAT, "new.keras", edit=directory("new.keras"), writes=("step-00000001.npz",)),
+    refused(FLOAT, "--output=new.keras: expected a file to write, received a directory", edit=directory("new.keras")),
+    refused(f"{FLOAT} --batch_size=100000", "--batch_size: expected at most the 1399 training images of digits"),
     refused(f"{FLOAT} --dataset=./sides --net=edsr", "--dataset", given="sides"),
     refused(f"{FLOAT} --scale=2", "--scale"),
+    # A finetuning without a step.
+    refused(
+        "train --run_dir=run --finetune_arch=largest --finetune_bits=3 --finetune_epochs=0",
+        "--finetune_epochs: expected enough for at least one step",
+        given="run",
+    ),
     # A latency table.
     *[
         refused(TABLE, "t.jsonl", given="space", edit=edit)
@@ -119,7 +126,7 @@ TRIALS = [
             pipe("t.jsonl"),
         )
     ],
-    refused(TABLE, "t.json", given="space", edit=directory("t.json"), writes=("t.jsonl",)),
+    refused(TABLE, "--output=t.json: expected a file to write", given="space", edit=directory("t.json")),
     refused(TABLE.replace("--bits=3", "--bits=9"), "--bits", given="space"),
     refused(TABLE.replace("nano.json", "mano.json"), "mano.json", given="space"),
     refused(TABLE.replace("t.json", "t.jsonl"), "--output", given="space"),

@@ -1,5 +1,9 @@
-"""A command that is killed with SIGKILL at any of its writes, and given again, ends as if it had never been killed."""
+"""A command that is killed with SIGKILL at any of its writes, or at any time, ends as if it had never been killed.
 
+It is given again after each kill.
+"""
+
+import re
 import shutil
 
 import keras
@@ -32,6 +36,46 @@ os.fsync, os.replace = counted(os.fsync), counted(os.replace)
 sys.argv[:] = ["tfqnas", *sys.argv[2:]]
 main.main()
 """
+
+
+# Runs a command that kills itself at its n-th event of Python's audit, such as an opened file or an import; with 0 it
+# says at its end how many there were.
+KILLED_AT_ANY_TIME = """
+import atexit, os, signal, sys
+number, count = int(sys.argv[1]), 0
+def hook(event, arguments):
+    global count
+    count += 1
+    if count == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+if not number:
+    atexit.register(lambda: print(f"{count} events", file=sys.stderr))
+sys.addaudithook(hook)
+from tfqnas.cli import main
+sys.argv[:] = ["tfqnas", *sys.argv[2:]]
+main.main()
+"""
+RANDOM = 5  # kills of each command
+
+
+def counted(*command):
+    """Gives a command, and returns the number of its events."""
+    done = processes.run(["-c", KILLED_AT_ANY_TIME, "0", *map(str, command)], cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return int(re.search(r"(\d+) events", done.stderr)[1])
+
+
+def kill_at_random(seed, events, *command):
+    """Gives a command of so many events, killed at random ones, and then to its end."""
+    killed = 0
+    # Each kill leaves less to do, so later ones come earlier.
+    for number in (np.random.default_rng(seed).random(RANDOM) * events / np.arange(1, RANDOM + 1)).astype(int) + 1:
+        done = processes.run(["-c", KILLED_AT_ANY_TIME, str(number), *map(str, command)], cwd=ROOT)
+        assert done.returncode in (-9, 0), done.stderr
+        killed += done.returncode == -9
+    assert killed >= RANDOM - 1
+    done = run(0, *command)
+    assert done.returncode == 0, done.stderr
 
 
 def run(number, *command):
@@ -84,26 +128,32 @@ def model_file(tmp_path_factory):
     return path
 
 
-def ended_twice(directory, *command):
-    """The result of a command in `directory`, and that of the same one that was killed; how often it was."""
-    assert (done := run(0, *command)).returncode == 0, done.stderr
+def results(seed, directory, *command):
+    """The result of a command in `directory`, those after kills at its writes and at random; how many writes it has."""
+    events = counted(*command)
     whole = directory.rename(directory.with_name("whole"))
-    return whole, directory, kill_everywhere(*command)
+    writes = kill_everywhere(*command)
+    at_writes = directory.rename(directory.with_name("at_writes"))
+    kill_at_random(seed, events, *command)
+    return whole, at_writes, directory, writes
 
 
 def test_quantize(model_file, tmp_path):
     options = ["--batch_size=16", "--steps=2", "--tune_steps=1", "--images=32", "--weights=lsq", "--inputs=lsq"]
     command = ["quantize", f"--model={model_file}", "--dataset=digits", f"--output={tmp_path / 'out'}", *options]
-    *results, kills = ended_twice(tmp_path / "out", *command)
-    assert kills >= 10
-    assert_same(*results, but=["strategies.svg"])  # matplotlib numbers at random
+    whole, *others, writes = results(0, tmp_path / "out", *command)
+    assert writes >= 10
+    for other in others:
+        assert_same(whole, other, but=["strategies.svg"])  # matplotlib numbers at random
 
 
 def test_export(model_file, tmp_path):
     options = ["--noverify", "--calibration_images=32", f"--output={tmp_path / 'out' / 'm.tflite'}"]
-    *results, kills = ended_twice(tmp_path / "out", "export", f"--model={model_file}", "--dataset=digits", *options)
-    assert kills == 4
-    assert_same(*results)
+    command = ["export", f"--model={model_file}", "--dataset=digits", *options]
+    whole, *others, writes = results(1, tmp_path / "out", *command)
+    assert writes == 4
+    for other in others:
+        assert_same(whole, other)
 
 
 def test_train(tmp_path):
@@ -113,11 +163,12 @@ def test_train(tmp_path):
     options = ["--bits=4", "--batch_size=8", "--held_out=100", "--recalibration_images=64", "--largest_epochs=0"]
     options += [f"--supernet_epochs={4 * 8 / 1300}", "--random_subnets=0", "--checkpoint_steps=2"]
     command = ["train", f"--run_dir={tmp_path / 'out'}", f"--space={tmp_path / 'nano.json'}", *options]
-    *results, kills = ended_twice(tmp_path / "out", *command)
-    assert kills >= 6
-    for directory in results:
+    whole, *others, writes = results(2, tmp_path / "out", *command)
+    assert writes >= 6
+    for directory in (whole, *others):
         shutil.rmtree(directory / "events")
-    assert_same(*results, but=["log.jsonl"])  # both say what happened when
+    for other in others:
+        assert_same(whole, other, but=["log.jsonl"])  # both say what happened when
 
 
 def test_latency_table(tmp_path):
@@ -155,10 +206,13 @@ def test_search(tmp_path):
     command = ["search", f"--run_dir={out}", "--search=ageing", "--search_budget=4", "--search_population=3"]
     command += ["--models=1"]
     shutil.copytree(trained, out)
-    assert run(0, *command).returncode == 0
+    events = counted(*command)
     whole = out.rename(tmp_path / "whole")
+    shutil.copytree(trained, out)
+    kill_at_random(3, events, *command)
+    assert_same(whole, out.rename(tmp_path / "at_random"), but=["search/b4/models.json"])  # with measured milliseconds
     shutil.copytree(trained, out)
     for number in (1, 2, 3, 6, 9, 13, 18, 22):
         assert run(number, *command).returncode == -9
     assert run(0, *command).returncode == 0
-    assert_same(whole, out, but=["search/b4/models.json"])  # with measured milliseconds
+    assert_same(whole, out, but=["search/b4/models.json"])

@@ -331,7 +331,12 @@ def writes(path: str | os.PathLike[str], setting: str, files: Collection[str | o
     """Lets no other process write to a path until the command ends; the arguments are those of `tfqnas.locks.writer`.
 
     A command calls this before it reads what it will change.
+
+    Raises:
+        UserError: another process writes there, or one of the files is a directory.
     """
+    if directory := next((file for file in files if os.path.isdir(file)), None):
+        raise UserError(f"`{setting}={directory}`: expected a file to write, received a directory")
     _call.locks.enter_context(writer(path, setting, files))
 
 

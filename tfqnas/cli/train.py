@@ -17,7 +17,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tfqnas.cli import command
-from tfqnas.errors import UserError, as_text
+from tfqnas.errors import SettingError, UserError, as_text
 from tfqnas.runs import exporting
 from tfqnas.search.search_config import SearchConfig
 from tfqnas.train.run_config import RunConfig
@@ -102,6 +102,8 @@ def finetune(config: RunConfig, strategy: tf.distribute.Strategy, writes: bool) 
         INTEGER_AWARE.value,
         distilled=run.config.distillation != "none",
     )
+    if not run.steps(stage):
+        raise SettingError(FINETUNE_EPOCHS.name, "enough for at least one step", FINETUNE_EPOCHS.value)
     train(run, run.costs.progress([stage]), strategy, [stage])
     if not writes:
         return

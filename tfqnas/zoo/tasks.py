@@ -13,6 +13,7 @@ from tfqnas.data.augment import Augmentation
 from tfqnas.data.dataset import load as load_data
 from tfqnas.data.images import EvaluationImages
 from tfqnas.data.pipeline import training_batches
+from tfqnas.errors import SettingError
 from tfqnas.train.optimizer import FusedSGD
 from tfqnas.zoo.float_config import FloatConfig
 from tfqnas.zoo.networks import build
@@ -58,6 +59,9 @@ class Classification:
     def __init__(self, config: FloatConfig, say: Callable[[str], None] = print) -> None:
         self.config = config
         self.data = load_data(config, 1, config.seed, say)
+        batch, images = config.value("batch_size"), len(self.data.train)
+        if batch > images:
+            raise SettingError("batch_size", f"at most the {images} training images of {config.dataset}", batch)
         self.size = config.size or max(self.data.image_size)
         self.model = _network(config, num_classes=self.data.num_classes, channels=self.data.channels, size=self.size)
         self.optimizer = FusedSGD(config.value("learning_rate"), momentum=0.9, nesterov=True)
