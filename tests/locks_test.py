@@ -95,7 +95,8 @@ def test_of_many_that_begin_at_the_same_instant_exactly_one_goes_on(tmp_path):
         process.join()
     (winner,) = [one for one in said if isinstance(one, int)]
     assert all(f"(process {winner} on " in one for one in said if isinstance(one, str))
-    assert not run.exists()
+    # It is empty. It is still there if one of the others made it, since the winner removes only what is its own.
+    assert not run.exists() or names(run) == []
 
 
 def test_a_process_may_enter_it_again_by_any_path(tmp_path):
