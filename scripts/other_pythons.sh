@@ -8,8 +8,8 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-packages=(absl-py ai-edge-litert flatbuffers grpcio importlib_resources lazy_loader matplotlib numpy packaging pillow pymoo pytest pytest-xdist
-    requests scikit-learn scipy ethos-u-vela)
+packages=(absl-py ai-edge-litert ethos-u-vela flatbuffers grpcio importlib_resources lazy_loader matplotlib numpy packaging
+    pillow pymoo pytest pytest-xdist requests scikit-learn scipy)
 
 is_version() { "$1" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$2" >/dev/null 2>&1; }
 
@@ -22,6 +22,7 @@ find_version() {
             return
         fi
     done < <(
+        # Each of these fails where it knows no such interpreter, which is an answer and no error.
         type -ap "python$1" python3 python || true
         printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python
         if command -v uv >/dev/null; then uv python find --no-project "$1" 2>/dev/null || true; fi
@@ -41,14 +42,14 @@ for version in 3.11 3.12 3.13; do
         rm -rf "$venv"
         if ! { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             --no-input -c constraints.txt "${packages[@]}" >"$venv/pip.log" 2>&1; }; then
-            tail -n 3 "$venv/pip.log" 2>/dev/null || true
+            tail -n 3 "$venv/pip.log" 2>/dev/null || true # there is no log if pip was not reached
             echo "test: $venv could not be made (see above), so nothing is tested with Python $version"
             continue
         fi
         printf '%s\n' "$wanted" >"$venv/wanted"
     fi
     echo "test: $("$venv/bin/python" --version), the tests without TensorFlow"
-    # What is installed with .venv, and the scripts around it, do not depend on the interpreter.
+    # packaging_test.py builds a wheel and reads the packages of a whole environment, .venv, where it has been run.
     PYTHONPATH="$PWD/tests/without_tensorflow:$PWD" "$venv/bin/python" -m pytest --quiet -m "not slow and not tensorflow" \
         --numprocesses=auto --maxprocesses=4 --dist=loadfile --ignore=tests/packaging_test.py "$@"
 done

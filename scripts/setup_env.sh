@@ -35,7 +35,8 @@ suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
 has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 # Sets $python to an interpreter that really is 3.11, 3.12 or 3.13, the oldest first. Names lie (pyenv's shims exist for
-# versions that are not active), so each one found is asked. One without the venv module (Debian splits it off) is the second choice.
+# versions that are not active), so each one found is asked; a look that finds none fails, which is an answer and no error.
+# One without the venv module (Debian splits it off) is the second choice.
 find_python() {
     local candidate second=""
     python=""

@@ -11,7 +11,7 @@ returns the value, or raises "scored.jsonl, line 7: accuracy: expected a number 
 Types may be `float` (whole numbers too), `int`, `bool`, `str`, `None`, `Any`, `Literal`, unions, `list`, `tuple`,
 `dict` with texts as keys, `TypedDict`s, and dataclasses, whose own checks follow. Numbers are finite. Fields must be
 known, and be there unless they have a default. Of the libraries that do this, msgspec accepts duplicate keys and
-unknown fields of dataclasses and does not say what it received, and pydantic takes long to import.
+unknown fields of dataclasses, and does not say what it received.
 """
 
 import dataclasses
