@@ -234,11 +234,11 @@ def float_start(arguments, task, steps):
 def opened(arguments):
     """`(task, steps of the float training, steps of a method)`."""
     from tfqnas.data.dataset import load
-    from tfqnas.dqss.tasks import Classification
+    from tfqnas.tasks.classification import Classification, Labelled
 
     dataset = load(DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir), held_out=1)
     limit = 100 if arguments.short else None
-    task = Classification(dataset, 16 if arguments.short else 32, probabilities=True, limit=limit)
+    task = Labelled(dataset, 16 if arguments.short else 32, 1.0, Classification(probabilities=True), limit)
     each = 8 * arguments.batch if arguments.short else len(dataset.train)
     epochs = arguments.float_epochs, arguments.epochs
     return task, *(max(1, round(number * each / arguments.batch)) for number in epochs)

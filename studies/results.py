@@ -19,7 +19,7 @@ def searched(model, task, config, images):
 
     if isinstance(config, TrainingSettings):
         return search_training(model, task, config)
-    return search_post_training(model, task.calibration(images, config.seed), config)
+    return search_post_training(model, task.calibration(images, config.seed), config, task=task.task)
 
 
 def chosen(result):

@@ -156,11 +156,11 @@ def settings_of(case, arguments, signed=False):
 
 def prepared(arguments):
     """`(float model, task)` of a study."""
-    from tfqnas.dqss import task_choice
     from tfqnas.runs import model_files
+    from tfqnas.tasks import examples_of
 
     model = model_files.load_model(arguments.model) if arguments.model else tiny() if arguments.short else small()
-    task = task_choice.task_of(model, DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir))
+    task = examples_of(model, DataConfig(dataset=arguments.dataset, data_dir=arguments.data_dir))
     if arguments.study in VARIANTS:
         task = on_held_out(task, arguments.held_out)
     if not arguments.model and not arguments.short:
@@ -217,12 +217,12 @@ def train(model, task, steps=1500):
     model.fit(task.batches(64, 0, steps), steps_per_epoch=steps, verbose=0)
 
 
-def computed(case, config, model, task, reference, arguments):
+def computed(case, config, model, task, arguments):
     """The figures of one case."""
     began = time.perf_counter()
     result = results.searched(model, task, config, arguments.images)
     took = time.perf_counter() - began
-    figures = task.evaluate(result.model, reference)
+    figures = task.evaluate(result.model, model)
     figures["calibration loss"] = result.losses["final"] if case.mode == "ptq" else result.losses["train"]
     figures["seconds"] = took
     return {"figures": figures, **results.chosen(result)}
@@ -247,14 +247,13 @@ def run(arguments):
     missing = [(case, config) for case in wanted if (config := settings_of(case, arguments, signed)) is not None]
     if not missing:
         return
-    reference = task.outputs(model)
     float_case = Case(arguments.study, network_name(arguments), missing[0][0].mode, 32, "float", "", 0)
     if float_case.key not in done:
-        figures = task.scores(reference, None)
+        figures = task.evaluate(model)
         append_jsonl(arguments.results, {**dataclasses.asdict(float_case), "figures": figures})
     for number, (case, config) in enumerate(missing, 1):
         try:
-            row = computed(case, config, model, task, reference, arguments)
+            row = computed(case, config, model, task, arguments)
         except UserError as error:  # such as a training that diverges: a result, too
             row = {"figures": {}, "error": str(error)}
         append_jsonl(arguments.results, {**dataclasses.asdict(case), **row, "settings": settings_in(case, arguments)})

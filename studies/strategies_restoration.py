@@ -103,8 +103,8 @@ def computed(case, model, task, arguments):
 def run(arguments):
     """Computes what is missing."""
     from tfqnas.data import photos
-    from tfqnas.dqss.tasks import SuperResolution
     from tfqnas.runs import model_files
+    from tfqnas.tasks.super_resolution import Photos
     from tfqnas.zoo.super_resolution import scale_of
     from tfqnas.zoo.upscaling import score
 
@@ -113,7 +113,7 @@ def run(arguments):
     if not missing:
         return
     found, model = photos.load(arguments.data_dir or None), model_files.load_model(arguments.model)
-    task = SuperResolution(found.train, found.test, scale_of(model), score, arguments.patch)
+    task = Photos(found.train, found.test, scale_of(model), score, arguments.patch)
     if not any(row["network"] == network and row["strategy"] == "float" for row in known):
         of_float = score(model, found.test)
         for name, prefix in (("float", ""), ("bicubic", "bicubic_")):

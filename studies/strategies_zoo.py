@@ -22,10 +22,10 @@ from results import numbers
 from scipy.stats import binomtest
 from strategies_restoration import COMPARED, DQSS, KEY, candidates_of, missing_cases, names
 
-from tfqnas.dqss.metrics import agreement
 from tfqnas.dqss.quantize_settings import PostTrainingSettings
 from tfqnas.errors import UserError
 from tfqnas.files import append_jsonl, read_jsonl
+from tfqnas.tasks.classification import agreement
 
 NETWORK, SIZE = "efficientnet_lite0", 224
 # Training photos for the calibration; the others are among those that judge.

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # These know no room; those that read settings, write files or talk to people may use them.
 HELPERS = {"errors", "files", "locks", "progress", "records", "report", "settings"}
 NETWORKS = {"arch", "spaces", "cost", "quantizers", "layers", "supernet", "subnet", "graph"}
-LIBRARY = NETWORKS | {"data", "train", "search", "scoring", "dqss", "zoo"} | HELPERS
+LIBRARY = NETWORKS | {"data", "tasks", "train", "search", "scoring", "dqss", "zoo"} | HELPERS
 ROOMS = {
     "errors": set(),
     "records": {"errors"},
@@ -34,10 +34,11 @@ ROOMS = {
     "supernet": {"arch", "spaces", "quantizers", "layers", "errors"},
     "subnet": {"arch", "spaces", "quantizers", "layers", "supernet", "errors"},
     "data": HELPERS,
+    "tasks": {"data"} | HELPERS,  # what outputs are for, and their scores
     "train": NETWORKS | {"data"} | HELPERS,
     "scoring": NETWORKS | {"data", "train", "search"} | HELPERS,
-    "dqss": NETWORKS | {"data", "train", "search"} | HELPERS,
-    "zoo": NETWORKS | {"data", "train"} | HELPERS,
+    "dqss": NETWORKS | {"data", "tasks", "train", "search"} | HELPERS,
+    "zoo": NETWORKS | {"data", "tasks", "train"} | HELPERS,
     "runs": LIBRARY,  # the application; it may use the exporter
     "integrations": LIBRARY | {"runs"},
     "doctor": set(),

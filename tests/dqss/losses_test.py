@@ -6,7 +6,7 @@ import scipy.special
 import scipy.stats
 
 from tfqnas.dqss import losses
-from tfqnas.dqss.metrics import agreement
+from tfqnas.tasks.classification import agreement
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 from tests.dqss.conftest import network, normalized, pictures
 from tfqnas.dqss import post_training
-from tfqnas.dqss.metrics import agreement
 from tfqnas.dqss.post_training import search_post_training
 from tfqnas.dqss.quantize_settings import PostTrainingSettings
 from tfqnas.errors import UnsupportedModelError, UserError
 from tfqnas.quantizers import ROLES, Mixture, quantizers_of
+from tfqnas.tasks.classification import agreement
 
 SETTINGS = PostTrainingSettings(
     bits=3,

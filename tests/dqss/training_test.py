@@ -12,12 +12,13 @@ from tfqnas.data.splits import Arrays
 from tfqnas.dqss import training
 from tfqnas.dqss.quantize_settings import TrainingSettings
 from tfqnas.dqss.step import Step
-from tfqnas.dqss.tasks import Classification, SuperResolution, Unlabelled
 from tfqnas.dqss.training import search_training
 from tfqnas.dqss.variables import mixtures
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.layers import DepthToSpace
 from tfqnas.quantizers import ROLES, Mixture, quantizers_of
+from tfqnas.tasks.classification import Labelled, Unlabelled
+from tfqnas.tasks.super_resolution import Photos
 from tfqnas.train.checkpoint import Checkpoints
 
 SETTINGS = TrainingSettings(
@@ -39,7 +40,7 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(scope="module")
 def task():
     parts = [Arrays(*pictures(count, seed)) for seed, count in enumerate((256, 8, 64))]
-    return Classification(DataSet("pictures", tuple("abcd"), (8, 8), *parts), 8)
+    return Labelled(DataSet("pictures", tuple("abcd"), (8, 8), *parts), 8)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_what_judges_is_not_trained_on(task):
     rest, x, y = Unlabelled(images, images).held_out(4)
     assert x.shape == (4, 8, 8, 1) and y.shape == (4,) and len(rest.calibration(100)) == 60
     photos = [np.full((40, 40, 3), 10 * number, np.uint8) for number in range(8)]
-    rest, low, high = SuperResolution(photos, [], 2, None, size=8).held_out(3)
+    rest, low, high = Photos(photos, [], 2, None, size=8).held_out(3)
     assert low.shape == (3, 8, 8, 3) and high.shape == (3, 16, 16, 3) and len(rest.train) == 7
     assert not {int(photo[0, 0, 0]) for photo in rest.train} & {round(128 * v + 128) for v in np.unique(high)}
 
@@ -136,7 +137,7 @@ def test_of_super_resolution_batch_norm_keeps_its_statistics():
     model.get_layer("norm").moving_mean.assign([0.1, 0.2, 0.3, 0.4])
     photos = [np.random.default_rng(n).integers(0, 256, (40, 40, 3)).astype(np.uint8) for n in range(8)]
     config = TrainingSettings(weights=("lsq",), inputs=("lsq",), train_steps=3, batch_size=4, learning_rate=0.001)
-    found = search_training(model, SuperResolution(photos, [], 2, None, size=8), config).model
+    found = search_training(model, Photos(photos, [], 2, None, size=8), config).model
     np.testing.assert_allclose(found.get_layer("norm").moving_mean, [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
     assert np.any(found.get_layer("first").kernel != model.get_layer("first").kernel)
 
@@ -223,7 +224,7 @@ def test_a_model_with_dropout_is_searched_goes_on_and_is_judged_without_it(task,
 
 
 def test_too_few_training_images_to_choose_with_are_refused(trained):
-    few = Classification(DataSet("pictures", tuple("abcd"), (8, 8), *[Arrays(*pictures(40))] * 3), 8)
+    few = Labelled(DataSet("pictures", tuple("abcd"), (8, 8), *[Arrays(*pictures(40))] * 3), 8)
     with pytest.raises(UserError, match="expected a tenth of them, .*, to be at least 5, received 4"):
         search_training(trained[0], few, SETTINGS)
     with pytest.raises(UserError, match="expected at least a batch of 64, received 40"):
@@ -251,12 +252,12 @@ def test_without_labels_the_float_model_alone_teaches(trained):
     with pytest.raises(UserError, match="`distill`: expected 1, since without labels"):
         search_training(trained[0], task, config)
     result = search_training(trained[0], task, dataclasses.replace(config, distill=1.0))
-    assert set(task.evaluate(result.model, task.outputs(trained[0]))) == {"agreement", "kl", "cosine"}
+    assert set(task.evaluate(result.model, trained[0])) == {"agreement", "kl", "cosine"}
     assert result.searched == [] and list(result.losses) == ["train"]
 
 
 def test_a_loss_that_is_not_finite_ends_it(trained, task, monkeypatch):
-    monkeypatch.setattr(task, "loss", lambda y, labels: y[0, 0] * float("nan"))
+    monkeypatch.setattr(type(task.task), "loss", lambda task, y, labels: y[0, 0] * float("nan"))
     config = dataclasses.replace(SETTINGS, train_steps=2, weights=("lsq",), inputs=("lsq",), distill=0.0)
     with pytest.raises(TrainingDivergedError, match="step 0: the loss is nan"):
         search_training(trained[0], task, config)
@@ -267,8 +268,7 @@ def test_the_task_gives_what_the_model_takes(trained, task):
     assert x.shape == (20, 8, 8, 1) and x.dtype == np.float32 and -1 <= x.min() < x.max() < 1
     batch, labels = next(iter(task.batches(5, 0, 1)))
     assert batch.shape == (5, 8, 8, 1) and labels.shape == (5,)
-    logits = task.outputs(trained[0])
-    np.testing.assert_allclose(logits, trained[0](normalized(task.test.images)), rtol=1e-5, atol=1e-5)
-    scores = task.scores(logits, logits)
+    logits = trained[0](normalized(task.test.images)).numpy()
+    scores = task.evaluate(trained[0], trained[0])
     assert scores["accuracy"] == np.mean(logits.argmax(1) == task.test.labels)
     assert scores["agreement"] == 1 and abs(scores["kl"]) < 1e-6

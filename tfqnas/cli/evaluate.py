@@ -1,6 +1,7 @@
-"""Prints the accuracy of a saved model, or of a subnet of a trained supernet, on a split of a data set.
+"""Prints the score of a saved model, or the accuracy of a subnet of a trained supernet, on a split of a data set.
 
 tfqnas evaluate --model=runs/digits/models/b2_largest.keras --dataset=digits
+tfqnas evaluate --model=runs/scenes.keras --dataset=scenes/  # a folder of images and masks
 tfqnas evaluate --run_dir=runs/digits --bits=2 --arch=runs/digits/search/b2/pareto.json#3
 tfqnas evaluate --checkpoint=runs/digits/checkpoints/largest_b4 --arch=largest
 """
@@ -11,8 +12,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tfqnas.cli import command
-from tfqnas.data.data_config import DataConfig
 from tfqnas.errors import SettingError, UserError
+from tfqnas.tasks import TaskConfig, examples_of
 
 if TYPE_CHECKING:
     from tfqnas.runs.run import Run
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 FLAGS = command.Flags()
 MODEL = FLAGS.string("model", None, "a .keras file")
-command.define_flags(DataConfig, FLAGS)  # of `model`; a run has its own
+REFERENCE = FLAGS.string("reference", None, "a .keras file, the float model whose outputs are compared")
+command.define_flags(TaskConfig, FLAGS)  # of `model`; a run has its own
 RUN_DIR = FLAGS.string("run_dir", None, "run directory, to score a subnet of one of its trained supernets")
 BITS = FLAGS.string("bits", None, "bit width of the supernet in `run_dir`, or mixed")
 CHECKPOINT = FLAGS.string("checkpoint", None, "checkpoint file, or directory of a stage (the newest)")
@@ -35,9 +37,10 @@ def main() -> None:
         command.refuse(["arch"], "with `model`", "`run_dir` and `checkpoint`")
         if SPLIT.value == "held_out":
             raise SettingError("split", "test or train with `model`", SPLIT.value)
-        data = command.from_flags(DataConfig, FLAGS)
+        data = command.from_flags(TaskConfig, FLAGS)
     else:
-        command.refuse(command.fields_of(DataConfig), "with a run, which has its own data", "`model`")
+        of_models = [REFERENCE.name, *command.fields_of(TaskConfig)]
+        command.refuse(of_models, "with a run, which has its own data", "`model`")
     if not RUN_DIR.value:
         command.refuse(["bits"], "without `run_dir`", "`run_dir`")
     elif BITS.value is None:
@@ -56,22 +59,29 @@ def main() -> None:
         print(score_subnet(run, run.networks.supernet(bits), supernet_stage(bits)))
 
 
-def score_model(config: DataConfig) -> str:
-    from tfqnas.data.dataset import load
-    from tfqnas.data.images import EvaluationImages
+def score_model(config: TaskConfig) -> str:
     from tfqnas.runs import model_files
-    from tfqnas.train.calibrate import accuracy
+    from tfqnas.tasks.classification import Labelled
+    from tfqnas.zoo.upscaling import score
 
     model = model_files.load_model(MODEL.value)
+    reference = model_files.load_model(REFERENCE.value) if REFERENCE.value else None
     record = model_files.model_record(MODEL.value, model)
     if not FLAGS["evaluation_crop"].present:
         config = dataclasses.replace(config, evaluation_crop=record["evaluation_crop"])
-    dataset = model_files.fitting(model, record, load(config, held_out=1))
-    if SPLIT.value == "test":
-        model_files.refuse_trained_on(MODEL.value, dataset)
-    images = EvaluationImages(dataset.split(SPLIT.value), model.input_shape[1], config.evaluation_crop, memory=1e9)
-    result = accuracy(model_files.model_logits(model, images), images.labels)
-    return f"{MODEL.value}: {result:.2%} of {len(images)} {SPLIT.value} images of {config.dataset}"
+    examples = examples_of(model, config, score=score, class_names=record.get("class_names"))
+    for names, why, others in examples.unread:
+        command.refuse(names, why, others)
+    if SPLIT.value == "test" and isinstance(examples, Labelled) and examples.dataset is not None:
+        model_files.refuse_trained_on(MODEL.value, examples.dataset)
+    task = examples.task
+    found = examples.evaluate(model, reference, SPLIT.value)
+    if not found:
+        raise UserError(f"expected `reference`, a model to compare with: {config.dataset} says nothing of the outputs")
+    first = f"{task.shown(found.pop(task.metric))} " if task.metric in found else ""
+    first += f"{task.words} " if first and task.words else ""
+    more = "".join(f", {name} {value:.4f}" for name, value in found.items())
+    return f"{MODEL.value}: {first}of {examples.count(SPLIT.value)} {SPLIT.value} images of {config.dataset}{more}"
 
 
 def score_subnet(run: Run, supernet: Supernet, where: str) -> str:

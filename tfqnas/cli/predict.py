@@ -20,8 +20,8 @@ def main(words: list[str]) -> None:
         raise UserError("expected image files: tfqnas predict --model=MODEL.keras FILE [FILE ...]")
     command.import_tensorflow()
     from tfqnas.data.images import read_image
-    from tfqnas.graph.classifying import of_images
     from tfqnas.runs import model_files
+    from tfqnas.tasks.classification import of_images
 
     model = model_files.load_model(MODEL.value)
     _, channels = of_images(model)

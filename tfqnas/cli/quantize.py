@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfqnas.cli import command
-from tfqnas.data.data_config import DataConfig
 from tfqnas.dqss.quantize_settings import (
     PostTrainingSettings,
     QuantizeSettings,
@@ -32,30 +31,29 @@ from tfqnas.dqss.quantize_settings import (
 )
 from tfqnas.progress import Part, Progress
 from tfqnas.settings import plain
+from tfqnas.tasks import Examples, TaskConfig, examples_of
 
 if TYPE_CHECKING:
     import keras
 
     from tfqnas.dqss.directory import Directory
     from tfqnas.dqss.result import DqssResult
-    from tfqnas.dqss.tasks import DqssTask
 
 FLAGS = command.Flags()
 MODE = FLAGS.enum("mode", "ptq", ["ptq", "qat"], "post-training, or quantization-aware training")
 MODEL = FLAGS.string("model", None, "a .keras file, or zoo:NAME, such as zoo:efficientnet_lite0", required=True)
 OUTPUT = FLAGS.string("output", None, "directory for the results", required=True)
 IMAGES = FLAGS.integer("images", 512, "training images for the calibration of ptq", lower_bound=1)
-command.define_flags(DataConfig, FLAGS)
+command.define_flags(TaskConfig, FLAGS)
 command.define_flags(QuantizeSettings, FLAGS)
 
 
 def main() -> None:
-    data = command.from_flags(DataConfig, FLAGS)
+    data = command.from_flags(TaskConfig, FLAGS)
     kinds: dict[str, type[SearchSettings]] = {"ptq": PostTrainingSettings, "qat": TrainingSettings}
     refuse_of_other_mode(kinds)
     config = part_of(command.from_flags(QuantizeSettings, FLAGS), kinds[MODE.value])
     command.import_tensorflow()
-    from tfqnas.dqss import task_choice
     from tfqnas.dqss.candidates import mixture_for
     from tfqnas.dqss.directory import Directory
     from tfqnas.dqss.training import fingerprint
@@ -77,18 +75,16 @@ def main() -> None:
     if not directory.finished:
         from tfqnas.zoo.upscaling import score
 
-        task = task_choice.task_of(model, data, score, class_names=known.get("class_names"))
-        if task.metric == "psnr":
-            refuse_of_classifiers()
-        reference: Any = task.outputs(model)
-        result = searched(model, task, config, directory)
-        metrics = {"float": task.scores(reference), "quantized": task.evaluate(result.model, reference)}
+        examples = examples_of(model, data, score=score, class_names=known.get("class_names"))
+        refuse_without_effect(examples)
+        result = searched(model, examples, config, directory)
+        metrics = {"float": examples.evaluate(model), "quantized": examples.evaluate(result.model, model)}
         names = {"class_names": known["class_names"]} if "class_names" in known else {}
         directory.write(result, metrics, {"evaluation_crop": data.evaluation_crop, **names})
     show(directory, data, config)
 
 
-def fixed(config: DataConfig | SearchSettings) -> dict[str, Any]:
+def fixed(config: TaskConfig | SearchSettings) -> dict[str, Any]:
     """The settings that the results depend on, as JSON data."""
     free = {field.name for field in dataclasses.fields(config) if not field.metadata["fixed"]}
     return {name: value for name, value in plain(config).items() if name not in free}
@@ -103,10 +99,10 @@ def refuse_of_other_mode(kinds: Mapping[str, type[SearchSettings]]) -> None:
         command.refuse(sorted(own), f"with `mode={MODE.value}`", f"`mode={mode}`")
 
 
-def refuse_of_classifiers() -> None:
-    """Raises UserError for a given flag that super-resolution does not read."""
-    command.refuse(["flip", "shift"], "on photos, whose patches are always turned and mirrored", "classifiers")
-    command.refuse(["norm_images"], "on super-resolution, where BatchNorm keeps its statistics", "classifiers")
+def refuse_without_effect(examples: Examples) -> None:
+    """Raises UserError for a given flag that this task does not read."""
+    for names, why, others in examples.unread:
+        command.refuse(names, why, others)
 
 
 def loaded(name: str) -> keras.Model:
@@ -119,7 +115,7 @@ def loaded(name: str) -> keras.Model:
     return zoo.load(name.removeprefix("zoo:"))
 
 
-def searched(model: keras.Model, task: DqssTask, config: Any, directory: Directory) -> DqssResult:
+def searched(model: keras.Model, examples: Examples, config: Any, directory: Directory) -> DqssResult:
     """Searches with progress on the terminal, and returns the `DqssResult`."""
     from tfqnas.dqss.candidates import names_for
     from tfqnas.dqss.post_training import search_post_training
@@ -128,8 +124,9 @@ def searched(model: keras.Model, task: DqssTask, config: Any, directory: Directo
     search = any(len(names_for(config, role)) > 1 for role in ("weights", "inputs"))
     with Shown(work(config, search)) as shown:
         if MODE.value == "ptq":
-            return search_post_training(model, task.calibration(IMAGES.value, config.seed), config, shown)
-        return search_training(model, task, config, shown, directory.checkpoints)
+            images = examples.calibration(IMAGES.value, config.seed)
+            return search_post_training(model, images, config, shown, examples.task)
+        return search_training(model, examples, config, shown, directory.checkpoints)
 
 
 class Shown(contextlib.ExitStack):
@@ -182,7 +179,7 @@ def work(config: Any, search: bool) -> list[tuple[str, float]]:
     return [(name, amount) for name, amount in parts.items() if amount]
 
 
-def show(directory: Directory, data: DataConfig, config: SearchSettings) -> None:
+def show(directory: Directory, data: TaskConfig, config: SearchSettings) -> None:
     """Prints the table and the results, and the next command; draws the figure."""
     from tfqnas import report
     from tfqnas.dqss.candidates import best_uniform

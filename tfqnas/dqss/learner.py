@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ from tfqnas.dqss import losses
 from tfqnas.dqss.variables import candidates_in, coefficients_of, mixtures, ranges_of
 from tfqnas.graph.keras_internals import is_called_once
 from tfqnas.quantizers import quantizers_of
+from tfqnas.tasks.base import listed
 
 # A logit that makes a softmax one-hot at any temperature of a search.
 ONE_HOT = 1e4
@@ -41,7 +41,7 @@ class Targets:
         loss: a name of `losses.of_name`.
         images: float32 (n, height, width, channels).
         batch_size: images at once when the outputs are computed.
-        kept: the outputs from another `Targets` of the same teacher, or None.
+        kept: the `kept` of another `Targets` of the same teacher, or None.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Targets:
         loss: str,
         images: np.ndarray,
         batch_size: int,
-        kept: np.ndarray | None = None,
+        kept: list[np.ndarray] | None = None,
     ) -> None:
         self.images = images
         names = taps_of(teacher, student) if loss == "features" else []
@@ -61,12 +61,12 @@ class Targets:
         self.kept = None if names else outputs(teacher, images, batch_size) if kept is None else kept
 
     def of(self, numbers: np.ndarray) -> list[tf.Tensor]:
-        """`[outputs]`, float32, of the images with these indices, or `[]` if the step computes them."""
-        return [] if self.kept is None else [tf.constant(self.kept[numbers])]
+        """The outputs, float32 tensors, of the images with these indices, or `[]` if the step computes them."""
+        return [] if self.kept is None else [tf.constant(y[numbers]) for y in self.kept]
 
     def again(self, x: tf.Tensor, targets: list[tf.Tensor]) -> list[tf.Tensor]:
         """The targets of the images `x` within a traced step, computed if they are not kept."""
-        return targets if self.teacher is None else [tf.stop_gradient(t) for t in _list(self.teacher(x))]
+        return targets if self.teacher is None else [tf.stop_gradient(t) for t in listed(self.teacher(x))]
 
 
 def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[str]:
@@ -84,20 +84,17 @@ def taps_of(teacher: keras.Model, student: keras.Model, most: int = 12) -> list[
 
 
 def with_taps(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """The model with a list of outputs, those of these layers before its own; without names the model itself."""
+    """The model with a list of outputs, those of these layers before its own ones; without names the model itself."""
     if not names:
         return model
-    return keras.Model(model.inputs, [*(model.get_layer(name).output for name in names), model.outputs[0]])
+    return keras.Model(model.inputs, [*(model.get_layer(name).output for name in names), *model.outputs])
 
 
-def outputs(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """float32 outputs of a Keras model for images, computed eagerly in batches."""
+def outputs(model: keras.Model, images: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """float32 outputs of a Keras model for images, a list of its outputs, computed eagerly in batches."""
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-    return np.concatenate([np.asarray(model(part, training=False)) for part in parts])
-
-
-def _list(y: Any) -> list[tf.Tensor]:
-    return list(y) if isinstance(y, (list, tuple)) else [y]
+    found = [[np.asarray(y) for y in listed(model(part, training=False))] for part in parts]
+    return [np.concatenate(own) for own in zip(*found, strict=True)]
 
 
 class Learner:
@@ -116,7 +113,7 @@ class Learner:
         self.mixtures = mixtures(model)
         self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
         self._parameters = [v for q in quantizers_of(model) for one in candidates_in(q) for v in one.variables]
-        self._distance = losses.of_name(loss, probabilities)
+        self._distance = losses.of_name(loss, probabilities, len(model.outputs))
         self._seed = tf.constant([seed, 5], tf.int64)
         self._steps = tf.Variable(0, dtype=tf.int64)
         # With `partial`, TensorFlow counts the traces of each model by itself, and does not warn of retracing.
@@ -192,7 +189,7 @@ class Learner:
         return [[float(a) for a in mixed.coefficients.numpy()] for mixed in self.mixtures]
 
     def _distances(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
-        return self._distance(_list(self.targets.student(x, training=False)), self.targets.again(x, targets))
+        return self._distance(listed(self.targets.student(x, training=False)), self.targets.again(x, targets))
 
     def _traced_loss(self, x: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
         return self._distances(x, targets)

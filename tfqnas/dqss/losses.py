@@ -1,33 +1,14 @@
 """Distances of the outputs of a quantized model from those of the float model, as float32 scalars."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-_TINY = 1e-12
+from tfqnas.tasks.losses import TINY, kl, mse
+
 # Shares of R, G and B in the luma Y (ITU-R BT.601), and the weight of the three channels, which preserves colours.
 _LUMA, _COLOURS = (0.299, 0.587, 0.114), 0.1
-
-
-def log_probabilities(y: tf.Tensor, probabilities: bool = False) -> tf.Tensor:
-    """Log probabilities, float32 (n, classes), of logits or, with `probabilities`, of the outputs of a softmax."""
-    return tf.math.log(tf.maximum(y, _TINY)) if probabilities else tf.nn.log_softmax(y)
-
-
-def kl(y: tf.Tensor, target: tf.Tensor, probabilities: bool = False) -> tf.Tensor:
-    """`mean_n sum_c p (log p - log q)`, the Kullback-Leibler divergence of `q = softmax(y)` from `p = softmax(target)`.
-
-    Args:
-        y, target: float32 (n, classes), logits or, with `probabilities`, outputs of a softmax.
-    """
-    p, q = log_probabilities(target, probabilities), log_probabilities(y, probabilities)
-    return tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
-
-
-def mse(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """`mean (y - target)^2 / mean (target - mean target)^2`, the squared error as a share of the target's variance."""
-    _, variance = tf.nn.moments(target, list(range(len(target.shape))))
-    return tf.reduce_mean(tf.math.squared_difference(y, target)) / tf.maximum(variance, _TINY)
 
 
 def luma(y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -59,20 +40,29 @@ def entropy(coefficients: Sequence[tf.Tensor]) -> tf.Tensor:
     Args:
         coefficients: list of float32 (k,), with k at least 2.
     """
-    shares = [-tf.reduce_sum(a * tf.math.log(a + _TINY)) / tf.math.log(float(a.shape[0])) for a in coefficients]
+    shares = [-tf.reduce_sum(a * tf.math.log(a + TINY)) / tf.math.log(float(a.shape[0])) for a in coefficients]
     return tf.add_n(shares) / len(shares)
 
 
-def of_name(name: str, probabilities: bool = False) -> Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], tf.Tensor]:
+def of_name(
+    name: str, probabilities: bool = False, count: int = 1
+) -> Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], tf.Tensor]:
     """The loss with this name, a function `f(ys, targets)` of lists of tensors that end with the outputs.
 
     Args:
         name: "kl", "mse", "luma", "cosine" or "features".
         probabilities: whether the outputs are those of a softmax.
+        count: number of outputs, over which the loss is a mean.
     """
     if name == "features":
         return features
     if name == "kl":
-        return lambda ys, targets: kl(ys[-1], targets[-1], probabilities)
-    one = {"mse": mse, "luma": luma, "cosine": cosine}[name]
-    return lambda ys, targets: one(ys[-1], targets[-1])
+        one: Callable[..., tf.Tensor] = functools.partial(kl, probabilities=probabilities)
+    else:
+        one = {"mse": mse, "luma": luma, "cosine": cosine}[name]
+
+    def mean(ys: Sequence[tf.Tensor], targets: Sequence[tf.Tensor]) -> tf.Tensor:
+        found = [one(y, target) for y, target in zip(ys[-count:], targets[-count:], strict=True)]
+        return found[0] if count == 1 else tf.add_n(found) / count
+
+    return mean

@@ -32,6 +32,8 @@ from tfqnas.graph.rewriting import quantize
 from tfqnas.layers import Quantize
 from tfqnas.quantizers import ROLES, Calibrated, Mixture, Quantizer, get
 from tfqnas.supernet import initialize
+from tfqnas.tasks import Task
+from tfqnas.tasks.base import gives_probabilities
 
 # Number of images that initialise the quantizers, and number of records of the coefficients in a search.
 INITIAL_IMAGES = 256
@@ -40,28 +42,28 @@ RECORDS = 50
 LOOKS = 6
 
 
-def gives_probabilities(model: keras.Model) -> bool:
-    """Whether a model ends with a softmax."""
-    last = getattr(model.layers[-1], "activation", None)
-    return type(model.layers[-1]).__name__ == "Softmax" or getattr(last, "__name__", "") == "softmax"
-
-
-def loss_of(config: PostTrainingSettings, model: keras.Model) -> str:
-    """The name of a search's loss, from the settings or else from the shape of the model's output.
+def loss_of(config: PostTrainingSettings, model: keras.Model, task: Task | None = None) -> str:
+    """The name of a search's loss, from the settings, or else that of the task or of the shape of the model's output.
 
     Raises:
         UserError: for luma if the output is no RGB image, and for kl or cosine of single numbers, which are constant.
     """
-    shape = model.output_shape
-    rgb = len(shape) == 4 and shape[-1] == 3
+    shapes = [tuple(y.shape) for y in model.outputs]
+    rgb = all(len(shape) == 4 and shape[-1] == 3 for shape in shapes)
+    made = " and ".join(str(shape[1:]) for shape in shapes)
     if config.loss == "luma" and not rgb:
-        raise UserError(f"`loss=luma`: expected a model that makes RGB images, {model.name} makes {shape[1:]}")
-    if (config.loss == "kl" and shape[-1] == 1) or (config.loss == "cosine" and shape[1:] == (1,)):
-        raise UserError(f"`loss={config.loss}`: expected several outputs to compare, {model.name} makes {shape[1:]}")
-    return config.loss or ("kl" if len(shape) == 2 and shape[-1] > 1 else "luma" if rgb else "mse")
+        raise UserError(f"`loss=luma`: expected a model that makes RGB images, {model.name} makes {made}")
+    single, constant = any(shape[-1] == 1 for shape in shapes), any(shape[1:] == (1,) for shape in shapes)
+    if (config.loss == "kl" and single) or (config.loss == "cosine" and constant):
+        raise UserError(f"`loss={config.loss}`: expected several outputs to compare, {model.name} makes {made}")
+    if config.loss:
+        return config.loss
+    flat = all(len(shape) == 2 for shape in shapes)
+    usual = task.search_loss if task else "kl" if flat else "luma" if rgb else "mse"
+    return "mse" if (usual == "kl" and single) or (usual == "luma" and not rgb) else usual
 
 
-def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) -> keras.Model:
+def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray, task: Task | None = None) -> keras.Model:
     """The model with initialised candidates in every layer.
 
     The first and last layers have candidates at `end_bits`, or LSQ where the strategy does not exist at that bit width.
@@ -70,6 +72,7 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
         model: float Keras model.
         config: settings with the candidates.
         images: float32 (n, height, width, channels); the first `INITIAL_IMAGES` initialise the quantizers.
+        task: what the outputs are for, or None if only their shapes say it.
 
     Raises:
         UserError: see `refuse_unsigned`.
@@ -90,7 +93,9 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray) ->
         # Layers that already have quantizers do not change.
         mixed = quantize(mixed, weights, own[1], skip=waiting, end_bits=None)
     if config.integer_aware:
-        if len(model.output_shape) == 4:  # an image, so its grid `(x - 128) / 128` is known
+        if len(model.output_shape) == 4 and (
+            task is None or task.makes_images
+        ):  # an image, so its grid `(x - 128) / 128` is known
             pixels = Quantize(Calibrated(bits=8, fixed=(-1.0, 127 / 128)), name="pixels")
             mixed = keras.Model(mixed.inputs[0], pixels(mixed.outputs[0]), name=mixed.name)
         mixed = quantize(mixed, integer_aware=True)
@@ -128,6 +133,7 @@ def search_post_training(
     images: np.ndarray,
     config: PostTrainingSettings,
     on_step: Callable[[str, float, str], object] | None = None,
+    task: Task | None = None,
 ) -> DqssResult:
     """Finds the strategies of a trained model's layers, without labels.
 
@@ -155,12 +161,14 @@ def search_post_training(
         config: `PostTrainingSettings`.
         on_step: called with (part, completed share of the part, text), first when a part begins. The parts are "guard",
             "longer", "search", "tune", "refine" and "final".
+        task: `tfqnas.tasks.Task`, what the outputs are for, which chooses the loss where the settings do not; by
+            default the shape of the output does.
 
     Raises:
         UserError: for images that do not fit the model, a layer without an integer form, or unknown candidates.
     """
     images = checked(images, model, config.batch_size, 2)
-    return _PostTraining(model, images, config, on_step or (lambda *_: None)).run()
+    return _PostTraining(model, images, config, on_step or (lambda *_: None), task).run()
 
 
 def parts_of(count: int, batch_size: int, choice_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,19 +210,20 @@ class _PostTraining:
         images: np.ndarray,
         config: PostTrainingSettings,
         on_step: Callable[[str, float, str], object],
+        task: Task | None,
     ) -> None:
-        self.images, self.config, self.on_step = images, config, on_step
+        self.images, self.config, self.on_step, self.task = images, config, on_step, task
         self.teacher = quantize(model)  # a plain copy, with layers in the place of operations
-        self.loss = loss_of(config, model)
+        self.loss = loss_of(config, model, task)
         self.probabilities = gives_probabilities(self.teacher)
         self.learned, self.choice = parts_of(len(images), config.batch_size, config.choice_share, config.seed)
         self.history: list[dict[str, Any]] = []
         self.losses: dict[str, float] = {}
-        self._kept: np.ndarray | None = None
+        self._kept: list[np.ndarray] | None = None
 
     def run(self) -> DqssResult:
         config = self.config
-        mixed = quantized(self.teacher, config, self.images[self.learned])
+        mixed = quantized(self.teacher, config, self.images[self.learned], self.task)
         self.learner = self._learner(mixed)
         searched = searched_of(mixed)
         coefficients: list[list[float]] = []
@@ -287,7 +296,7 @@ class _PostTraining:
     ) -> _Candidate:
         """A tuned model of its own with one strategy for all weights and one for all inputs."""
         alone = dataclasses.replace(self.config, weights=(pair[0],), inputs=(pair[1],))
-        learner = self._learner(quantized(self.teacher, alone, self.images[self.learned]))
+        learner = self._learner(quantized(self.teacher, alone, self.images[self.learned], self.task))
         tuned = self._tuned(learner, [], learner.state(), steps, part, within)
         return dataclasses.replace(tuned, single=in_words(pair))
 

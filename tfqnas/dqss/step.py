@@ -11,9 +11,9 @@ from tfqnas.dqss import losses
 from tfqnas.dqss.learner import ONE_HOT
 from tfqnas.dqss.quantize_settings import TrainingSettings
 from tfqnas.dqss.recalibration import without_dropout
-from tfqnas.dqss.tasks import DqssTask
 from tfqnas.dqss.variables import candidates_in, coefficients_of, mixtures, ranges_of
 from tfqnas.quantizers import Quantizer, quantizers_of
+from tfqnas.tasks import Task
 from tfqnas.train.optimizer import FusedSGD
 
 MOMENTUM = 0.9
@@ -25,21 +25,12 @@ class Step:
     Args:
         model: Keras model with initialised quantizers.
         teacher: float Keras model, or None.
-        task: task with the loss.
+        task: `Task` with the losses.
         config: `TrainingSettings`.
-        probabilities: whether the outputs are those of a softmax.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        teacher: keras.Model | None,
-        task: DqssTask,
-        config: TrainingSettings,
-        probabilities: bool,
-    ) -> None:
+    def __init__(self, model: keras.Model, teacher: keras.Model | None, task: Task, config: TrainingSettings) -> None:
         self.model, self.teacher, self.task, self.config = model, teacher, task, config
-        self.probabilities = probabilities
         self.mixtures = mixtures(model)
         self.coefficients, self.ranges = coefficients_of(model), ranges_of(model)
         self._moving = [v for v in model.non_trainable_variables if "moving_" in v.name]
@@ -131,10 +122,8 @@ class Step:
         if share < 1:
             total += (1.0 - share) * self.task.loss(given, y)
         if share > 0 and self.teacher is not None:
-            target = tf.stop_gradient(self.teacher(x, training=False))
-            flat = len(given.shape) == 2
-            distance = losses.kl(given, target, self.probabilities) if flat else losses.mse(given, target)
-            total += share * distance
+            target = tf.nest.map_structure(tf.stop_gradient, self.teacher(x, training=False))
+            total += share * self.task.distance(given, target)
         return total
 
     def _traced_loss(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -15,18 +15,18 @@ from tfqnas.dqss.candidates import names_for
 from tfqnas.dqss.freezing import freeze
 from tfqnas.dqss.images import checked
 from tfqnas.dqss.learner import cosine_decay
-from tfqnas.dqss.post_training import INITIAL_IMAGES, RECORDS, gives_probabilities, quantized
+from tfqnas.dqss.post_training import INITIAL_IMAGES, RECORDS, quantized
 from tfqnas.dqss.quantize_settings import TrainingSettings
 from tfqnas.dqss.refining import in_words, refined
 from tfqnas.dqss.result import DqssResult, Searched, choices_of, searched_of
 from tfqnas.dqss.step import Step
-from tfqnas.dqss.tasks import DqssTask
 from tfqnas.dqss.variables import mixtures
 from tfqnas.dqss.warm_start import adopt, with_weights_of
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.graph.rewriting import quantize
 from tfqnas.quantizers import ROLES
 from tfqnas.settings import first_difference, plain
+from tfqnas.tasks import Examples
 from tfqnas.train.checkpoint import Checkpoints
 
 # Largest and smallest number of training images that are held out from warm-up and search. Two fifths of them choose
@@ -43,7 +43,7 @@ Batched = Sequence[tuple[tf.Tensor, tf.Tensor]]
 
 def search_training(
     model: keras.Model,
-    task: DqssTask,
+    examples: Examples,
     config: TrainingSettings,
     on_step: Callable[[str, float, str], object] | None = None,
     checkpoints: Checkpoints | None = None,
@@ -67,7 +67,7 @@ def search_training(
 
     Args:
         model: float functional or Sequential `keras.Model`, which is the start and, with `distill`, the teacher.
-        task: a task of tasks.py, which gives batches and the loss.
+        examples: `tfqnas.tasks.Examples`, which give batches and, by their task, the losses.
         config: `TrainingSettings`.
         on_step: called with (part, completed share of the part, text), first when a part begins or resumes. The parts
             are "warm-up", "search", "choose" and "train".
@@ -83,7 +83,7 @@ def search_training(
         UserError: for a checkpoint of another model or of other settings, and for too few training images.
         TrainingDivergedError: for a loss that is not finite.
     """
-    return _Training(model, task, config, on_step or (lambda *_: None), checkpoints, say).run()
+    return _Training(model, examples, config, on_step or (lambda *_: None), checkpoints, say).run()
 
 
 def usual(config: TrainingSettings) -> tuple[str, str]:
@@ -105,15 +105,20 @@ class _Training:
     def __init__(
         self,
         model: keras.Model,
-        task: DqssTask,
+        examples: Examples,
         config: TrainingSettings,
         on_step: Callable[[str, float, str], object],
         checkpoints: Checkpoints | None,
         say: Callable[[str], None],
     ) -> None:
-        self.config, self.task, self.on_step, self.checkpoints, self.say = config, task, on_step, checkpoints, say
+        self.config, self.examples, self.on_step, self.checkpoints, self.say = (
+            config,
+            examples,
+            on_step,
+            checkpoints,
+            say,
+        )
         self.teacher = quantize(model)
-        self.probabilities = gives_probabilities(self.teacher)
         self.mark = fingerprint(self.teacher)
         self.searched: list[Searched] = []
         # The JSON data of checkpoints.
@@ -122,8 +127,10 @@ class _Training:
     def run(self) -> DqssResult:
         config = self.config
         count = max(INITIAL_IMAGES, config.batch_size)
-        images = checked(self.task.calibration(count, config.seed), self.teacher, config.batch_size)[:INITIAL_IMAGES]
-        model = quantized(self.teacher, config, images)
+        images = checked(self.examples.calibration(count, config.seed), self.teacher, config.batch_size)[
+            :INITIAL_IMAGES
+        ]
+        model = quantized(self.teacher, config, images, self.examples.task)
         self.searched = searched_of(model)
         saved = self._saved()
         part = saved[1]["part"] if saved else ""
@@ -131,7 +138,7 @@ class _Training:
             self.found = saved[1]["found"]
         if self.searched:
             if part != "train":
-                task, *held_out = self.task.held_out(HELD_OUT, config.seed)
+                examples, *held_out = self.examples.held_out(HELD_OUT, config.seed)
                 if len(held_out[0]) < FEWEST:
                     raise UserError(
                         "training images: expected a tenth of them, which chooses the strategies, to be at least "
@@ -139,14 +146,14 @@ class _Training:
                         "and one in `inputs`"
                     )
                 if part != "search":
-                    model, saved = self._opened(self._warmed_up(task, images, saved), images), None
-                self._search(model, task, held_out, saved)
+                    model, saved = self._opened(self._warmed_up(examples, images, saved), images), None
+                self._search(model, examples, held_out, saved)
                 saved = None
             best = dict(zip(map(id, mixtures(model)), self.found["places"], strict=True))
             model = freeze(model, best=lambda mixed: best[id(mixed)])
         self._train(model, saved)
-        if config.norm_images and self.task.batch_statistics:
-            images = self.task.calibration(config.norm_images, config.seed + 1)
+        if config.norm_images and self.examples.task.batch_statistics:
+            images = self.examples.calibration(config.norm_images, config.seed + 1)
             model = recalibration.recalibrated(model, images, min(len(images), 2 * config.batch_size))
         found = self.found
         choices = choices_of(model, self.searched, found["coefficients"])
@@ -156,14 +163,14 @@ class _Training:
 
     # The three parts
 
-    def _warmed_up(self, task: DqssTask, images: np.ndarray, saved: Saved | None) -> keras.Model:
+    def _warmed_up(self, examples: Examples, images: np.ndarray, saved: Saved | None) -> keras.Model:
         """The model after warm-up with one strategy for all tensors."""
         weights, inputs = usual(self.config)
         alone = dataclasses.replace(self.config, weights=(weights,), inputs=(inputs,))
-        model = quantized(self.teacher, alone, images)
+        model = quantized(self.teacher, alone, images, self.examples.task)
         step, last, begun = self._step(model, saved), self._end_of_warm_up, saved[1]["step"] if saved else 0
         self._begin("warm-up", begun, last)
-        for number, x, y in self._batches(task, begun, last):
+        for number, x, y in self._batches(examples, begun, last):
             self._stepped(step, x, y, number)
             self._done("warm-up", step, number + 1, (number + 1) / last, number + 1 == last)
         self._end_part("warm-up")
@@ -173,20 +180,22 @@ class _Training:
         """The model with mixtures and the weights of the warm-up, whose strategy has the largest coefficients."""
         float_model = quantize(self.teacher)
         with_weights_of(float_model, warm)
-        model = quantized(float_model, self.config, images)
+        model = quantized(float_model, self.config, images, self.examples.task)
         self.found["usual"] = adopt(model, warm)
         for mixed, place in zip(mixtures(model), self.found["usual"], strict=True):
             mixed.alpha.assign(self.config.opening * np.eye(len(mixed.candidates), dtype=np.float32)[place])
         return model
 
-    def _search(self, model: keras.Model, task: DqssTask, held_out: Sequence[np.ndarray], saved: Saved | None) -> None:
+    def _search(
+        self, model: keras.Model, examples: Examples, held_out: Sequence[np.ndarray], saved: Saved | None
+    ) -> None:
         """Learns coefficients and weights, then sets `found["places"]`."""
         config = self.config
         step = self._step(model, saved)
         start, stop = self._end_of_warm_up, self._end_of_search
         rate, begun = config.rate_of_coefficients(stop - start), saved[1]["step"] if saved else start
         self._begin("search", begun - start, stop - start)
-        for number, x, y in self._batches(task, begun, stop):
+        for number, x, y in self._batches(examples, begun, stop):
             share = (number - start) / (stop - start)
             step.set_temperature(
                 config.temperature_start * (config.temperature_end / config.temperature_start) ** share
@@ -203,7 +212,7 @@ class _Training:
         step, first, last = self._step(model, saved), self._end_of_search, self.config.train_steps
         begun = saved[1]["step"] if saved else first
         self._begin("train", begun - first, last - first)
-        for number, x, y in self._batches(self.task, begun, last):
+        for number, x, y in self._batches(self.examples, begun, last):
             self._stepped(step, x, y, number)
             self._done("train", step, number + 1, (number + 1 - first) / (last - first), number + 1 == last)
         self._end_part("train")
@@ -250,16 +259,16 @@ class _Training:
         return round(self.config.train_steps * both) if self.searched else 0
 
     def _step(self, model: keras.Model, saved: Saved | None) -> Step:
-        step = Step(model, self.teacher if self.config.distill else None, self.task, self.config, self.probabilities)
+        step = Step(model, self.teacher if self.config.distill else None, self.examples.task, self.config)
         if saved is not None:
             step.decide(saved[1]["signs"])
             self._restore(step, saved[0])
         return step
 
-    def _batches(self, task: DqssTask, start: int, stop: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+    def _batches(self, examples: Examples, start: int, stop: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
         """`(number, x, y)` of the steps from `start` to `stop`."""
         config = self.config
-        batches = task.batches(config.batch_size, start, stop, config.seed, config.flip, config.shift)
+        batches = examples.batches(config.batch_size, start, stop, config.seed, config.flip, config.shift)
         return ((number, *batch) for number, batch in enumerate(batches, start))
 
     def _stepped(
@@ -308,7 +317,7 @@ class _Training:
             "part": part,
             "fingerprint": self.mark,
             "config": plain(self.config),
-            "data": self.task.digest,
+            "data": self.examples.digest,
             "found": self.found,
             "candidates": self._candidates(),
             "signs": step.signs,
@@ -325,7 +334,7 @@ class _Training:
         where, (_, meta) = self.checkpoints.directory, loaded
         if meta["fingerprint"] != self.mark:
             raise UserError(f"{where}: its checkpoints are of another model; give that one, or another `output`")
-        if meta.get("data", ours := self.task.digest) != ours:
+        if meta.get("data", ours := self.examples.digest) != ours:
             raise UserError(f"{where}: the training images have changed since; put them back, or give another `output`")
         if difference := first_difference(self.config, meta["config"]):
             name, ours, theirs = difference

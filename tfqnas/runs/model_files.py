@@ -8,17 +8,18 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import keras
 import numpy as np
 
-import tfqnas.layers  # noqa: F401  registers the layers of saved models
+import tfqnas.layers
+import tfqnas.tasks.in_keras  # noqa: F401  registers their losses and metrics
 from tfqnas.arch import Arch, ArchData
 from tfqnas.data.data_record import DataRecord
 from tfqnas.data.dataset import DataSet
 from tfqnas.data.images import EvaluationImages, batches_of, resized
 from tfqnas.errors import UserError
 from tfqnas.files import read_json
-from tfqnas.graph.classifying import of_images
 from tfqnas.records import Count, NotNegative, Open, Range, Share
 from tfqnas.search import ParetoFront
 from tfqnas.spaces import SearchSpace
+from tfqnas.tasks.classification import of_images
 from tfqnas.train import checkpoint
 from tfqnas.train.calibrate import check_finite
 from tfqnas.train.stages import Bits

@@ -7,10 +7,11 @@ import pytest
 from tests.dqss.conftest import network
 from tfqnas.data import photos
 from tfqnas.data.data_config import DataConfig
-from tfqnas.dqss import task_choice
-from tfqnas.dqss.tasks import Classification, SuperResolution, Unlabelled
 from tfqnas.errors import UserError
 from tfqnas.layers import DepthToSpace
+from tfqnas.tasks import classification, examples_of
+from tfqnas.tasks.classification import Labelled, Unlabelled
+from tfqnas.tasks.super_resolution import Photos
 
 
 def enlarging(scale=2):
@@ -23,20 +24,20 @@ def enlarging(scale=2):
 def photographs(rng, monkeypatch):
     made = [rng.integers(0, 256, (96, 100, 3)).astype(np.uint8) for _ in range(3)]
     monkeypatch.setattr(photos, "load", lambda data_dir=None: photos.Photos(made[:2], made[2:]))
-    monkeypatch.setattr(task_choice, "CROPS", (6, 4))
+    monkeypatch.setattr(classification, "CROPS", (6, 4))
     return made
 
 
 def test_a_classifier_of_a_labelled_data_set():
-    task = task_choice.task_of(network(classes=10), DataConfig())
-    assert isinstance(task, Classification) and task.metric == "accuracy" and task.calibration(3).shape == (3, 8, 8, 1)
+    task = examples_of(network(classes=10), DataConfig())
+    assert isinstance(task, Labelled) and task.task.metric == "accuracy" and task.calibration(3).shape == (3, 8, 8, 1)
 
 
 def test_a_classifier_of_photographs_is_compared_with_itself(photographs):
-    task = task_choice.task_of(network(16, 3), DataConfig(dataset="photos"))
+    task = examples_of(network(16, 3), DataConfig(dataset="photos"))
     assert isinstance(task, Unlabelled) and task.calibration(5).shape == (5, 16, 16, 3) and len(task.test) == 4
     with pytest.raises(UserError, match="expected a model of 3 channels, tiny takes 1"):
-        task_choice.task_of(network(), DataConfig(dataset="photos"))
+        examples_of(network(), DataConfig(dataset="photos"))
 
 
 def test_a_model_that_makes_images_is_for_super_resolution(photographs):
@@ -47,14 +48,14 @@ def test_a_model_that_makes_images_is_for_super_resolution(photographs):
         return {"psnr": 30.0, "ssim": 0.9, "bicubic_psnr": 29.0}
 
     model = enlarging()
-    task = task_choice.task_of(model, DataConfig(dataset="photos"), score)
-    assert isinstance(task, SuperResolution) and task.scale == 2
+    task = examples_of(model, DataConfig(dataset="photos"), score=score)
+    assert isinstance(task, Photos) and task.scale == 2
     assert task.evaluate(model) == {"psnr": 30.0, "ssim": 0.9} and seen == [("larger", 1)]
     low, high = next(iter(task.batches(4, 0, 2)))
     assert low.shape == (4, 48, 48, 3) and high.shape == (4, 96, 96, 3)
-    np.testing.assert_allclose(task.loss(high + 0.5, high), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(task.task.loss(high + 0.5, high), 0.5, rtol=1e-6)
     with pytest.raises(UserError, match="dataset: expected photos for larger, which makes images, received digits"):
-        task_choice.task_of(model, DataConfig())
+        examples_of(model, DataConfig())
 
 
 def oblong():
@@ -72,4 +73,4 @@ def oblong():
 )
 def test_a_model_of_other_images_is_refused(model, expected):
     with pytest.raises(UserError, match=expected):
-        task_choice.task_of(model(), DataConfig())
+        examples_of(model(), DataConfig())
