@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tflite_export.verify import Verification
+from tfqnas.tasks.classification import Classification
 
 _PACKAGES = ("tfqnas", "tensorflow", "keras", "ai-edge-litert")
 # Key in the record, label, format.
@@ -113,13 +114,14 @@ def _costs(record: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracies(record: Mapping[str, Any], result: Verification | None) -> list[str]:
-    known = {"float": record.get("float"), "keras": record.get("after")}
-    known |= result.top1 if result is not None else {}
-    rows = [f"| {name} | {known[key]:.2%} |" for key, name in _ACCURACIES if known.get(key) is not None]
+    known: dict[str, Any] = {"float": record.get("float"), "keras": record.get("after")}
+    known |= result.scores if result is not None else {}
+    task = result.task if result is not None else Classification()
+    rows = [f"| {name} | {task.shown(known[key])} |" for key, name in _ACCURACIES if known.get(key) is not None]
     if not rows:
-        return ["Not known: the file was not compared on labelled images."]
+        return ["Not known: the file was not compared on images with targets."]
     of = f" of {result.images:,} test images" if result is not None else ""
-    return [f"| top-1{of} | |", "|---|---|", *rows]
+    return [f"| {task.title}{of} | |", "|---|---|", *rows]
 
 
 def _check(result: Verification | None) -> str:
@@ -129,11 +131,11 @@ def _check(result: Verification | None) -> str:
         return (
             "LiteRT ran the file. Its weights are packed, and kernels for packed weights round differently from the "
             f"reference. The integers are identical on {result.identical:.2%} of {result.compared:,} test images, and "
-            f"the class is the Keras model's on {result.same_class:.2%}."
+            f"the {result.task.prediction} is the Keras model's on {result.alike:.2%}."
         )
     return (
         f"LiteRT ran the file. On {result.identical:.2%} of {result.compared:,} test images every integer of its "
-        f"output equals the reference's, and on {result.same_class:.2%} the class is the Keras model's."
+        f"output equals the reference's, and on {result.alike:.2%} the {result.task.prediction} is the Keras model's."
     )
 
 

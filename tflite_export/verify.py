@@ -1,7 +1,7 @@
 """Compares a Keras model, its `IntGraph` in numpy, and its file in LiteRT with each other on real images."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from tflite_export import reference
 from tflite_export.int_graph import IntGraph, is_packed, pixels_of
 from tflite_export.runtime import KERNELS, Runtime
+from tfqnas.tasks.base import Task, listed
+from tfqnas.tasks.classification import Classification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,41 +22,52 @@ class Verification:
         compared: number of images that the Keras model and the reference computed too.
         identical: fraction of the compared images for which reference and LiteRT give identical integers.
         largest_difference: largest difference between these two, in steps of the output.
-        same_class: fraction of the compared images for which Keras model and LiteRT choose the same class.
-        top1: accuracy of "litert", and of "keras" and "reference" if they computed all images; empty without labels.
-        compared_top1: accuracies of all three on the compared images.
+        alike: share of the predictions on the compared images that Keras model and LiteRT have in common.
+        scores: scores of "litert", and of "keras" and "reference" if they computed all images; empty without targets.
+            Of a task that compares with another model they are those against the Keras model.
+        compared_scores: scores of all three on the compared images.
         exact: whether identical integers are expected. Kernels for packed weights round differently.
+        task: what the outputs are for.
     """
 
     images: int
     compared: int
     identical: float
     largest_difference: float
-    same_class: float
-    top1: dict[str, float]
-    compared_top1: dict[str, float] = dataclasses.field(default_factory=dict)
+    alike: float
+    scores: dict[str, float]
+    compared_scores: dict[str, float] = dataclasses.field(default_factory=dict)
     exact: bool = True
+    task: Task = dataclasses.field(default_factory=Classification)
 
     def record(self) -> dict[str, Any]:
-        """The top-1 accuracies and the numbers of images, JSON-able for the metadata of the file."""
-        found: dict[str, Any] = {**self.top1, "images": self.images}
+        """The scores and the numbers of images, JSON-able for the metadata of the file."""
+        found: dict[str, Any] = {**self.scores, "images": self.images}
         if self.compared < self.images:
-            found["compared"] = {**self.compared_top1, "images": self.compared}
+            found["compared"] = {**self.compared_scores, "images": self.compared}
         return found
 
-    def problem(self, max_accuracy_drop: float = 0.5) -> str | None:
-        """Why the file is not acceptable, or None; `max_accuracy_drop` is in percentage points."""
+    def problem(self, max_drop: float | None = None) -> str | None:
+        """Why the file is not acceptable, or None.
+
+        Args:
+            max_drop: largest accepted loss of the score, in the unit of the task's `Drop`; None for its default.
+        """
         if self.exact and self.identical < 1:
             return (
                 f"LiteRT and the reference differ in {1 - self.identical:.2%} of {self.compared} images, by up to "
                 f"{self.largest_difference:g} steps; expected the same integers"
             )
-        drop = 100 * (self.top1["keras"] - self.top1["litert"]) if "keras" in self.top1 else 0.0
-        if drop > max_accuracy_drop:
+        if self.task.drop is None or "keras" not in self.scores:
+            return None
+        before, after = self.scores["keras"], self.scores["litert"]
+        allowed = self.task.drop.default if max_drop is None else max_drop
+        lost, text = self.task.lost(before, after)
+        if lost > allowed:
             return (
-                f"top-1 falls by {drop:.2f} points, from {self.top1['keras']:.2%} to {self.top1['litert']:.2%}; "
-                f"`max_accuracy_drop` allows {max_accuracy_drop:g}. `explain` shows where, another `calibration` or "
-                "more `calibration_images` may help"
+                f"{self.task.title} falls by {text}, from {self.task.shown(before)} to {self.task.shown(after)}; "
+                f"`{self.task.drop.name}` allows {allowed:g}. `explain` shows where, another `calibration` or more "
+                "`calibration_images` may help"
             )
         return None
 
@@ -62,10 +75,11 @@ class Verification:
         lines = [
             f"{self.compared} images: reference and LiteRT identical in {self.identical:.2%} of them, largest "
             f"difference {self.largest_difference:g} steps",
-            f"the same class as the Keras model in {self.same_class:.2%}",
+            f"the same {self.task.prediction} as the Keras model in {self.alike:.2%}",
         ]
-        if self.top1:
-            lines.append("top-1: " + ", ".join(f"{name} {value:.2%}" for name, value in self.top1.items()))
+        if self.scores:
+            values = ", ".join(f"{name} {self.task.shown(value)}" for name, value in self.scores.items())
+            lines.append(f"{self.task.title}: {values}")
         return "\n".join(lines)
 
 
@@ -73,12 +87,14 @@ def verify(
     model: Callable[..., Any],
     graph: IntGraph,
     blob: bytes,
-    images: np.ndarray | Iterable[np.ndarray],
-    labels: np.ndarray | None = None,
+    images: np.ndarray | Iterable[np.ndarray] | Iterable[tuple[np.ndarray, Any]],
+    targets: np.ndarray | None = None,
     threads: int = 1,
     limit: int | None = None,
     batch_size: int = 64,
     update: Callable[[int], object] | None = None,
+    task: Task | None = None,
+    count: int | None = None,
 ) -> Verification:
     """Compares the Keras model, the reference and LiteRT.
 
@@ -86,55 +102,107 @@ def verify(
         model: the `keras.Model`.
         graph: `lower(model, ...)`.
         blob: `write(graph)`.
-        images: normalised, float32 (n, height, width, channels), or an iterable of such batches.
-        labels: int (n,), for accuracies.
+        images: normalised, float32 (n, height, width, channels), or an iterable of such batches, or of pairs of such a
+            batch and its targets.
+        targets: (n, ...), for scores, such as int labels (n,), where `images` has no pairs.
         threads: number of CPU threads for LiteRT.
         limit: number of images for the model and the reference, which take 20 times as long as LiteRT; None for all.
-            With labels the images are drawn at random with a fixed seed, without labels they are the first.
+            With targets or `count` the images are drawn at random with a fixed seed, else they are the first.
         batch_size: number of images that are computed at a time.
         update: called with the number of images done.
+        task: what the outputs are for, by default classification.
+        count: number of images, if `targets` do not say it.
     """
-    runtime = Runtime(blob, threads)
-    step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)
-    chosen = _chosen(len(labels), limit) if labels is not None and limit is not None else None
-    steps: list[np.ndarray] = []
-    chosen_classes: dict[str, list[np.ndarray]] = {"keras": [], "reference": [], "litert": []}
-    looked_at: list[np.ndarray] = []
-    count = 0
-    for batch in [images] if isinstance(images, np.ndarray) else images:
-        for start in range(0, len(batch), batch_size):
-            part = batch[start : start + batch_size]
-            pixels = pixels_of(graph, part)
-            integers = runtime.run(pixels)
-            chosen_classes["litert"].append(integers.argmax(axis=-1))
-            places = np.arange(count, count + len(part))
-            some = places < (np.inf if limit is None else limit) if chosen is None else chosen[places]
-            if some.any():
-                expected = reference.run(graph, pixels[some])
-                steps.append(np.abs(expected.astype(np.float64) - integers[some]).max(axis=-1) / step)
-                chosen_classes["reference"].append(expected.argmax(axis=-1))
-                chosen_classes["keras"].append(np.asarray(model(part[some], training=False)).argmax(axis=-1))
-            looked_at.append(some)
-            count += len(part)
-            if update is not None:
-                update(count)
+    task, runtime = task or Classification(), Runtime(blob, threads)
+    number = count if targets is None else len(targets)
+    chosen = None if number is None or limit is None else _chosen(number, limit)
+    steps, alike, looked_at = [], [], []
+    tallies: dict[str, list[np.ndarray]] = {"keras": [], "reference": [], "litert": []}
+    done = 0
+    for x, y in _batches(images, targets, batch_size):
+        pixels = pixels_of(graph, x)
+        integers = listed(runtime.run(pixels))
+        of_file = _values(graph, integers)
+        places = np.arange(done, done + len(x))
+        some = places < (np.inf if limit is None else limit) if chosen is None else chosen[places]
+        if not task.by_reference and y is not None:
+            tallies["litert"].append(task.tally(_one(of_file), y))
+        if some.any():
+            expected = listed(reference.run(graph, pixels[some]))
+            steps.append(_difference(graph, expected, [part[some] for part in integers]))
+            of_keras = [np.asarray(part) for part in listed(model(x[some], training=False))]
+            alike.append(task.alike(_one([part[some] for part in of_file]), _one(of_keras)))
+            if task.by_reference:
+                y_some: Any = _one(of_keras)
+                tallies["litert"].append(task.tally(_one([part[some] for part in of_file]), y_some))
+            else:
+                y_some = None if y is None else y[some]
+                if y is not None:
+                    tallies["keras"].append(task.tally(_one(of_keras), y_some))
+            if y_some is not None:
+                tallies["reference"].append(task.tally(_one(_values(graph, expected)), y_some))
+        looked_at.append(some)
+        done += len(x)
+        if update is not None:
+            update(done)
     differences, compared = np.concatenate(steps), np.concatenate(looked_at)
-    classes = {name: np.concatenate(values) for name, values in chosen_classes.items()}
-    alike = {**classes, "litert": classes["litert"][compared]}
-    top1, compared_top1 = {}, {}
-    if labels is not None:
-        compared_top1 = {name: float((c == labels[compared]).mean()) for name, c in alike.items()}
-        top1 = compared_top1 if compared.all() else {"litert": float((classes["litert"] == labels).mean())}
+    found = {name: np.concatenate(values) for name, values in tallies.items() if values}
+    of_all = {name: task.total(values) for name, values in found.items()}
+    whole = task.by_reference or bool(compared.all())
+    if not whole and found:
+        of_all = {"litert": of_all["litert"]}
+        found["litert"] = found["litert"][compared]
     return Verification(
-        count,
+        done,
         len(differences),
         float((differences == 0).mean()),
         float(differences.max()),
-        float((alike["keras"] == alike["litert"]).mean()),
-        top1,
-        compared_top1,
+        float(np.concatenate(alike).mean()),
+        of_all,
+        {name: task.total(values) for name, values in found.items()},
         not is_packed(graph),
+        task,
     )
+
+
+def _batches(images: Any, targets: np.ndarray | None, size: int) -> Iterator[tuple[np.ndarray, Any]]:
+    """Batches `(x, y)` of at most `size` images; `y` is None where there are no targets."""
+    done = 0
+    for batch in [images] if isinstance(images, np.ndarray) else images:
+        x, y = batch if isinstance(batch, tuple) else (batch, None)
+        if targets is not None:
+            y = targets[done : done + len(x)]
+        for start in range(0, len(x), size):
+            yield x[start : start + size], None if y is None else y[start : start + size]
+        done += len(x)
+
+
+def _outputs(graph: IntGraph) -> tuple[str, ...]:
+    """The names of a graph's outputs."""
+    return getattr(graph, "outputs", None) or (graph.output,)
+
+
+def _values(graph: IntGraph, integers: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of a file as float32."""
+    tensors = [graph.tensors[name] for name in _outputs(graph)]
+    return [
+        part if tensor.dtype == "float32" else reference.dequantized(tensor, part)
+        for tensor, part in zip(tensors, integers, strict=True)
+    ]
+
+
+def _one(outputs: list[np.ndarray]) -> Any:
+    """The only output, or the list of several."""
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _difference(graph: IntGraph, expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 (n,): the largest difference of the outputs of each image, in steps."""
+    largest = []
+    for name, a, b in zip(_outputs(graph), expected, found, strict=True):
+        distance = np.abs(a.astype(np.float64) - b).reshape(len(a), -1).max(axis=1)
+        largest.append(distance / _step(graph, name))
+    return np.max(largest, axis=0)
 
 
 def _chosen(count: int, limit: int) -> np.ndarray:
@@ -152,17 +220,23 @@ class KernelAgreement:
     images: int
     identical: float
     largest_difference: float
-    same_class: float
+    alike: float
+    task: Task = dataclasses.field(default_factory=Classification)
 
     def __str__(self) -> str:
         return (
             f"{self.kernels} kernels, {self.images} images: {self.identical:.2%} identical, largest difference "
-            f"{self.largest_difference:g} steps, the same class in {self.same_class:.2%}"
+            f"{self.largest_difference:g} steps, the same {self.task.prediction} in {self.alike:.2%}"
         )
 
 
 def agreements(
-    graph: IntGraph, blob: bytes, pixels: np.ndarray, threads: int = 1, update: Callable[[float], object] | None = None
+    graph: IntGraph,
+    blob: bytes,
+    pixels: np.ndarray,
+    threads: int = 1,
+    update: Callable[[float], object] | None = None,
+    task: Task | None = None,
 ) -> list[KernelAgreement]:
     """Measures the `KernelAgreement` of each of LiteRT's CPU kernels with the reference. Only XNNPACK's is promised.
 
@@ -172,23 +246,29 @@ def agreements(
         pixels: integers of the graph's input, (n, height, width, channels).
         threads: number of CPU threads.
         update: called with the fraction of kernels done.
+        task: what the outputs are for, by default classification.
     """
-    expected = reference.run(graph, pixels).reshape(len(pixels), -1)
-    step = 1.0 if graph.tensors[graph.output].dtype != "float32" else _last_scale(graph)
+    task = task or Classification()
+    expected = listed(reference.run(graph, pixels))
     found = []
     for kernels in KERNELS:
-        computed = Runtime(blob, threads, kernels).run(pixels).reshape(expected.shape)
-        distance = np.abs(computed.astype(np.float64) - expected).max(axis=1) / step
-        same = (computed.argmax(axis=1) == expected.argmax(axis=1)).mean()
+        computed = listed(Runtime(blob, threads, kernels).run(pixels))
+        distance = _difference(graph, expected, computed)
+        same = task.alike(_one(_values(graph, computed)), _one(_values(graph, expected))).mean()
         found.append(
-            KernelAgreement(kernels, len(pixels), float((distance == 0).mean()), float(distance.max()), float(same))
+            KernelAgreement(
+                kernels, len(pixels), float((distance == 0).mean()), float(distance.max()), float(same), task
+            )
         )
         if update is not None:
             update(len(found) / len(KERNELS))
     return found
 
 
-def _last_scale(graph: IntGraph) -> np.float32:
-    last = graph.producer(graph.output)
+def _step(graph: IntGraph, name: str) -> float:
+    """The step of an output: 1 of integers, and of floats the scale of the integers that they come from."""
+    if graph.tensors[name].dtype != "float32":
+        return 1.0
+    last = graph.producer(name)
     assert last is not None
-    return graph.tensors[last.inputs[0]].scale[0]
+    return float(graph.tensors[last.inputs[0]].scale[0])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.conftest import smooth
 from tflite_export.runtime import Runtime, metadata_of
-from tflite_export.verify_images import ImageVerification
+from tflite_export.verify import Verification
 from tfqnas import LSQ, initialize, quantize, zoo
 from tfqnas.data import photos, restoration
 from tfqnas.dqss.result import Choice, DqssResult
@@ -14,6 +14,7 @@ from tfqnas.errors import UserError
 from tfqnas.files import write_json
 from tfqnas.quantizers import APoT, get
 from tfqnas.runs import exporting_photos
+from tfqnas.tasks import SuperResolution
 
 
 @pytest.fixture
@@ -88,8 +89,13 @@ def test_levels_that_are_not_uniform_are_named_with_what_would_be(prepared, tmp_
 
 
 def test_files_that_compute_something_else_are_refused():
-    quality = {"keras": 30.0, "litert": 29.96}
-    assert ImageVerification(4, 1.0, 0, quality).problem(0.05) is None
-    assert "PSNR falls by 0.040 dB, from 30.00 to 29.96" in ImageVerification(4, 1.0, 0, quality).problem(0.03)
-    assert "differ in 25.00% of 4 images, by up to 2 steps" in ImageVerification(4, 0.75, 2, quality).problem(1)
-    assert ImageVerification(4, 0.75, 2, quality, exact=False).problem(1) is None
+    scores, task = {"keras": 30.0, "reference": 29.96, "litert": 29.96}, SuperResolution(scale=2)
+
+    def problem(identical, largest, allowed, exact=True):
+        return Verification(4, 4, identical, largest, 1.0, scores, scores, exact, task).problem(allowed)
+
+    assert problem(1.0, 0, None) is None  # 0.05 by default
+    expected = "PSNR falls by 0.040 dB, from 30.00 dB to 29.96 dB; `max_psnr_drop` allows 0.03"
+    assert expected in problem(1.0, 0, 0.03)
+    assert "differ in 25.00% of 4 images, by up to 2 steps" in problem(0.75, 2, 1)
+    assert problem(0.75, 2, 1, exact=False) is None

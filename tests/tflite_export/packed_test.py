@@ -48,7 +48,7 @@ def test_weights_of_few_bits_are_packed_and_unpack_to_the_same_codes(bits):
         values = numbers @ (1 << np.arange(width)) - (numbers[:, -1].astype(int) << width)
         np.testing.assert_array_equal(values[: codes.size], codes)
     xnnpack = agreements(graph, write(graph), pixels_of(graph, x))[0]
-    assert xnnpack.same_class > 0.5 and xnnpack.largest_difference < 64  # rounds otherwise, but computes the same
+    assert xnnpack.alike > 0.5 and xnnpack.largest_difference < 64  # rounds otherwise, but computes the same
     with pytest.raises(ExportError, match="storage: expected one of int8, packed, received 'int1'"):
         lower(model, x, storage="int1")
 

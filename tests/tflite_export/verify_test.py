@@ -21,10 +21,10 @@ def test_verify_sees_a_difference_and_a_loss(subnets):
     labels = model(x).numpy().argmax(axis=-1)
     graph = lower(model, x)
     good = verify(model, graph, write(graph), x, labels)
-    assert good.identical == 1 and good.largest_difference == 0 and good.top1["keras"] == 1
+    assert good.identical == 1 and good.largest_difference == 0 and good.scores["keras"] == 1
     calls = []
     some = verify(model, graph, write(graph), x, labels, limit=8, batch_size=8, update=calls.append)
-    assert (some.images, some.compared, set(some.top1)) == (len(x), 8, {"litert"})
+    assert (some.images, some.compared, set(some.scores)) == (len(x), 8, {"litert"})
     assert set(some.record()["compared"]) == {"keras", "reference", "litert", "images"}
     assert some.record()["images"] == len(x)
     assert calls == list(range(8, 49, 8)) and "compared" not in good.record()

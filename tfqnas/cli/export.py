@@ -24,23 +24,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfqnas.cli import command
-from tfqnas.data.data_config import PHOTOS, DataConfig
+from tfqnas.data.data_config import PHOTOS
 from tfqnas.errors import SettingError, UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas.runs import exporting, exporting_photos
+from tfqnas.tasks import TASKS, Classification, Examples, SuperResolution, TaskConfig, examples_of
 
 if TYPE_CHECKING:
     import keras
 
     from tflite_export.int_graph import IntGraph
     from tflite_export.verify import Verification
-    from tfqnas.data.dataset import DataSet
-    from tfqnas.data.images import EvaluationImages
 
 FLAGS = command.Flags()
 MODEL = FLAGS.string("model", None, "a .keras file; the flags of data name its data set")
-command.define_flags(DataConfig, FLAGS)  # of `model`; a run has its own
+command.define_flags(TaskConfig, FLAGS)  # of `model`; a run has its own
 RUN_DIR = FLAGS.string("run_dir", None, "run directory, to export a subnet of one of its trained supernets")
 BITS = FLAGS.string("bits", None, "bit width of the supernet in `run_dir`, or mixed")
 ARCH = FLAGS.string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
@@ -56,8 +55,9 @@ INPUT_TYPE = FLAGS.enum("input_type", "int8", ["int8", "uint8"], "input of the f
 OUTPUT_TYPE = FLAGS.enum("output_type", "int8", ["int8", "float32"], "type of the file's logits")
 VERIFY = FLAGS.bool("verify", True, "run the file on the test images and compare")
 VERIFY_IMAGES = FLAGS.integer("verify_images", None, "number of test images to compare; by default all", lower_bound=1)
-DROP = FLAGS.float("max_accuracy_drop", 0.5, "largest accepted loss of top-1 accuracy, in points")
-PSNR_DROP = FLAGS.float("max_psnr_drop", 0.05, "super-resolution: largest accepted loss of PSNR on Y, in dB")
+# Of each task that has one, the largest accepted loss of its score.
+DROPS = {name: FLAGS.float(*kind.drop) for name, kind in TASKS.items() if kind.drop}
+DROP, PSNR_DROP = DROPS[Classification.name], DROPS[SuperResolution.name]
 INPUT_SIZE = FLAGS.list("input_size", "64,64", "super-resolution: height and width of the file's input")
 EXPLAIN = FLAGS.bool("explain", False, "print for each layer how the integers differ from the Keras model")
 THREADS = FLAGS.integer("threads", 1, "threads of LiteRT", lower_bound=1)
@@ -71,19 +71,15 @@ class Source:
     """The Keras model to export, with its data and metadata."""
 
     model: keras.Model
-    dataset: DataSet
-    crop: float
+    examples: Examples
     metadata: dict[str, Any]
     data_name: str
 
-    def images(self, split: str, limit: int | None = None) -> EvaluationImages:
-        """`EvaluationImages` of a split; with a limit, always the same random choice of that many images."""
-        from tfqnas.data.images import EvaluationImages
-
-        chosen = self.dataset.split(split)
-        if limit is not None and limit < len(chosen):
-            chosen = chosen.take(np.random.default_rng(0).permutation(len(chosen))[:limit])
-        return EvaluationImages(chosen, self.model.input_shape[1], self.crop, memory=0)
+    def images(self, split: str, limit: int) -> tuple[np.ndarray, Any]:
+        """`(x, y)` of a split, always the same random choice of so many images; y is None without targets."""
+        batches = list(self.examples.pairs(split, limit, 256))
+        targets = [y for _, y in batches if y is not None]
+        return np.concatenate([x for x, _ in batches]), np.concatenate(targets) if targets else None
 
 
 def main() -> None:
@@ -94,12 +90,12 @@ def main() -> None:
     data = None
     if MODEL.value:
         command.refuse([BITS.name, ARCH.name], "with `model`", "`run_dir`")
-        data = command.from_flags(DataConfig, FLAGS)
-        if data.dataset == PHOTOS:
+        data = command.from_flags(TaskConfig, FLAGS)
+        if data.dataset == PHOTOS and data.task in ("", SuperResolution.name):
             export_super_resolution(data)
             return
     else:
-        command.refuse(command.fields_of(DataConfig), "with a run, which has its own data", "`model`")
+        command.refuse(command.fields_of(TaskConfig), "with a run, which has its own data", "`model`")
         if BITS.value is None:
             raise SettingError("bits", "the bit width of the supernet in `run_dir`, or mixed", "")
     refuse_without_effect()
@@ -114,7 +110,9 @@ def main() -> None:
     from tflite_export.writer import write
 
     source = source_of_model(data) if data else source_of_run()
-    calibration = np.concatenate(list(source.images("train", CALIBRATION_IMAGES.value).batches(256)))
+    task = source.examples.task
+    refuse_of_other_tasks(source.examples)
+    calibration, _ = source.images("train", CALIBRATION_IMAGES.value)
 
     def lowered(storage: str) -> IntGraph:
         graph = lower(source.model, calibration, CALIBRATION.value, metadata=source.metadata, storage=storage)
@@ -134,8 +132,9 @@ def main() -> None:
             "other processors may round differently"
         )
     result = compare(source, graph, blob) if VERIFY.value or EXPLAIN.value else None
-    about = exporting.about_export(source.data_name, source.dataset)
-    compared = {} if result is None else {"accuracy": result.record(), "identical": result.identical}
+    counts = [source.examples.count(split) for split in ("train", "test")]
+    about = exporting.about_export(source.data_name, *counts)
+    compared = {} if result is None else {task.metric: result.record(), "identical": result.identical}
     write_atomically(OUTPUT.value, write(with_metadata(graph, **compared, **about)))
     card = model_card(source.metadata, result, **about)
     write_atomically(page, card)
@@ -143,7 +142,7 @@ def main() -> None:
 
 
 def refuse_without_effect() -> None:
-    """Raises UserError for a given flag that this export of a classifier does not read."""
+    """Raises UserError for a given flag that no export reads but that of super-resolution, or not with the others."""
     command.refuse([PSNR_DROP.name, INPUT_SIZE.name], "on a classifier", "super-resolution, `dataset=photos`")
     if not VERIFY.value:
         command.refuse([DROP.name], "with `verify=false`", "`verify`")
@@ -153,7 +152,20 @@ def refuse_without_effect() -> None:
                 command.refuse([THREADS.name], "with `verify=false`", "`verify`")
 
 
-def export_super_resolution(data: DataConfig) -> None:
+def refuse_of_other_tasks(examples: Examples) -> None:
+    """Raises UserError for a given flag that the task does not read."""
+    name = examples.task.name
+    for other, flag in DROPS.items():
+        if other != name:
+            command.refuse([flag.name], f"on {name}", other)
+    if name != Classification.name:
+        command.refuse([EXPLAIN.name], f"on {name}", Classification.name)
+    for names, why, others in examples.unread:
+        if known := [one for one in names if one in FLAGS]:
+            command.refuse(known, why, others)
+
+
+def export_super_resolution(data: TaskConfig) -> None:
     of_classifiers = (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS)
     command.refuse([flag.name for flag in of_classifiers], "on super-resolution, `dataset=photos`", "classifiers")
     if len(INPUT_SIZE.value) != 2 or not all(re.fullmatch(r"[1-9]\d{0,3}", text) for text in INPUT_SIZE.value):
@@ -193,18 +205,18 @@ def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None
     from tflite_export.verify import agreements, verify
     from tfqnas import report
 
-    images = source.images("test", VERIFY_IMAGES.value)
+    examples, task = source.examples, source.examples.task
+    count = min(VERIFY_IMAGES.value or examples.count("test"), examples.count("test"))
     # Relative amounts: each explained layer runs the Keras model again, and each verified image the reference.
     work = {"explain": len(graph.ops) * EXPLAINED_IMAGES / 20} if EXPLAIN.value else {}
-    work |= {"compare": len(images), "other kernels": KERNEL_IMAGES} if VERIFY.value else {}
+    work |= {"compare": count, "other kernels": KERNEL_IMAGES} if VERIFY.value else {}
     progress = Progress(list(work.items()), stream=sys.stderr)
     if EXPLAIN.value:
-        some = source.images("test", min(EXPLAINED_IMAGES, len(images)))
+        pixels, labels = source.images("test", min(EXPLAINED_IMAGES, count))
         with progress.part("explain") as part:
-            pixels = np.concatenate(list(some.batches(256)))
-            records, accuracy = explain.explain(source.model, graph, pixels, some.labels, part.update)
+            records, accuracy = explain.explain(source.model, graph, pixels, labels, part.update)
         print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}")
-        print(f"{len(some)} test images; {explain.costliest(records, accuracy)}\n")
+        print(f"{len(pixels)} test images; {explain.costliest(records, accuracy)}\n")
     if not VERIFY.value:
         return None
     with progress.part("compare") as part:
@@ -212,40 +224,43 @@ def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None
             source.model,
             graph,
             blob,
-            images.batches(256),
-            images.labels,
-            THREADS.value,
-            update=lambda done: part.update(done / len(images)),
+            examples.pairs("test", count, 256),
+            threads=THREADS.value,
+            update=lambda done: part.update(done / count),
+            task=task,
         )
     print(result)
-    some = source.images("test", min(KERNEL_IMAGES, len(images)))
+    some, _ = source.images("test", min(KERNEL_IMAGES, count))
     with progress.part("other kernels") as part:
-        pixels = pixels_of(graph, np.concatenate(list(some.batches(KERNEL_IMAGES))))
-        found = agreements(graph, blob, pixels, THREADS.value, part.update)
+        found = agreements(graph, blob, pixels_of(graph, some), THREADS.value, part.update, task)
     print("\n".join(map(str, found)))
-    if problem := result.problem(DROP.value):
+    if problem := result.problem(DROPS[task.name].value if task.drop else None):
         raise UserError(f"{OUTPUT.value} is not written: {problem}")
     return result
 
 
-def source_of_model(config: DataConfig) -> Source:
-    from tfqnas.data.dataset import load
+def source_of_model(config: TaskConfig) -> Source:
     from tfqnas.runs import model_files
 
     model = model_files.load_model(MODEL.value)
     record = model_files.model_record(MODEL.value, model)
-    dataset = model_files.fitting(model, record, load(config, held_out=1))
-    if VERIFY.value or EXPLAIN.value:
-        model_files.refuse_trained_on(MODEL.value, dataset)
-    record = {"class_names": [str(number) for number in range(dataset.num_classes)], **record}
-    crop = config.evaluation_crop if FLAGS["evaluation_crop"].present else record["evaluation_crop"]
-    return Source(model, dataset, crop, record, config.dataset)
+    if not FLAGS["evaluation_crop"].present:
+        config = dataclasses.replace(config, evaluation_crop=record["evaluation_crop"])
+    examples = examples_of(model, config, class_names=record.get("class_names"))
+    dataset = getattr(examples, "dataset", None)  # of images with labels
+    if dataset is not None:
+        if VERIFY.value or EXPLAIN.value:
+            model_files.refuse_trained_on(MODEL.value, dataset)
+        if examples.task.name == Classification.name:
+            record = {"class_names": [str(number) for number in range(dataset.num_classes)], **record}
+    return Source(model, examples, record, config.dataset)
 
 
 def source_of_run() -> Source:
     from tfqnas.runs import model_files
     from tfqnas.runs.run import Run
     from tfqnas.subnet import extract
+    from tfqnas.tasks.classification import Labelled
 
     run = Run.existing(RUN_DIR.value)
     arch = model_files.read_arch(run.space, ARCH.value)
@@ -261,4 +276,5 @@ def source_of_run() -> Source:
         "normalization": "(x - 128) / 128",
         "evaluation_crop": run.config.evaluation_crop,
     }
-    return Source(model, run.dataset, run.config.evaluation_crop, record, run.config.dataset)
+    examples = Labelled(run.dataset, model.input_shape[1], run.config.evaluation_crop)
+    return Source(model, examples, record, run.config.dataset)

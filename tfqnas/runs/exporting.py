@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import keras
 
     from tflite_export.runtime import Runtime
-    from tfqnas.data.dataset import DataSet
     from tfqnas.runs.run import Run
 
 CALIBRATION_IMAGES = 512
@@ -69,7 +68,7 @@ def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[s
     if result.identical < 1:
         raise UserError(f"{file}: {result.problem()}")
     accuracy = {"keras": record["after"], **result.record()} if "after" in record else result.record()
-    about = about_export(run.config.dataset, run.dataset)
+    about = about_export(run.config.dataset, len(run.dataset.train), len(run.dataset.test))
     card = model_card(record, result, **about)
     blob = write(with_metadata(graph, accuracy=accuracy, identical=result.identical, **about))
     output = file.with_suffix(".tflite")
@@ -79,19 +78,19 @@ def export_model(run: Run, record: dict[str, Any], model: keras.Model) -> dict[s
         "tflite": str(output.relative_to(run.directory)),
         "tflite_kB": len(blob) / 1000,
         "model_card": str(file.with_suffix(".md").relative_to(run.directory)),
-        "tflite_accuracy": result.top1["litert"],
+        "tflite_accuracy": result.scores["litert"],
         "tflite_identical": result.identical,
         "tflite_compared": result.compared,
         "host_ms": latency_ms(Runtime(blob)),
     }
 
 
-def about_export(name: str, dataset: DataSet) -> dict[str, Any]:
-    """The arguments `data` and `made` of `model_card`, for a data set and this process."""
+def about_export(name: str, train: int, test: int) -> dict[str, Any]:
+    """The arguments `data` and `made` of `model_card`, for a data set with these numbers of images and this process."""
     from tflite_export import model_card
 
     return {
-        "data": {"name": name, "train": len(dataset.train), "test": len(dataset.split("test"))},
+        "data": {"name": name, "train": train, "test": test},
         "made": {"command": model_card.command(), "versions": model_card.versions()},
     }
 

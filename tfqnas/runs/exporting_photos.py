@@ -1,6 +1,5 @@
 """Exports a super-resolution model, whose data are photos."""
 
-import functools
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +12,8 @@ from tfqnas.runs import exporting
 
 # Number of random crops of the test photos on which the file is compared.
 COMPARED = 56
+# Crops that are computed at a time.
+_BATCH = 8
 # Bytes that the crops for calibration may take.
 _MEMORY = 8e9
 
@@ -45,12 +46,13 @@ def export(
     from tflite_export.folding import NonUniformError
     from tflite_export.int_graph import with_metadata
     from tflite_export.lower import lower
-    from tflite_export.verify_images import verify_images
+    from tflite_export.verify import verify
     from tflite_export.writer import write
     from tfqnas import zoo
-    from tfqnas.data import photos, restoration
+    from tfqnas.data import photos
     from tfqnas.graph.reading import sites_of
     from tfqnas.runs import model_files
+    from tfqnas.tasks import SuperResolution
     from tfqnas.zoo.super_resolution import scale_of
 
     model = model_files.load_model(path)
@@ -78,13 +80,21 @@ def export(
         f"to {size[0] * scale} x {size[1] * scale}"
     )
     lows, highs = pairs(found.test, scale, size, COMPARED, seed=1)
-    quality = functools.partial(restoration.psnr_y, border=scale)
     with Progress([("compare", 1.0)], stream=sys.stderr).part("compare") as part:
-        result = verify_images(model, graph, blob, lows, highs, quality, lambda done: part.update(done / len(lows)))
+        result = verify(
+            model,
+            graph,
+            blob,
+            lows,
+            highs,
+            batch_size=_BATCH,
+            update=lambda done: part.update(done / len(lows)),
+            task=SuperResolution(scale=scale),
+        )
     print(result)
     if problem := result.problem(max_drop):
         raise UserError(f"{output} is not written: {problem}")
-    write_atomically(output, write(with_metadata(graph, psnr={**result.quality, "images": result.images})))
+    write_atomically(output, write(with_metadata(graph, psnr=result.record())))
     print(f"written: {output}")
 
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import textwrap
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import keras
@@ -19,7 +18,6 @@ from tfqnas.files import read_json
 from tfqnas.records import Count, NotNegative, Open, Range, Share
 from tfqnas.search import ParetoFront
 from tfqnas.spaces import SearchSpace
-from tfqnas.tasks.classification import of_images
 from tfqnas.train import checkpoint
 from tfqnas.train.calibrate import check_finite
 from tfqnas.train.stages import Bits
@@ -111,23 +109,6 @@ def load_model(path: str | pathlib.Path) -> keras.Model:
         raise UserError(f"{path}: not a model that can be loaded ({reason})") from None
     checkpoint.check_weights(model.variables, str(path))
     return model
-
-
-def fitting(
-    model: keras.Model, record: Mapping[str, Any], dataset: DataSet, say: Callable[[str], None] = print
-) -> DataSet:
-    """The data set with its classes in the order of a model's, if both have names.
-
-    Args:
-        model: Keras model that makes logits from images.
-        record: its record. Without "class_names" only the number of classes is known.
-        dataset: the data set.
-        say: called with a line if the order is another.
-
-    Raises:
-        UserError: the model takes other images, or has other classes.
-    """
-    return dataset.fitted(of_images(model)[1], model.output_shape[-1], record.get("class_names"), say)
 
 
 def refuse_trained_on(path: str | pathlib.Path, dataset: DataSet) -> None:

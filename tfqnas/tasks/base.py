@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from tfqnas.errors import UserError, did_you_mean
+from tfqnas.errors import NotFiniteError, UserError, did_you_mean
 from tfqnas.tasks.registry import TASKS
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Examples(abc.ABC):
         """`{name: value}` on a split: the score, and with a `reference` model how near the outputs are to its own.
 
         Raises:
-            UserError: an output is not finite.
+            NotFiniteError: an output is not finite.
         """
         task, tallies, compared = self.task, [], []
         for x, y in self.pairs(split):
@@ -276,11 +276,14 @@ def outputs_of(model: keras.Model, x: Any) -> Outputs:
     """The outputs of a Keras model for a batch as numpy arrays, called eagerly.
 
     Raises:
-        UserError: a value is not finite.
+        NotFiniteError: a value is not finite.
     """
     found = [np.asarray(y) for y in listed(model(x, training=False))]
     if not all(np.isfinite(y).all() for y in found):
-        raise UserError(f"{model.name}: its outputs are not finite")
+        raise NotFiniteError(
+            f"{model.name}: some outputs are not finite, so it has no score: its values overflow, train it with a "
+            "lower learning rate"
+        )
     return found if len(found) > 1 else found[0]
 
 

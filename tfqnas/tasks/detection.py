@@ -44,7 +44,7 @@ class Detection(Task):
 
     name, metric, title, unit = "detection", "sqnr", "SQNR of raw outputs", "dB"
     words = "SQNR of raw outputs"
-    prediction = "raw values (to 1% of their range)"
+    prediction = "raw value (to 1% of its range)"
     by_reference = True
 
     user_loss: Callable[[Any, Any], Any] | None = None

@@ -31,7 +31,7 @@ class SuperResolution(Task):
         scale: factor by which the model enlarges, the width of the border that the score leaves out.
     """
 
-    name, metric, title, unit, prediction = "super_resolution", "psnr", "PSNR", "dB", "pixel"
+    name, metric, title, unit, prediction = "super_resolution", "psnr", "PSNR", "dB", "pixel value"
     words = "PSNR"
     search_loss = "luma"
     makes_images = True
