@@ -176,7 +176,9 @@ def without_products(graph):
             tensors[weights.name] = dataclasses.replace(weights, scale=weights.scale * (before / after))
     used = {name for op in ops for name in (*op.inputs, *op.outputs)}
     tensors = {name: tensor for name, tensor in tensors.items() if name in used}
-    return dataclasses.replace(graph, tensors=tensors, ops=tuple(ops), output=instead.get(graph.output, graph.output))
+    return dataclasses.replace(
+        graph, tensors=tensors, ops=tuple(ops), outputs=tuple(instead.get(n, n) for n in graph.outputs)
+    )
 
 
 def latencies(blobs, s):

@@ -32,7 +32,7 @@ from table import Row, in_turn, ratio_row, show, versions
 from training import peak_memory
 
 from tfqnas import quantizers
-from tfqnas.graph.rewriting import rebuilt
+from tfqnas.graph.rebuilding import rebuilt
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, depthwise
 from tfqnas.quantizers import Mixture
 from tfqnas.train.optimizer import FusedSGD

@@ -196,7 +196,9 @@ def test_only_tools_import_the_command_line_and_few_rooms_the_exporter():
 
 def test_in_the_exporter_few_know_the_library_and_its_models():
     """An IntGraph, what it computes and its file need neither Keras nor TensorFlow; all may raise a `UserError`."""
-    know_the_library = {f"tflite_export.{name}" for name in ("lower", "folding", "calibrate", "explain", "biases")}
+    know_the_library = {
+        f"tflite_export.{name}" for name in ("lower", "emitting", "folding", "calibrate", "explain", "biases")
+    }
     know_keras = know_the_library
     know_tasks = {"tflite_export.verify", "tflite_export.model_card"}  # what outputs are for, without Keras
 
@@ -305,7 +307,7 @@ def test_tests_mirror_the_tree():
     mirrored = {Path(*path.parts[1:]) if path.parts[0] == "tfqnas" else path for path in modules}
     tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*_test.py")} - {Path()}
     assert not mirrored - tests
-    others = {Path("tflite_export/operations"), Path("campaign")}  # one file an operation of a graph; trials of all
+    others = {Path("campaign")}  # trials of all
     assert not [path for path in tests - mirrored - others if not (ROOT / path).is_dir()]
 
 

@@ -39,39 +39,43 @@ class Values:
         return np.concatenate(self._sample)
 
 
-def values_of(model: keras.Model, tensors: Sequence[keras.KerasTensor], images: np.ndarray) -> dict[int, Values]:
-    """`{id(tensor): Values}` of Keras tensors of `model` on normalised `images`, float32 (n, h, w, c)."""
+def values_of(
+    model: keras.Model, tensors: Sequence[keras.KerasTensor], inputs: Sequence[np.ndarray]
+) -> dict[int, Values]:
+    """`{id(tensor): Values}` of Keras tensors of `model` on the calibration values of each input, float32 (n, ...)."""
     if not tensors:
         return {}
-    part = keras.Model(model.inputs[0], list(tensors))
-    run, batch_size = _runner(part, tensors, len(images))
+    part = keras.Model(model.inputs, list(tensors))
+    count = len(inputs[0])
+    run, batch_size = _runner(part, tensors, count)
     found = {id(t): Values() for t in tensors}
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        results = run(tf.constant(batch))
-        for tensor, x in zip(tensors, results if len(tensors) > 1 else [results], strict=True):
-            found[id(tensor)].add(x, len(batch) / len(images))
+    for start in range(0, count, batch_size):
+        batch = [tf.constant(x[start : start + batch_size]) for x in inputs]
+        results = run(*batch)
+        for tensor, x in zip(tensors, results if isinstance(results, list | tuple) else [results], strict=True):
+            found[id(tensor)].add(x, len(batch[0]) / count)
     return found
 
 
 def _runner(
     part: keras.Model, tensors: Sequence[keras.KerasTensor], images: int
-) -> tuple[Callable[[tf.Tensor], tf.Tensor | list[tf.Tensor]], int]:
+) -> tuple[Callable[..., tf.Tensor | list[tf.Tensor]], int]:
     """`(function, images per batch)` that fit into memory: eager calls of the model, or a graph if many are needed.
 
     An eager call keeps all tensors until it ends (100 MB per image of 224 px) and takes half a millisecond per layer. A
     graph keeps only its results and the tensors in use, but tracing it takes seconds.
     """
 
-    def run(x: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
-        return part(x, training=False)
+    def run(*inputs: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
+        return part(list(inputs), training=False)
 
     every = [math.prod(t.shape[1:]) for node in nodes_of(part) for t in node.output_tensors]
     eagerly = _batch_size(sum(every))
     if images <= _CALLS * eagerly:
         return run, eagerly
     kept = sum(math.prod(t.shape[1:]) for t in tensors)
-    graph = tf.function(run, input_signature=[tf.TensorSpec((None, *part.input_shape[1:]))], autograph=False)
+    signature = [tf.TensorSpec((None, *t.shape[1:])) for t in part.inputs]
+    graph = tf.function(run, input_signature=signature, autograph=False)
     return graph, _batch_size(kept + _IN_USE * max(every))
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from tflite_export import reference
 from tflite_export.int_graph import IntGraph, IntTensor, pixels_of
-from tfqnas.graph.keras_internals import nodes_of
+from tfqnas.graph.keras_internals import filled, nodes_of
+from tfqnas.graph.normal import normal_form
 from tfqnas.graph.reading import sites_of
-from tfqnas.graph.rewriting import as_layers
 
 COLUMNS = (
     ("layer", "layer"),
@@ -47,8 +47,9 @@ def explain(
     Returns:
         A list of dictionaries with the keys of `COLUMNS`, and the accuracy of the Keras model on these images.
     """
-    model = as_layers(model)
-    sites = [site for site in sites_of(model) if site.kind != "input"]
+    model = normal_form(model)
+    left_out = ("input", "constant", "requantize", "rescale")
+    sites = [site for site in sites_of(model) if site.kind not in left_out and site.name in graph.tensors]
     names = [site.name for site in sites]
     _, kept = reference.run(graph, pixels_of(graph, images), keep=names)
     values = keras.Model(model.inputs[0], [site.tensor for site in sites])(images, training=False)
@@ -103,10 +104,9 @@ def _rerun(model: keras.Model, tensor: keras.KerasTensor, value: np.ndarray, ima
     """The model's output after one of its tensors is replaced by `value`."""
     values = {id(model.inputs[0]): images, id(tensor): value}
     for node in nodes_of(model):
-        layer, result = node.operation, node.output_tensors[0]
-        if id(result) in values:
+        if all(id(result) in values for result in node.output_tensors):
             continue
-        inputs = [values[id(t)] for t in node.input_tensors]
-        extra = {"training": False} if isinstance(layer, keras.layers.Dropout | keras.layers.BatchNormalization) else {}
-        values[id(result)] = layer(inputs if len(inputs) > 1 else inputs[0], **extra)
+        args, kwargs = filled(node, values)
+        results = keras.tree.flatten(node.operation(*args, **kwargs))
+        values = {**{id(t): y for t, y in zip(node.output_tensors, results, strict=True)}, **values}
     return np.asarray(values[id(model.outputs[0])])

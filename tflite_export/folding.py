@@ -51,21 +51,27 @@ def grid_of(site: Site, quantizer: Quantizer) -> Grid:
     """The `Grid` of a quantizer that stands before or after a site."""
     scale, zero = _uniform(site, quantizer)
     if quantizer.qp - quantizer.qn != 2**quantizer.bits - 1:
-        raise ExportError(f"layer {site.name}, {quantizer.name}: a narrow range of inputs has no exact integer form")
+        raise ExportError(f"{_where(site, quantizer)}: a narrow range of inputs has no exact integer form")
     shift = 127 - quantizer.qp
     return Grid(np.float32(scale), zero + shift, quantizer.bits, signed=quantizer.qn < zero)
+
+
+def _where(site: Site, quantizer: Quantizer) -> str:
+    """The layer that a quantizer belongs to, and its role there."""
+    owner, _, role = quantizer.path.rpartition("/")
+    return f"layer {owner or site.name}, {role}"
 
 
 def _uniform(site: Site, quantizer: Quantizer, x: np.ndarray | None = None) -> tuple[np.ndarray | np.float32, int]:
     """Scale and zero point of a quantizer, for the tensor `x` if they depend on it."""
     if quantizer.problem:
-        raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.problem}")
+        raise ExportError(f"{_where(site, quantizer)}: {quantizer.problem}")
     if quantizer.bits > 8:
-        raise ExportError(f"layer {site.name}, {quantizer.name}: {quantizer.bits} bits, int8 holds 8")
+        raise ExportError(f"{_where(site, quantizer)}: {quantizer.bits} bits, int8 holds 8")
     _, scale, zero = _to_integers(site, quantizer, tf.zeros((1,)) if x is None else tf.convert_to_tensor(x))
     scale = np.float32(scale)
     if not (np.isfinite(scale) & (scale > 0)).all():
-        raise ExportError(f"layer {site.name}, {quantizer.name}: expected a positive step, received {scale}")
+        raise ExportError(f"{_where(site, quantizer)}: expected a positive step, received {scale}")
     return scale, int(zero)
 
 
@@ -76,7 +82,7 @@ def _to_integers(site: Site, quantizer: Quantizer, x: tf.Tensor) -> tuple[tf.Ten
     except (NotImplementedError, NoIntegersError) as error:
         why = str(error) and f" ({error})"
         raise ExportError(
-            f"layer {site.name}, {quantizer.name}: {type(quantizer).__name__} is non-uniform, expected integers times "
+            f"{_where(site, quantizer)}: {type(quantizer).__name__} is non-uniform, expected integers times "
             f"one step{why}"
         ) from None
 
@@ -90,7 +96,7 @@ def refuse_non_uniform(sites: Sequence[Site]) -> None:
     found: dict[int, str] = {}
     for site in sites:
         kernel = getattr(site.layer, "kernel", None)
-        own = [(getattr(site.layer, "weight_quantizer", None), kernel), *((edge, None) for edge in site.edges)]
+        own = [(getattr(site.layer, "weight_quantizer", None), kernel), (site.quantizer, None)]
         for quantizer, x in own:
             if quantizer is not None and not quantizer.problem:
                 try:
@@ -145,21 +151,19 @@ def finer(weights: Folded, inputs: np.ndarray, step: float, axis: int) -> Folded
     return dataclasses.replace(weights, codes=codes, scale=(weights.scale / times).astype(np.float32))
 
 
-def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Folded:
-    """The `Folded` weights of a site. `hard_sigmoid` also folds in `x / 6 + 1 / 2`; `storage` is as in `lower`."""
+def folded(site: Site, storage: str = "int8") -> Folded:
+    """The `Folded` weights of a site; `storage` is as in `lower`."""
     layer = site.layer
-    weights = (*layer.weights, *(site.norm.weights if site.norm else ()))
+    weights = [w for owner in (layer, *(a.layer for a in site.affines)) for w in getattr(owner, "weights", ())]
     if not all(np.isfinite(np.asarray(w)).all() for w in weights if "quantizer" not in w.path):
         raise ExportError(f"layer {site.name}: weights that are not finite")
     if getattr(layer, "quantization_mode", None):
         raise ExportError(f"layer {site.name}: quantized by Keras ({layer.quantization_mode}), expected float weights")
     depthwise = site.kind == "depthwise_conv_2d"
-    # A BatchNorm or activation without a convolution is a depthwise layer with a kernel of ones.
+    # A BatchNorm or a factor without a convolution is a depthwise layer with a kernel of ones.
     kernel, bits = np.asarray(getattr(layer, "kernel", np.ones((1, 1, site.channels, 1)))), 8
     if site.kind == "conv_2d" and kernel.ndim == 2:  # a Dense layer that is applied to each pixel
         kernel = kernel[np.newaxis, np.newaxis]
-    if depthwise and kernel.shape[-1] != 1:
-        raise ExportError(f"layer {site.name}: depth multiplier {kernel.shape[-1]}, expected 1")
     factor, bias = _norm(site)
     dtype = "int8"
     quantizer, codes = getattr(layer, "weight_quantizer", None), kernel
@@ -168,7 +172,9 @@ def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Fol
         if zero or not quantizer.signed:
             raise ExportError(f"layer {site.name}: expected signed weights with zero point 0, received {zero}")
         codes, bits = _to_integers(site, quantizer, tf.convert_to_tensor(kernel))[0].numpy(), quantizer.storage_bits
-    codes = codes.astype(np.float64).transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))  # filters first
+        if np.ndim(step) and depthwise:
+            step = np.repeat(step, kernel.shape[-1])
+    codes = _as_stored(site.kind, codes.astype(np.float64))
     by_channel = (1, 1, 1, -1) if depthwise else (-1, *[1] * (kernel.ndim - 1))
     if quantizer is None:
         codes = codes * factor.reshape(by_channel)
@@ -183,9 +189,18 @@ def folded(site: Site, hard_sigmoid: bool = False, storage: str = "int8") -> Fol
         # the bias costs points of accuracy. Spreading the codes over the range of their type makes it finer.
         spread = max(1, RANGES[dtype][1] // 2 ** (bits - 1))
         codes, scale = codes * spread, scale / spread
-    if hard_sigmoid:
+    if site.activation == "hard_sigmoid":
         scale, bias = scale / 6, (bias + 3) / 6
     return Folded(codes.astype(np.int8), scale.astype(np.float32), bias, bits, dtype)
+
+
+def _as_stored(kind: str, kernel: np.ndarray) -> np.ndarray:
+    """A kernel of Keras in the order of the file, which has the filters first, and for a depthwise layer last."""
+    if kind == "depthwise_conv_2d":
+        return kernel.reshape(1, *kernel.shape[:2], -1)
+    if kind == "transpose_conv":
+        return kernel.transpose(2, 0, 1, 3)
+    return kernel.transpose((3, 0, 1, 2) if kernel.ndim == 4 else (1, 0))
 
 
 def _packed(site: Site, codes: np.ndarray, bits: int) -> str:
@@ -212,14 +227,11 @@ def _with_signs(
 
 
 def _norm(site: Site) -> tuple[np.ndarray, np.ndarray]:
-    """Factor and offset of a layer's bias and BatchNorm together, each float64 (channels,)."""
+    """Factor and offset of a layer's bias and what it absorbed together, each float64 (channels,)."""
     layer = site.layer
-    channels = site.channels
-    bias = np.asarray(layer.bias, np.float64) if getattr(layer, "use_bias", False) else np.zeros(channels)
-    norm = site.norm
-    if norm is None:
-        return np.ones(channels), bias
-    deviation = np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
-    factor = (np.asarray(norm.gamma, np.float64) if norm.scale else 1.0) / deviation
-    offset = np.asarray(norm.beta, np.float64) if norm.center else 0.0
-    return factor, offset + (bias - np.asarray(norm.moving_mean, np.float64)) * factor
+    bias = np.asarray(layer.bias, np.float64) if getattr(layer, "use_bias", False) else np.zeros(site.channels)
+    total = np.ones(site.channels)
+    for affine in site.affines:
+        factor, offset = affine.values()
+        total, bias = total * factor, bias * factor + offset
+    return total, bias

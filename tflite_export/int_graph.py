@@ -11,21 +11,7 @@ from typing import Any
 
 import numpy as np
 
-CONVOLUTIONS = ("conv_2d", "depthwise_conv_2d", "fully_connected")
-# Operations that do not multiply by a ratio of scales: tables, copies, and kernels with one scale.
-UNSCALED = (
-    "quantize",
-    "dequantize",
-    "hard_swish",
-    "softmax",
-    "average_pool_2d",
-    "max_pool_2d",
-    "pad",
-    "reshape",
-    "resize_nearest",
-    "resize_bilinear",
-    "depth_to_space",
-)
+CONVOLUTIONS = ("conv_2d", "depthwise_conv_2d", "transpose_conv", "fully_connected")
 RANGES = {"int8": (-128, 127), "int4": (-8, 7), "int2": (-2, 1), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
 
 
@@ -65,10 +51,10 @@ class IntOp:
     """One operation.
 
     Args:
-        kind: a key of `reference.OPS`.
+        kind: a key of `ops.registry.OPERATIONS`.
         inputs, outputs: names of tensors.
         options: "activation" ("none", "relu", "relu6"), "strides" (two ints), "padding" ("same", "valid"), "size" of
-            a pool (two ints), "paddings" of both axes (two pairs of ints), "block_size" (an int).
+            a pool (two ints), "paddings" of each axis but the batch (pairs of ints), "block_size" (an int).
         source: name of the Keras layer that the operation belongs to.
     """
 
@@ -86,20 +72,38 @@ class IntGraph:
     Args:
         tensors: `IntTensor` by name.
         ops: `IntOp`s.
-        input, output: names of tensors.
-        normalization: `(mean, divisor)`; the Keras model's input is `(pixel - mean) / divisor` of a uint8 pixel.
+        inputs, outputs: names of tensors, in the order of the Keras model's.
+        normalizations: for each input `(mean, divisor)` if the Keras model's input is `(pixel - mean) / divisor` of a
+            uint8 pixel, or None if it is what scale and zero point of the tensor say.
         metadata: JSON-able values that the file stores.
     """
 
     tensors: dict[str, IntTensor]
     ops: tuple[IntOp, ...]
-    input: str
-    output: str
-    normalization: tuple[float, float] = (128.0, 128.0)
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    normalizations: tuple[tuple[float, float] | None, ...] = ((128.0, 128.0),)
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def input(self) -> str:
+        """The name of the only input; raises ValueError if there are several."""
+        (name,) = self.inputs
+        return name
+
+    @property
+    def output(self) -> str:
+        """The name of the only output; raises ValueError if there are several."""
+        (name,) = self.outputs
+        return name
+
+    @property
+    def normalization(self) -> tuple[float, float] | None:
+        """That of the first input."""
+        return self.normalizations[0]
+
     def producer(self, name: str) -> IntOp | None:
-        """The operation that computes a tensor; None for the input and for constants."""
+        """The operation that computes a tensor; None for inputs and for constants."""
         return next((op for op in self.ops if name in op.outputs), None)
 
     def constants(self, op: IntOp) -> list[IntTensor]:
@@ -107,34 +111,11 @@ class IntGraph:
         return [self.tensors[n] for n in op.inputs if self.tensors[n].data is not None]
 
 
-def ratios(graph: IntGraph, op: IntOp) -> np.ndarray:
-    """float32 (1,) or (channels,): the value of one accumulator unit of `op`, in steps of its output.
-
-    Computed in XNNPACK's order, `(input scale * other scale) / output scale`, with each result rounded to float32.
-    """
-    one = graph.tensors[op.inputs[0]].scale
-    out = graph.tensors[op.outputs[0]].scale
-    if op.kind in (*CONVOLUTIONS, "mul"):
-        return one * graph.tensors[op.inputs[1]].scale / out
-    if op.kind == "mean":
-        return one / out * (np.float32(1) / _pixels(graph, op))
-    return one / out
-
-
-def mean_steps(graph: IntGraph, op: IntOp, sums: np.ndarray) -> np.ndarray:
-    """float32: the means of a mean operation in steps of its output before rounding, from `sums` over the pixels.
-
-    XNNPACK multiplies the sum of the integers including their zero point, and corrects for the zero point afterwards.
-    Close to a half, another order of these roundings would give another integer.
-    """
-    factor = ratios(graph, op)
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    bias = np.float32(y.zero_point) - np.float32(x.zero_point) * _pixels(graph, op) * factor
-    return sums.astype(np.float32) * factor + bias
-
-
-def _pixels(graph: IntGraph, op: IntOp) -> np.float32:
-    return np.float32(np.prod(graph.tensors[op.inputs[0]].shape[:-1]))
+def dequantized(tensor: IntTensor, integers: np.ndarray) -> np.ndarray:
+    """float32: the values that the integers of a tensor with one scale represent."""
+    if tensor.dtype == "float32":
+        return integers
+    return (integers.astype(np.float32) - tensor.zero_point) * tensor.scale[0]
 
 
 def limits(graph: IntGraph, op: IntOp) -> tuple[int, int]:
@@ -176,46 +157,70 @@ def check_interface(input_type: str, output_type: str) -> tuple[str, str]:
     Raises:
         ValueError: a type is not supported.
     """
-    output_type = "float32" if output_type == "float" else output_type
-    if input_type not in ("int8", "uint8") or output_type not in ("int8", "float32"):
-        raise ValueError(f"expected int8 or uint8 in, int8 or float32 out, received {input_type} and {output_type}")
+    spelled = {"float": "float32"}
+    input_type, output_type = spelled.get(input_type, input_type), spelled.get(output_type, output_type)
+    if input_type not in ("int8", "uint8", "float32") or output_type not in ("int8", "float32"):
+        raise ValueError(
+            f"expected int8, uint8 or float32 in, int8 or float32 out, received {input_type} and {output_type}"
+        )
     return input_type, output_type
 
 
 def with_interface(graph: IntGraph, input_type: str = "int8", output_type: str = "int8") -> IntGraph:
-    """The graph with uint8 pixels as input or float32 logits as output.
+    """The graph with uint8 pixels or float32 numbers as inputs, or float32 logits as outputs.
 
-    Both conversions are exact: a shift by 128, and a product with the scale.
+    A shift by 128 and a product with the scale are exact. float32 inputs are what the Keras model takes, rounded to the
+    scale and zero point of the input.
 
     Raises:
         ValueError: a type is not supported, or the graph does not go from int8 to int8.
     """
     input_type, output_type = check_interface(input_type, output_type)
     tensors, ops = dict(graph.tensors), list(graph.ops)
-    first, last = graph.tensors[graph.input], graph.tensors[graph.output]
-    if (first.dtype, last.dtype) != ("int8", "int8"):
-        raise ValueError(f"expected a graph from int8 to int8, received {first.dtype} to {last.dtype}")
-    entry, exit = first.name, last.name
-    if input_type == "uint8":
-        entry = f"{first.name}/uint8"
-        tensors[entry] = dataclasses.replace(first, name=entry, dtype="uint8", zero_point=first.zero_point + 128)
-        ops.insert(0, IntOp("quantize", (entry,), (first.name,), source=first.name))
-    if output_type == "float32":
-        exit = f"{last.name}/float32"
-        nothing = np.zeros(0, np.float32)
-        tensors[exit] = dataclasses.replace(last, name=exit, dtype="float32", scale=nothing, zero_point=0)
-        ops.append(IntOp("dequantize", (last.name,), (exit,), source=last.name))
-    return dataclasses.replace(graph, tensors=tensors, ops=tuple(ops), input=entry, output=exit)
+    types = sorted({graph.tensors[name].dtype for name in (*graph.inputs, *graph.outputs)})
+    if types != ["int8"]:
+        raise ValueError(f"expected a graph from int8 to int8, received {' and '.join(types)}")
+    nothing = np.zeros(0, np.float32)
+    inputs, outputs = list(graph.inputs), list(graph.outputs)
+    for place, name in enumerate(graph.inputs if input_type != "int8" else ()):
+        tensor, entry = graph.tensors[name], f"{name}/{input_type}"
+        zero = {"zero_point": tensor.zero_point + 128} if input_type == "uint8" else {"zero_point": 0, "scale": nothing}
+        tensors[entry] = dataclasses.replace(tensor, name=entry, dtype=input_type, **zero)
+        ops.insert(place, IntOp("quantize", (entry,), (name,), source=name))
+        inputs[place] = entry
+    for place, name in enumerate(graph.outputs if output_type == "float32" else ()):
+        tensor, exit = graph.tensors[name], f"{name}/float32"
+        tensors[exit] = dataclasses.replace(tensor, name=exit, dtype="float32", scale=nothing, zero_point=0)
+        ops.append(IntOp("dequantize", (name,), (exit,), source=name))
+        outputs[place] = exit
+    return dataclasses.replace(graph, tensors=tensors, ops=tuple(ops), inputs=tuple(inputs), outputs=tuple(outputs))
 
 
-def pixels_of(graph: IntGraph, images: np.ndarray) -> np.ndarray:
-    """The integers of the graph's input for normalised images, the inverse of `(pixel - mean) / divisor`.
+def pixels_of(graph: IntGraph, images: Any) -> Any:
+    """What the graph's inputs take for the values that the Keras model takes.
 
     Args:
         graph: `IntGraph`.
-        images: float32 (n, height, width, channels), with values that are normalised 8-bit pixels.
+        images: float32 (n, ...), such as normalised 8-bit pixels (n, height, width, channels), the inverse of which is
+            `(pixel - mean) / divisor`; a list of these for several inputs.
+
+    Returns:
+        An array of the type of the graph's input, or a list of these for several.
     """
-    tensor = graph.tensors[graph.input]
-    integers = np.rint(np.asarray(images) / tensor.scale[0]) + tensor.zero_point
+    several = isinstance(images, list | tuple)
+    given = list(images) if several else [images]
+    result = [_integers(graph, place, np.asarray(values)) for place, values in enumerate(given)]
+    return result if several else result[0]
+
+
+def _integers(graph: IntGraph, place: int, values: np.ndarray) -> np.ndarray:
+    tensor, normalization = graph.tensors[graph.inputs[place]], graph.normalizations[place]
+    if tensor.dtype == "float32":
+        return values.astype(np.float32)
     low, high = tensor.range
+    if normalization is None:
+        integers = np.rint(values / tensor.scale[0]) + tensor.zero_point
+    else:
+        mean, divisor = normalization
+        integers = np.rint(values * np.float32(divisor)) + int(mean) + low
     return np.clip(integers, low, high).astype(tensor.dtype)

@@ -36,7 +36,7 @@ def standard_metadata(graph: IntGraph) -> bytes:
         UserError: the number of labels is not the number of outputs. The Task library refuses such a file.
     """
     record = graph.metadata
-    labels, classes = record.get("class_names"), graph.tensors[graph.output].shape[-1]
+    labels, classes = record.get("class_names"), graph.tensors[graph.outputs[0]].shape[-1]
     if labels and len(labels) != classes:
         raise UserError(f"class_names: expected {classes}, one an output of the model, received {len(labels)}")
     facts = {"architecture": record.get("arch_key"), "bits": record.get("bits")}
@@ -46,7 +46,9 @@ def standard_metadata(graph: IntGraph) -> bytes:
         0: str(record.get("model") or record.get("arch_key") or "tfqnas"),
         1: str(record.get("description", ", ".join(["integer network made by tfqnas", *known]))),
         2: str(record.get("version", "1")),  # the model's version, not this package's
-        3: [{2: [_input(graph)], 3: [_output(classes, labels)]}],  # subgraphs: tensors in, tensors out
+        3: [
+            {2: [_input(graph, i) for i in range(len(graph.inputs))], 3: _outputs(graph, labels)}
+        ],  # subgraphs: tensors in, tensors out
         7: _MIN_PARSER_VERSION,
     }
     builder = flatbuffers.Builder(1024)
@@ -78,20 +80,31 @@ def with_labels(blob: bytes, labels: Sequence[object] | None) -> bytes:
     return file.getvalue()
 
 
-def _input(graph: IntGraph) -> dict[int, Any]:
-    """The input tensor's table. Mean and standard deviation give the floats that the input's scale quantizes."""
-    tensor = graph.tensors[graph.input]
-    mean, std = (np.array([number], np.float32) for number in graph.normalization)
+def _input(graph: IntGraph, place: int) -> dict[int, Any]:
+    """The table of an input tensor. Mean and standard deviation give the floats that the Keras model takes."""
+    tensor, normalization = graph.tensors[graph.inputs[place]], graph.normalizations[place]
+    name = "image" if len(graph.inputs) == 1 else tensor.name.split("/")[0]
+    if normalization is None or tensor.dtype == "float32":
+        values = "what scale and zero point say" if tensor.dtype != "float32" else "what the Keras model takes"
+        return {0: name, 1: f"{values}, {' x '.join(map(str, tensor.shape))}", 3: {0: _FEATURES, 1: {}}}
+    mean, std = (np.array([number], np.float32) for number in normalization)
     low, high = (np.array([number], np.float32) for number in tensor.range)
     color = _COLORS.get(tensor.shape[-1]) if len(tensor.shape) == 3 else None
     size = " x ".join(str(n) for n in tensor.shape)
     return {
-        0: "image",
+        0: name,
         1: f"{_PIXELS[tensor.dtype]} as {tensor.dtype}, {size}",
         3: {0: _FEATURES, 1: {}} if color is None else {0: _IMAGE, 1: {0: color}},  # content
         4: [{0: _NORMALIZATION, 1: {0: mean, 1: std}}],  # process units
         5: {0: high, 1: low},  # statistics of the stored integers
     }
+
+
+def _outputs(graph: IntGraph, labels: Sequence[object] | None) -> list[dict[int, Any]]:
+    if len(graph.outputs) == 1:
+        return [_output(graph.tensors[graph.output].shape[-1], labels)]
+    sizes = {name: " x ".join(map(str, graph.tensors[name].shape)) for name in graph.outputs}
+    return [{0: name.split("/")[0], 1: f"numbers, {size}", 3: {0: _FEATURES, 1: {}}} for name, size in sizes.items()]
 
 
 def _output(classes: int, labels: Sequence[object] | None) -> dict[int, Any]:

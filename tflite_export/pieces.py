@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tflite_export.int_graph import IntGraph, IntOp, IntTensor
-from tflite_export.reference import margins
+from tflite_export.ops.common import margins
 
 
 def cut(graph: IntGraph, layers: Iterable[str]) -> list[IntGraph]:
@@ -62,7 +62,7 @@ def _between(graph: IntGraph, first: str, last: str) -> IntGraph:
     if foreign or not ops:
         raise ValueError(f"{last} is computed from {', '.join(sorted(foreign)) or 'nothing'}, expected {first} alone")
     tensors = {name: tensor for name, tensor in graph.tensors.items() if name in wanted | {first}}
-    return IntGraph(tensors, tuple(reversed(ops)), first, last, graph.normalization)
+    return IntGraph(tensors, tuple(reversed(ops)), (first,), (last,), graph.normalizations)
 
 
 def resized(graph: IntGraph, size: tuple[int, int]) -> IntGraph:
@@ -100,7 +100,7 @@ def _window(graph: IntGraph, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ..
 
 
 def _padded(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return *(n + sum(pair) for n, pair in zip(shape[:2], op.options["paddings"], strict=True)), shape[2]
+    return tuple(n + sum(pair) for n, pair in zip(shape, op.options["paddings"], strict=True))
 
 
 def _spread(_: object, op: IntOp, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -132,4 +132,4 @@ def nothing() -> IntGraph:
         IntTensor("y", (1, 1, 1), one),
     ]
     op = IntOp("mul", ("x", "one"), ("y",), {"activation": "none"})
-    return IntGraph({tensor.name: tensor for tensor in tensors}, (op,), "x", "y")
+    return IntGraph({tensor.name: tensor for tensor in tensors}, (op,), ("x",), ("y",))

@@ -1,6 +1,7 @@
 """Runs `.tflite` models on batches of images in LiteRT, and reads metadata and tensor types from files."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,8 @@ class Runtime:
         kind = getattr(OpResolverType, KERNELS[kernels])
         try:
             self._interpreter = Interpreter(model_content=blob, num_threads=threads, experimental_op_resolver_type=kind)
-            self.input, self.output = (
-                self._interpreter.get_input_details()[0],
-                self._interpreter.get_output_details()[0],
-            )
+            self.inputs, self.outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            self.input, self.output = self.inputs[0], self.outputs[0]
         except (ValueError, RuntimeError, IndexError) as error:
             raise UserError(f"not a .tflite model that LiteRT can load ({error})") from None
         self._batch: int | None = None
@@ -48,32 +47,43 @@ class Runtime:
         """`{name: bytes}` of the file's metadata."""
         return metadata_of(self._blob)
 
-    def run(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    def run(self, images: Any, batch_size: int = 64) -> Any:
         """The output (n, ...) for images (n, height, width, channels) of the input's type.
+
+        For several inputs `images` is a list of arrays, for several outputs the result is one.
 
         Raises:
             UserError: the images have another shape or type, or LiteRT fails.
         """
-        images = np.asarray(images)
-        expected = (tuple(self.input["shape"][1:]), np.dtype(self.input["dtype"]))
-        if (images.shape[1:], images.dtype) != expected:
-            raise UserError(
-                f"images: expected {expected[1]} of {expected[0]}, received {images.dtype} of {images.shape[1:]}"
-            )
-        return np.concatenate([self._run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+        given = [np.asarray(x) for x in (images if isinstance(images, list | tuple) else [images])]
+        if len(given) != len(self.inputs):
+            raise UserError(f"images: expected values for {len(self.inputs)} inputs, received {len(given)}")
+        for values, wanted in zip(given, self.inputs, strict=True):
+            expected = (tuple(wanted["shape"][1:]), np.dtype(wanted["dtype"]))
+            if (values.shape[1:], values.dtype) != expected:
+                raise UserError(
+                    f"images: expected {expected[1]} of {expected[0]}, received {values.dtype} of {values.shape[1:]}"
+                )
+        starts = range(0, len(given[0]), batch_size)
+        parts = [self._run([values[i : i + batch_size] for values in given]) for i in starts]
+        results = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        return results if len(results) > 1 else results[0]
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
+    def _run(self, batch: list[np.ndarray]) -> list[np.ndarray]:
         interpreter = self._interpreter
         try:
-            if self._batch != len(batch):
-                interpreter.resize_tensor_input(self.input["index"], batch.shape)
+            if self._batch != len(batch[0]):
+                for values, place in zip(batch, self.inputs, strict=True):
+                    interpreter.resize_tensor_input(place["index"], values.shape)
                 interpreter.allocate_tensors()
-                self._batch = len(batch)
-            interpreter.set_tensor(self.input["index"], batch)
+                self._batch = len(batch[0])
+            for values, place in zip(batch, self.inputs, strict=True):
+                interpreter.set_tensor(place["index"], values)
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"LiteRT cannot run the model on {batch.dtype} of {batch.shape} ({error})") from None
-        return interpreter.get_tensor(self.output["index"])
+            received = " and ".join(f"{values.dtype} of {values.shape}" for values in batch)
+            raise UserError(f"LiteRT cannot run the model on {received} ({error})") from None
+        return [interpreter.get_tensor(place["index"]) for place in self.outputs]
 
 
 def read_model(path: str | pathlib.Path) -> bytes:

@@ -13,12 +13,13 @@ where one in a million ties at any scale, and in products and means whose movabl
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from tflite_export.int_graph import IntGraph, IntOp, limits, mean_steps, ratios
+from tflite_export.int_graph import IntGraph, IntOp, limits
+from tflite_export.ops.registry import OPERATIONS, ratios, rounds_ties
 
-_ROUNDED = ("conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean")
 # A move is one spacing of float32, at most 1.2e-7 of the scale, so all moves together are at most 3e-4. The slowest
 # channel of the largest MobileNetV3, in a gate, needs 4e-5. After 48 tries a quarter of its gates' channels still tied.
 _TRIES = 2400
@@ -35,11 +36,11 @@ def has_ties(graph: IntGraph, op: IntOp, among: np.ndarray | None = None) -> np.
     Returns:
         bool (1,) or (channels,), False for channels that were not examined.
     """
-    if op.kind == "mean":
-        x = graph.tensors[op.inputs[0]]
-        pixels = int(np.prod(x.shape[:-1]))
-        steps = mean_steps(graph, op, np.arange(-128 * pixels, 127 * pixels + 1))
-        return (steps - np.floor(steps) == 0.5).any(keepdims=True)
+    operation = OPERATIONS[op.kind]
+    if operation.steps is not None:
+        steps = operation.steps(graph, op)
+        inside = (steps > -129) & (steps < 128)
+        return (inside & (np.abs(steps - np.floor(steps) - 0.5) <= operation.margin)).any(keepdims=True)
     ratio, halves = ratios(graph, op), _halves(graph, op)
     if among is None:
         return _ties(ratio, *halves)
@@ -67,7 +68,7 @@ def _ties(ratio: np.ndarray, low: int, high: int) -> np.ndarray:
 
 def remaining(graph: IntGraph) -> dict[str, int]:
     """`{layer: number of channels in which an accumulator ties}`, without layers where none does."""
-    counts = {op.source: int(has_ties(graph, op).sum()) for op in graph.ops if op.kind in _ROUNDED}
+    counts = {op.source: int(has_ties(graph, op).sum()) for op in graph.ops if rounds_ties(graph, op)}
     return {layer: count for layer, count in counts.items() if count}
 
 
@@ -75,9 +76,8 @@ def without(graph: IntGraph) -> IntGraph:
     """The graph with its ties removed where possible. Scales move by at most 3e-4 of their value, most by 1e-7."""
     tensors = dict(graph.tensors)
     moved = dataclasses.replace(graph, tensors=tensors)
-    # The tensors of an addition share one scale and keep it.
-    shared = {name for op in graph.ops if op.kind == "add" for name in (*op.inputs, *op.outputs)}
-    movable = [op for op in graph.ops if op.kind in _ROUNDED and _movable(op) not in shared]
+    alike = _with_one_grid(graph)
+    movable = [op for op in graph.ops if rounds_ties(graph, op) and _may_move(graph, op, alike)]
     around = collections.defaultdict(list)  # name of a tensor -> operations whose ties depend on its scale
     for op in movable:
         for name in (*op.inputs, *op.outputs):
@@ -92,12 +92,30 @@ def without(graph: IntGraph) -> IntGraph:
         for op, ties in tied:
             tensor = tensors[_movable(op)]
             scale = np.where(ties, tensor.scale + np.spacing(tensor.scale), tensor.scale)
-            tensors[tensor.name] = dataclasses.replace(tensor, scale=scale.astype(np.float32))
-            # A moved gate or mean changes the ties of its own convolution and of its readers.
-            pending.update((id(other), (other, None)) for other in around[tensor.name] if other is not op)
+            for name in alike.get(tensor.name, (tensor.name,)):
+                tensors[name] = dataclasses.replace(tensors[name], scale=scale.astype(np.float32))
+                # A moved gate or mean changes the ties of its own convolution and of its readers.
+                pending.update((id(other), (other, None)) for other in around[name] if other is not op)
     return moved
+
+
+def _may_move(graph: IntGraph, op: IntOp, alike: Mapping[str, list[str]]) -> bool:
+    """Whether the scale that would have to move is not that of an input, whose pixels are what they are."""
+    return not set(alike.get(_movable(op), [_movable(op)])) & set(graph.inputs)
+
+
+def _with_one_grid(graph: IntGraph) -> dict[str, list[str]]:
+    """`{name: names}` of the tensors whose kernels want one scale, which so move together."""
+    found: dict[str, list[str]] = {}
+    for op in graph.ops:
+        if OPERATIONS[op.kind].one_grid:
+            joined = [found.get(name, [name]) for name in (*op.inputs, *op.outputs)]
+            names = list(dict.fromkeys(name for part in joined for name in part))
+            found.update(dict.fromkeys(names, names))
+    return found
 
 
 def _movable(op: IntOp) -> str:
     """The name of the tensor whose scale may move: the weights, the constant or gate, or the output of a mean."""
-    return op.outputs[0] if op.kind == "mean" else op.inputs[1]
+    place = OPERATIONS[op.kind].movable
+    return op.outputs[0] if place < 0 else op.inputs[place]

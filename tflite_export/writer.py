@@ -1,7 +1,8 @@
 """Writes an `IntGraph` as the bytes of a `.tflite` file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -9,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import metadata
 from tflite_export.int_graph import IntGraph, IntOp, IntTensor
+from tflite_export.ops.registry import OPERATIONS
 
 METADATA = "tfqnas"
 SIGNATURE = "serving_default"
@@ -26,28 +28,8 @@ _TYPES = {
     "int32": schema.TensorType.INT32,
     "float32": schema.TensorType.FLOAT32,
 }
-# Versions of operators with packed weights. The versions for int8 weights are in `_OPERATORS`.
+# Versions of operators with packed weights; those for int8 weights are in `ops`.
 _PACKED_VERSIONS = {"conv_2d": 7, "depthwise_conv_2d": 6, "fully_connected": 10}  # 7: no plain kernel has it
-# Operator code, version for int8, name of the options in the schema.
-_OPERATORS = {
-    "conv_2d": (schema.BuiltinOperator.CONV_2D, 3, "Conv2DOptions"),
-    "depthwise_conv_2d": (schema.BuiltinOperator.DEPTHWISE_CONV_2D, 3, "DepthwiseConv2DOptions"),
-    "fully_connected": (schema.BuiltinOperator.FULLY_CONNECTED, 4, "FullyConnectedOptions"),
-    "mul": (schema.BuiltinOperator.MUL, 2, "MulOptions"),
-    "add": (schema.BuiltinOperator.ADD, 2, "AddOptions"),
-    "mean": (schema.BuiltinOperator.MEAN, 2, "ReducerOptions"),
-    "hard_swish": (schema.BuiltinOperator.HARD_SWISH, 1, "HardSwishOptions"),
-    "softmax": (schema.BuiltinOperator.SOFTMAX, 2, "SoftmaxOptions"),
-    "max_pool_2d": (schema.BuiltinOperator.MAX_POOL_2D, 2, "Pool2DOptions"),
-    "average_pool_2d": (schema.BuiltinOperator.AVERAGE_POOL_2D, 2, "Pool2DOptions"),
-    "pad": (schema.BuiltinOperator.PAD, 2, "PadOptions"),
-    "reshape": (schema.BuiltinOperator.RESHAPE, 1, "ReshapeOptions"),
-    "depth_to_space": (schema.BuiltinOperator.DEPTH_TO_SPACE, 2, "DepthToSpaceOptions"),
-    "resize_nearest": (schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR, 3, "ResizeNearestNeighborOptions"),
-    "resize_bilinear": (schema.BuiltinOperator.RESIZE_BILINEAR, 3, "ResizeBilinearOptions"),
-    "quantize": (schema.BuiltinOperator.QUANTIZE, 2, "QuantizeOptions"),
-    "dequantize": (schema.BuiltinOperator.DEQUANTIZE, 2, "DequantizeOptions"),
-}
 
 
 def write(graph: IntGraph) -> bytes:
@@ -59,6 +41,7 @@ def write(graph: IntGraph) -> bytes:
 
 def _model(graph: IntGraph) -> schema.ModelT:
     buffers = [schema.BufferT()]  # the first buffer is empty, for tensors without data
+    shared: dict[bytes, int] = {}
     index: dict[str, int] = {}
     tensors: list[schema.TensorT] = []
 
@@ -68,25 +51,40 @@ def _model(graph: IntGraph) -> schema.ModelT:
 
     def add(tensor: IntTensor) -> None:
         index[tensor.name] = len(tensors)
-        tensors.append(_tensor(tensor, 0 if tensor.data is None else buffer(_bytes(tensor.data, tensor.dtype))))
+        if tensor.data is None:
+            place = 0
+        else:
+            data = _bytes(tensor.data, tensor.dtype)
+            # The weights of a layer that is called several times are stored once. Its biases are not: XNNPACK knows
+            # weights that it has packed, scales among them, by the places of weights and bias in the file.
+            place = shared.get(data) or buffer(data)
+            if tensor.dtype != "int32":
+                shared[data] = place
+        tensors.append(_tensor(tensor, place))
 
     for tensor in graph.tensors.values():
         add(tensor)
     codes = sorted({_code(graph, op) for op in graph.ops})
     operators = []
     for op in graph.ops:
-        names = list(op.inputs)
-        if (argument := _argument(graph, op)) is not None:
-            add(argument)
-            names.append(argument.name)
+        operation = OPERATIONS[op.kind]
+        names = [op.inputs[place] for place in operation.order or range(len(op.inputs))]
+        for number, data in enumerate(operation.arguments(graph, op)):
+            name = f"{op.outputs[0]}/{op.kind}" + (f"_{number}" if number else "")
+            add(IntTensor(name, data.shape, np.zeros(0, np.float32), dtype="int32", data=data))
+            names.insert(number if operation.arguments_first else len(names), name)
         places = [[index[name] for name in part] for part in (names, op.outputs)]
-        operators.append(_operator(op, codes.index(_code(graph, op)), *places))
+        operators.append(_operator(graph, op, codes.index(_code(graph, op)), *places))
     subgraph = schema.SubGraphT(
-        tensors=tensors, inputs=[index[graph.input]], outputs=[index[graph.output]], operators=operators, name="main"
+        tensors=tensors,
+        inputs=[index[name] for name in graph.inputs],
+        outputs=[index[name] for name in graph.outputs],
+        operators=operators,
+        name="main",
     )
     signature = schema.SignatureDefT(
-        inputs=[schema.TensorMapT(name="image", tensorIndex=index[graph.input])],
-        outputs=[schema.TensorMapT(name="logits", tensorIndex=index[graph.output])],
+        inputs=_named(graph.inputs, "image", index),
+        outputs=_named(graph.outputs, "logits", index),
         signatureKey=SIGNATURE,
     )
     texts = {METADATA: json.dumps(graph.metadata).encode(), metadata.STANDARD: metadata.standard_metadata(graph)}
@@ -102,6 +100,13 @@ def _model(graph: IntGraph) -> schema.ModelT:
     )
 
 
+def _named(names: Sequence[str], only: str, index: Mapping[str, int]) -> list[schema.TensorMapT]:
+    """The signature's names of tensors: `only` for a single one, else what stands before the first slash."""
+    plain = [only] if len(names) == 1 else [name.split("/")[0] for name in names]
+    plain = plain if len(set(plain)) == len(plain) else list(names)
+    return [schema.TensorMapT(name=n, tensorIndex=index[name]) for n, name in zip(plain, names, strict=True)]
+
+
 def _bytes(data: np.ndarray, dtype: str) -> bytes:
     """A constant as the file holds it. Packed types have several integers per byte, the first in the lowest bits."""
     width = {"int4": 4, "int2": 2}.get(dtype)
@@ -111,22 +116,6 @@ def _bytes(data: np.ndarray, dtype: str) -> bytes:
     values[: data.size] = data.ravel().astype(np.int8).view(np.uint8) & (2**width - 1)
     shifts = np.arange(0, 8, width, dtype=np.uint8)
     return np.bitwise_or.reduce(values.reshape(-1, len(shifts)) << shifts, axis=1).astype(np.uint8).tobytes()
-
-
-def _argument(graph: IntGraph, op: IntOp) -> IntTensor | None:
-    """The int32 tensor that an operation takes as another argument, such as axes or a shape, or None."""
-    shape = graph.tensors[op.outputs[0]].shape
-    numbers = {
-        "mean": lambda: [1, 2],
-        "reshape": lambda: [-1, *shape],
-        "pad": lambda: [(0, 0), *op.options["paddings"], (0, 0)],
-        "resize_nearest": lambda: shape[:2],
-        "resize_bilinear": lambda: shape[:2],
-    }.get(op.kind)
-    if numbers is None:
-        return None
-    data = np.array(numbers(), np.int32)
-    return IntTensor(f"{op.outputs[0]}/{op.kind}", data.shape, np.zeros(0, np.float32), dtype="int32", data=data)
 
 
 def _tensor(tensor: IntTensor, buffer: int) -> schema.TensorT:
@@ -150,43 +139,34 @@ def _tensor(tensor: IntTensor, buffer: int) -> schema.TensorT:
 
 
 def _code(graph: IntGraph, op: IntOp) -> tuple[str, int]:
-    """`(kind, version)`."""
+    """`(name, version)`."""
     packed = any(tensor.dtype in ("int4", "int2") for tensor in graph.constants(op))
-    return op.kind, _PACKED_VERSIONS[op.kind] if packed else _OPERATORS[op.kind][1]
+    operation = OPERATIONS[op.kind]
+    version = operation.version(op) if callable(operation.version) else operation.version
+    return operation.builtin, _PACKED_VERSIONS[op.kind] if packed else version
 
 
-def _operator_code(kind: str, version: int) -> schema.OperatorCodeT:
-    code = _OPERATORS[kind][0]
+def _operator_code(name: str, version: int) -> schema.OperatorCodeT:
+    code = getattr(schema.BuiltinOperator, name)
     return schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version)
 
 
-def _operator(op: IntOp, code: int, inputs: Sequence[int], outputs: Sequence[int]) -> schema.OperatorT:
-    name = _OPERATORS[op.kind][2]
-    options = getattr(schema, f"{name}T")()
-    activation = _ACTIVATIONS[op.options.get("activation", "none")]
+def _operator(graph: IntGraph, op: IntOp, code: int, inputs: Sequence[int], outputs: Sequence[int]) -> schema.OperatorT:
+    operation = OPERATIONS[op.kind]
+    options: Any = None if operation.options is None else getattr(schema, f"{operation.options}T")()
     if hasattr(options, "fusedActivationFunction"):
-        options.fusedActivationFunction = activation
+        options.fusedActivationFunction = _ACTIVATIONS[op.options.get("activation", "none")]
     if hasattr(options, "strideH"):
         options.strideH, options.strideW = op.options["strides"]
         options.padding = _PADDINGS[op.options["padding"]]
-    if hasattr(options, "dilationHFactor"):
-        options.dilationHFactor = options.dilationWFactor = 1
-    if hasattr(options, "filterHeight"):
-        options.filterHeight, options.filterWidth = op.options["size"]
-    if hasattr(options, "halfPixelCenters"):
-        options.halfPixelCenters = True
-    if hasattr(options, "beta"):
-        options.beta = 1.0
-    if hasattr(options, "blockSize"):
-        options.blockSize = op.options["block_size"]
-    if op.kind == "depthwise_conv_2d":
-        options.depthMultiplier = 1
-    if op.kind == "mean":
-        options.keepDims = True
+    for field, value in operation.fields(graph, op).items():
+        if not hasattr(options, field):
+            raise AttributeError(f"{operation.options} has no field {field}")
+        setattr(options, field, value)
     return schema.OperatorT(
         opcodeIndex=code,
         inputs=inputs,
         outputs=outputs,
-        builtinOptionsType=getattr(schema.BuiltinOptions, name),
+        builtinOptionsType=getattr(schema.BuiltinOptions, operation.options or "NONE"),
         builtinOptions=options,
     )

@@ -406,21 +406,25 @@ class _BlockChoices:
         return tf.cond(code[self.depth_gene] >= self.optional_from, compute, skip)
 
 
-def initialize(model: keras.Model, images: tf.Tensor | np.ndarray, missing_only: bool = False) -> None:
+def initialize(model: keras.Model, images: Any, missing_only: bool = False) -> None:
     """Initialises all quantizers of `model` in one pass: weight quantizers from the weights, others from `images`.
 
     Call it after weights are loaded. The pass is eager, and computes the largest network of a supernet.
 
     Args:
         model: `Supernet` or any Keras model with tfqnas quantizers.
-        images: float32 (batch, height, width, channels), normalised as in training.
+        images: float32 (batch, height, width, channels), normalised as in training, or what else the model takes; for
+            several inputs a list in their order, or a dictionary by their names.
         missing_only: keep the parameters of quantizers that are already initialised.
 
     Raises:
         ValueError: these are no images, or there are none.
     """
-    images = tf.convert_to_tensor(images)
-    if not images.shape or not images.shape[0]:
-        raise ValueError(f"initialize: expected images (n, height, width, channels), received {tuple(images.shape)}")
+    images = tf.nest.map_structure(tf.convert_to_tensor, images)
+    for values in tf.nest.flatten(images):
+        if not values.shape or not values.shape[0]:
+            raise ValueError(
+                f"initialize: expected images (n, height, width, channels), received {tuple(values.shape)}"
+            )
     with initializing(missing_only):
         model(images)

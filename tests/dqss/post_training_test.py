@@ -270,7 +270,7 @@ def test_images_of_a_model_of_vectors_are_refused():
 
 def test_a_layer_without_integer_form_is_named():
     x = images = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(4, 3, activation="gelu", name="odd")(x)
+    x = keras.layers.Conv2D(4, 3, activation="selu", name="odd")(x)
     model = keras.Model(images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
-    with pytest.raises(UnsupportedModelError, match=r"odd \(Conv2D\).*gelu"):
+    with pytest.raises(UnsupportedModelError, match=r"odd_activation \(Activation\).*selu"):
         search_post_training(model, np.zeros((32, 8, 8, 1), np.float32), SETTINGS)

@@ -20,9 +20,11 @@ from tfqnas.layers import (
     ElasticMBConv,
     ElasticSqueezeExcite,
     QuantConv2D,
+    QuantConv2DTranspose,
     QuantDense,
     QuantDepthwiseConv2D,
     Quantize,
+    ScaleOffset,
 )
 from tfqnas.quantizers import LSQ, initializing
 
@@ -36,6 +38,8 @@ CASES = {
         ({"kernel_size": 3}, IMAGE, {}),
         ({"kernel_size": 5, "padding": "same", "strides": 2}, IMAGE, {}),
     ],
+    QuantConv2DTranspose: [({"filters": 5, "kernel_size": 3, "strides": 2, "padding": "same"}, IMAGE, {})],
+    ScaleOffset: [({}, IMAGE, {}), ({"offset": False}, (4, 8), {})],
     QuantDense: [({"units": 5}, (4, 8), {})],
     DepthToSpace: [({"block_size": 2}, IMAGE, {})],
     ElasticConv2D: [({"filters": 6, "kernel_size": 3, "padding": "same"}, IMAGE, {"filters": 4})],
@@ -64,7 +68,7 @@ QUANTIZED = [
     pytest.param(cls, {**settings, **QUANTIZERS}, shape, sizes, id=f"{cls.__name__}-{i}-quantized")
     for cls, cases in CASES.items()
     for i, (settings, shape, sizes) in enumerate(cases)
-    if cls not in (ElasticBatchNorm, ElasticSqueezeExcite, DepthToSpace)
+    if cls not in (ElasticBatchNorm, ElasticSqueezeExcite, DepthToSpace, ScaleOffset)
 ]
 every_layer = pytest.mark.parametrize(("cls", "settings", "shape", "sizes"), FLOAT + QUANTIZED + ROUNDING)
 

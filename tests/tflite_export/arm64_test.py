@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.conftest import images
-from tests.tflite_export.operations.contract import activation, bilinear, graph_of, super_resolution
+from tests.tflite_export.ops.contract import activation, bilinear, graph_of, super_resolution
 from tflite_export import arm64, export
 from tflite_export.lower import lower
 from tflite_export.runtime import Runtime
@@ -108,7 +108,7 @@ def test_other_operations_compute_the_same_integers_on_arm64(kind, agreement):
 
 def without_softmax(graph):
     *before, last = graph.ops
-    return dataclasses.replace(graph, ops=tuple(before), output=last.inputs[0]) if last.kind == "softmax" else graph
+    return dataclasses.replace(graph, ops=tuple(before), outputs=last.inputs) if last.kind == "softmax" else graph
 
 
 @pytest.mark.slow

@@ -36,7 +36,9 @@ def test_arguments_of_an_export(subnets):
     assert stored == {"accuracy": 0.5, "epochs": 3, "steps": [0, 1], "of": [1, 2], "normalization": "(x - 128) / 128"}
     stored = json.loads(Runtime(export(model, x, normalization=(100, 127))).metadata["tfqnas"])
     assert stored == {"normalization": "(x - 100) / 127"}
-    with pytest.raises(ValueError, match="expected int8 or uint8 in, int8 or float32 out, received int8 and half"):
+    with pytest.raises(
+        ValueError, match="expected int8, uint8 or float32 in, int8 or float32 out, received int8 and half"
+    ):
         export(model, x, output_type="half")
     with pytest.raises(ExportError, match="calibration: expected one of min_max, percentile, mse, kl, received 'max'"):
         export(model, x, method="max")

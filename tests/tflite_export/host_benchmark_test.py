@@ -22,7 +22,9 @@ def tiny_file(tmp_path):
     ]
     path = tmp_path / "tiny.tflite"
     path.write_bytes(
-        write(IntGraph({t.name: t for t in tensors}, (IntOp("fully_connected", ("x", "w", "b"), ("y",)),), "x", "y"))
+        write(
+            IntGraph({t.name: t for t in tensors}, (IntOp("fully_connected", ("x", "w", "b"), ("y",)),), ("x",), ("y",))
+        )
     )
     return path
 

@@ -38,6 +38,43 @@ def test_images_that_calibrate_nothing_are_refused(subnets):
         lower(subnets(4), np.where(np.arange(len(x))[:, None, None, None] == 3, np.nan, x))
 
 
+@pytest.mark.parametrize(
+    ("values", "normalization", "advice"),
+    [
+        ("unit", (128, 128), r"`normalization=\(0, 255\)` fits them"),
+        ("bytes", (128, 128), r"`normalization=\(0, 1\)` fits them"),
+        ("floats of bytes", (128, 128), r"`normalization=\(0, 1\)` fits them"),
+        ("signed", (0, 255), r"`normalization=\(128, 128\)` fits them"),
+        ("signed", (0, 1), r"`normalization=\(128, 128\)` fits them"),
+        ("kelvin", (0, 255), "takes values that are no pixels"),
+    ],
+)
+def test_images_that_are_normalised_otherwise_are_refused_with_what_would_fit(values, normalization, advice, subnets):
+    x = images(subnets(4).input_shape[1:])
+    x = {
+        "unit": (x + 1) / 2,
+        "bytes": np.rint(x * 128 + 128).astype(np.uint8),
+        "floats of bytes": np.rint(x * 128 + 128),
+        "signed": x,
+        "kelvin": x * 9 + 290,
+    }[values]
+    with pytest.raises(ExportError, match=f"calibration images: expected .*received .*{advice}"):
+        lower(subnets(4), x, normalization=normalization)
+
+
+@pytest.mark.parametrize(("scale", "offset", "operations"), [(1 / 127.5, -1, 3), (1 / 255, 0, 3), (1 / 3, 40, 4)])
+def test_a_rescaling_in_the_model_becomes_the_grid_of_the_input(scale, offset, operations):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same")(keras.layers.Rescaling(scale, offset)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(pooled(x)))
+    pixels = images((8, 8, 3)) * 128 + 128
+    graph, values = assert_exact(model, pixels, normalization=(0, 1))
+    assert len(graph.ops) == operations
+    assert np.abs(values - model(pixels)).max() < 0.03 * np.ptp(model(pixels))
+    honest = lower(model, pixels, normalization=(0, 1), fold_input=False)
+    assert (honest.tensors[honest.input].scale, honest.tensors[honest.input].zero_point) == (1, -128)
+
+
 def test_images_of_another_size_are_refused(subnets):
     with pytest.raises(ExportError, match=r"expected size \(12, 12, 1\).*received 48 of \(8, 8, 1\)"):
         lower(subnets(4), images((8, 8, 1)))

@@ -33,7 +33,7 @@ def graph_of(channels=3, names=None, shape=None, normalization=(128.0, 128.0), *
     flat, y = IntTensor("flat", (np.prod(shape),), one), IntTensor("y", (5,), one * 4)
     ops = (IntOp("reshape", ("x",), ("flat",)), IntOp("fully_connected", ("flat", "w", "b"), ("y",)))
     record = record if names is None else {**record, "class_names": names}
-    return IntGraph({t.name: t for t in (x, w, b, flat, y)}, ops, "x", "y", normalization, record)
+    return IntGraph({t.name: t for t in (x, w, b, flat, y)}, ops, ("x",), ("y",), (normalization,), record)
 
 
 def labels_of(blob):

@@ -66,7 +66,7 @@ def computed(graph, op, values):
         "softmax": lambda: tf.nn.softmax(x),
         "max_pool_2d": lambda: pooled(tf.nn.max_pool2d, op, x),
         "average_pool_2d": lambda: pooled(tf.nn.avg_pool2d, op, x),
-        "pad": lambda: tf.pad(x, ((0, 0), *op.options["paddings"], (0, 0))),
+        "pad": lambda: tf.pad(x, ((0, 0), *op.options["paddings"])),
         "reshape": lambda: tf.reshape(x, (-1, *shape)),
         "resize_nearest": lambda: tf.raw_ops.ResizeNearestNeighbor(images=x, size=shape[:2], half_pixel_centers=True),
         "resize_bilinear": lambda: tf.raw_ops.ResizeBilinear(images=x, size=shape[:2], half_pixel_centers=True),
@@ -156,7 +156,7 @@ def weights_in(blob):
 def only(graph, op):
     """The graph of one operation."""
     names = (*op.inputs, *op.outputs)
-    return IntGraph({name: graph.tensors[name] for name in names}, (op,), op.inputs[0], op.outputs[0])
+    return IntGraph({name: graph.tensors[name] for name in names}, (op,), op.inputs[:1], op.outputs)
 
 
 def integers_of(graph, x):

@@ -7,7 +7,8 @@ import keras
 
 from tfqnas.dqss.quantize_settings import SearchSettings, TrainingSettings
 from tfqnas.errors import SettingError, UserError, did_you_mean
-from tfqnas.graph.reading import CONVOLUTIONS, MOVES, ONE_SCALE, sites_of
+from tfqnas.graph.reading import sites_of
+from tfqnas.graph.sites import CONVOLUTIONS, MOVES, ONE_SCALE
 from tfqnas.quantizers import ROLES, Mixture, Quantizer, deployable, get, names, supports
 from tfqnas.quantizers.registry import methods
 
@@ -129,13 +130,13 @@ def signed_inputs(model: keras.Model) -> list[str]:
     behind: dict[int, bool] = {}
     found = []
     for site in sites_of(model):
-        convolution = type(site.layer) in CONVOLUTIONS
+        convolution = site.kind in CONVOLUTIONS and hasattr(site.layer, "kernel")
         if convolution and any(behind[id(read)] and below[id(read)] for read in site.inputs):
             found.append(site.layer.name)
         behind[id(site)] = convolution or any(behind[id(read)] for read in site.inputs)
-        if site.activation in ("relu", "relu6", "hard_sigmoid") or site.kind == "softmax":
+        if site.activation in ("relu", "relu6", "hard_sigmoid") or site.kind in ("softmax", "logistic"):
             below[id(site)] = False
-        elif site.activation == "none" and site.kind in (*MOVES, *ONE_SCALE, "mean", "add", "mul"):
+        elif site.activation == "none" and site.kind in (*MOVES, *ONE_SCALE, "mean", "add", "mul", "requantize"):
             below[id(site)] = any(below[id(read)] for read in site.inputs)
         else:
             below[id(site)] = True

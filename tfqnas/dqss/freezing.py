@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from tfqnas.graph.rewriting import rebuilt
+from tfqnas.graph.rebuilding import rebuilt
 from tfqnas.quantizers import Mixture
 
 

@@ -29,6 +29,7 @@ from tfqnas.dqss.warm_start import adopt
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.graph.reading import sites_of
 from tfqnas.graph.rewriting import quantize
+from tfqnas.graph.sites import CONVOLUTIONS
 from tfqnas.layers import Quantize
 from tfqnas.quantizers import ROLES, Calibrated, Mixture, Quantizer, get
 from tfqnas.supernet import initialize
@@ -106,7 +107,7 @@ def quantized(model: keras.Model, config: SearchSettings, images: np.ndarray, ta
 def _quantizable(model: keras.Model) -> list[str]:
     """The names of the layers that receive quantizers."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-    return [site.layer.name for site in sites_of(model) if type(site.layer) in kinds]
+    return [site.layer.name for site in sites_of(model) if site.kind in CONVOLUTIONS and type(site.layer) in kinds]
 
 
 def _at_ends(prototype: Quantizer, config: SearchSettings, role: str) -> Quantizer:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from tfqnas.graph.rewriting import rebuilt
+from tfqnas.graph.rebuilding import rebuilt
 
 
 def recalibrated(model: keras.Model, images: np.ndarray, batch_size: int) -> keras.Model:

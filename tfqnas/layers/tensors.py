@@ -1,4 +1,4 @@
-"""Layers without weights: a quantizer for several readers, and depth to space."""
+"""Layers without kernels: a quantizer for several readers, depth to space, a factor and an offset."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -77,3 +77,37 @@ class DepthToSpace(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block_size": self.block_size}
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ScaleOffset(keras.layers.Layer):
+    """`gamma * x + beta` with a trained factor and offset for each channel, the end of a LayerNorm.
+
+    Args:
+        scale: whether there is a factor.
+        offset: whether there is an offset.
+    """
+
+    def __init__(self, scale: bool = True, offset: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.offset = scale, offset
+        self.gamma: keras.Variable | None = None
+        self.beta: keras.Variable | None = None
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        if self.scale:
+            self.gamma = self.add_weight((input_shape[-1],), "ones", name="gamma")
+        if self.offset:
+            self.beta = self.add_weight((input_shape[-1],), "zeros", name="beta")
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """From (batch, ..., channels) to the same shape."""
+        x = x if self.gamma is None else x * keras.ops.cast(self.gamma, x.dtype)
+        return x if self.beta is None else x + keras.ops.cast(self.beta, x.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale, "offset": self.offset}

@@ -65,7 +65,7 @@ def export(
             f"`calibration_images={count}`: so many images of {size[0]} x {size[1]} take {memory / 1e9:,.0f} GB, "
             f"expected at most {_MEMORY / 1e9:.0f} GB: give fewer, or a smaller `input_size`"
         )
-    if sites_of(model)[-1].stored is None:
+    if sites_of(model)[-1].quantizer is None:
         model = zoo.with_pixel_output(model)
     model = zoo.with_input_size(model, size)
     found = photos.load(data_dir)

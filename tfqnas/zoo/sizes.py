@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from tfqnas.errors import UserError
-from tfqnas.graph.rewriting import rebuilt
+from tfqnas.graph.rebuilding import rebuilt
 
 
 def with_input_size(model: keras.Model, size: Sequence[int] | None = None) -> keras.Model:

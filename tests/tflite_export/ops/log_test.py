@@ -1,0 +1,32 @@
+"""LOG; numbers without a logarithm give the lowest integer."""
+
+import numpy as np
+import pytest
+
+from tests.tflite_export.ops import contract
+from tests.tflite_export.ops.contract import activation, graph_of
+from tflite_export import reference, ties
+from tflite_export.runtime import Runtime
+from tflite_export.writer import write
+
+KIND = "log"
+
+
+def test_litert_computes_the_same_integers(rng):
+    for _ in range(20):
+        x = activation("x", (256,), contract.scale(rng, 0.005, 0.1), -128)
+        y = activation("y", (256,), contract.scale(rng, 0.005, 0.05), int(rng.integers(-128, 100)))
+        graph = ties.without(graph_of([x, y], KIND, ("x",)))
+        table = np.arange(-128, 128, dtype=np.int8)[None]
+        np.testing.assert_array_equal(reference.run(graph, table), Runtime(write(graph)).run(table))
+
+
+def of_positive_numbers(layers, x):
+    import keras
+
+    return layers.GlobalAveragePooling2D()(keras.ops.log(layers.ReLU()(layers.Conv2D(4, 3)(x)) + 0.5))
+
+
+@pytest.mark.parametrize("build", [of_positive_numbers])
+def test_models_with_it_are_exact_and_close_to_the_float_model(build, assert_lowers):
+    assert_lowers(KIND, build, official=False)

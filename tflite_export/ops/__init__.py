@@ -1,0 +1,1 @@
+"""The integer operations of exported files, a file for each kind (`base.Operation`)."""

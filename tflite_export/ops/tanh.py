@@ -1,0 +1,16 @@
+"""The hyperbolic tangent, on the grid of scale 1/128 and zero point 0."""
+
+import numpy as np
+
+from tflite_export.int_graph import IntOp
+from tflite_export.ops.base import Operation
+from tflite_export.ops.common import MARGIN, table_steps, tabulated
+
+
+def _function(x: np.ndarray, op: IntOp) -> np.ndarray:
+    return np.tanh(x)
+
+
+OPERATION = Operation(
+    tabulated(_function), "TANH", None, 2, rounds_ties=True, steps=table_steps(_function), margin=MARGIN, movable=0
+)
