@@ -244,10 +244,10 @@ def user_model():
 
 # SHA-256 of whole files, which hold no version and no command: of metadata there is the normalization alone.
 FILES = {
-    "lsq": "dd71c3c622a42536564510d581b0a11b391085dc8a1450c266b4dfa2e795185b",
-    "lsq_packed_uint8": "3c1a69796b0e2457954615548515d0dcfc4e1166c28594d17e134bd8f2e9fad7",
-    "mixed": "1e4e16a504fda25935c5a5d262e137e1de3e624121074728f81c0535757f09ff",
-    "user": "c481dd7451a88614b7f093c0b0cba49637366e7321aedf7ea488f6a5b1446846",
+    "lsq": "8c6a45bea956c4f6ab035e3d7c8df0e60814ee62554e77c7c3092271295ce3fc",
+    "lsq_packed_uint8": "7ece9ba4a9391e4a8bcbb018a26b2fc325ed40cd4b2527c1b1d4766f12a2b099",
+    "mixed": "207f473e16b1cf7fc70931b7d39b56e08a5e98b9084256633d61221101d7b417",
+    "user": "55191d4803cf7ccd884932b153509f848232944e1118808fc94a0290ae34a8e9",
 }
 
 
