@@ -125,7 +125,7 @@ def test_there_is_a_file_for_each_command():
         ("export", ["--model=m", "--noverify", "--max_accuracy_drop=1"], "with --verify=false, it belongs to --verify"),
         ("export", ["--model=m", "--noverify", "--verify_images=1"], "with --verify=false, it belongs to --verify and"),
         ("export", ["--model=m", "--noverify", "--threads=2"], "with --verify=false, it belongs to --verify"),
-        ("train-float", ["--scale=4"], "with classification, it belongs to super-resolution"),
+        ("train-float", ["--scale=4"], "with classification, it belongs to super_resolution"),
         ("train-float", ["--net=edsr", "--dataset=photos", "--flip"], "with super-resolution, it belongs to classific"),
         ("quantize", ["--search_share=0.2"], "with --mode=ptq, it belongs to --mode=qat"),
         ("quantize", ["--mode=qat", "--images=64"], "with --mode=qat, it belongs to --mode=ptq"),

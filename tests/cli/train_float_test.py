@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data.conftest import smooth
+from tests.tasks.scenes import write_scenes
 from tfqnas.errors import TrainingDivergedError, UserError
 from tfqnas.zoo.float_config import FloatConfig
 from tfqnas.zoo.training import Training, train_float
@@ -150,3 +151,17 @@ def test_a_saved_network_loads_with_its_layers(tmp_path, photos):
     model, _ = train_float(settings, nothing)
     x = np.zeros((1, 5, 6, 3), np.float32)
     np.testing.assert_array_equal(keras.saving.load_model(settings.output)(x), model(x))
+
+
+def test_masks_are_learned(tmp_path):
+    data = write_scenes(tmp_path / "scenes", 30)
+    net = {"net": "segmenter_small", "dataset": str(data), "filters": 8, "shift": 0.0, "flip": True}
+    lines = []
+    _, figures = train_float(config(tmp_path, **net, steps=120, batch_size=8), lines.append)
+    assert figures["miou"] > 0.6 and figures["images"] == 6
+    assert lines[0] == "30 images with masks of 3 classes, scaled to 24 x 24 pixels"
+    assert f"{figures['miou']:.2%} mean IoU of 6 test images" in lines[-1]
+    with pytest.raises(UserError, match="batch_size: expected at most the 24 training images"):
+        train_float(config(tmp_path, "b", **net, batch_size=25), nothing)
+    with pytest.raises(UserError, match="dataset: expected a folder of images and masks for segmenter_small"):
+        config(tmp_path, "c", net="segmenter_small")

@@ -20,6 +20,8 @@ from tfqnas.zoo.super_resolution import scale_of
         ("edsr", {"scale": 4, "size": 6}, 89_859, (24, 24, 3)),
         ("srresnet", {"channels": 1, "filters": 8, "blocks": 1}, None, (None, None, 1)),
         ("srresnet", {"scale": 4}, 92_811, (None, None, 3)),
+        ("segmenter_small", {}, None, (64, 64, 3)),
+        ("segmenter_small", {"num_classes": 1, "channels": 1, "size": 8, "filters": 4, "blocks": 2}, None, (8, 8, 1)),
     ],
 )
 def test_networks_are_as_large_as_they_say_and_have_an_integer_form(name, settings, params, output):

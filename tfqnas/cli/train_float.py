@@ -1,11 +1,13 @@
-"""Trains a float network to quantize, which is a small classifier or super-resolution on photos.
+"""Trains a float network to quantize: a small classifier, super-resolution on photos, or segmentation.
 
     tfqnas train-float --net=mobilenet_small --dataset=fashion_mnist --flip --output=runs/mobilenet.keras
     python scripts/data_from_packages.py photos    # in a checkout, on Debian or Ubuntu
     tfqnas train-float --net=edsr --dataset=photos --scale=2 --output=runs/edsr_x2.keras
+    tfqnas train-float --net=segmenter_small --dataset=scenes/ --flip --output=runs/scenes.keras
 
 The command shows progress and the time left. If it is killed, the same command continues from the last checkpoint. In
-the end it prints the results on the test images: accuracy, or PSNR and SSIM on Y beside those of bicubic interpolation.
+the end it prints the results on the test images: accuracy, mean IoU, or PSNR and SSIM on Y beside those of bicubic
+interpolation.
 """
 
 from tfqnas.cli import command

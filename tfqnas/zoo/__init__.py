@@ -9,7 +9,8 @@ import lazy_loader
 # The networks of `build`, by task.
 CLASSIFIERS = ("mobilenet_small", "resnet_small")
 SUPER_RESOLUTION = ("edsr", "srresnet")
-NAMES = CLASSIFIERS + SUPER_RESOLUTION
+SEGMENTATION = ("segmenter_small",)
+NAMES = CLASSIFIERS + SUPER_RESOLUTION + SEGMENTATION
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

@@ -4,20 +4,22 @@ import dataclasses
 from typing import Any
 
 from tfqnas import zoo
-from tfqnas.data.data_config import PHOTOS, DataConfig
+from tfqnas.data.data_config import FOLDER, PHOTOS, DataConfig
 from tfqnas.errors import SettingError
 from tfqnas.settings import setting, share
 
-# Values that a setting of 0 stands for, in classification and on photos.
-_DEFAULTS = {
-    "batch_size": (128, 16),
-    "learning_rate": (0.1, 1e-3),
-    "steps": (0, 5000),
-    "epochs": (5.0, 0.0),
-    "batch_statistics": (1.0, 0.4),
-}
 # Names of tasks.
-CLASSIFICATION, SUPER_RESOLUTION = "classification", "super-resolution"
+CLASSIFICATION, SUPER_RESOLUTION, SEGMENTATION = "classification", "super_resolution", "segmentation"
+# Values that a setting of 0 stands for, by the name of the task.
+_DEFAULTS: dict[str, dict[str, float]] = {
+    "batch_size": {CLASSIFICATION: 128, SUPER_RESOLUTION: 16, SEGMENTATION: 16},
+    "learning_rate": {CLASSIFICATION: 0.1, SUPER_RESOLUTION: 1e-3, SEGMENTATION: 0.01},
+    "steps": {CLASSIFICATION: 0, SUPER_RESOLUTION: 5000, SEGMENTATION: 0},
+    "epochs": {CLASSIFICATION: 5.0, SUPER_RESOLUTION: 0.0, SEGMENTATION: 20.0},
+    "batch_statistics": {CLASSIFICATION: 1.0, SUPER_RESOLUTION: 0.4, SEGMENTATION: 1.0},
+}
+# Tasks whose targets are known for each image.
+_TRAINED_BY_EPOCHS = (CLASSIFICATION, SEGMENTATION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FloatConfig(DataConfig):
     dataset: str = setting(
         "digits",
         "digits, a TFDS name (fashion_mnist, ...), or a folder with a sub-folder for each class; photos for "
-        "super-resolution",
+        "super-resolution; for segmentation a folder with the sub-folders images and masks",
     )
     net: str = setting("mobilenet_small", f"network: {', '.join(zoo.NAMES)}", choices=zoo.NAMES)
     output: str = setting("", "the .keras file to write, with its results in a .json file beside it", fixed=False)
@@ -38,9 +40,9 @@ class FloatConfig(DataConfig):
     blocks: int = setting(0, "residual blocks (in each stage); 0: the network's own default", at_least=0)
     size: int = setting(
         0,
-        "classification: height and width that images are scaled to; 0: those of the data set",
+        "height and width that images are scaled to; 0: those of the data set",
         at_least=0,
-        only={"task": (CLASSIFICATION,)},
+        only={"task": _TRAINED_BY_EPOCHS},
     )
     patch: int = setting(
         32,
@@ -50,10 +52,12 @@ class FloatConfig(DataConfig):
     )
     steps: int = setting(0, "number of updates; 0: 5000 on photos, else given by `epochs`", at_least=0)
     epochs: float = setting(
-        0.0, "classification: passes over the training images; 0: 5", at_least=0, only={"task": (CLASSIFICATION,)}
+        0.0, "passes over the training images; 0: 5, in segmentation 20", at_least=0, only={"task": _TRAINED_BY_EPOCHS}
     )
-    batch_size: int = setting(0, "images a step; 0: 128, on photos 16", at_least=0)
-    learning_rate: float = setting(0.0, "peak learning rate; 0: 0.1 with SGD, on photos 0.001 with Adam", at_least=0)
+    batch_size: int = setting(0, "images a step; 0: 128, on photos and masks 16", at_least=0)
+    learning_rate: float = setting(
+        0.0, "peak learning rate; 0: 0.1 with SGD, with Adam 0.001 on photos and 0.01 on masks", at_least=0
+    )
     weight_decay: float = setting(
         1e-4, "classification: L2 decay of kernels", at_least=0, only={"task": (CLASSIFICATION,)}
     )
@@ -69,13 +73,16 @@ class FloatConfig(DataConfig):
         below=1,
         only={"task": (CLASSIFICATION,)},
     )
-    flip: bool = setting(False, "classification: mirror half of the images", only={"task": (CLASSIFICATION,)})
+    flip: bool = setting(False, "mirror half of the images", only={"task": _TRAINED_BY_EPOCHS})
     shift: float = setting(
-        0.0,
-        "classification: largest shift of an image, as a share of it",
-        at_least=0,
-        below=1,
-        only={"task": (CLASSIFICATION,)},
+        0.0, "largest shift of an image, as a share of it", at_least=0, below=1, only={"task": _TRAINED_BY_EPOCHS}
+    )
+    ignore: int = setting(
+        255,
+        "segmentation: value of the pixels of a mask that do not count; -1: all count",
+        at_least=-1,
+        at_most=255,
+        only={"task": (SEGMENTATION,)},
     )
     seed: int = setting(0, "seed of weights, batches and augmentation", at_least=0)
     checkpoint_steps: int = setting(250, "steps between checkpoints", fixed=False, at_least=1)
@@ -85,6 +92,8 @@ class FloatConfig(DataConfig):
         if (self.dataset == PHOTOS) != self.on_photos:
             expected = PHOTOS if self.on_photos else "a data set with labels, such as fashion_mnist,"
             raise SettingError("dataset", f"{expected} for {self.net}", self.dataset)
+        if self.task == SEGMENTATION and self.source != FOLDER:
+            raise SettingError("dataset", f"a folder of images and masks for {self.net}", self.dataset)
         if self.scale not in (2, 4):
             raise SettingError("scale", "2 or 4", self.scale)
         if self.steps and self.epochs:
@@ -94,7 +103,9 @@ class FloatConfig(DataConfig):
 
     @property
     def task(self) -> str:
-        """The task of the network."""
+        """The name of the network's task."""
+        if self.net in zoo.SEGMENTATION:
+            return SEGMENTATION
         return SUPER_RESOLUTION if self.on_photos else CLASSIFICATION
 
     @property
@@ -107,4 +118,4 @@ class FloatConfig(DataConfig):
         own = getattr(self, name)
         if name in ("steps", "epochs") and (self.steps or self.epochs):
             return own
-        return own or _DEFAULTS[name][self.on_photos]
+        return own or _DEFAULTS[name][self.task]

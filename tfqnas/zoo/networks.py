@@ -8,13 +8,14 @@ import keras
 
 from tfqnas import zoo
 from tfqnas.errors import UserError, did_you_mean
-from tfqnas.zoo import classifiers, super_resolution
+from tfqnas.zoo import classifiers, segmenters, super_resolution
 
 _BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "mobilenet_small": classifiers.mobilenet_small,
     "resnet_small": classifiers.resnet_small,
     "edsr": super_resolution.edsr,
     "srresnet": super_resolution.srresnet,
+    "segmenter_small": segmenters.segmenter_small,
 }
 
 
@@ -23,8 +24,8 @@ def build(name: str, **settings: Any) -> keras.Model:
 
     Args:
         name: one of `tfqnas.zoo.NAMES`.
-        settings: arguments of the function with this name in `tfqnas.zoo.classifiers` or
-            `tfqnas.zoo.super_resolution`, all of which have defaults.
+        settings: arguments of the function with this name in `tfqnas.zoo.classifiers`,
+            `tfqnas.zoo.segmenters` or `tfqnas.zoo.super_resolution`, all of which have defaults.
 
     Returns:
         Functional `keras.Model` that `tfqnas.quantize` accepts.

@@ -86,10 +86,10 @@ class Training:
 
     Args:
         config: `FloatConfig`.
-        task: a task of `tfqnas.zoo.tasks`.
+        task: `tfqnas.zoo.tasks.FloatTask`.
     """
 
-    def __init__(self, config: FloatConfig, task: tasks.Task) -> None:
+    def __init__(self, config: FloatConfig, task: tasks.FloatTask) -> None:
         self.config, self.task = config, task
         self.model, self.optimizer = task.model, task.optimizer
         self.optimizer.build(self.model.trainable_variables)
