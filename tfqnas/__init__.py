@@ -12,7 +12,21 @@ __version__ = "0.1.0"
 # Names are imported on first use, so that `tfqnas.arch`, `spaces` and `cost` can be used without TensorFlow.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["arch", "cost", "data", "dqss", "layers", "quantizers", "search", "spaces", "subnet", "supernet", "train", "zoo"],
+    [
+        "arch",
+        "cost",
+        "data",
+        "dqss",
+        "layers",
+        "quantizers",
+        "search",
+        "spaces",
+        "subnet",
+        "supernet",
+        "tasks",
+        "train",
+        "zoo",
+    ],
     {
         "arch": ["Arch"],
         "cost": ["Cost", "count"],
