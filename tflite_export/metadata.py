@@ -36,7 +36,7 @@ def standard_metadata(graph: IntGraph) -> bytes:
         UserError: the number of labels is not the number of outputs. The Task library refuses such a file.
     """
     record = graph.metadata
-    labels, classes = record.get("class_names"), graph.tensors[graph.outputs[0]].shape[-1]
+    labels, classes = record.get("class_names"), _classes(graph, graph.outputs[0])
     if labels and len(labels) != classes:
         raise UserError(f"class_names: expected {classes}, one an output of the model, received {len(labels)}")
     facts = {"architecture": record.get("arch_key"), "bits": record.get("bits")}
@@ -102,9 +102,14 @@ def _input(graph: IntGraph, place: int) -> dict[int, Any]:
 
 def _outputs(graph: IntGraph, labels: Sequence[object] | None) -> list[dict[int, Any]]:
     if len(graph.outputs) == 1:
-        return [_output(graph.tensors[graph.output].shape[-1], labels)]
+        return [_output(_classes(graph, graph.output), labels)]
     sizes = {name: " x ".join(map(str, graph.tensors[name].shape)) for name in graph.outputs}
     return [{0: name.split("/")[0], 1: f"numbers, {size}", 3: {0: _FEATURES, 1: {}}} for name, size in sizes.items()]
+
+
+def _classes(graph: IntGraph, name: str) -> int:
+    """The size of the last axis of a tensor; 1 for a single number of each example."""
+    return (graph.tensors[name].shape or (1,))[-1]
 
 
 def _output(classes: int, labels: Sequence[object] | None) -> dict[int, Any]:

@@ -9,7 +9,7 @@ KIND = "sum"
 
 
 @pytest.mark.parametrize("keep_dims", [True, False])
-@pytest.mark.parametrize("axes", [(1,), (2,), (3,), (1, 2), (2, 3), (1, 3)])
+@pytest.mark.parametrize("axes", [(1,), (2,), (3,), (1, 2), (2, 3), (1, 3), (1, 2, 3)])
 def test_litert_computes_the_same_integers(axes, keep_dims, rng):
     x = activation("x", (5, 4, 3), scale(rng), int(rng.integers(-20, 20)))
     shape = [1 if place in axes else n for place, n in enumerate(x.shape, 1) if keep_dims or place not in axes]
