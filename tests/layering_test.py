@@ -30,7 +30,12 @@ ROOMS = {
     "search": {"arch", "spaces", "cost"} | HELPERS,
     "quantizers": {"errors"},
     "layers": {"quantizers", "errors"},  # plain numbers or tensors, never an Arch
-    "graph": {"layers", "quantizers", "errors"},  # what a Keras model computes, for quantize and for the exporter
+    "graph": {
+        "layers",
+        "quantizers",
+        "errors",
+        "files",
+    },  # what a Keras model computes, for quantize and for the exporter
     "supernet": {"arch", "spaces", "quantizers", "layers", "errors"},
     "subnet": {"arch", "spaces", "quantizers", "layers", "supernet", "errors"},
     "data": HELPERS,

@@ -19,13 +19,15 @@ import keras
 import numpy as np
 
 from tflite_export.calibrate import common_range, values_of
-from tflite_export.folding import ExportError, Grid, finer, folded, grid_of, wide_grid
+from tflite_export.folding import ExportError, Folded, Grid, finer, folded, grid_of, wide_grid
 from tflite_export.int_graph import IntGraph, IntOp, IntTensor
 from tfqnas.graph.grids import Group, before_hard_swish
 from tfqnas.graph.sites import CONVOLUTIONS, MOVES, ONE_SCALE, Site
 
 # The highest relative size of the part of a step that the zero point of the input cannot express.
 _EXACT = 1e-6
+# A unit of an accumulator that is worth less, in steps of the output, is that of a dead channel.
+_TINY = 2.0**-24
 
 
 class Emitter:
@@ -57,6 +59,7 @@ class Emitter:
         self.ops: list[IntOp] = []
         self.names: dict[int, str] = {}  # site -> name of its tensor
         self.grids: dict[int, Grid] = {}  # group -> its grid
+        self.silenced: dict[str, int] = {}  # name of a site -> how many of its channels became zero
         self.offsets: dict[int, float] = {}  # site -> what its zero point leaves out
 
     def graph(self, metadata: dict[str, Any]) -> IntGraph:
@@ -281,11 +284,25 @@ class Emitter:
         self.tensors[tensor.name] = tensor
         return tensor.name
 
+    def _without_dead(self, site: Site, x: IntTensor, weights: Folded, step: float, axis: int) -> Folded:
+        """Zeros instead of weights that are too small for kernels, and together never make a sixteenth of a step."""
+        dead = _largest_part(x, weights, axis) < step / 16
+        dead &= weights.scale.astype(np.float64) * float(x.scale[0]) < step * _TINY
+        if not dead.any():
+            return weights
+        shape = [-1 if place == axis else 1 for place in range(weights.codes.ndim)]
+        self.silenced[site.name] = int(dead.sum())
+        codes = np.where(dead.reshape(shape), 0, weights.codes).astype(weights.codes.dtype)
+        # The scale of a channel without weights is that of its bias: the one of the others, or a step of the output.
+        scale = weights.scale[~dead].max() if not dead.all() else np.float32(step / float(x.scale[0]) / 8)
+        return dataclasses.replace(weights, codes=codes, scale=np.where(dead, scale, weights.scale))
+
     def _weights(self, site: Site, source: str, step: float) -> list[str]:
         """Weights and bias of a site whose output has this step."""
         x = self.tensors[source]
         axis = 3 if site.kind == "depthwise_conv_2d" else 0
         weights = finer(folded(site, self.storage), x.scale, step, axis)
+        weights = self._without_dead(site, x, weights, step, axis)
         if offset := self._offset(site.inputs[0]):
             sums = weights.codes.astype(np.float64).sum(axis=tuple(i for i in range(weights.codes.ndim) if i != axis))
             weights = dataclasses.replace(weights, bias=weights.bias + offset * sums * weights.scale)
@@ -310,6 +327,11 @@ class Emitter:
         )
         bias = IntTensor(f"{site.name}/bias", bias.shape, scale, 0, "int32", bias.astype(np.int32), axis=0)
         return [self._add(kernel), self._add(bias)]
+
+
+def _largest_part(x: IntTensor, weights: Folded, axis: int) -> np.ndarray:
+    """float64 (channels,): what the weights of a channel add to its bias at most, in real units."""
+    return _largest_sum(x, weights.codes, axis) * weights.scale.astype(np.float64) * float(x.scale[0])
 
 
 def _source(site: Site) -> str:

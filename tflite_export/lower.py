@@ -20,6 +20,7 @@ from tflite_export.inputs import checked_images, checked_normalizations
 from tflite_export.int_graph import CONVOLUTIONS, IntGraph, limits
 from tflite_export.ops.registry import OPERATIONS, ratios
 from tfqnas.errors import UnsupportedModelError
+from tfqnas.files import warn
 from tfqnas.graph import grids
 from tfqnas.graph.keras_internals import input_names
 from tfqnas.graph.normal import normal_form
@@ -80,6 +81,8 @@ def lower(
     described = texts[0] if len(texts) == 1 else dict(zip(names, texts, strict=True))
     graph = saturated(emitter.graph({**_plain(metadata or {}), "normalization": described}))
     check(graph)
+    if count := sum(emitter.silenced.values()):
+        warn(f"{model.name}: {count} dead channels, whose weights are too small for integers, become zero in the file")
     return ties.without(graph)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tfqnas
 from tests.graph.models import SHAPE, of_operations, quantized, ready, residual_model
 from tests.tflite_export.conftest import images
+from tests.tflite_export.models import assert_exact
 from tfqnas.errors import UserError
 from tfqnas.layers import DepthToSpace, QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
 from tfqnas.quantizers import LSQ, Calibrated, quantizers_of
@@ -290,3 +291,41 @@ def test_layers_that_are_quantized_already_keep_their_quantizers(tmp_path):
     assert {q.path: q.step.numpy() for q in quantizers_of(aware) if isinstance(q, LSQ)} == steps
     aware.save(tmp_path / "m.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "m.keras")(x), aware(x))
+
+
+# -- Dead channels ---------------------------------------------------------------------------------------------
+
+
+def with_dead_channels(bias):
+    """A convolution of which three channels have next to no weights, and a depthwise one with two of them."""
+    inputs = keras.Input(SHAPE)
+    norms = [keras.layers.BatchNormalization(name=f"norm{i}") for i in range(2)]
+    x = keras.layers.ReLU()(norms[0](keras.layers.Conv2D(8, 3, use_bias=bias, name="conv")(inputs)))
+    x = norms[1](keras.layers.DepthwiseConv2D(3, use_bias=bias, name="depthwise")(x))
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    for name, axis, dead in (("conv", 3, [0, 3, 7]), ("depthwise", 2, [1, 2])):
+        kernel = np.array(model.get_layer(name).kernel)
+        np.moveaxis(kernel, axis, 0)[dead] *= 1e-12
+        model.get_layer(name).kernel.assign(kernel)
+    for norm in norms:
+        norm.beta.assign(np.linspace(-1, 1, 8))
+        norm.moving_mean.assign(np.linspace(-0.2, 0.3, 8))
+    return model
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_dead_channels_are_silenced_and_counted(bias, capsys):
+    model, x = with_dead_channels(bias), images(SHAPE)
+    expected = np.asarray(model(x))
+    result = ready(quantized(model, bits=8, integer_aware=True), x)
+    assert "5 dead channels, whose weights are too small for integers, become zero" in capsys.readouterr().err
+    assert np.abs(np.array(model.get_layer("conv").kernel)[..., 0]).max() > 0  # the model itself does not change
+    assert np.abs(np.array(result.get_layer("conv").kernel)[..., [0, 3, 7]]).max() == 0
+    np.testing.assert_allclose(result(x), expected, atol=0.05 * np.ptp(expected))
+
+
+def test_the_exporter_silences_dead_channels_too(capsys):
+    model, x = with_dead_channels(False), images(SHAPE)
+    _, values = assert_exact(model, x)
+    assert "5 dead channels, whose weights are too small" in capsys.readouterr().err
+    assert np.abs(values - model(x)).max() < 0.03 * np.ptp(model(x))

@@ -7,6 +7,7 @@ import pytest
 from tfqnas import zoo
 from tfqnas.data import packages
 from tfqnas.errors import UserError
+from tfqnas.graph.dead import silence
 from tfqnas.graph.reading import sites_of
 from tfqnas.zoo import efficientnet
 from tfqnas.zoo.torch_file import read_tensors
@@ -73,11 +74,11 @@ def test_dead_channels_become_zero_and_change_nothing(rng):
     efficientnet.assign(net, read_tensors(path), path)
     x = rng.integers(-128, 128, (2, 224, 224, 3)).astype(np.float32) / 128
     before = np.asarray(net(x, training=False))
-    assert efficientnet.silence(net) == 130
+    assert silence(net) == 130
     np.testing.assert_allclose(np.asarray(net(x, training=False)), before, atol=1e-5)
     kernel = net.get_layer("stem").kernel.numpy()
     assert (np.abs(kernel).max(axis=(0, 1, 2)) == 0).sum() == 4
-    assert efficientnet.silence(net) == 130 and np.array_equal(net.get_layer("stem").kernel, kernel)
+    assert silence(net) == 130 and np.array_equal(net.get_layer("stem").kernel, kernel)
 
 
 @needs(WEIGHTS)

@@ -98,7 +98,7 @@ def _expanded(operation: Any, probe: bool = False) -> Callable[..., Any] | None:
 
 def _with_activation_apart(layer: keras.layers.Layer) -> Callable[..., Any]:
     linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
-    activation = keras.layers.Activation(layer.activation, name=f"{layer.name}_activation")
+    activation = keras.layers.Activation(layer.activation, dtype=layer.dtype_policy, name=f"{layer.name}_activation")
 
     def call(x: Any) -> Any:
         y = activation(linear(x))

@@ -5,7 +5,9 @@ from typing import Any
 
 import keras
 
+from tfqnas.files import warn
 from tfqnas.graph import grids
+from tfqnas.graph.dead import dead_channels, silence
 from tfqnas.graph.keras_internals import nodes_of
 from tfqnas.graph.normal import normal_form
 from tfqnas.graph.reading import sites_of
@@ -66,6 +68,10 @@ def quantize(
         raise ValueError(f"end_bits: expected a whole number from 2 to 16, or None, received {end_bits!r}")
     skip = (skip,) if isinstance(skip, str) else skip
     normal = normal_form(model)
+    if count := sum(int(dead.sum()) for dead in dead_channels(normal).values()):
+        normal = rebuilt(normal)
+        silence(normal)
+        warn(f"{model.name}: {count} dead channels, whose weights are too small for integers, become zero")
     if weights is not None or inputs is not None:
         normal = _with_quantizers(normal, weights, inputs, skip, end_bits)
     if integer_aware:

@@ -35,6 +35,14 @@ class _Quantized(_Base):
         self.weight_quantizer = clone(weight_quantizer, "weight_quantizer")
         self.input_quantizer = clone(input_quantizer, "input_quantizer")
 
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        """A variable that keeps its type within a layer of another compute type, for the quantizer."""
+        return super().add_weight(*args, **{"autocast": False, **kwargs})
+
+    def _cast(self, x: tf.Tensor) -> tf.Tensor:
+        """`x` in the type in which the layer computes; quantizers compute in float32."""
+        return x if x.dtype == self.compute_dtype else tf.cast(x, self.compute_dtype)
+
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         for quantizer in self.quantizers:
@@ -53,7 +61,7 @@ class _Quantized(_Base):
 
     def quantized_inputs(self, x: tf.Tensor) -> tf.Tensor:
         """`x` on the grid of the input quantizer."""
-        return x if self.input_quantizer is None else self.input_quantizer(x, batched=True)
+        return x if self.input_quantizer is None else self._cast(self.input_quantizer(x, batched=True))
 
     def forgettable_inputs(self, x: tf.Tensor) -> tuple[tf.Tensor, Again | None]:
         """The quantized `x`, and the `Again` (or None) with which a convolution computes it a second time."""
@@ -65,13 +73,14 @@ class _Quantized(_Base):
     def quantized_kernel(self, kernel: tf.Tensor | keras.Variable, **options: Any) -> tf.Tensor:
         """The kernel on the grid of the weight quantizer."""
         kernel = tf.convert_to_tensor(kernel)
-        return kernel if self.weight_quantizer is None else self.weight_quantizer(kernel, **options)
+        return self._cast(kernel if self.weight_quantizer is None else self.weight_quantizer(kernel, **options))
 
     def finish(self, y: tf.Tensor) -> tf.Tensor:
         """Adds the bias and applies the activation, as the plain layer does."""
         if self.use_bias:
             first = getattr(self, "data_format", None) == "channels_first"
-            y = y + (keras.ops.reshape(self.bias, (1, -1, 1, 1)) if first else self.bias)
+            bias = self._cast(tf.convert_to_tensor(self.bias))
+            y = y + (keras.ops.reshape(bias, (1, -1, 1, 1)) if first else bias)
         return y if self.activation is None else self.activation(y)
 
     def get_config(self) -> dict[str, Any]:
@@ -115,6 +124,7 @@ class QuantDepthwiseConv2D(_Quantized, keras.layers.DepthwiseConv2D):
     def _has_fast_gradient(self) -> bool:
         return (
             self.padding == "same"
+            and self.compute_dtype == "float32"
             and self.data_format == "channels_last"
             and self.depth_multiplier == 1
             and tuple(self.dilation_rate) == (1, 1)

@@ -37,7 +37,7 @@ class Quantize(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """`x`, float32 (batch, ...), on the quantizer's grid."""
-        return self.quantizer(x, batched=True)
+        return keras.ops.cast(self.quantizer(x, batched=True), self.compute_dtype)
 
     def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)

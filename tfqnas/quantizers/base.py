@@ -145,7 +145,7 @@ class Quantizer(keras.layers.Layer):
     traits = Traits()
 
     def __init__(self, bits: int, signed: bool | None = True, narrow_range: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # in a model of float16 too
         # Until the sign is decided the signed range stands in. The output is NaN, since parameters are not set.
         self.qn, self.qp = integer_range(bits, True if signed is None else signed, narrow_range)
         self.bits = bits
@@ -185,6 +185,7 @@ class Quantizer(keras.layers.Layer):
             # A constraint is assigned inside a replica, which tf.distribute allows only with an aggregation.
             aggregation = "mean" if settings.get("trainable", True) else "none"
             own = {"initializer": keras.initializers.Constant(float("nan")), "aggregation": aggregation, **settings}
+            own["autocast"] = False  # a step has float32 within a layer of float16 too
             setattr(self, name, self.add_weight(name=name, shape=shape, **own))
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfqnas.data.packages import file_of
 from tfqnas.errors import UserError
+from tfqnas.graph.dead import silence
 from tfqnas.zoo.torch_file import read_tensors
 
 SIZE = 224
@@ -30,7 +31,7 @@ def load() -> keras.Model:
 
     The mean of 127 in training is folded into the statistics of the first BatchNorm. This is exact except at the
     border, since the zeros with which the first convolution pads below and on the right mean a grey of 128 instead of
-    127. Dead channels are set to zero (`silence`).
+    127. Dead channels are set to zero (`graph.dead`).
 
     Returns:
         Functional `keras.Model` from float32 (n, 224, 224, 3) to logits (n, 1000).
@@ -133,32 +134,3 @@ def shift_input(model: keras.Model, offset: float) -> None:
     """
     kernel, mean = model.get_layer("stem").kernel, model.get_layer("stem_norm").moving_mean
     mean.assign(mean - offset * keras.ops.sum(kernel, axis=(0, 1, 2)))
-
-
-def silence(model: keras.Model, below: float = 1e-4) -> int:
-    """Sets the weights of dead channels to zero, since integers cannot represent such small weights.
-
-    A channel is dead if its largest weight, times the factor of its BatchNorm, is less than `below`. Its output is then
-    the offset of the BatchNorm, which afterwards adds this offset and scales by one. In the published weights 130 of
-    21,008 channels have less than 1e-4, most of them less than 1e-6, and all others more than 1e-3. Almost all of them
-    end at a ReLU6 that is zero, so logits do not change.
-
-    Returns:
-        The number of dead channels.
-    """
-    count = 0
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-            continue
-        norm, kernel = model.get_layer(f"{layer.name}_norm"), layer.kernel.numpy()
-        channel = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else 3
-        gamma, beta, mean, variance = (np.array(v) for v in norm.weights)
-        factor = gamma / np.sqrt(variance + norm.epsilon)
-        dead = np.abs(kernel).max(axis=tuple({0, 1, 2, 3} - {channel})) * np.abs(factor) < below
-        kernel[(slice(None),) * channel + (dead,)] = 0
-        beta = np.where(dead, beta - mean * factor, beta)
-        layer.kernel.assign(kernel)
-        for variable, value in zip(norm.weights, (1.0, beta, 0.0, 1.0 - norm.epsilon), strict=True):
-            variable.assign(np.where(dead, value, variable.numpy()))
-        count += int(dead.sum())
-    return count
