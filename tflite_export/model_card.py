@@ -68,7 +68,7 @@ def model_card(
         data: None, or a dictionary with "name" and the numbers of images "train" and "test".
         made: None, or a dictionary with "command" and "versions".
     """
-    parts = [f"# {record.get('model') or record.get('arch_key') or 'Model'}", _what(record)]
+    parts = [f"# {record.get('model') or record.get('arch_key') or 'Model'}", _what(record, result)]
     parts += [_section("Data", _data(record, data)), _section("Architecture", _architecture(record))]
     parts += [_section("Costs", _costs(record)), _section("Accuracy", _accuracies(record, result))]
     parts += [_section("How it was checked", [_check(result)]), _section("How it was made", _made(made))]
@@ -80,10 +80,11 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return f"## {title}\n\n" + "\n".join(lines) if lines else ""
 
 
-def _what(record: Mapping[str, Any]) -> str:
+def _what(record: Mapping[str, Any], result: Verification | None) -> str:
     bits = record.get("bits")
     width = "" if bits is None else "of mixed bit widths" if bits == "mixed" else f"with {bits}-bit weights and inputs"
-    return " ".join(["Integer network", *([width] if width else []), "(`.tflite`), made by tfqnas."])
+    task = f"for {result.task.name.replace('_', '-')}" if result is not None else ""
+    return " ".join(filter(None, ["Integer network", task, width, "(`.tflite`), made by tfqnas."]))
 
 
 def _data(record: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:

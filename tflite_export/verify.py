@@ -28,6 +28,7 @@ class Verification:
         compared_scores: scores of all three on the compared images.
         exact: whether identical integers are expected. Kernels for packed weights round differently.
         task: what the outputs are for.
+        by_output: the score of LiteRT for each of several outputs, by name, if the task has one.
     """
 
     images: int
@@ -39,6 +40,7 @@ class Verification:
     compared_scores: dict[str, float] = dataclasses.field(default_factory=dict)
     exact: bool = True
     task: Task = dataclasses.field(default_factory=Classification)
+    by_output: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """The scores and the numbers of images, JSON-able for the metadata of the file."""
@@ -80,6 +82,9 @@ class Verification:
         if self.scores:
             values = ", ".join(f"{name} {self.task.shown(value)}" for name, value in self.scores.items())
             lines.append(f"{self.task.title}: {values}")
+        if self.by_output:
+            values = ", ".join(f"{name} {self.task.shown(value)}" for name, value in self.by_output.items())
+            lines.append(f"{self.task.title}, each output of litert: {values}")
         return "\n".join(lines)
 
 
@@ -148,6 +153,7 @@ def verify(
     differences, compared = np.concatenate(steps), np.concatenate(looked_at)
     found = {name: np.concatenate(values) for name, values in tallies.items() if values}
     of_all = {name: task.total(values) for name, values in found.items()}
+    parts = task.by_output(found["litert"]) if "litert" in found and len(graph.outputs) > 1 else []
     whole = task.by_reference or bool(compared.all())
     if not whole and found:
         of_all = {"litert": of_all["litert"]}
@@ -162,6 +168,7 @@ def verify(
         {name: task.total(values) for name, values in found.items()},
         not is_packed(graph),
         task,
+        dict(zip((name.split("/")[0] for name in graph.outputs), parts, strict=True)) if parts else {},
     )
 
 
@@ -177,14 +184,9 @@ def _batches(images: Any, targets: np.ndarray | None, size: int) -> Iterator[tup
         done += len(x)
 
 
-def _outputs(graph: IntGraph) -> tuple[str, ...]:
-    """The names of a graph's outputs."""
-    return getattr(graph, "outputs", None) or (graph.output,)
-
-
 def _values(graph: IntGraph, integers: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of a file as float32."""
-    tensors = [graph.tensors[name] for name in _outputs(graph)]
+    tensors = [graph.tensors[name] for name in graph.outputs]
     return [
         part if tensor.dtype == "float32" else reference.dequantized(tensor, part)
         for tensor, part in zip(tensors, integers, strict=True)
@@ -199,7 +201,7 @@ def _one(outputs: list[np.ndarray]) -> Any:
 def _difference(graph: IntGraph, expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> np.ndarray:
     """float64 (n,): the largest difference of the outputs of each image, in steps."""
     largest = []
-    for name, a, b in zip(_outputs(graph), expected, found, strict=True):
+    for name, a, b in zip(graph.outputs, expected, found, strict=True):
         distance = np.abs(a.astype(np.float64) - b).reshape(len(a), -1).max(axis=1)
         largest.append(distance / _step(graph, name))
     return np.max(largest, axis=0)

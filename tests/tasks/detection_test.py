@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from tests.tasks.scenes import network, write_scenes
-from tfqnas.dqss.quantize_settings import TrainingSettings
+from tflite_export.explain import explain
+from tflite_export.lower import lower
+from tflite_export.verify import verify
+from tflite_export.writer import write
+from tfqnas.dqss.post_training import search_post_training
+from tfqnas.dqss.quantize_settings import PostTrainingSettings, TrainingSettings
 from tfqnas.dqss.training import search_training
 from tfqnas.errors import UserError
 from tfqnas.tasks import TASKS, Detection, Given, TaskConfig, examples_of, kind_of
@@ -33,6 +38,26 @@ def test_models_of_other_shapes_are_of_other_tasks():
     assert kind_of(network(), "detection") is Detection
     with pytest.raises(UserError, match="`task`: expected one of classification, detection, .* received 'detektion'"):
         kind_of(network(), "detektion")
+
+
+def test_several_outputs_are_searched_for_and_verified_together():
+    keras.utils.set_random_seed(0)
+    layers, images = keras.layers, keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, strides=2, activation="relu", name="body")(images)
+    boxes = layers.Reshape((-1, 4), name="boxes")(layers.Conv2D(4, 3, name="box")(x))
+    scores = layers.Reshape((-1, 2), name="scores")(layers.Conv2D(2, 3, name="score")(x))
+    model = keras.Model(images, [boxes, scores], name="ssd")
+    x = np.random.default_rng(0).uniform(-1, 1, (32, 16, 16, 3)).astype(np.float32)
+    settings = PostTrainingSettings(weights=("lsq",), inputs=("lsq",), bits=8, steps=2, tune_steps=2, batch_size=8)
+    small = search_post_training(model, x, settings, task=Detection()).model
+    assert 15 < Given(Detection(), (x, None), (x, None)).evaluate(small, model)["sqnr"] < 60
+    graph = lower(small, x)
+    result = verify(small, graph, write(graph), x, task=Detection(), limit=8)
+    assert (result.identical, result.compared, set(result.scores)) == (1, 8, {"reference", "litert"})
+    assert set(result.by_output) == {"boxes", "scores"} and "each output of litert: boxes" in str(result)
+    assert result.scores["litert"] == pytest.approx(np.mean(list(result.by_output.values())))
+    records, whole = explain(small, graph, x, None, task=Detection())
+    assert whole == 200 and min(record["alone"] for record in records) < 200
 
 
 def test_a_given_loss_trains_and_without_one_the_float_model_does():

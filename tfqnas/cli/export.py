@@ -158,8 +158,6 @@ def refuse_of_other_tasks(examples: Examples) -> None:
     for other, flag in DROPS.items():
         if other != name:
             command.refuse([flag.name], f"on {name}", other)
-    if name != Classification.name:
-        command.refuse([EXPLAIN.name], f"on {name}", Classification.name)
     for names, why, others in examples.unread:
         if known := [one for one in names if one in FLAGS]:
             command.refuse(known, why, others)
@@ -212,11 +210,11 @@ def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None
     work |= {"compare": count, "other kernels": KERNEL_IMAGES} if VERIFY.value else {}
     progress = Progress(list(work.items()), stream=sys.stderr)
     if EXPLAIN.value:
-        pixels, labels = source.images("test", min(EXPLAINED_IMAGES, count))
+        pixels, targets = source.images("test", min(EXPLAINED_IMAGES, count))
         with progress.part("explain") as part:
-            records, accuracy = explain.explain(source.model, graph, pixels, labels, part.update)
-        print(f"\n{report.table(records, explain.COLUMNS)}\n\n{explain.NOTE}")
-        print(f"{len(pixels)} test images; {explain.costliest(records, accuracy)}\n")
+            records, whole = explain.explain(source.model, graph, pixels, targets, part.update, task)
+        print(f"\n{report.table(records, explain.columns(task))}\n\n{explain.NOTE}")
+        print(f"{len(pixels)} test images; {explain.costliest(records, whole, task)}\n")
     if not VERIFY.value:
         return None
     with progress.part("compare") as part:

@@ -195,6 +195,8 @@ def show(directory: Directory, data: TaskConfig, config: SearchSettings) -> None
     strategies_figure(results, directory.path / "strategies", title)
     print()
     for who, values in results["metrics"].items():
+        if not values:  # of raw outputs the float model has no score
+            continue
         numbers = {name: "not finite" if value is None else f"{value:.4f}" for name, value in values.items()}
         print(f"{who}: " + ", ".join(f"{name} {number}" for name, number in numbers.items()))
     if results["searched"]:

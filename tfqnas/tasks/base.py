@@ -123,6 +123,10 @@ class Task(abc.ABC):
         """The score of all images, by default the mean."""
         return float(np.mean(self.score(tally)))
 
+    def by_output(self, tally: np.ndarray) -> list[float]:
+        """The score of a set for each output, or an empty list if the outputs have no scores of their own."""
+        return []
+
     @abc.abstractmethod
     def alike(self, outputs: Outputs, reference: Outputs) -> np.ndarray:
         """float64 (n,), from 0 to 1: which share of each image's predictions is the same as in `reference`."""

@@ -90,14 +90,14 @@ class Detection(Task):
         return np.stack(signals + noises, axis=1)
 
     def score(self, tally: np.ndarray) -> np.ndarray:
-        signals, noises = np.split(tally, 2, axis=1)
-        smallest = 10 ** (-_LARGEST / 10)
-        signals = np.maximum(signals, np.finfo(np.float64).tiny / smallest)
-        return np.mean(10 * np.log10(signals / np.maximum(noises, signals * smallest)), axis=1)
+        return _ratios(tally).mean(axis=1)
 
     def total(self, tally: np.ndarray) -> float:
         """The score of the set: energies are summed over the images first."""
         return float(self.score(tally.sum(axis=0, keepdims=True))[0])
+
+    def by_output(self, tally: np.ndarray) -> list[float]:
+        return [float(value) for value in _ratios(tally.sum(axis=0, keepdims=True))[0]]
 
     def alike(self, outputs: Outputs, reference: Outputs) -> np.ndarray:
         """The share of the values that differ by at most 1% of the range of their output in `reference`."""
@@ -111,6 +111,14 @@ class Detection(Task):
         if self.user_loss is None:
             raise UserError("`distill`: expected 1, since without `user_loss` only the float model can train a model")
         return self.user_loss(y, target)
+
+
+def _ratios(tally: np.ndarray) -> np.ndarray:
+    """float64 (n, outputs): signal to noise in dB of a tally of `Detection`."""
+    signals, noises = np.split(tally, 2, axis=1)
+    smallest = 10 ** (-_LARGEST / 10)
+    signals = np.maximum(signals, np.finfo(np.float64).tiny / smallest)
+    return 10 * np.log10(signals / np.maximum(noises, signals * smallest))
 
 
 class _RawOfLabelled(Labelled):
