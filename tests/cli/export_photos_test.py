@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.cli.calls import tool
 from tests.data.conftest import smooth
 from tflite_export.runtime import Runtime, metadata_of
 from tflite_export.verify import Verification
@@ -14,6 +15,7 @@ from tfqnas.errors import UserError
 from tfqnas.files import write_json
 from tfqnas.quantizers import APoT, get
 from tfqnas.runs import exporting_photos
+from tfqnas.runs.model_files import load_model
 from tfqnas.tasks import SuperResolution
 
 
@@ -35,13 +37,20 @@ def saved(path, integer_aware):
     return str(path)
 
 
+def exported(path, output, *flags):
+    own = ["--dataset=photos", "--input_size=12,16", "--calibration_images=8"]
+    return tool("export_tflite", f"--model={path}", f"--output={output}", *own, *flags)
+
+
 @pytest.mark.parametrize("integer_aware", [False, True])
-def test_a_model_of_any_size_becomes_a_file_of_one(integer_aware, prepared, tmp_path, monkeypatch, capsys):
+def test_a_model_of_any_size_becomes_a_file_of_one(integer_aware, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting_photos, "COMPARED", 3)
     output = tmp_path / "m.tflite"
     path = saved(tmp_path / "m.keras", integer_aware)
-    exporting_photos.export(path, None, (12, 16), str(output), count=8, max_drop=1.0)
-    assert "3 images: reference and LiteRT identical in 100.00% of them" in capsys.readouterr().out
+    code, out, err = exported(path, output, "--max_psnr_drop=1", "--explain")
+    assert code == 0, err
+    assert "3 images: reference and LiteRT identical in 100.00% of them" in out and "PSNR alone" in out
+    assert "| PSNR of 3 test images | |" in output.with_suffix(".md").read_text()
     runtime = Runtime(output.read_bytes())
     assert runtime.run(np.zeros((2, 12, 16, 3), np.int8)).shape == (2, 24, 32, 3)
     if not integer_aware:  # nothing has set a range for its output, so it is that of pixels
@@ -58,18 +67,17 @@ def test_crops_and_what_they_come_from_belong_together(prepared):
 
 
 def test_other_models_and_sizes_are_refused(prepared, tmp_path):
-    path = tmp_path / "m.keras"
-    zoo.build("resnet_small", filters=4).save(path)
-    with pytest.raises(UserError, match="expected a super-resolution network for `dataset=photos`"):
-        exporting_photos.export(str(path), None, (8, 8), "m.tflite")
+    same = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3, padding="same")], name="same")
+    with pytest.raises(UserError, match="expected a super-resolution network for `dataset=photos`.* received same"):
+        exporting_photos.prepared(same, None, (8, 8))
     with pytest.raises(UserError, match="input_size: expected at most 25,32, .* received 30,30"):
         exporting_photos.pairs(prepared.train, 2, (30, 30), 1, seed=0)
 
 
 def test_more_memory_than_any_machine_has_is_refused_before_it_is_taken(prepared, tmp_path):
-    path = saved(tmp_path / "m.keras", False)
+    model = load_model(saved(tmp_path / "m.keras", False))
     with pytest.raises(UserError, match=r"`calibration_images=2000000000`: so many images of 64 x 64 .* at most 8 GB"):
-        exporting_photos.export(path, None, (64, 64), "m.tflite", count=2_000_000_000)
+        exporting_photos.prepared(model, None, (64, 64), 2_000_000_000)
 
 
 def test_levels_that_are_not_uniform_are_named_with_what_would_be(prepared, tmp_path):
@@ -83,8 +91,8 @@ def test_levels_that_are_not_uniform_are_named_with_what_would_be(prepared, tmp_
     choice = Choice(layer, "weights", 4, "apot", {"apot": 0.7, "lsq": 0.3}, deployable=False)
     record = DqssResult(model, [choice], [], [], {"final": 0.0}).record()
     write_json(tmp_path / "strategies.json", {**record, "metrics": {}})
-    with pytest.raises(UserError, match=rf"APoT is non-uniform.*{layer}, weights: lsq \(coefficient 0.30\)"):
-        exporting_photos.export(str(path), None, (12, 16), str(tmp_path / "m.tflite"), count=8)
+    code, _, err = exported(path, tmp_path / "m.tflite")
+    assert code and "APoT is non-uniform" in err and f"{layer}, weights: lsq (coefficient 0.30)" in err
     assert not (tmp_path / "m.tflite").exists()
 
 

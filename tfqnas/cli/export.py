@@ -7,9 +7,9 @@
     tfqnas export --model=runs/edsr_x2.keras --dataset=photos --input_size=64,64 --output=m.tflite
 
 The command runs the file in LiteRT on the test images, compares every integer with the reference, and prints the
-comparison. It writes the file only if the integers are the same and the accuracy does not fall by more than
---max_accuracy_drop points, or the PSNR of super-resolution by more than --max_psnr_drop dB. It also writes a model card
-(.md), whose facts are in the metadata of the file too.
+comparison. It writes the file only if the integers are the same and the score of the task does not fall by more than
+--max_accuracy_drop or --max_miou_drop points, or --max_psnr_drop dB. It also writes a model card (.md), whose facts are
+in the metadata of the file too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tfqnas.errors import SettingError, UserError
 from tfqnas.files import write_atomically
 from tfqnas.progress import Progress
 from tfqnas.runs import exporting, exporting_photos
-from tfqnas.tasks import TASKS, Classification, Examples, SuperResolution, TaskConfig, examples_of
+from tfqnas.tasks import TASKS, Classification, Examples, SuperResolution, TaskConfig, examples_of, kind_of
 
 if TYPE_CHECKING:
     import keras
@@ -57,12 +57,13 @@ VERIFY = FLAGS.bool("verify", True, "run the file on the test images and compare
 VERIFY_IMAGES = FLAGS.integer("verify_images", None, "number of test images to compare; by default all", lower_bound=1)
 # Of each task that has one, the largest accepted loss of its score.
 DROPS = {name: FLAGS.float(*kind.drop) for name, kind in TASKS.items() if kind.drop}
-DROP, PSNR_DROP = DROPS[Classification.name], DROPS[SuperResolution.name]
 INPUT_SIZE = FLAGS.list("input_size", "64,64", "super-resolution: height and width of the file's input")
 EXPLAIN = FLAGS.bool("explain", False, "print for each layer how the integers differ from the Keras model")
 THREADS = FLAGS.integer("threads", 1, "threads of LiteRT", lower_bound=1)
 # Number of random test images. LiteRT's plain kernels take a hundred times as long as XNNPACK.
-KERNEL_IMAGES = 64
+KERNEL_IMAGES = 64  # of networks that make maps an eighth of them
+# Pixels of a batch in the comparison.
+PIXELS = 4_000_000
 EXPLAINED_IMAGES = 256
 
 
@@ -91,9 +92,6 @@ def main() -> None:
     if MODEL.value:
         command.refuse([BITS.name, ARCH.name], "with `model`", "`run_dir`")
         data = command.from_flags(TaskConfig, FLAGS)
-        if data.dataset == PHOTOS and data.task in ("", SuperResolution.name):
-            export_super_resolution(data)
-            return
     else:
         command.refuse(command.fields_of(TaskConfig), "with a run, which has its own data", "`model`")
         if BITS.value is None:
@@ -142,10 +140,14 @@ def main() -> None:
 
 
 def refuse_without_effect() -> None:
-    """Raises UserError for a given flag that no export reads but that of super-resolution, or not with the others."""
-    command.refuse([PSNR_DROP.name, INPUT_SIZE.name], "on a classifier", "super-resolution, `dataset=photos`")
+    """Raises UserError for a given flag that has no effect with the others, whatever the model is."""
+    if RUN_DIR.value:
+        others = [flag.name for name, flag in DROPS.items() if name != Classification.name]
+        command.refuse([*others, INPUT_SIZE.name], "on a classifier", "`model`")
+    if len(INPUT_SIZE.value) != 2 or not all(re.fullmatch(r"[1-9]\d{0,3}", text) for text in INPUT_SIZE.value):
+        raise SettingError("input_size", "height,width in pixels, each from 1 to 9999", INPUT_SIZE.value)
     if not VERIFY.value:
-        command.refuse([DROP.name], "with `verify=false`", "`verify`")
+        command.refuse([flag.name for flag in DROPS.values()], "with `verify=false`", "`verify`")
         if not EXPLAIN.value:
             command.refuse([VERIFY_IMAGES.name], "with `verify=false`", "`verify` and `explain`")
             if STORAGE.value != "packed":
@@ -158,29 +160,11 @@ def refuse_of_other_tasks(examples: Examples) -> None:
     for other, flag in DROPS.items():
         if other != name:
             command.refuse([flag.name], f"on {name}", other)
+    if name != SuperResolution.name:
+        command.refuse([INPUT_SIZE.name], f"on {name}", SuperResolution.name)
     for names, why, others in examples.unread:
         if known := [one for one in names if one in FLAGS]:
             command.refuse(known, why, others)
-
-
-def export_super_resolution(data: TaskConfig) -> None:
-    of_classifiers = (EXPLAIN, VERIFY, VERIFY_IMAGES, DROP, INPUT_TYPE, OUTPUT_TYPE, THREADS)
-    command.refuse([flag.name for flag in of_classifiers], "on super-resolution, `dataset=photos`", "classifiers")
-    if len(INPUT_SIZE.value) != 2 or not all(re.fullmatch(r"[1-9]\d{0,3}", text) for text in INPUT_SIZE.value):
-        raise SettingError("input_size", "height,width in pixels, each from 1 to 9999", INPUT_SIZE.value)
-    command.import_tensorflow()
-    command.writes(OUTPUT.value, "output", files=[OUTPUT.value])
-    height, width = map(int, INPUT_SIZE.value)
-    exporting_photos.export(
-        MODEL.value,
-        data.data_dir,
-        (height, width),
-        OUTPUT.value,
-        CALIBRATION.value,
-        STORAGE.value,
-        CALIBRATION_IMAGES.value,
-        PSNR_DROP.value,
-    )
 
 
 def say_what_packing_costs(graph: IntGraph, blob: bytes, of_bytes: bytes) -> None:
@@ -224,17 +208,24 @@ def compare(source: Source, graph: IntGraph, blob: bytes) -> Verification | None
             blob,
             examples.pairs("test", count, 256),
             threads=THREADS.value,
+            batch_size=max(1, min(64, PIXELS // pixels_in(source.model))),
             update=lambda done: part.update(done / count),
             task=task,
         )
     print(result)
-    some, _ = source.images("test", min(KERNEL_IMAGES, count))
+    of_maps = len(source.model.outputs[0].shape) == 4
+    some, _ = source.images("test", min(KERNEL_IMAGES // 8 if of_maps else KERNEL_IMAGES, count))
     with progress.part("other kernels") as part:
         found = agreements(graph, blob, pixels_of(graph, some), THREADS.value, part.update, task)
     print("\n".join(map(str, found)))
     if problem := result.problem(DROPS[task.name].value if task.drop else None):
         raise UserError(f"{OUTPUT.value} is not written: {problem}")
     return result
+
+
+def pixels_in(model: keras.Model) -> int:
+    """The pixels of an image or of the largest output that is a map."""
+    return max(int(np.prod(t.shape[1:3])) if len(t.shape) == 4 else 1 for t in (*model.inputs, *model.outputs))
 
 
 def source_of_model(config: TaskConfig) -> Source:
@@ -244,6 +235,12 @@ def source_of_model(config: TaskConfig) -> Source:
     record = model_files.model_record(MODEL.value, model)
     if not FLAGS["evaluation_crop"].present:
         config = dataclasses.replace(config, evaluation_crop=record["evaluation_crop"])
+    if kind_of(model, config.task, config.dataset == PHOTOS) is SuperResolution:
+        if config.dataset != PHOTOS:
+            raise SettingError("dataset", f"photos for {model.name}, which makes images", config.dataset)
+        height, width = map(int, INPUT_SIZE.value)
+        model, given = exporting_photos.prepared(model, config.data_dir, (height, width), CALIBRATION_IMAGES.value)
+        return Source(model, given, record, config.dataset)
     examples = examples_of(model, config, class_names=record.get("class_names"))
     dataset = getattr(examples, "dataset", None)  # of images with labels
     if dataset is not None:

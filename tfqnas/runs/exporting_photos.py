@@ -1,64 +1,47 @@
-"""Exports a super-resolution model, whose data are photos."""
+"""What the export of a super-resolution model needs: the model for one size of images, and crops of photos."""
 
-import sys
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfqnas.errors import SettingError, UserError
-from tfqnas.files import write_atomically
-from tfqnas.progress import Progress
-from tfqnas.runs import exporting
+from tfqnas.tasks import Given, SuperResolution
+
+if TYPE_CHECKING:
+    import keras
 
 # Number of random crops of the test photos on which the file is compared.
 COMPARED = 56
-# Crops that are computed at a time.
-_BATCH = 8
 # Bytes that the crops for calibration may take.
 _MEMORY = 8e9
 
 
-def export(
-    path: str,
-    data_dir: str,
-    size: tuple[int, int],
-    output: str,
-    calibration: str = "percentile",
-    storage: str = "int8",
-    count: int = 128,
-    max_drop: float = 0.05,
-) -> None:
-    """Writes a `.tflite` file from pixels to pixels for images of one size, if it agrees with the model.
+def prepared(
+    model: keras.Model, data_dir: str | None, size: tuple[int, int], count: int = 128
+) -> tuple[keras.Model, Given]:
+    """A model from pixels to pixels for images of one size, and crops of photos with it.
 
     Args:
-        path: the `.keras` file.
+        model: super-resolution `keras.Model`.
         data_dir: directory of the prepared photos.
-        size: (height, width) of the file's input.
-        output: the file to write.
-        calibration, storage: as in `lower`.
-        count: number of crops for calibration.
-        max_drop: largest accepted loss of PSNR on Y against the Keras model, in dB.
+        size: (height, width) of the input.
+        count: number of crops for calibration, the training part of the examples.
 
     Raises:
-        UserError: the model is not a super-resolution model, some of its quantizers are not uniform, or the file
-            differs from the model.
+        UserError: the model is not a super-resolution model, a photo is too small, or the crops take too much memory.
     """
-    from tflite_export.folding import NonUniformError
-    from tflite_export.int_graph import with_metadata
-    from tflite_export.lower import lower
-    from tflite_export.verify import verify
-    from tflite_export.writer import write
     from tfqnas import zoo
     from tfqnas.data import photos
     from tfqnas.graph.reading import sites_of
-    from tfqnas.runs import model_files
-    from tfqnas.tasks import SuperResolution
     from tfqnas.zoo.super_resolution import scale_of
 
-    model = model_files.load_model(path)
     if (scale := scale_of(model)) == 1:
         raise UserError(
-            f"`model={path}`: expected a super-resolution network for `dataset=photos`, which enlarges by DepthToSpace"
+            f"`model`: expected a super-resolution network for `dataset=photos`, which enlarges by DepthToSpace, "
+            f"received {model.name}"
         )
     if (memory := 12 * count * size[0] * size[1] * (1 + scale**2)) > _MEMORY:  # float32 RGB, small and large
         raise UserError(
@@ -69,33 +52,9 @@ def export(
         model = zoo.with_pixel_output(model)
     model = zoo.with_input_size(model, size)
     found = photos.load(data_dir)
-    lows, _ = pairs(found.train, scale, size, count, seed=0)
-    try:
-        graph = lower(model, lows, calibration, storage=storage)
-    except NonUniformError as error:
-        raise UserError(f"{error}{exporting.uniform_choices(path)}") from None
-    blob = write(graph)
-    print(
-        f"{model.name}: {len(graph.ops)} integer operations, {len(blob) / 1000:.1f} kB, {size[0]} x {size[1]} pixels "
-        f"to {size[0] * scale} x {size[1] * scale}"
-    )
-    lows, highs = pairs(found.test, scale, size, COMPARED, seed=1)
-    with Progress([("compare", 1.0)], stream=sys.stderr).part("compare") as part:
-        result = verify(
-            model,
-            graph,
-            blob,
-            lows,
-            highs,
-            batch_size=_BATCH,
-            update=lambda done: part.update(done / len(lows)),
-            task=SuperResolution(scale=scale),
-        )
-    print(result)
-    if problem := result.problem(max_drop):
-        raise UserError(f"{output} is not written: {problem}")
-    write_atomically(output, write(with_metadata(graph, psnr=result.record())))
-    print(f"written: {output}")
+    train = pairs(found.train, scale, size, count, seed=0)
+    test = pairs(found.test, scale, size, COMPARED, seed=1)
+    return model, Given(SuperResolution(scale=scale), train, test)
 
 
 def pairs(
