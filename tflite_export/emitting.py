@@ -66,7 +66,8 @@ class Emitter:
         """The graph of all sites, with these metadata."""
         for site in self.sites:
             self.names[id(site)] = self._emit(site)
-        inputs = [site for site in self.sites if site.kind == "input"]
+        by_name = {site.name: site for site in self.sites if site.kind == "input"}
+        inputs = [by_name[name] for name in self.normalizations]  # in the order of the model's
         names = [self.names[id(site)] for site in inputs]
         outputs = [self._output(site, place, names) for place, site in self._outputs()]
         known = [self.normalizations[site.name] for site in inputs]

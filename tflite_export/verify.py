@@ -10,7 +10,7 @@ from tflite_export import reference
 from tflite_export.int_graph import IntGraph, is_packed, pixels_of
 from tflite_export.runtime import KERNELS, Runtime
 from tfqnas.errors import UserError
-from tfqnas.tasks.base import Task, listed
+from tfqnas.tasks.base import Task, listed, number_of, taken
 from tfqnas.tasks.classification import Classification
 
 
@@ -93,7 +93,7 @@ def verify(
     model: Callable[..., Any],
     graph: IntGraph,
     blob: bytes,
-    images: np.ndarray | Iterable[np.ndarray] | Iterable[tuple[np.ndarray, Any]],
+    images: np.ndarray | Iterable[Any],
     targets: np.ndarray | None = None,
     threads: int = 1,
     limit: int | None = None,
@@ -109,7 +109,7 @@ def verify(
         graph: `lower(model, ...)`.
         blob: `write(graph)`.
         images: normalised, float32 (n, height, width, channels), or an iterable of such batches, or of pairs of such a
-            batch and its targets.
+            batch and its targets. For several inputs a batch is a list of arrays, and so are `images`.
         targets: (n, ...), for scores, such as int labels (n,), where `images` has no pairs.
         threads: number of CPU threads for LiteRT.
         limit: number of images for the model and the reference, which take 20 times as long as LiteRT; None for all.
@@ -125,18 +125,18 @@ def verify(
     steps, alike, looked_at = [], [], []
     tallies: dict[str, list[np.ndarray]] = {"keras": [], "reference": [], "litert": []}
     done = 0
-    for x, y in _batches(images, targets, batch_size):
+    for x, y in _batches(images, targets, batch_size, len(graph.inputs) > 1):
         pixels = pixels_of(graph, x)
         integers = listed(runtime.run(pixels))
         of_file = _values(graph, integers)
-        places = np.arange(done, done + len(x))
+        places = np.arange(done, done + number_of(x))
         some = places < (np.inf if limit is None else limit) if chosen is None else chosen[places]
         if not task.by_reference and y is not None:
             tallies["litert"].append(task.tally(_one(of_file), y))
         if some.any():
-            expected = listed(reference.run(graph, pixels[some]))
+            expected = listed(reference.run(graph, taken(pixels, some)))
             steps.append(_difference(graph, expected, [part[some] for part in integers]))
-            of_keras = [np.asarray(part) for part in listed(model(x[some], training=False))]
+            of_keras = [np.asarray(part) for part in listed(model(taken(x, some), training=False))]
             alike.append(task.alike(_one([part[some] for part in of_file]), _one(of_keras)))
             if task.by_reference:
                 y_some: Any = _one(of_keras)
@@ -148,7 +148,7 @@ def verify(
             if y_some is not None:
                 tallies["reference"].append(task.tally(_one(_values(graph, expected)), y_some))
         looked_at.append(some)
-        done += len(x)
+        done += number_of(x)
         if update is not None:
             update(done)
     differences, compared = np.concatenate(steps), np.concatenate(looked_at)
@@ -173,16 +173,22 @@ def verify(
     )
 
 
-def _batches(images: Any, targets: np.ndarray | None, size: int) -> Iterator[tuple[np.ndarray, Any]]:
-    """Batches `(x, y)` of at most `size` images; `y` is None where there are no targets."""
+def _batches(images: Any, targets: np.ndarray | None, size: int, several: bool) -> Iterator[tuple[Any, Any]]:
+    """Batches `(x, y)` of at most `size` images; `y` is None where there are no targets.
+
+    Args:
+        several: whether a model has several inputs, so that a list of arrays is one batch.
+    """
     done = 0
-    for batch in [images] if isinstance(images, np.ndarray) else images:
+    whole = isinstance(images, np.ndarray) or (several and isinstance(images, list))
+    for batch in [images] if whole else images:
         x, y = batch if isinstance(batch, tuple) else (batch, None)
         if targets is not None:
-            y = targets[done : done + len(x)]
-        for start in range(0, len(x), size):
-            yield x[start : start + size], None if y is None else y[start : start + size]
-        done += len(x)
+            y = targets[done : done + number_of(x)]
+        for start in range(0, number_of(x), size):
+            part = slice(start, start + size)
+            yield taken(x, part), None if y is None else y[part]
+        done += number_of(x)
 
 
 def _values(graph: IntGraph, integers: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -268,7 +274,7 @@ def agreements(
         same = task.alike(_one(_values(graph, computed)), _one(_values(graph, expected))).mean()
         found.append(
             KernelAgreement(
-                kernels, len(pixels), float((distance == 0).mean()), float(distance.max()), float(same), task
+                kernels, number_of(pixels), float((distance == 0).mean()), float(distance.max()), float(same), task
             )
         )
         if update is not None:

@@ -60,6 +60,26 @@ def test_several_outputs_are_searched_for_and_verified_together():
     assert whole == 200 and min(record["alone"] for record in records) < 200
 
 
+def test_several_inputs_and_named_outputs_are_evaluated_and_verified():
+    keras.utils.set_random_seed(0)
+    layers, inputs = keras.layers, [keras.Input((8, 8, 3), name=name) for name in ("left", "right")]
+    body = layers.Conv2D(4, 3, activation="relu", name="body")
+    maps = [body(one) for one in inputs]
+    outputs = {
+        "wide": layers.Conv2D(3, 1, name="wide")(layers.Add(name="both")(maps)),
+        "narrow": layers.Conv2D(2, 1, name="narrow")(maps[0]),
+    }
+    model = keras.Model(inputs, outputs, name="twins")
+    x = list(np.random.default_rng(0).uniform(-1, 0.99, (2, 16, 8, 8, 3)).astype(np.float32))
+    found = Given(Detection(), (x, None), (x, None))
+    assert found.count("test") == 16 and found.evaluate(model, model)["sqnr"] == 200
+    graph = lower(model, x)
+    for images in (x, found.pairs("test", size=8)):
+        result = verify(model, graph, write(graph), images, task=Detection(), batch_size=4)
+        assert (result.images, result.identical) == (16, 1) and list(result.by_output) == ["narrow", "wide"]
+        assert min(result.by_output.values()) > 25
+
+
 def test_a_given_loss_trains_and_without_one_the_float_model_does():
     keras.utils.set_random_seed(0)
     model = network()

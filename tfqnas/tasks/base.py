@@ -263,9 +263,9 @@ def shapes_of(model: keras.Model) -> tuple[list[tuple[int | None, ...]], list[tu
 
 
 def listed(y: Any) -> list[Any]:
-    """The outputs of a model as a list, also those of a model with one output or with a dictionary."""
+    """The outputs of a model as a list in the order of `model.outputs`: of a dictionary Keras sorts the names."""
     if isinstance(y, dict):
-        return [y[name] for name in y]
+        return [y[name] for name in sorted(y)]
     return list(y) if isinstance(y, list | tuple) else [y]
 
 
@@ -289,6 +289,16 @@ def outputs_of(model: keras.Model, x: Any) -> Outputs:
             "lower learning rate"
         )
     return found if len(found) > 1 else found[0]
+
+
+def taken(x: Any, numbers: Any) -> Any:
+    """The examples with these numbers, or of a slice, of an array, or of a list of arrays for several inputs."""
+    return [part[numbers] for part in x] if isinstance(x, list | tuple) else x[numbers]
+
+
+def number_of(x: Any) -> int:
+    """The number of examples in an array, or in a list of arrays for several inputs."""
+    return len(x[0] if isinstance(x, list | tuple) else x)
 
 
 def chosen(count: int, limit: int | None) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tfqnas.errors import UserError
-from tfqnas.tasks.base import BATCH, Examples, Task, chosen
+from tfqnas.tasks.base import BATCH, Examples, Task, chosen, number_of, taken
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,7 +29,7 @@ class Numbered(Examples):
         self.numbers = {split: np.arange(count) for split, count in counts.items()}
 
     @abc.abstractmethod
-    def read(self, split: str, numbers: np.ndarray) -> tuple[np.ndarray, Any]:
+    def read(self, split: str, numbers: np.ndarray) -> tuple[Any, Any]:
         """`(x, y)` of the examples of a split with these numbers: float32 (n, ...), and targets or None."""
 
     def augmented(
@@ -83,17 +83,17 @@ class Given(Numbered):
 
     Args:
         task: `Task`, which says what the targets are.
-        train, test: `(x, y)`: float32 (n, height, width, channels), normalised, and an array of n targets, or None for
-            a task that compares with another model.
+        train, test: `(x, y)`: float32 (n, height, width, channels), normalised, or a list of arrays for several inputs;
+            and an array of n targets, or None for a task that compares with another model.
     """
 
-    def __init__(self, task: Task, train: tuple[np.ndarray, Any], test: tuple[np.ndarray, Any]) -> None:
+    def __init__(self, task: Task, train: tuple[Any, Any], test: tuple[Any, Any]) -> None:
         self._parts = {"train": train, "test": test}
         for split, (x, y) in self._parts.items():
-            if y is not None and len(x) != len(y):
-                raise UserError(f"{split}: expected a target for each of {len(x)} images, received {len(y)}")
-        super().__init__(task, {split: len(x) for split, (x, _) in self._parts.items()})
+            if y is not None and number_of(x) != len(y):
+                raise UserError(f"{split}: expected a target for each of {number_of(x)} images, received {len(y)}")
+        super().__init__(task, {split: number_of(x) for split, (x, _) in self._parts.items()})
 
-    def read(self, split: str, numbers: np.ndarray) -> tuple[np.ndarray, Any]:
+    def read(self, split: str, numbers: np.ndarray) -> tuple[Any, Any]:
         x, y = self._parts[split]
-        return x[numbers].astype(np.float32), None if y is None else y[numbers]
+        return taken(x, numbers), None if y is None else y[numbers]
