@@ -78,10 +78,11 @@ def score_model(config: TaskConfig) -> str:
     found = examples.evaluate(model, reference, SPLIT.value)
     if not found:
         raise UserError(f"expected `reference`, a model to compare with: {config.dataset} says nothing of the outputs")
-    first = f"{task.shown(found.pop(task.metric))} " if task.metric in found else ""
-    first += f"{task.words} " if first and task.words else ""
+    first = ""
+    if task.metric in found:
+        first = " ".join(filter(None, [task.shown(found.pop(task.metric)), task.words, "of "]))
     more = "".join(f", {name} {value:.4f}" for name, value in found.items())
-    return f"{MODEL.value}: {first}of {examples.count(SPLIT.value)} {SPLIT.value} images of {config.dataset}{more}"
+    return f"{MODEL.value}: {first}{examples.count(SPLIT.value)} {SPLIT.value} images of {config.dataset}{more}"
 
 
 def score_subnet(run: Run, supernet: Supernet, where: str) -> str:

@@ -214,8 +214,10 @@ def show(directory: Directory, data: TaskConfig, config: SearchSettings) -> None
         for choice in refused:
             print(f"  {choice['layer']}, {choice['role']}: {choice['strategy']}; {best_uniform(choice)}")
     else:
+        task = f" --task={data.task}" if data.task else ""
         print(
-            f"next: tfqnas export --model={directory.path}/model.keras --dataset={data.dataset} --output=MODEL.tflite"
+            f"next: tfqnas export --model={directory.path}/model.keras --dataset={data.dataset}{task} "
+            "--output=MODEL.tflite"
         )
 
 
