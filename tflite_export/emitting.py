@@ -28,6 +28,8 @@ from tfqnas.graph.sites import CONVOLUTIONS, MOVES, ONE_SCALE, Site
 _EXACT = 1e-6
 # A unit of an accumulator that is worth less, in steps of the output, is that of a dead channel.
 _TINY = 2.0**-24
+# How many steps of the output a unit of an accumulator may be worth, with room below the 256 of the kernels.
+_COARSEST = 200.0
 
 
 class Emitter:
@@ -117,12 +119,28 @@ class Emitter:
         low, high = common_range([self.values[id(t)] for t in group.tensors], self.calibration)
         swish = before_hard_swish(site)
         if swish is None:
-            return wide_grid(low, high, group.members[0].name)
+            grid = wide_grid(low, high, group.members[0].name)
+            finest = max(map(self._finest, group.members))
+            return grid if grid.scale >= finest else wide_grid(low - 128 * finest, high + 128 * finest, site.name)
         after = self._grid(swish)
         if after.signed:
             return wide_grid(max(low, -3.0), max(high, 1e-3), site.name)
         top = (2**after.bits - 1 + 0.49) * float(after.scale)
         return wide_grid(0.0, top if top >= 3 else (-3 + (9 + 24 * top) ** 0.5) / 2, site.name)
+
+    def _finest(self, site: Site) -> float:
+        """The finest step that a kernel takes for the output of a site, where its values are all but equal."""
+        if site.kind not in ("add", "sub", "mul", "batch_matmul", "mean", "sum", "requantize"):
+            return 0.0
+        constants = (self.names.get(id(read)) for read in site.inputs)
+        scales = [
+            float(self.tensors[name].scale[0]) if read.kind == "constant" and name else float(self._grid(read).scale)
+            for read, name in zip(site.inputs, constants, strict=True)
+        ]
+        unit = math.prod(scales) if site.kind in ("mul", "batch_matmul") else max(scales)
+        if site.kind == "mean":
+            unit *= math.prod(site.shape) / math.prod(site.inputs[0].shape)
+        return unit / _COARSEST
 
     # The operations
 

@@ -11,7 +11,7 @@ from tflite_export.writer import write
 def export(
     model: Any,
     calibration: Any,
-    method: str = "percentile",
+    method: str = "mse",
     input_type: str = "int8",
     output_type: str = "int8",
     normalization: Any = (128.0, 128.0),

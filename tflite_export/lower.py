@@ -33,7 +33,7 @@ _STORAGES = ("int8", "packed")
 def lower(
     model: keras.Model,
     images: Any,
-    calibration: str = "percentile",
+    calibration: str = "mse",
     normalization: Any = (128.0, 128.0),
     metadata: Mapping[str, Any] | None = None,
     storage: str = "int8",

@@ -31,7 +31,7 @@ def test_a_model_is_quantized_trained_and_exported(policy, tmp_path):
     assert {q.compute_dtype for q in quantizers_of(aware)} == {"float32"}
     assert {layer.compute_dtype for layer in aware.layers if hasattr(layer, "weight_quantizer")} == {policy[6:]}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    aware.compile(keras.optimizers.SGD(1e-3), loss)
+    aware.compile(keras.optimizers.SGD(1e-5), loss)
     steps = [q.step.numpy() for q in quantizers_of(aware) if isinstance(q, LSQ)]
     history = aware.fit(x, np.arange(48) % 4, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all() and all(s.dtype == np.float32 for s in steps)

@@ -24,6 +24,7 @@ from tfqnas.layers import (
     QuantDense,
     QuantDepthwiseConv2D,
     Quantize,
+    ReciprocalRoot,
     ScaleOffset,
 )
 from tfqnas.quantizers import LSQ, initializing
@@ -39,6 +40,7 @@ CASES = {
         ({"kernel_size": 5, "padding": "same", "strides": 2}, IMAGE, {}),
     ],
     QuantConv2DTranspose: [({"filters": 5, "kernel_size": 3, "strides": 2, "padding": "same"}, IMAGE, {})],
+    ReciprocalRoot: [({}, IMAGE, {})],
     ScaleOffset: [({}, IMAGE, {}), ({"offset": False}, (4, 8), {})],
     QuantDense: [({"units": 5}, (4, 8), {})],
     DepthToSpace: [({"block_size": 2}, IMAGE, {})],
@@ -68,7 +70,7 @@ QUANTIZED = [
     pytest.param(cls, {**settings, **QUANTIZERS}, shape, sizes, id=f"{cls.__name__}-{i}-quantized")
     for cls, cases in CASES.items()
     for i, (settings, shape, sizes) in enumerate(cases)
-    if cls not in (ElasticBatchNorm, ElasticSqueezeExcite, DepthToSpace, ScaleOffset)
+    if cls not in (ElasticBatchNorm, ElasticSqueezeExcite, DepthToSpace, ReciprocalRoot, ScaleOffset)
 ]
 every_layer = pytest.mark.parametrize(("cls", "settings", "shape", "sizes"), FLOAT + QUANTIZED + ROUNDING)
 

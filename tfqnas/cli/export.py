@@ -45,7 +45,7 @@ BITS = FLAGS.string("bits", None, "bit width of the supernet in `run_dir`, or mi
 ARCH = FLAGS.string("arch", "largest", "subnet: largest, smallest, FILE.json, FILE.json#ROW or JSON")
 OUTPUT = FLAGS.string("output", None, "the .tflite file to write", required=True)
 CALIBRATION = FLAGS.enum(
-    "calibration", "percentile", ["min_max", "percentile", "mse", "kl"], "method that sets the ranges of 8-bit tensors"
+    "calibration", "mse", ["min_max", "percentile", "mse", "kl"], "method that sets the ranges of 8-bit tensors"
 )
 STORAGE = FLAGS.enum(
     "storage", "int8", ["int8", "packed"], "int8: a byte for each weight; packed: INT4 and INT2, smaller and slower"

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfqnas.graph.keras_internals import count_of_inputs
 from tfqnas.graph.rebuilding import unsupported
-from tfqnas.layers import ScaleOffset
+from tfqnas.layers import ReciprocalRoot, ScaleOffset
 
 layers, ops = keras.layers, keras.ops
 Expansion = Callable[[Any], Callable[..., Any] | None]
@@ -238,6 +238,13 @@ def _stochastic_depth(layer: Any) -> Callable[..., Any]:
     return layers.Dropout(layer.drop_path_rate, noise_shape=(None, 1, 1, 1), name=layer.name)
 
 
+@expands("CustomScaleLayer")
+def _scaled_sum(layer: Any) -> Callable[..., Any]:
+    """Of InceptionResNetV2 in `keras.applications`: `x + scale * y`."""
+    scaled, total = layers.Rescaling(layer.scale, name=f"{layer.name}_scale"), layers.Add(name=layer.name)
+    return lambda tensors: total([tensors[0], scaled(tensors[1])])
+
+
 @expands("LayerScale")
 def _layer_scale(layer: Any) -> Callable[..., Any]:
     """Of `keras.applications`, a trained factor for each channel."""
@@ -263,7 +270,8 @@ def _normalized(x: Any, axes: Sequence[int], epsilon: float, name: str, centre: 
     if centre:
         x = layers.Subtract(name=f"{name}_centred")([x, ops.mean(x, axis=axes, keepdims=True)])
     variance = ops.mean(layers.Multiply(name=f"{name}_squares")([x, x]), axis=axes, keepdims=True)
-    return layers.Multiply(name=f"{name}_normalized")([x, ops.rsqrt(variance + epsilon)])
+    root = ReciprocalRoot(name=f"{name}_root")(variance + epsilon)
+    return layers.Multiply(name=f"{name}_normalized")([x, root])
 
 
 @expands(layers.LayerNormalization)

@@ -163,7 +163,7 @@ def _integer_aware(model: keras.Model) -> keras.Model:
     shared: dict[int, Quantize] = {}  # group -> its layer
 
     def stored(name: str, **settings: Any) -> Quantize:
-        return Quantize(Calibrated(bits=8, **settings), name=f"{name}_stored")
+        return Quantize(Calibrated(bits=8, method="mse", **settings), name=f"{name}_stored")
 
     for site in sites:
         group = groups[id(site)]

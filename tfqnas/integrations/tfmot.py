@@ -25,7 +25,7 @@ import tf_keras
 from tfqnas.errors import UnsupportedModelError, UserError
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, Quantize
 from tfqnas.quantizers import LSQ, Calibrated, CalibratedWeights, Codes, Quantizer, integer_range
-from tfqnas.quantizers.lsq import MinimumStep, initial_step
+from tfqnas.quantizers.lsq import MIN_STEP, MinimumStep, first_step
 
 _TFMOT = tfmot.quantization.keras
 _SETTING = contextvars.ContextVar("tfqnas_tfmot_setting", default=False)
@@ -90,16 +90,22 @@ class LSQQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         if signed is None:
             signed = self._better_sign(x)
             weights["signed"].assign(tf.cast(signed, tf.float32))
-        qp = tf.where(signed, *(float(integer_range(self.bits, candidate)[1]) for candidate in (True, False)))
-        weights["step"].assign(initial_step(x, qp))
+        step = tf.where(signed, *(_first_step(x, self.bits, candidate) for candidate in (True, False)))
+        weights["step"].assign(tf.reshape(step, ()))
         return True
 
     def _better_sign(self, x: tf.Tensor) -> tf.Tensor:
         def error(signed: bool) -> tf.Tensor:
-            step = initial_step(x, float(integer_range(self.bits, signed)[1]))
+            step = _first_step(x, self.bits, signed)
             return tf.reduce_mean(tf.square(self._computed(x, step, signed) - x))
 
         return tf.logical_and(tf.reduce_min(x) < 0.0, error(True) < error(False))
+
+
+def _first_step(v: tf.Tensor, bits: int, signed: bool) -> tf.Tensor:
+    """`quantizers.lsq.first_step`, also in a graph, float32 scalar."""
+    qn, qp = integer_range(bits, signed)
+    return tf.numpy_function(lambda x: np.float32(max(first_step(x, qn, qp), MIN_STEP)), [v], tf.float32)
 
 
 def _own_weights_first(layer: tf_keras.layers.Layer) -> None:

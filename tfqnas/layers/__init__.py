@@ -3,7 +3,7 @@
 from tfqnas.layers.elastic import ElasticBatchNorm, ElasticConv2D, ElasticDepthwiseConv2D, ElasticSqueezeExcite
 from tfqnas.layers.mbconv import ElasticMBConv, keras_activation
 from tfqnas.layers.quantized import QuantConv2D, QuantDense, QuantDepthwiseConv2D
-from tfqnas.layers.tensors import DepthToSpace, Quantize, ScaleOffset
+from tfqnas.layers.tensors import DepthToSpace, Quantize, ReciprocalRoot, ScaleOffset
 from tfqnas.layers.transposed import QuantConv2DTranspose
 
 # Every layer, for the contract test of all layers (tests/layers/contract_test.py).
@@ -15,6 +15,7 @@ ALL = (
     Quantize,
     DepthToSpace,
     ScaleOffset,
+    ReciprocalRoot,
     ElasticConv2D,
     ElasticDepthwiseConv2D,
     ElasticBatchNorm,

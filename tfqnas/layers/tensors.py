@@ -111,3 +111,21 @@ class ScaleOffset(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "offset": self.offset}
+
+
+@keras.saving.register_keras_serializable("tfqnas")
+class ReciprocalRoot(keras.layers.Layer):
+    """`1 / sqrt(x)`, and for what is not above zero the largest of these, as an integer kernel has it.
+
+    A variance that is quantized may become zero.
+    """
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """From any shape to the same."""
+        tiny = tf.constant(1e-12, x.dtype)
+        positive = x > tiny
+        least = tf.reduce_min(tf.where(positive, x, tf.ones_like(x) * x.dtype.max))
+        return tf.math.rsqrt(tf.where(positive, x, tf.clip_by_value(least, tiny, tf.ones_like(tiny))))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape

@@ -1,6 +1,7 @@
 """Finds the range of an affine quantizer from values of its tensor."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,13 @@ def range_of(
         first = np.rint(share * low / scale)
         return np.mean((np.clip(np.rint(sample / scale), first, first + steps) * scale - sample) ** 2)
 
-    tried = np.minimum(min(_COARSE, key=error) * _FINE, 1.0) if shares is None else np.asarray(shares)
-    share = min(tried, key=error)
+    share = least_error(error) if shares is None else min(np.asarray(shares), key=error)
     return share * low, share * high
+
+
+def least_error(error: Callable[[float], float]) -> float:
+    """The share of the whole range, at most 1, with the smallest error."""
+    return min(np.minimum(min(_COARSE, key=error) * _FINE, 1.0), key=error)
 
 
 def _least_divergence(sample: np.ndarray, low: float, high: float, steps: int) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfqnas.graph.kinds.base import Call, Reader, reads
 from tfqnas.graph.sites import CLIPPING, RANGES, Affine, Site
+from tfqnas.layers import ReciprocalRoot
 
 _BY_NAME = {
     "relu": "relu",
@@ -47,6 +48,11 @@ def _abs(reader: Reader, call: Call) -> Site:
     """The larger of `x` and `-x`."""
     turned = reader.new(call, "mul", [call.site, reader.constant(call, -1.0)])
     return reader.new(call, "maximum", [call.site, turned])
+
+
+@reads(ReciprocalRoot)
+def _reciprocal_root(reader: Reader, call: Call) -> Site:
+    return _of(reader, call, "rsqrt")
 
 
 @reads("Gelu")
