@@ -52,7 +52,11 @@ class _Rebuilding:
         tensors = self.replayed(model, given, "")
         starts, ends = ends_of(model)
         ends = keras.tree.map_structure(lambda t: tensors[id(t)], ends)
-        copy = keras.Model(keras.tree.pack_sequence_as(starts, given), ends, name=model.name)
+        # A single input is no list, as it is in old files, since Keras warns of it in every call.
+        starts = (
+            given[0] if len(given) == 1 and not isinstance(starts, dict) else keras.tree.pack_sequence_as(starts, given)
+        )
+        copy = keras.Model(starts, ends, name=model.name)
         for layer, twin in self.twins.values():
             if isinstance(twin, keras.layers.Layer):
                 _copy_weights(layer, twin)

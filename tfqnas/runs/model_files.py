@@ -95,10 +95,17 @@ def read_arch(space: SearchSpace, text: str, field: str = "arch") -> Arch:
     return arch
 
 
+def is_saved_model(path: str | pathlib.Path) -> bool:
+    """Whether a path is a SavedModel directory of TensorFlow."""
+    return (pathlib.Path(path) / "saved_model.pb").is_file()
+
+
 def load_model(path: str | pathlib.Path) -> keras.Model:
     """Loads a model from a `.keras` file, with tfqnas' layers registered; raises `UserError` if that fails."""
     if (suffix := pathlib.Path(path).suffix) not in (".keras", ".h5", ".hdf5"):  # Keras also reads the latter two
-        raise UserError(f"{path}: expected a .keras file, received {f'a {suffix} file' if suffix else 'another'}")
+        old = "; `tfqnas.integrations.keras2.load_model` reads a SavedModel of Keras 2" if is_saved_model(path) else ""
+        received = f"a {suffix} file" if suffix else "a SavedModel" if old else "another"
+        raise UserError(f"{path}: expected a .keras file, received {received}{old}")
     if not pathlib.Path(path).is_file():
         raise UserError(f"{path}: {'not a file' if pathlib.Path(path).exists() else 'there is no such file'}")
     try:
