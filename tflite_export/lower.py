@@ -23,7 +23,7 @@ from tfqnas.errors import UnsupportedModelError
 from tfqnas.files import warn
 from tfqnas.graph import grids
 from tfqnas.graph.keras_internals import input_names
-from tfqnas.graph.normal import normal_form
+from tfqnas.graph.normal import normal_form, refuse_unusable
 from tfqnas.graph.reading import sites_of
 from tfqnas.quantizers.ranges import METHODS
 
@@ -63,6 +63,7 @@ def lower(
         ExportError: no exact integer form exists. The message names the layer and the value.
     """
     try:
+        refuse_unusable(model)
         model = normal_form(model)
         sites, groups = grids.arranged(sites_of(model))
     except UnsupportedModelError as error:

@@ -293,6 +293,21 @@ def test_layers_that_are_quantized_already_keep_their_quantizers(tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "m.keras")(x), aware(x))
 
 
+def test_weights_that_are_not_finite_or_quantized_by_keras_are_refused():
+    def model():
+        return keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, name="hidden"), keras.layers.Dense(2)])
+
+    broken, quantized_by_keras = model(), model()
+    broken.get_layer("hidden").bias.assign([0, np.nan, 0, 0])
+    quantized_by_keras.get_layer("hidden").quantize("int8")
+    for wrong, message in (
+        (broken, "weights that are not finite"),
+        (quantized_by_keras, r"quantized by Keras \(int8\)"),
+    ):
+        with pytest.raises(UserError, match=rf"layer hidden \(Dense\): no integer form: {message}"):
+            quantized(wrong)
+
+
 # -- Dead channels ---------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfqnas.graph.expansions import expansion_of
 from tfqnas.graph.keras_internals import is_nested, nodes_of
@@ -77,6 +78,23 @@ def normal_form(model: keras.Model) -> keras.Model:
 
     # An expansion may itself hold what has to be expanded.
     return normal_form(rebuilt(model, replace, call))
+
+
+def refuse_unusable(model: keras.Model) -> None:
+    """Raises `UnsupportedModelError` for weights that Keras has quantized itself, and for those that are not finite."""
+    for node in nodes_of(model):
+        layer = node.operation
+        if is_nested(layer):
+            refuse_unusable(layer)
+        elif mode := getattr(layer, "quantization_mode", None):
+            raise unsupported(layer, f"quantized by Keras ({mode}), expected float weights")
+        elif not all(np.isfinite(np.asarray(w)).all() for w in getattr(layer, "weights", ()) if _is_own(w)):
+            raise unsupported(layer, "weights that are not finite")
+
+
+def _is_own(weight: Any) -> bool:
+    """Whether a weight is a layer's own float; those of quantizers are NaN until they are set."""
+    return "quantizer" not in weight.path and keras.backend.is_float_dtype(weight.dtype)
 
 
 def _is_normal(operation: Any) -> bool:

@@ -9,7 +9,7 @@ from tfqnas.files import warn
 from tfqnas.graph import grids
 from tfqnas.graph.dead import dead_channels, silence
 from tfqnas.graph.keras_internals import nodes_of
-from tfqnas.graph.normal import normal_form
+from tfqnas.graph.normal import normal_form, refuse_unusable
 from tfqnas.graph.reading import sites_of
 from tfqnas.graph.rebuilding import rebuilt
 from tfqnas.graph.sites import CONVOLUTIONS, MOVES, Site
@@ -67,6 +67,7 @@ def quantize(
     if end_bits is not None and (not isinstance(end_bits, int) or not 2 <= end_bits <= 16):
         raise ValueError(f"end_bits: expected a whole number from 2 to 16, or None, received {end_bits!r}")
     skip = (skip,) if isinstance(skip, str) else skip
+    refuse_unusable(model)
     normal = normal_form(model)
     if count := sum(int(dead.sum()) for dead in dead_channels(normal).values()):
         normal = rebuilt(normal)
