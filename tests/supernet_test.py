@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfqnas.quantizers import LSQ, CalibratedWeights, LSQPerChannel
+from tfqnas.quantizers.lsq import first_step
 from tfqnas.supernet import Supernet, initialize
 from tfqnas.train.calibrate import recalibrate
 
@@ -162,11 +163,11 @@ def test_initialize_sets_every_quantizer_weights_from_the_whole_kernel(kernel_tr
     assert all(q.problem is None for q in supernet.quantizers)
     convolutions = [c for b in supernet.blocks for c in (b.expand, b.depthwise, b.project) if c is not None]
     for layer in [*convolutions, supernet.head, supernet.feature]:
-        expected = 2 * np.mean(np.abs(np.float64(layer.kernel.numpy()))) / np.sqrt(7)
+        expected = first_step(layer.kernel, -8, 7)
         assert layer.weight_quantizer.step.numpy() == pytest.approx(expected, rel=1e-4), layer.path
     # The first quantized convolution reads what the stem gives for these images.
     stem = supernet.stem_activation(supernet.stem_norm(supernet.stem(x)))
-    expected = 2 * np.mean(np.abs(np.float64(stem))) / np.sqrt(15)
+    expected = first_step(stem, 0, 15)
     assert supernet.blocks[0].depthwise.input_quantizer.step.numpy() == pytest.approx(expected, rel=1e-4)
 
 

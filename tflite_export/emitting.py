@@ -132,11 +132,11 @@ class Emitter:
         """The finest step that a kernel takes for the output of a site, where its values are all but equal."""
         if site.kind not in ("add", "sub", "mul", "batch_matmul", "mean", "sum", "requantize"):
             return 0.0
-        constants = (self.names.get(id(read)) for read in site.inputs)
-        scales = [
-            float(self.tensors[name].scale[0]) if read.kind == "constant" and name else float(self._grid(read).scale)
-            for read, name in zip(site.inputs, constants, strict=True)
-        ]
+        # Two groups may each have a member that reads one of the other, so only grids that are known count.
+        names = [self.names.get(id(read)) for read in site.inputs]
+        if None in names:
+            return 0.0
+        scales = [float(self.tensors[name].scale[0]) for name in names if name is not None]
         unit = math.prod(scales) if site.kind in ("mul", "batch_matmul") else max(scales)
         if site.kind == "mean":
             unit *= math.prod(site.shape) / math.prod(site.inputs[0].shape)

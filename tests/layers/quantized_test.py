@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfqnas.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tfqnas.quantizers import LSQ, initializing
+from tfqnas.quantizers.lsq import first_step
 
 KINDS = {
     "conv": (keras.layers.Conv2D, QuantConv2D, {"filters": 6, "kernel_size": 3}, (2, 9, 8, 4)),
@@ -140,12 +141,9 @@ def test_initialize_sets_an_ordinary_model_layer_by_layer(rng):
     x = rng.uniform(size=(64, 6)).astype(np.float32)
     initialize(model, x)
 
-    def step(values, qp):
-        return 2 * np.mean(np.abs(np.float64(values))) / np.sqrt(qp)
-
-    assert first.weight_quantizer.step.numpy() == pytest.approx(step(first.kernel, 7), rel=1e-5)
-    assert first.input_quantizer.step.numpy() == pytest.approx(step(x, 15), rel=1e-5)
-    assert second.input_quantizer.step.numpy() == pytest.approx(step(first(x), 15), rel=1e-5)
+    assert first.weight_quantizer.step.numpy() == pytest.approx(first_step(first.kernel, -8, 7), rel=1e-5)
+    assert first.input_quantizer.step.numpy() == pytest.approx(first_step(x, 0, 15), rel=1e-5)
+    assert second.input_quantizer.step.numpy() == pytest.approx(first_step(first(x), 0, 15), rel=1e-5)
     expected = model(x).numpy()
     initialize(model, x)  # again: nothing changes
     np.testing.assert_array_equal(model(x), expected)

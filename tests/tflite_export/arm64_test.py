@@ -92,14 +92,16 @@ def test_packed_files_run_on_arm64_and_differ_by_few_steps(subnets, agreement):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["most", "bilinear", "super_resolution", "operations"])
+@pytest.mark.parametrize("kind", ["most", "bilinear", "super_resolution", "operations", "generated"])
 def test_other_operations_compute_the_same_integers_on_arm64(kind, agreement):
-    """Pools, padding, resizing, reshapes, gates, depth to space; softmax has a test of its own."""
+    """Pools, padding, resizing, reshapes, gates, tables, sums on other grids; softmax has a test of its own."""
+    from tests.graph import generated
     from tests.graph.models import SHAPE, of_operations, quantized, ready, residual_model
     from tests.tflite_export.models import functional
 
     build = {"most": residual_model, "operations": of_operations}
     build |= {"bilinear": lambda: functional(partial(bilinear, keras.layers), SHAPE)}
+    build |= {"generated": partial(generated.model, 5)}
     build |= {"super_resolution": lambda: functional(partial(super_resolution, keras.layers), (6, 6, 4))}
     model = build[kind]()
     model = ready(quantized(model), images(model.input_shape[1:]))

@@ -20,7 +20,7 @@ def test_bytes_in_floats_out_and_what_the_file_says_of_itself(subnets):
     blob = export(model, x, input_type="uint8", output_type="float32", metadata={"class_names": list("0123456789")})
     runtime = Runtime(blob)
     logits = runtime.run(np.rint(x * 128 + 128).astype(np.uint8))
-    graph = lower(model, x, "percentile")
+    graph = lower(model, x)
     np.testing.assert_array_equal(logits, reference.logits(graph, reference.run(graph, pixels_of(graph, x))))
     assert runtime.signature == ("serving_default", ["image"], ["logits"])
     assert json.loads(runtime.metadata["tfqnas"])["class_names"] == list("0123456789")

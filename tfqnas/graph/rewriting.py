@@ -117,7 +117,7 @@ def _with_quantizers(
         cls, own = _QUANTIZED[type(layer)], None if layer.name in shared else prototypes.get(layer.name)
         kernel = None if weights is None else with_bits(weights, chosen[layer.name])
         if kernel is not None:
-            kernel = kernel.along(_AXES.get(cls, -1))  # the axis of per-channel scales
+            kernel = _within_int8(kernel).along(_AXES.get(cls, -1))  # the axis of per-channel scales
         return cls.from_config({**layer.get_config(), "weight_quantizer": kernel, "input_quantizer": own})
 
     def call(layer: Any, *args: Any, node: Any, **kwargs: Any) -> Any:
@@ -135,6 +135,14 @@ def _with_quantizers(
             layer = model.get_layer(name)
             layer.quantized_kernel(layer.kernel)
     return model
+
+
+def _within_int8(prototype: Quantizer) -> Quantizer:
+    """A prototype of 8-bit weights without the code -128, which the negative factor of a BatchNorm would make 128."""
+    config = prototype.get_config()
+    if prototype.bits != 8 or not prototype.signed or config.get("narrow_range", True):
+        return prototype
+    return type(prototype).from_config({**config, "narrow_range": True})
 
 
 def _ends(sites: list[Site]) -> tuple[list[Site], list[Site]]:
