@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "labelled": ["labelled_photos"],
         "networks": ["build", "load"],
-        "sizes": ["with_input_size"],
+        "sizes": ["with_input_size", "with_normalization"],
         "super_resolution": ["with_pixel_output"],
         "upscaling": ["upscaled"],
     },

@@ -1,4 +1,4 @@
-"""Changes the image size of a model, which its weights do not depend on."""
+"""Changes what images a model takes: their size, and how their pixels are normalised."""
 
 from collections.abc import Sequence
 
@@ -27,3 +27,25 @@ def with_input_size(model: keras.Model, size: Sequence[int] | None = None) -> ke
         return rebuilt(model, input_shape=(*wanted, model.inputs[0].shape[-1]))
     except ValueError as error:
         raise UserError(f"{model.name} cannot take images of {wanted}: {error}") from None
+
+
+def with_normalization(model: keras.Model, mean: float, divisor: float) -> keras.Model:
+    """A copy of a model that takes `(pixel - 128) / 128`, as all commands of tfqnas give it, in place of its own pixels.
+
+    The copy begins with a rescaling, which the exporter makes the scale and zero point of the input.
+
+    Args:
+        model: functional or Sequential `keras.Model` with one image input.
+        mean, divisor: the model takes `(pixel - mean) / divisor`, so 0 and 255 for `pixel / 255`, and 0 and 1 for pixels
+            from 0 to 255.
+
+    Raises:
+        UserError: the model has several inputs, or the divisor is not positive.
+    """
+    if len(model.inputs) != 1:
+        raise UserError(f"with_normalization: expected a model with one input, {model.name} has {len(model.inputs)}")
+    if not divisor > 0:
+        raise UserError(f"with_normalization: expected a positive divisor, received {divisor}")
+    images = keras.Input(model.inputs[0].shape[1:], name="image")
+    pixels = keras.layers.Rescaling(128 / divisor, (128 - mean) / divisor, name="pixels")(images)
+    return rebuilt(keras.Model(images, model(pixels), name=model.name))
