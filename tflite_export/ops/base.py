@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export.int_graph import IntGraph, IntOp
-from tflite_export.ops.common import Values
+from tflite_export.ops.common import MARGIN, Function, Values, table_steps, tabulated
 
 
 def _nothing(graph: IntGraph, op: IntOp) -> dict[str, Any]:
@@ -65,3 +65,19 @@ class Operation:
     one_grid: bool = False
     problem: Callable[[IntGraph, IntOp], str] = _exact
     movable: int = 1
+
+
+def of_table(
+    function: Function,
+    builtin: str,
+    options: str | None = None,
+    version: int = 2,
+    fields: Callable[[IntGraph, IntOp], Mapping[str, Any]] = _nothing,
+    movable: int = -1,
+) -> Operation:
+    """The `Operation` of a kernel that is a table of a function, see `common.table_steps`."""
+    steps = table_steps(function)
+    compute = tabulated(function)
+    return Operation(
+        compute, builtin, options, version, fields, rounds_ties=True, steps=steps, margin=MARGIN, movable=movable
+    )

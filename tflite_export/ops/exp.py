@@ -3,21 +3,11 @@
 import numpy as np
 
 from tflite_export.int_graph import IntOp
-from tflite_export.ops.base import Operation
-from tflite_export.ops.common import MARGIN, table_steps, tabulated
+from tflite_export.ops.base import of_table
 
 
 def _function(x: np.ndarray, op: IntOp) -> np.ndarray:
     return np.exp(x)
 
 
-OPERATION = Operation(
-    tabulated(_function),
-    "EXP",
-    "ExpOptions",
-    2,
-    rounds_ties=True,
-    steps=table_steps(_function),
-    margin=MARGIN,
-    movable=-1,
-)
+OPERATION = of_table(_function, "EXP", "ExpOptions")

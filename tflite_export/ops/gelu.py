@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from tflite_export.int_graph import IntGraph, IntOp
-from tflite_export.ops.base import Operation
-from tflite_export.ops.common import MARGIN, table_steps, tabulated
+from tflite_export.ops.base import of_table
 
 
 def _function(x: np.ndarray, op: IntOp) -> np.ndarray:
@@ -21,14 +20,4 @@ def _fields(graph: IntGraph, op: IntOp) -> dict[str, bool]:
     return {"approximate": op.options.get("approximate", False)}
 
 
-OPERATION = Operation(
-    tabulated(_function),
-    "GELU",
-    "GeluOptions",
-    1,
-    _fields,
-    rounds_ties=True,
-    steps=table_steps(_function),
-    margin=MARGIN,
-    movable=-1,
-)
+OPERATION = of_table(_function, "GELU", "GeluOptions", 1, _fields)

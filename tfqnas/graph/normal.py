@@ -143,9 +143,9 @@ def _layer_of(node: Any) -> keras.layers.Layer | None:
     return None
 
 
-def _passed(x: Any, *_: Any) -> Any:
+def _passed(*arguments: Any) -> Any:
     """Stands for an operation that the layer after it computes."""
-    return x if isinstance(x, keras.KerasTensor) else _[0]
+    return next(x for x in arguments if isinstance(x, keras.KerasTensor))
 
 
 def _hard_sigmoids(model: keras.Model, nodes: Sequence[Any]) -> dict[int, Any]:

@@ -59,9 +59,9 @@ class Affine:
             beta = np.asarray(layer.beta, np.float64) if layer.center else 0.0
             return factor, beta - np.asarray(layer.moving_mean, np.float64) * factor
         if layer is not None:
-            own = getattr(layer, "gamma", None), getattr(layer, "beta", None)
-            values = (d if v is None else np.asarray(v, np.float64) for v, d in zip(own, (1.0, 0.0), strict=True))
-            return tuple(map(np.asarray, values))  # type: ignore[return-value]
+            gamma, beta = (getattr(layer, name, None) for name in ("gamma", "beta"))
+            known = (1.0 if gamma is None else gamma, 0.0 if beta is None else beta)
+            return np.asarray(known[0], np.float64), np.asarray(known[1], np.float64)
         return np.asarray(self.factor, np.float64), np.asarray(self.offset, np.float64)
 
     @property

@@ -30,14 +30,14 @@ def with_input_size(model: keras.Model, size: Sequence[int] | None = None) -> ke
 
 
 def with_normalization(model: keras.Model, mean: float, divisor: float) -> keras.Model:
-    """A copy of a model that takes `(pixel - 128) / 128`, as all commands of tfqnas give it, in place of its own pixels.
+    """A copy of a model that takes `(pixel - 128) / 128`, as all commands give it, in place of its own pixels.
 
     The copy begins with a rescaling, which the exporter makes the scale and zero point of the input.
 
     Args:
         model: functional or Sequential `keras.Model` with one image input.
-        mean, divisor: the model takes `(pixel - mean) / divisor`, so 0 and 255 for `pixel / 255`, and 0 and 1 for pixels
-            from 0 to 255.
+        mean, divisor: the model takes `(pixel - mean) / divisor`, so 0 and 255 for `pixel / 255`, and 0 and 1 for
+            pixels from 0 to 255.
 
     Raises:
         UserError: the model has several inputs, or the divisor is not positive.

@@ -6,7 +6,7 @@ TensorFlow; Keras models are lowered by the fixtures of conftest.py.
 
 import numpy as np
 
-from tflite_export import reference
+from tflite_export import reference, ties
 from tflite_export.int_graph import IntGraph, IntOp, IntTensor
 from tflite_export.ops import common
 from tflite_export.runtime import Runtime
@@ -123,6 +123,18 @@ def one_accumulator(kind, total, x_scale, other, out):
     b = IntTensor("b", (1,), x.scale * other, dtype="int32", data=np.array([total], np.int32), axis=0)
     options = {} if kind == "fully_connected" else {"strides": (1, 1), "padding": "same"}
     return graph_of([x, w, b, y], kind, ("x", "w", "b"), **options), np.zeros((1, 1, 1, 1), np.int8)
+
+
+def assert_table(rng, kind, fixed=None, lowest_zero=False, **options):
+    """All 256 inputs at random scales, after what may be a tie has been moved; `fixed`: scale and zero point out."""
+    for _ in range(20):
+        zero = -128 if lowest_zero else int(rng.integers(-128, 128))
+        x = activation("x", (256,), scale(rng, 0.005, 0.1), zero)
+        out = fixed or (scale(rng, 0.005, 0.05)[0], int(rng.integers(-128, 100)))
+        graph = ties.without(
+            graph_of([x, activation("y", (256,), np.float32(out[:1]), out[1])], kind, ("x",), **options)
+        )
+        assert_litert_agrees(graph, np.arange(-128, 128, dtype=np.int8)[None])
 
 
 # Models that files of other tests lower as well.
