@@ -59,8 +59,8 @@ class Affine:
             beta = np.asarray(layer.beta, np.float64) if layer.center else 0.0
             return factor, beta - np.asarray(layer.moving_mean, np.float64) * factor
         if layer is not None:
-            gamma, beta = (getattr(layer, name, None) for name in ("gamma", "beta"))
-            known = (1.0 if gamma is None else gamma, 0.0 if beta is None else beta)
+            own = (getattr(layer, "gamma", None), getattr(layer, "beta", None))
+            known: list[Any] = [d if v is None else v for v, d in zip(own, (1.0, 0.0), strict=True)]
             return np.asarray(known[0], np.float64), np.asarray(known[1], np.float64)
         return np.asarray(self.factor, np.float64), np.asarray(self.offset, np.float64)
 
