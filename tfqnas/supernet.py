@@ -426,5 +426,7 @@ def initialize(model: keras.Model, images: Any, missing_only: bool = False) -> N
             raise ValueError(
                 f"initialize: expected images (n, height, width, channels), received {tuple(values.shape)}"
             )
+    # Augmentation layers of Keras are active in a plain call.
+    settings = {} if isinstance(model, Supernet) else {"training": False}
     with initializing(missing_only):
-        model(images)
+        model(images, **settings)

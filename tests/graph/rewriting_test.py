@@ -344,3 +344,18 @@ def test_the_exporter_silences_dead_channels_too(capsys):
     _, values = assert_exact(model, x)
     assert "5 dead channels, whose weights are too small" in capsys.readouterr().err
     assert np.abs(values - model(x)).max() < 0.03 * np.ptp(model(x))
+
+
+def test_initialisation_does_not_augment():
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.RandomBrightness(0.9, value_range=(-1, 1))(inputs)
+    model = keras.Model(inputs, keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(x)))
+    low, high = (
+        next(
+            q
+            for q in quantizers_of(ready(quantized(model, bits=8, integer_aware=True), images(SHAPE)))
+            if isinstance(q, Calibrated)
+        )
+        for _ in range(2)
+    )
+    assert low.high.numpy() == high.high.numpy()

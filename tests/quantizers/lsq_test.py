@@ -378,3 +378,14 @@ def test_files_that_say_that_the_step_is_shared_are_still_read():
     for shared in (True, False):
         config = {**LSQ(bits=4, name="q").get_config(), "shared": shared, "sizes": []}
         assert LSQ.from_config(config).get_config() == LSQ(bits=4, name="q").get_config()
+
+
+def test_of_several_tensors_in_one_pass_the_largest_step_stays(rng):
+    x = rng.normal(size=(4, 16)).astype(np.float32)
+    alone, together = built(bits=8), built(bits=8)
+    with initializing():
+        alone(3 * x)
+    with initializing():  # a layer that is called three times
+        for factor in (1, 3, 2):
+            together(factor * x)
+    assert together.step.numpy() == alone.step.numpy()

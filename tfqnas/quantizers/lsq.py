@@ -154,6 +154,12 @@ class LSQ(Quantizer):
             raise ValueError(f"{self.path}: cannot set a step size from values that are not finite")
         self.step.assign(max(step, MIN_STEP))
 
+    def widen(self, x: tf.Tensor) -> None:
+        """Keeps the larger step, for the tensors of all calls of a shared layer."""
+        before = float(self.step.numpy())
+        self.set_from(x)
+        self.step.assign(max(before, float(self.step.numpy())))
+
     def fake_quantize(self, x: tf.Tensor, batched: bool, again: Again | None = None) -> tf.Tensor:
         return self.compute(x, {"step": tf.convert_to_tensor(self.step)}, self.codes, batched, again)
 
