@@ -220,8 +220,8 @@ class Emitter:
         return result if flat == shape else self._op("reshape", (result,), site, _tensor(site.name, shape, grid), {})
 
     def _offset(self, site: Site) -> float:
-        """What the zero point of a site's tensor leaves out of its values."""
-        while site.kind in MOVES:
+        """What the zero point of a site's tensor leaves out of its values; means of values have it as they have it."""
+        while site.kind in (*MOVES, *ONE_SCALE):
             site = site.inputs[0]
         return self.offsets.get(id(site), 0.0)
 

@@ -15,7 +15,7 @@ TABLE = (
 EXPORT = "export --run_dir=run --bits=3 --output=new.tflite"
 FLOAT = "train-float --output=new.keras --steps=1 --batch_size=8"
 # What a search has made when it writes its report.
-MADE = ("models.json", *(f"b3_{name}.{kind}" for name in ("3", "largest") for kind in ("keras", "md", "tflite")))
+MADE = ("models.json", *(f"b3_{name}.{kind}" for name in ("2", "largest") for kind in ("keras", "md", "tflite")))
 # Each file, what is given, and a command that reads it.
 FILES = {"seen/data_files.csv": ("seen", SEES), "run/search/b3/reused.jsonl": ("run", SEARCHED)}
 WRONG = ("[]\n", "null\n", "12\n", "{}\n", '"text"\n', "[" * 100_000 + "]" * 100_000 + "\n")

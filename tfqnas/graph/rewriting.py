@@ -1,5 +1,6 @@
 """Puts quantizers into a Keras model."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -139,10 +140,10 @@ def _with_quantizers(
 
 def _within_int8(prototype: Quantizer) -> Quantizer:
     """A prototype of 8-bit weights without the code -128, which the negative factor of a BatchNorm would make 128."""
-    config = prototype.get_config()
-    if prototype.bits != 8 or not prototype.signed or config.get("narrow_range", True):
+    chosen = "narrow_range" in inspect.signature(type(prototype)).parameters
+    if prototype.bits != 8 or not prototype.signed or not chosen or prototype.narrow_range:
         return prototype
-    return type(prototype).from_config({**config, "narrow_range": True})
+    return type(prototype).from_config({**prototype.get_config(), "narrow_range": True})
 
 
 def _ends(sites: list[Site]) -> tuple[list[Site], list[Site]]:

@@ -153,6 +153,8 @@ class Reader:
                 scaled = self.new(call, "rescale", [site])
                 scaled.affines = [affine]
                 return scaled
+            if affine.factor == -1.0:
+                return self.new(call, "sub", [self.constant(call, affine.offset), site], site.shape)
             for kind, value, other in (("mul", affine.factor, affine.offset), ("add", affine.offset, affine.factor)):
                 if other == (0.0 if kind == "mul" else 1.0):
                     return self.new(call, kind, [site, self.constant(call, value)], site.shape)
