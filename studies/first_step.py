@@ -5,7 +5,9 @@
 
 A small network with residual blocks is trained in float, quantized at 8, 4, 3 and 2 bits (the first and the last layer
 with 8) with either rule for the first steps of weights and inputs, and trained again. SQNR is that of its logits before
-the second training. Rows are means over the seeds with standard deviations. Results: docs/results/models.md.
+the second training. Rows are means over the seeds with standard deviations.
+
+Results: docs/results/models.md (the first step of LSQ).
 """
 
 import argparse
